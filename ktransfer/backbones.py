@@ -1,0 +1,264 @@
+"""A preset name, a hub handle, a folder or a `.keras` file -> a headless backbone and its preprocessing."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+
+from ktransfer.data.images import Resize
+from ktransfer.errors import BackboneError
+
+HUB_PREFIXES = ("hf://", "kaggle://", "modelscope://")
+
+# What the published image backbones outside keras-hub expect of 0-255 RGB pixels: x * scale + offset.
+# ImageNet mean and standard deviation are those of Krizhevsky's per-channel statistics as torchvision has them.
+_MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+SCALINGS = {
+    "none": (1.0, 0.0),
+    "0..1": (1 / 255, 0.0),
+    "-1..1": (1 / 127.5, -1.0),
+    "imagenet": ((1 / (255 * _STD)).tolist(), (-_MEAN / _STD).tolist()),
+}
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What becomes of a picture before the backbone: resized outside the model, scaled inside it.
+
+    Attributes:
+        resize: Size in pixels and how it is reached.
+        scale, offset: Pixels in 0-255 become `pixel * scale + offset`; a number, or one for each channel.
+    """
+
+    resize: Resize
+    scale: float | list[float]
+    offset: float | list[float]
+
+    def to_dict(self) -> dict:
+        """As the manifest holds it, flat."""
+        return {
+            "height": self.resize.height,
+            "width": self.resize.width,
+            "mode": self.resize.mode,
+            "interpolation": self.resize.interpolation,
+            "antialias": self.resize.antialias,
+            "scale": self.scale,
+            "offset": self.offset,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Preprocessing":
+        """The inverse of `to_dict`."""
+        values = dict(values)
+        scale, offset = values.pop("scale"), values.pop("offset")
+        return cls(Resize(**values), scale, offset)
+
+
+def load_backbone(
+    name: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    scaling: str | None = None,
+    load_weights=True,
+) -> tuple[keras.Model, Preprocessing]:
+    """Load an image backbone without a head, and the preprocessing that it was trained with.
+
+    Args:
+        name: A keras-hub preset name, a hub handle (`hf://`, `kaggle://`), a local preset folder, or a
+            `.keras` file that holds a functional model without a classifier.
+        image_size: Pixels, one number for a square or `(height, width)`; `None` takes the preset's own.
+        scaling: For a `.keras` file, which does not say it: what the model does to 0-255 pixels, one of
+            `SCALINGS` (`"none"` where scaling is inside). For a preset its own is used.
+        load_weights: `False` gives random weights, for a comparison.
+
+    Returns:
+        `(backbone, preprocessing)`.
+
+    Raises:
+        BackboneError: There is no such backbone, it cannot be loaded, is not for images, or cannot take
+            images of this size.
+
+    Example:
+
+        backbone, preprocessing = load_backbone("resnet_50_imagenet", image_size=160)
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if str(name).endswith(".keras"):
+        return _from_file(Path(name), size, scaling)
+    if scaling is not None:
+        raise BackboneError(
+            f"A preset brings its own scaling. Received: scaling={scaling!r} for {name!r}. Leave it out."
+        )
+    preset = _checked_preset(str(name))
+    converter = _load(keras_hub.layers.ImageConverter, preset, "an image converter")
+    size = size or tuple(converter.image_size or (224, 224))
+    backbone = _load(keras_hub.models.Backbone, preset, "a backbone", load_weights=load_weights)
+    fixed = _image_input(backbone).shape[1:3]
+    if None not in fixed and fixed != tuple(size):
+        try:
+            backbone = keras_hub.models.Backbone.from_preset(
+                preset, load_weights=load_weights, image_shape=(*size, 3)
+            )
+        except (ValueError, TypeError) as error:
+            raise BackboneError(
+                f"The backbone {name} takes images of {fixed[0]} by {fixed[1]} pixels only. "
+                f"Received: {size[0]} by {size[1]}. Use --image-size {fixed[0]}."
+            ) from error
+    return backbone, _preprocessing(converter, size)
+
+
+def list_backbones(task: str = "image", *, max_params: int | None = None) -> list[dict]:
+    """The presets that keras-hub's registry names for a task, smallest first; needs no network.
+
+    Args:
+        task: `"image"` or `"text"`.
+        max_params: Leave out what has more parameters.
+
+    Returns:
+        Dicts of `name`, `family`, `parameters` and `description`.
+
+    Raises:
+        BackboneError: The task is unknown.
+
+    Example:
+
+        [row["name"] for row in list_backbones(max_params=3_000_000)]
+    """
+    if task == "image":
+        registry = keras_hub.models.ImageClassifier.presets | keras_hub.models.DINOV2Backbone.presets
+    elif task == "text":
+        registry = keras_hub.models.TextClassifier.presets
+    else:
+        raise BackboneError(f'A task is "image" or "text". Received: {task!r}.')
+    rows = [
+        {
+            "name": name,
+            "family": entry["metadata"]["path"],
+            "parameters": entry["metadata"]["params"],
+            "description": entry["metadata"]["description"],
+        }
+        for name, entry in registry.items()
+    ]
+    rows = [row for row in rows if max_params is None or row["parameters"] <= max_params]
+    return sorted(rows, key=lambda row: (row["parameters"], row["name"]))
+
+
+def _checked_preset(name):
+    if name.startswith(HUB_PREFIXES):
+        return name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise BackboneError(
+                f"A preset folder holds config.json. Received: {name}, which does not. "
+                "Write one with backbone.save_to_preset()."
+            )
+        return str(path)
+    known = keras_hub.models.Backbone.presets
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"Did you mean {', '.join(near)}?" if near else "`ktransfer backbones` lists the names."
+        raise BackboneError(
+            "A preset name, a hub handle, a preset folder or a .keras file was expected as the backbone. "
+            f"Received: {name!r}, which is none of these. {hint}"
+        )
+    return name
+
+
+def _load(kind, preset, what, **options):
+    """`from_preset`, whose failures are of many kinds: of the network, the hub's client, the files, Keras."""
+    try:
+        return kind.from_preset(preset, **options)
+    except (
+        ValueError,
+        TypeError,
+        OSError,
+        KeyError,
+        ImportError,
+        RuntimeError,
+        json.JSONDecodeError,
+    ) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BackboneError(
+            f"{what.capitalize()} was expected in the preset {preset!r}. Received: {type(error).__name__}: "
+            f"{reason}. Check the name, the network, or the files of a local folder."
+        ) from error
+
+
+def _image_input(backbone):
+    inputs = keras.tree.flatten(backbone.inputs)
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
+        shapes = ", ".join(str(tensor.shape) for tensor in inputs)
+        raise BackboneError(
+            "A backbone for RGB images of shape (batch, height, width, 3) was expected. "
+            f"Received: {backbone.name}, which takes {shapes}."
+        )
+    return inputs[0]
+
+
+def _preprocessing(converter, size):
+    """Read scale and offset off what the converter does to pixels, whatever its class calls them."""
+    square = max(size)
+    probes = np.stack(
+        [
+            np.broadcast_to(np.array(p, "float32"), (square, square, 3))
+            for p in ((0,) * 3, (255,) * 3, (50, 120, 200))
+        ]
+    )
+    # Two sizes differ only in the resizing, which constant pictures do not feel.
+    seen = np.stack([keras.ops.convert_to_numpy(converter(p[None]))[0, 0, 0] for p in probes]).astype(
+        "float64"
+    )
+    scale, offset = (seen[1] - seen[0]) / 255, seen[0]
+    if not np.allclose(seen[2], np.array([50, 120, 200]) * scale + offset, atol=1e-3):
+        raise BackboneError(
+            "An image converter that scales each channel by itself was expected. "
+            f"Received: {type(converter).__name__}, which does more. Wrap the backbone and save it as .keras."
+        )
+    config = converter.get_config()
+    mode = "crop" if config["crop_to_aspect_ratio"] else "pad" if config["pad_to_aspect_ratio"] else "stretch"
+    resize = Resize(*size, mode=mode, interpolation=config["interpolation"], antialias=config["antialias"])
+    return Preprocessing(resize, _exact(config["scale"], scale, 1.0), _exact(config["offset"], offset, 0.0))
+
+
+def _exact(given, measured, neutral):
+    """The converter's own figures where they explain what it does, else the measured ones, in float64."""
+    given = neutral if given is None else given
+    values = np.broadcast_to(np.asarray(given, "float64"), (3,))
+    return values.tolist() if np.allclose(values, measured, rtol=1e-4, atol=1e-5) else measured.tolist()
+
+
+def _from_file(path, size, scaling):
+    if not path.is_file():
+        raise BackboneError(f"A .keras file was expected. Received: {path}, which does not exist.")
+    try:
+        model = keras.models.load_model(path, compile=False, safe_mode=True)
+    except (ValueError, TypeError, OSError, KeyError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BackboneError(f"A Keras model was expected in {path}. Received: {reason}.") from error
+    last = model.layers[-1] if getattr(model, "layers", None) else None
+    if isinstance(last, keras.layers.Dense | keras.layers.Softmax):
+        raise BackboneError(
+            f"A backbone without its classifier was expected. Received: {path}, which ends in {last.name}. "
+            "Save keras.Model(model.inputs, the_layer_before.output)."
+        )
+    if scaling not in SCALINGS:
+        raise BackboneError(
+            "A .keras file does not say how its pixels are scaled, and a guess would ruin it. "
+            f"Received: scaling={scaling!r}. Pass --scaling with one of {', '.join(SCALINGS)} "
+            "(none: it scales 0-255 itself)."
+        )
+    fixed = _image_input(model).shape[1:3]
+    if None in fixed:
+        size = size or (224, 224)
+    elif size not in (None, tuple(fixed)):
+        raise BackboneError(
+            f"The backbone in {path} takes images of {fixed[0]} by {fixed[1]} pixels only. "
+            f"Received: {size[0]} by {size[1]}. Leave --image-size out."
+        )
+    resize = Resize(*(size or fixed), mode="crop", interpolation="bilinear", antialias=True)
+    return model, Preprocessing(resize, *SCALINGS[scaling])

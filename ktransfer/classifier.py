@@ -1,0 +1,85 @@
+"""Raw pixels -> scaling -> backbone -> pooling -> standardised features -> logits, in one model."""
+
+import math
+
+import keras
+
+from ktransfer.backbones import Preprocessing
+from ktransfer.errors import BackboneError
+
+
+def build_classifier(
+    backbone: keras.Model,
+    num_classes: int,
+    preprocessing: Preprocessing,
+    *,
+    dropout: float = 0.0,
+    seed: int = 0,
+) -> keras.Model:
+    """Put a classification head on a backbone.
+
+    The head standardises the pooled features (`feature_norm`, set by `ktransfer.head`), so it learns at one
+    rate whatever their scale, which between two published backbones differs a thousandfold.
+
+    Args:
+        backbone: Functional, images to features: a map `(B, H, W, C)`, tokens `(B, N, C)` or `(B, C)`; of a
+            backbone with several outputs the deepest is taken. Maps are averaged. Of tokens the class token
+            is taken where there is one, else they are averaged.
+        num_classes: At least 2.
+        preprocessing: What the backbone was trained with; its scaling becomes the model's first layer.
+        dropout: Share of features dropped before the last layer, in training.
+        seed: Of the last layer's weights and the dropout.
+
+    Returns:
+        A functional model, float32 RGB images `(B, H, W, 3)` in 0-255 -> float32 logits `(B, num_classes)`.
+
+    Raises:
+        BackboneError: The backbone's output has another shape.
+
+    Example:
+
+        backbone, preprocessing = load_backbone("resnet_50_imagenet", image_size=160)
+        model = build_classifier(backbone, 5, preprocessing)
+    """
+    resize = preprocessing.resize
+    images = keras.Input((resize.height, resize.width, 3), name="image", dtype="float32")
+    pixels = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(images)
+    features = _pool(backbone(pixels))
+    # Frozen: set once from the data, it must not follow the batches of training.
+    features = keras.layers.BatchNormalization(
+        center=False, scale=False, epsilon=1e-12, trainable=False, dtype="float32", name="feature_norm"
+    )(features)
+    if dropout:
+        features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
+    logits = keras.layers.Dense(
+        num_classes,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+        dtype="float32",
+        name="logits",
+    )(features)
+    return keras.Model(images, logits, name="classifier")
+
+
+def _pool(features):
+    if isinstance(features, dict):
+        features = list(features.values())[-1]
+    if isinstance(features, list | tuple):
+        features = features[-1]
+    rank = len(features.shape)
+    if rank == 4:
+        return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(features)
+    if rank == 3 and _has_class_token(features.shape[1]):
+        return keras.layers.Identity(dtype="float32", name="pooled")(features[:, 0])
+    if rank == 3:
+        return keras.layers.GlobalAveragePooling1D(dtype="float32", name="pooled")(features)
+    if rank == 2:
+        return keras.layers.Identity(dtype="float32", name="pooled")(features)
+    raise BackboneError(
+        "Features of 2, 3 or 4 dimensions, batch first, were expected from the backbone. "
+        f"Received: shape {tuple(features.shape)}."
+    )
+
+
+def _has_class_token(tokens):
+    """A square grid of patches has a square number of tokens; one more than that is never square."""
+    return tokens is not None and math.isqrt(tokens) ** 2 != tokens

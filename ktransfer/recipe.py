@@ -1,0 +1,296 @@
+"""How a model is trained: stages and everything else that is chosen, checked at birth, JSON both ways."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ktransfer.data.augmentation import Augmentation
+from ktransfer.errors import RecipeError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A run of epochs in which one part of the backbone trains.
+
+    Attributes:
+        depth: How much of the backbone trains, from the top: a number of blocks (0 = frozen, only the head
+            trains), a share of its blocks in (0, 1] as a float, `"all"`, or the name of the lowest block.
+        epochs: Length in epochs.
+        learning_rate: Peak learning rate of the head; `None` keeps what the model was compiled with.
+        lowest_rate: Learning rate of the backbone's lowest block as a share of the head's; the blocks between
+            lie on a geometric line, so every block learns slower than the one above it (discriminative
+            fine-tuning, Howard and Ruder 2018, section 3.2, made independent of how many blocks there are).
+        warmup: Epochs, or a part of one, in which the rate climbs linearly to its peak (Goyal et al. 2017,
+            section 2.2).
+        schedule: `"constant"`, or `"cosine"` down to zero at the stage's end (Loshchilov and Hutter 2017).
+        patience: Epochs without a better monitored value after which the stage ends early; `None` never.
+    """
+
+    depth: int | float | str
+    epochs: int
+    learning_rate: float | None = None
+    lowest_rate: float = 0.1
+    warmup: float = 0.0
+    schedule: str = "constant"
+    patience: int | None = None
+
+    def __post_init__(self):
+        _check(
+            self.depth == "all"
+            or (isinstance(self.depth, str) and self.depth)
+            or (type(self.depth) is int and self.depth >= 0)
+            or (type(self.depth) is float and 0 < self.depth <= 1),
+            'depth must be a number of blocks, a share in (0, 1], "all" or a block\'s name',
+            self.depth,
+        )
+        _check(type(self.epochs) is int and self.epochs >= 1, "epochs must be at least 1", self.epochs)
+        _check(
+            self.learning_rate is None or _is_positive(self.learning_rate),
+            "learning_rate must be positive or None",
+            self.learning_rate,
+        )
+        _check(
+            _is_positive(self.lowest_rate) and self.lowest_rate <= 1,
+            "lowest_rate must be in (0, 1]",
+            self.lowest_rate,
+        )
+        _check(0 <= self.warmup <= self.epochs, "warmup must be from 0 to the stage's epochs", self.warmup)
+        _check(
+            self.schedule in ("constant", "cosine"),
+            'schedule must be "constant" or "cosine"',
+            self.schedule,
+        )
+        _check(
+            self.patience is None or (type(self.patience) is int and self.patience >= 1),
+            "patience must be at least 1 epoch or None",
+            self.patience,
+        )
+
+    def rates(self, blocks: int) -> list[float]:
+        """Learning rates relative to the head's, for each of `blocks` blocks from the top."""
+        return [self.lowest_rate ** ((index + 1) / blocks) for index in range(blocks)]
+
+
+def stage_at(stages: Sequence[Stage], epoch: int) -> int:
+    """Index of the stage that `epoch` (counted from 0) belongs to; the last one goes on for ever.
+
+    Example:
+
+        stage_at([Stage(depth=0, epochs=2), Stage(depth="all", epochs=3)], 2)   # 1
+    """
+    end = 0
+    for index, stage in enumerate(stages):
+        end += stage.epochs
+        if epoch < end:
+            return index
+    return len(stages) - 1
+
+
+def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tuple[Stage, ...]:
+    """Stages for a `fit` of `epochs`: the head first, then the upper half, then all, at falling rates.
+
+    The head comes first so that its first, large gradients do not spoil what the backbone knows (Kumar et al.
+    2022, LP-FT); deeper blocks thaw later (Howard and Ruder 2018, section 3.3).
+
+    Args:
+        epochs: How long the whole `fit` is.
+        learning_rate: Of the head in the first stage; later stages take a tenth and a thirtieth. `None` takes
+            what the model is compiled with, in every stage.
+
+    Returns:
+        Three stages, or fewer where there are fewer epochs.
+
+    Raises:
+        RecipeError: `epochs` is less than 1.
+    """
+    _check(epochs >= 1, "epochs must be at least 1", epochs)
+    head = max(1, epochs // 3)
+    upper = max(1, (epochs - head) // 2)
+    lengths = [length for length in (head, min(upper, epochs - head), epochs - head - upper) if length > 0]
+    rates = [None if learning_rate is None else learning_rate * share for share in (1.0, 0.1, 0.03)]
+    return tuple(
+        Stage(depth=depth, epochs=length, learning_rate=rate, warmup=min(1.0, length / 4) if depth else 0.0)
+        for depth, length, rate in zip((0, 0.5, "all"), lengths, rates, strict=False)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that is chosen about a training run. Vary one with `dataclasses.replace`.
+
+    Attributes:
+        stages: What trains when; the epochs of a run are theirs.
+        head: `"solve"`: one pass over the data with the frozen backbone, then logistic regression on its
+            standardised features, solved to convergence, is the head that `stages` start from (LP-FT, Kumar
+            et al. 2022). `"train"`: the head is trained by gradient in a stage of depth 0.
+        batch_size: Images in a batch.
+        optimizer: `"adamw"`, `"adam"` or `"sgd"` (momentum 0.9).
+        weight_decay: Decoupled (Loshchilov and Hutter 2019), not on biases and normalisation weights.
+        label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016, section 7).
+        dropout: Share of features dropped before the last layer.
+        batch_norm: `"frozen"` or `"adapt"` (see `ktransfer.set_depth`).
+        augmentation: What is done to training images.
+        precision: Keras dtype policy, e.g. `"float32"` or `"mixed_float16"`.
+        seed: Of the split, the shuffling, the augmentation and the head.
+    """
+
+    stages: tuple[Stage, ...]
+    head: str = "solve"
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    dropout: float = 0.0
+    batch_norm: str = "frozen"
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    precision: str = "float32"
+    seed: int = 0
+
+    def __post_init__(self):
+        object.__setattr__(self, "stages", tuple(self.stages))
+        _check(all(isinstance(s, Stage) for s in self.stages), "stages must be Stage objects", self.stages)
+        _check(self.head in ("solve", "train"), 'head must be "solve" or "train"', self.head)
+        _check(self.stages or self.head == "solve", 'stages may be empty only with head="solve"', self.stages)
+        _check(
+            type(self.batch_size) is int and self.batch_size >= 1,
+            "batch_size must be at least 1",
+            self.batch_size,
+        )
+        _check(
+            self.optimizer in ("adamw", "adam", "sgd"), "optimizer must be adamw, adam or sgd", self.optimizer
+        )
+        _check(self.weight_decay >= 0, "weight_decay must not be negative", self.weight_decay)
+        _check(0 <= self.label_smoothing < 1, "label_smoothing must be in [0, 1)", self.label_smoothing)
+        _check(0 <= self.dropout < 1, "dropout must be in [0, 1)", self.dropout)
+        _check(
+            self.batch_norm in ("frozen", "adapt"), 'batch_norm must be "frozen" or "adapt"', self.batch_norm
+        )
+        _check(type(self.seed) is int and self.seed >= 0, "seed must be a whole number from 0", self.seed)
+        for stage in self.stages:
+            _check(stage.learning_rate is not None, "a recipe's stages must have a learning_rate", stage)
+
+    @property
+    def epochs(self) -> int:
+        return sum(stage.epochs for stage in self.stages)
+
+    def stage_at(self, epoch: int) -> int:
+        """Index of the stage that `epoch` belongs to (see `stage_at`)."""
+        return stage_at(self.stages, epoch)
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Recipe":
+        """Read what `to_json` wrote.
+
+        Raises:
+            RecipeError: It is not JSON, has unknown or missing fields, or values that cannot be.
+        """
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise RecipeError(
+                f"A recipe in JSON was expected. Received: {error}. Write one with to_json()."
+            ) from error
+        return cls.from_dict(values)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+        values = dict(_mapping(values, "A recipe"))
+        stages = values.get("stages", ())
+        _check(isinstance(stages, list | tuple), "stages must be a list", stages)
+        values["stages"] = tuple(_build(Stage, stage, "A stage") for stage in stages)
+        if "augmentation" in values:
+            values["augmentation"] = _build(Augmentation, values["augmentation"], "An augmentation")
+        return _build(cls, values, "A recipe")
+
+
+def image_recipe(
+    *,
+    images: int,
+    transformer: bool = False,
+    gpu: bool = False,
+    epochs: int | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """The default recipe for images, a pure function of facts about the data, the backbone and the device.
+
+    The head is solved on the frozen backbone, then the upper part is fine-tuned, then, where there are images
+    enough to learn from, all of it (LP-FT, Kumar et al. 2022; big_transfer's BiT-HyperRule, Kolesnikov et
+    al. 2020, section 3.3, makes the schedule longer with the data in the same way).
+
+    Args:
+        images: Training images.
+        transformer: The backbone is a vision transformer: lower rates (Steiner et al. 2022, section 3.4).
+        gpu: There is a GPU: larger batches, mixed precision.
+        epochs: Total epochs, instead of the default for this number of images.
+        seed: See `Recipe`.
+
+    Returns:
+        A `Recipe`.
+    """
+    few = images < 2_000
+    epochs = (4 if few else 6) if epochs is None else epochs
+    rate = 3e-4 if transformer else 1e-3
+    stages = []
+    if epochs:
+        deep = 0 if few else epochs // 2
+        upper = epochs - deep
+        stages.append(
+            Stage(
+                depth=0.25,
+                epochs=upper,
+                learning_rate=rate,
+                warmup=min(1.0, upper / 4),
+                schedule="cosine",
+                patience=3,
+            )
+        )
+        if deep:
+            stages.append(
+                Stage(
+                    depth="all",
+                    epochs=deep,
+                    learning_rate=rate / 3,
+                    warmup=min(1.0, deep / 4),
+                    schedule="cosine",
+                    patience=3,
+                )
+            )
+    return Recipe(
+        stages=tuple(stages),
+        batch_size=64 if gpu else 32,
+        label_smoothing=0.1,
+        dropout=0.2,
+        precision="mixed_float16" if gpu else "float32",
+        seed=seed,
+    )
+
+
+def _is_positive(value):
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+def _check(holds, expected, received):
+    if not holds:
+        raise RecipeError(f"A recipe's {expected}. Received: {received!r}.")
+
+
+def _mapping(values, what):
+    if not isinstance(values, Mapping):
+        raise RecipeError(f"{what} must be an object of named values. Received: {values!r}.")
+    return values
+
+
+def _build(kind, values, what):
+    values = _mapping(values, what)
+    names = {item.name for item in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - names):
+        raise RecipeError(f"{what} has {', '.join(sorted(names))}. Received: {', '.join(unknown)} as well.")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        raise RecipeError(f"{what} has missing or ill-typed values. Received: {error}.") from error

@@ -1,0 +1,205 @@
+"""The run folder: everything that a training run made, and a manifest that says what each thing is."""
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import shutil
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ktransfer.backbones import Preprocessing
+from ktransfer.data.images import load_image
+from ktransfer.errors import RunError
+from ktransfer.files import replacing, write_json
+from ktransfer.recipe import Recipe
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_PACKAGES = ("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy")
+
+
+class Run:
+    """A run folder that exists. Make one with `Run.create`, open one with `Run.load`.
+
+    The folder holds `manifest.json`, `model.keras` (raw images to logits), `history.csv`, `metrics.json`,
+    `confusion.png` and `artefacts/`. It loads in another process and on another Keras backend.
+
+    Attributes:
+        path: The folder.
+        manifest: What `manifest.json` holds; change it with `update`.
+
+    Example:
+
+        run = ktransfer.Run.load("runs/flowers")
+        run.predict(["rose.jpg"])[0]   # [{"label": "roses", "probability": 0.97}, ...]
+    """
+
+    def __init__(self, path: Path, manifest: dict):
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: str | Path, manifest: dict, *, overwrite: bool = False) -> "Run":
+        """Make the folder and write its manifest.
+
+        Raises:
+            RunError: There is something there already, unless it is a run and `overwrite` is set.
+        """
+        path = Path(path)
+        cls.check_free(path, overwrite=overwrite)
+        if path.is_dir():
+            for item in path.iterdir():
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, {"format": FORMAT, "created": _now(), "versions": _versions(), **manifest})
+        run.update()
+        return run
+
+    @staticmethod
+    def check_free(path: str | Path, *, overwrite: bool = False) -> None:
+        """Raise `RunError` if `create` would."""
+        path = Path(path)
+        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+            return
+        if not (path / MANIFEST).is_file():
+            raise RunError(
+                f"A free path was expected for the run. Received: {path}, which holds other files. Choose another."
+            )
+        if not overwrite:
+            raise RunError(
+                f"A free path was expected for the run. Received: {path}, which holds a run. "
+                "Choose another, pass --resume to go on with it, or --overwrite to lose it."
+            )
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Open a run folder.
+
+        Raises:
+            RunError: It is not one, or was written by a newer ktransfer.
+        """
+        path = Path(path)
+        try:
+            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise RunError(
+                f"A run folder was expected, one that `ktransfer train` wrote. Received: {path}, "
+                f"which has no {MANIFEST}."
+            ) from error
+        except (OSError, ValueError) as error:
+            raise RunError(f"A readable {MANIFEST} was expected in {path}. Received: {error}.") from error
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            found = manifest.get("format") if isinstance(manifest, dict) else manifest
+            raise RunError(
+                f"A manifest of format {FORMAT} was expected in {path}. Received: {found!r}. "
+                "Use the ktransfer that wrote it."
+            )
+        missing = [key for key in ("labels", "preprocessing", "recipe", "status") if key not in manifest]
+        if missing:
+            raise RunError(
+                f"{path / MANIFEST} lacks {', '.join(missing)}. Received: a damaged run. Train again."
+            )
+        return cls(path, manifest)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.manifest["labels"])
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return Preprocessing.from_dict(self.manifest["preprocessing"])
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.from_dict(self.manifest["recipe"])
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The classifier, raw images to logits, as it was last saved.
+
+        Raises:
+            RunError: It was never saved, or cannot be read.
+        """
+        path = self.path / "model.keras"
+        if not path.is_file():
+            raise RunError(
+                f"A trained model was expected in {self.path}. Received: a run that stopped before it."
+            )
+        try:
+            return keras.models.load_model(path, compile=False, safe_mode=True)
+        except (ValueError, TypeError, OSError, KeyError) as error:
+            raise RunError(
+                f"A readable Keras model was expected in {path}. Received: {' '.join(str(error).split())[:300]}."
+            ) from error
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of the manifest and write it."""
+        self.manifest |= fields
+        write_json(self.path / MANIFEST, self.manifest)
+
+    def save_model(self, model: keras.Model) -> None:
+        """Write `model.keras`, without the optimizer, which only training needs."""
+        with replacing(self.path / "model.keras") as partial:
+            keras.Model(model.inputs, model.outputs, name=model.name).save(partial)
+
+    def predict_probabilities(self, paths: Iterable[str | Path], *, batch_size: int = 32) -> np.ndarray:
+        """Class probabilities of image files, float32 `(N, classes)`."""
+        resize = self.preprocessing.resize
+        batches, batch = [], []
+        paths = list(paths)
+        for index, path in enumerate(paths):
+            batch.append(load_image(path, resize))
+            if len(batch) == batch_size or index == len(paths) - 1:
+                batches.append(
+                    logits_to_probabilities(self.model.predict_on_batch(np.stack(batch).astype("float32")))
+                )
+                batch = []
+        return np.concatenate(batches) if batches else np.zeros((0, len(self.labels)), "float32")
+
+    def predict(self, paths: Iterable[str | Path], *, top_k: int = 5) -> list[list[dict]]:
+        """The most probable labels of image files.
+
+        Args:
+            paths: Images, in any format that Pillow reads.
+            top_k: How many labels for each; fewer where there are fewer classes.
+
+        Returns:
+            For each image `[{"label": ..., "probability": ...}, ...]`, most probable first.
+
+        Raises:
+            DataError: A file cannot be read as an image.
+        """
+        return [
+            [
+                {"label": self.labels[i], "probability": float(row[i])}
+                for i in np.argsort(-row, kind="stable")[:top_k]
+            ]
+            for row in self.predict_probabilities(paths)
+        ]
+
+
+def logits_to_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float32."""
+    logits = np.asarray(logits, "float32")
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _versions():
+    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,121 @@
+"""Train a classifier by a recipe: the head first, then the backbone from the top."""
+
+from collections.abc import Sequence
+
+import keras
+
+from ktransfer.callbacks import ProgressiveUnfreezing
+from ktransfer.errors import RecipeError
+from ktransfer.recipe import Recipe
+
+
+def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = False) -> None:
+    """Compile a classifier for `recipe`: optimizer, loss on logits, accuracy.
+
+    Args:
+        model: From `build_classifier`.
+        recipe: Its optimizer, weight decay and label smoothing.
+        one_hot: Labels come as `(B, classes)` shares rather than indices `(B,)`.
+
+    Example:
+
+        compile_classifier(model, recipe)
+    """
+    rate = recipe.stages[0].learning_rate if recipe.stages else 1e-3
+    optimizer = {
+        "adamw": lambda: keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
+        "adam": lambda: keras.optimizers.Adam(rate),
+        "sgd": lambda: keras.optimizers.SGD(rate, momentum=0.9, weight_decay=recipe.weight_decay or None),
+    }[recipe.optimizer]()
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+    if one_hot:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    elif recipe.label_smoothing:
+        raise RecipeError(
+            "Label smoothing needs labels as shares of the classes. Received: labels as indices. "
+            "Pass one_hot=True to image_dataset, or set label_smoothing=0."
+        )
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+
+
+def fine_tune(
+    model: keras.Model,
+    train,
+    validation,
+    recipe: Recipe,
+    *,
+    backbone: keras.Model | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    verbose: int | str = 1,
+) -> keras.callbacks.History:
+    """Train `model` through every stage of `recipe`, in one `fit`.
+
+    Each stage unfreezes deeper blocks at lower learning rates (Howard and Ruder 2018, section 3.3); the
+    weights that were best on `validation` are put back at the end of each. With `recipe.head == "solve"`
+    call `ktransfer.solve_head` before.
+
+    Args:
+        model: A classifier from `build_classifier`; trained in place.
+        train: `tf.data.Dataset` of `(images, labels)`: float32 `(B, H, W, 3)` in 0-255, and int `(B,)` or
+            shares of the classes `(B, classes)`. Its length must be known.
+        validation: The same, not augmented; or `None`.
+        recipe: What to do.
+        backbone: The layer of `model` that thaws; `None` finds it.
+        callbacks: Further ones.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        `keras.callbacks.History` over all stages, with `stage` and `learning_rate` beside the metrics.
+
+    Raises:
+        RecipeError: A stage names a depth that the backbone does not have, or there are no stages.
+
+    Example:
+
+        history = fine_tune(model, train, validation, image_recipe(images=500))
+    """
+    if not recipe.stages:
+        raise RecipeError(
+            "A recipe with stages was expected. Received: none of them."
+        )
+    backbone = find_backbone(model) if backbone is None else backbone
+    one_hot = len(train.element_spec[1].shape) == 2
+    compile_classifier(model, recipe, one_hot=one_hot)
+    baseline = None
+    if recipe.head == "solve" and validation is not None:
+        # A solved head is worth keeping, should fine-tuning not beat it.
+        baseline = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+    unfreezing = ProgressiveUnfreezing(
+        backbone, recipe.stages, batch_norm=recipe.batch_norm, baseline=baseline, verbose=int(bool(verbose))
+    )
+    return model.fit(
+        train,
+        validation_data=validation,
+        epochs=recipe.epochs,
+        shuffle=False,  # the dataset shuffles itself
+        callbacks=[unfreezing, *callbacks],
+        verbose=verbose,
+    )
+
+
+def find_backbone(model: keras.Model) -> keras.Model:
+    """The one functional model inside `model`.
+
+    Raises:
+        RecipeError: There is none, or more than one.
+
+    Example:
+
+        find_backbone(model).name
+    """
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.weights]
+    if len(inner) != 1:
+        raise RecipeError(
+            "One functional model inside the classifier was expected as its backbone. "
+            f"Received: {len(inner)} in {model.name}. Pass backbone=model.get_layer(...)."
+        )
+    return inner[0]
