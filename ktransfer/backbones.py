@@ -15,7 +15,7 @@ from ktransfer.errors import BackboneError
 HUB_PREFIXES = ("hf://", "kaggle://", "modelscope://")
 
 # What the published image backbones outside keras-hub expect of 0-255 RGB pixels: x * scale + offset.
-# ImageNet mean and standard deviation are those of Krizhevsky's per-channel statistics as torchvision has them.
+# ImageNet's channel means and standard deviations are those that torchvision made customary.
 _MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 SCALINGS = {
     "none": (1.0, 0.0),

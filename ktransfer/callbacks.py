@@ -214,7 +214,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             self.model.optimizer.build(self.model.trainable_variables)
 
     def _put_optimizer(self, optimizer):
-        """Set the model's optimizer; one that scales the loss stays around it, at the scale it has reached."""
+        """Set the model's optimizer; a loss scale around it stays, as far as it has come."""
         outer = self.model.optimizer
         with self._scope():
             if isinstance(outer, keras.optimizers.LossScaleOptimizer):

@@ -44,7 +44,7 @@ def build_classifier(
     resize = preprocessing.resize
     images = keras.Input((resize.height, resize.width, 3), name="image", dtype="float32")
     pixels = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(images)
-    features = _pool(backbone(pixels))
+    features = _pool(backbone_features(backbone, pixels))
     # Frozen: set once from the data, it must not follow the batches of training.
     features = keras.layers.BatchNormalization(
         center=False, scale=False, epsilon=1e-12, trainable=False, dtype="float32", name="feature_norm"
@@ -60,11 +60,21 @@ def build_classifier(
     return keras.Model(images, logits, name="classifier")
 
 
+def backbone_features(backbone: keras.Model, pixels):
+    """What the backbone makes of `pixels`: its output, of several the deepest, which is named last.
+
+    Example:
+
+        backbone_features(backbone, keras.Input((224, 224, 3)))
+    """
+    outputs = backbone(keras.tree.map_structure(lambda _: pixels, backbone.input))
+    if isinstance(outputs, dict):
+        # The order of the backbone's own dict; what a call returns comes sorted by name.
+        return outputs[list(backbone.output)[-1]]
+    return outputs[-1] if isinstance(outputs, list | tuple) else outputs
+
+
 def _pool(features):
-    if isinstance(features, dict):
-        features = list(features.values())[-1]
-    if isinstance(features, list | tuple):
-        features = features[-1]
     rank = len(features.shape)
     if rank == 4:
         return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(features)

@@ -15,8 +15,8 @@ from ktransfer.files import write_json
 
 app = typer.Typer(
     name="ktransfer",
-    help="Transfer learning for Keras: from a folder of images to a classifier, and from there to SavedModel, "
-    "TFLite and ONNX files that are proved to answer as it does.",
+    help="Transfer learning for Keras: from a folder of images to a classifier, and from there to "
+    "SavedModel, TFLite and ONNX files that are proved to answer as it does.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -84,18 +84,19 @@ def train(
     if out is None:
         raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
     with _keras():
-        from ktransfer import jobs
+        from ktransfer.jobs.train import resume as resume_run
+        from ktransfer.jobs.train import train as train_run
         from ktransfer.recipe import Recipe
     options = {"formats": formats, "verbose": 1 if sys.stdout.isatty() else 2}
     try:
         if resume:
-            run = jobs.resume(out, **options)
+            run = resume_run(out, **options)
         else:
             if data is None or backbone is None:
                 raise RunError(
                     "DATA and --backbone were expected. Received: neither may be left out but with --resume."
                 )
-            run = jobs.train(
+            run = train_run(
                 data,
                 backbone,
                 out,
@@ -115,17 +116,17 @@ def train(
     except KeyboardInterrupt:
         typer.echo(f"\nInterrupted. Go on with: ktransfer train --resume --out {out}", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"run       {run.path}")
+    typer.echo(f"run        {run.path}")
 
 
 @app.command()
 def evaluate(run: RunFolder, data: Data, data_dir: DataDir = None, as_json: AsJson = False):
     """Judge a run on labelled images: accuracy, precision, recall, F1, confusion matrix."""
     with _keras():
-        from ktransfer import jobs
+        from ktransfer.jobs.evaluate import evaluate as evaluate_run
         from ktransfer.run import Run
     loaded = Run.load(run)
-    result, part = jobs.evaluate(
+    result, part = evaluate_run(
         loaded, data, data_dir=data_dir, say=lambda line: typer.echo(line, err=as_json)
     )
     values = {"data": data, "part": part, **result.to_dict()}
@@ -159,9 +160,9 @@ def predict(
 def export(run: RunFolder, format: Format = None):
     """Write a run as SavedModel, TFLite and ONNX, and verify that each answers as the trained model does."""
     with _keras():
-        from ktransfer import jobs
+        from ktransfer.jobs.export import export as export_run
         from ktransfer.run import Run
-    jobs.export(Run.load(run), tuple(format or _FORMATS))
+    export_run(Run.load(run), tuple(format or _FORMATS))
 
 
 @app.command()

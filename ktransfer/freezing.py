@@ -116,7 +116,7 @@ def set_depth(
 
     BatchNorm layers stay frozen, and so in inference mode with their moving statistics as they are, in
     thawed blocks as well: statistics of a small data set are worse than those of pretraining (the Keras
-    guide to fine-tuning, "Important notes about BatchNormalization layer"; Kolesnikov et al. 2020, section 3).
+    guide to fine-tuning, "Important notes about BatchNormalization layer").
 
     Args:
         backbone: The backbone that `blocks` came from; changed in place.
@@ -150,9 +150,9 @@ def _pieces(backbone):
     pieces, below = [(None, list(segments[0].layers))], math.inf
     for index, segment in enumerate(segments[1:]):
         above = sizes[min(index + 1, len(sizes) - 1)]
-        # Within a plain chain a cut pays where it is no wider than the next and the last one kept: not between the expansion
-        # and the projection of an inverted residual, nor between the convolutions before a pooling. A fork
-        # that is wider than both is the squeeze-and-excite inside such a block, not the start of one.
+        # Within a plain chain a cut pays where it is no wider than the next one and the last one kept: not
+        # between the expansion and the projection of an inverted residual, nor between the convolutions
+        # before a pooling. A fork that is wider than both is the squeeze-and-excite inside such a block.
         widest = max(below, above) if segment.forks else min(below, above)
         boundary = segment.edge or sizes[index] <= widest
         # BatchNorm, scale or bias alone is no block: it belongs to the convolution before it.
@@ -260,7 +260,8 @@ def _leaves(layer):
 
 def _shared_name(layers):
     names = [layer.name for layer in layers if _has_kernel(layer)] or [layers[0].name]
-    shared = os.path.commonprefix(names)
+    # By characters, though the function is from os.path.
+    shared = os.path.commonprefix(names)  # noqa: RUF071
     # "block1_conv1" and "block1_conv2" share "block1", not "block1_conv".
     return names[0] if shared == names[0] else shared.rpartition("_")[0] or names[0]
 

@@ -114,7 +114,7 @@ def _choose_strength(inputs, labels, counts, seed):
             inputs, labels = inputs[chosen], labels[chosen]
     splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(inputs, labels))
     best = (np.inf, None)
-    # From strong to weak, each warm-started by the one before; past the minimum it only gets worse and slower.
+    # From strong to weak, each started from the one before; past the minimum it gets worse and slower.
     starts = [None] * folds
     for strength in _STRENGTHS[::-1]:
         losses = []

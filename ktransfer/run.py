@@ -69,7 +69,8 @@ class Run:
             return
         if not (path / MANIFEST).is_file():
             raise RunError(
-                f"A free path was expected for the run. Received: {path}, which holds other files. Choose another."
+                f"A free path was expected for the run. Received: {path}, which holds other files. "
+                "Choose another."
             )
         if not overwrite:
             raise RunError(
@@ -135,7 +136,8 @@ class Run:
             return keras.models.load_model(path, compile=False, safe_mode=True)
         except (ValueError, TypeError, OSError, KeyError) as error:
             raise RunError(
-                f"A readable Keras model was expected in {path}. Received: {' '.join(str(error).split())[:300]}."
+                f"A readable Keras model was expected in {path}. "
+                f"Received: {' '.join(str(error).split())[:300]}."
             ) from error
 
     def update(self, **fields: Any) -> None:

@@ -79,9 +79,7 @@ def fine_tune(
         history = fine_tune(model, train, validation, image_recipe(images=500))
     """
     if not recipe.stages:
-        raise RecipeError(
-            "A recipe with stages was expected. Received: none of them."
-        )
+        raise RecipeError("A recipe with stages was expected. Received: none of them.")
     backbone = find_backbone(model) if backbone is None else backbone
     one_hot = len(train.element_spec[1].shape) == 2
     compile_classifier(model, recipe, one_hot=one_hot)

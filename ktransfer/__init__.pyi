@@ -1,0 +1,32 @@
+from ktransfer.backbones import list_backbones as list_backbones
+from ktransfer.backbones import load_backbone as load_backbone
+from ktransfer.callbacks import ProgressiveUnfreezing as ProgressiveUnfreezing
+from ktransfer.classifier import build_classifier as build_classifier
+from ktransfer.data.augmentation import Augmentation as Augmentation
+from ktransfer.data.examples import Examples as Examples
+from ktransfer.data.examples import Splits as Splits
+from ktransfer.data.pipeline import image_dataset as image_dataset
+from ktransfer.data.sources import load_splits as load_splits
+from ktransfer.data.sources import read_data as read_data
+from ktransfer.errors import BackboneError as BackboneError
+from ktransfer.errors import DataError as DataError
+from ktransfer.errors import ExportError as ExportError
+from ktransfer.errors import KTransferError as KTransferError
+from ktransfer.errors import RecipeError as RecipeError
+from ktransfer.errors import RunError as RunError
+from ktransfer.freezing import find_blocks as find_blocks
+from ktransfer.freezing import set_depth as set_depth
+from ktransfer.head import extract_features as extract_features
+from ktransfer.head import solve_head as solve_head
+from ktransfer.jobs.evaluate import evaluate as evaluate
+from ktransfer.jobs.export import export as export
+from ktransfer.jobs.train import resume as resume
+from ktransfer.jobs.train import train as train
+from ktransfer.recipe import Recipe as Recipe
+from ktransfer.recipe import Stage as Stage
+from ktransfer.recipe import image_recipe as image_recipe
+from ktransfer.recipe import progressive_stages as progressive_stages
+from ktransfer.run import Run as Run
+from ktransfer.training import fine_tune as fine_tune
+
+__version__: str

@@ -1,0 +1,224 @@
+"""Examples: file paths, their labels and the class names; how they are split and told apart."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from ktransfer.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Labelled examples of a classification task, in a fixed order.
+
+    Args:
+        inputs: `n` paths of image files.
+        labels: int `(n,)`, each an index into `class_names`; kept as a read-only int32 copy.
+        class_names: The classes in the order of the model's outputs; a class may have no example here.
+
+    Raises:
+        DataError: There is no example, a label has no class name, the lengths differ, or a class name is
+            empty, given twice or longer than a line.
+
+    Example:
+        >>> examples = Examples(("a.jpg", "b.jpg"), np.array([0, 1]), ("daisy", "rose"))
+        >>> examples.counts()
+        {'daisy': 1, 'rose': 1}
+    """
+
+    inputs: tuple[str, ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __post_init__(self):
+        labels = np.array(self.labels)
+        if not len(self.inputs) or labels.shape != (len(self.inputs),):
+            raise DataError(
+                "Expected at least one example and one label for each. "
+                f"Received: {len(self.inputs)} inputs, labels of shape {labels.shape}. Pass as many of each."
+            )
+        # Exported label files hold one name a line.
+        wrong = [n for n in self.class_names if n.splitlines() != [n] or self.class_names.count(n) > 1]
+        if wrong:
+            raise DataError(
+                "Expected class names of one line, each given once. "
+                f"Received: {wrong[0]!r}. Rename that class."
+            )
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(self.class_names):
+            raise DataError(
+                f"Expected integer labels from 0 to {len(self.class_names) - 1}, one for each class name. "
+                f"Received: {labels.dtype} from {labels.min()} to {labels.max()}. Pass each class's position."
+            )
+        labels = labels.astype(np.int32)
+        labels.setflags(write=False)
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def counts(self) -> dict[str, int]:
+        """How many examples each class has, in the order of `class_names`.
+
+        Example:
+            >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).counts()
+            {'daisy': 0, 'rose': 1}
+        """
+        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
+
+    def subset(self, indices: Sequence[int]) -> "Examples":
+        """The examples at `indices`, in that order, with the same class names.
+
+        Raises:
+            DataError: `indices` is empty.
+
+        Example:
+            >>> Examples(("a.jpg", "b.jpg"), np.array([0, 1]), ("daisy", "rose")).subset([1]).inputs
+            ('b.jpg',)
+        """
+        indices = np.asarray(indices, dtype=np.int64)
+        return Examples(
+            tuple(self.inputs[i] for i in indices.tolist()), self.labels[indices], self.class_names
+        )
+
+    def split(self, fraction: float, *, seed: int) -> tuple["Examples", "Examples"]:
+        """Hold out `fraction` of each class, the same examples for the same seed.
+
+        Byte-identical files stay on one side. Files that lie in several classes contradict themselves and
+        are never held out.
+
+        Args:
+            fraction: The share to hold out, between 0 and 1; every class gives at least one and keeps one.
+            seed: Any non-negative integer.
+
+        Returns:
+            `(rest, held_out)`, each in this order of examples and with all class names.
+
+        Raises:
+            DataError: `fraction` is out of range, a file cannot be read, or a class has only one distinct
+                image.
+
+        Example:
+            >>> rest, held_out = examples.split(0.2, seed=0)  # doctest: +SKIP
+        """
+        if not 0 < fraction < 1:
+            raise DataError(
+                f"Expected a fraction between 0 and 1. Received: {fraction}. Pass 0.2 to hold out a fifth."
+            )
+        alike: dict[object, list[int]] = {}
+        for index, content in enumerate(_contents(self.inputs)):
+            alike.setdefault(content, []).append(index)
+        units: dict[int, list[list[int]]] = {label: [] for label in np.unique(self.labels).tolist()}
+        contradicted = set()
+        for group in alike.values():
+            labels = set(self.labels[group].tolist())
+            if len(labels) == 1:
+                units[labels.pop()].append(group)
+            else:
+                contradicted |= labels
+        held_out = []
+        for label, groups in units.items():
+            # An image that other classes have too already keeps this class on the other side.
+            most = len(groups) - (label not in contradicted)
+            if most < 1:
+                raise DataError(
+                    "Expected at least two different images of each class, one to train on and one to hold "
+                    f"out. Received: {self.counts()[self.class_names[label]]} of class "
+                    f"{self.class_names[label]!r}, {len(groups)} to choose from without repeats. "
+                    "Add images to that class, remove it, or pass a validation folder."
+                )
+            order = np.random.default_rng([seed, label]).permutation(len(groups))
+            taken = min(max(round(fraction * len(groups)), 1), most)
+            held_out += [index for unit in order[:taken] for index in groups[unit]]
+        held = np.isin(np.arange(len(self)), held_out)
+        return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
+
+    def fingerprint(self) -> str:
+        """A digest that changes when a file, its name, its class or the classes' order does.
+
+        It reads every file's bytes: times and sizes would change with a copy and miss an edit, and one pass
+        of reading costs less than one epoch of decoding. The order of the examples and the folder
+        they lie in do not matter.
+
+        Returns:
+            64 hexadecimal digits (SHA-256).
+
+        Raises:
+            DataError: A file cannot be read.
+
+        Example:
+            >>> examples.fingerprint()[:8]  # doctest: +SKIP
+            '9f2c1d07'
+        """
+        total = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
+        digests = _each(_digest, self.inputs)
+        rows = zip(self.labels.tolist(), map(os.path.basename, self.inputs), digests, strict=True)
+        for label, name, digest in sorted(rows):
+            total.update(b"\0%d\0%b\0%b" % (label, os.fsencode(name), digest))
+        return total.hexdigest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """What is trained on, what is watched meanwhile, and what is only judged at the end.
+
+    Raises:
+        DataError: The parts do not have the same class names in the same order.
+
+    Example:
+        >>> Splits(train=examples, validation=None, test=None)  # doctest: +SKIP
+    """
+
+    train: Examples
+    validation: Examples | None = None
+    test: Examples | None = None
+
+    def __post_init__(self):
+        for part in (self.validation, self.test):
+            if part is not None and part.class_names != self.train.class_names:
+                raise DataError(
+                    f"Expected the same classes in each part: {', '.join(self.train.class_names)}. "
+                    f"Received: {', '.join(part.class_names)}. Read the parts with the same class_names."
+                )
+
+
+def printable(path: str) -> str:
+    """`path` as it can be printed: a name that is not UTF-8 shows a replacement character."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def _contents(paths):
+    """A key for each file that is equal exactly when the bytes are; reads only files of equal size."""
+    sizes = _each(os.path.getsize, paths)
+    shared = {size for size, count in Counter(sizes).items() if count > 1}
+    digests = iter(_each(_digest, [p for p, size in zip(paths, sizes, strict=True) if size in shared]))
+    return [(size, next(digests)) if size in shared else size for size in sizes]
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _each(function, paths):
+    def guarded(path):
+        try:
+            return function(path)
+        except OSError as error:
+            raise DataError(
+                f"Expected to read every example. Received: {printable(path)} ({error.strerror}). "
+                "Remove it, or mend its permissions."
+            ) from error
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(guarded, paths))
+
+
+__all__ = ["Examples", "Splits", "printable"]

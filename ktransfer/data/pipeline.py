@@ -1,0 +1,114 @@
+"""Examples to batches of pixels and labels, as tf.data."""
+
+import itertools
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import tensorflow as tf
+
+from ktransfer.data.augment_ops import augment
+from ktransfer.data.augmentation import Augmentation
+from ktransfer.data.examples import Examples
+from ktransfer.data.images import Resize, load_image
+from ktransfer.errors import DataError
+
+CACHE_BUDGET_MIB = 2048
+
+
+def image_dataset(
+    examples: Examples,
+    *,
+    resize: Resize,
+    batch_size: int,
+    training: bool = False,
+    augmentation: Augmentation | None = None,
+    one_hot: bool = False,
+    seed: int = 0,
+    cache: bool | str = "auto",
+    workers: int | None = None,
+) -> tf.data.Dataset:
+    """Batches of `examples`, decoded, resized and, when training, shuffled and augmented.
+
+    Each pass over a training dataset is another epoch with its own order and augmentation; both follow from
+    `seed`, so that two datasets with one seed give the same passes. Otherwise the order is that of the
+    examples and nothing is varied. The last batch may be smaller; nothing is dropped.
+
+    Args:
+        examples: Paths of images and their labels.
+        resize: The size of every image.
+        batch_size: Images a batch.
+        training: Whether to shuffle, and to apply `augmentation`.
+        augmentation: How to vary training images; None varies nothing. Not used unless `training`.
+        one_hot: Whether labels are shares of classes; always so where the augmentation mixes labels.
+        seed: A non-negative integer.
+        cache: Whether to keep the resized uint8 images in memory from the first pass on; `"auto"` does so
+            while they take up to `CACHE_BUDGET_MIB`. Augmentation comes after the cache.
+        workers: Threads that decode; None lets Python choose by the number of cores.
+
+    Returns:
+        A dataset of `(images, labels)` with a known number of batches: float32 `(B, H, W, 3)` in 0-255, and
+        int32 `(B,)` or, as shares of classes, float32 `(B, C)`.
+
+    Raises:
+        DataError: `batch_size` is below 1 or `cache` is unknown.
+
+    Example:
+        >>> dataset = image_dataset(examples, resize=Resize(160, 160), batch_size=32)  # doctest: +SKIP
+        >>> model.evaluate(dataset)  # doctest: +SKIP
+    """
+    if batch_size < 1:
+        raise DataError(f"Expected a batch size of at least 1. Received: {batch_size}. Pass such as 32.")
+    if cache not in (True, False, "auto"):
+        raise DataError(f'Expected cache to be True, False or "auto". Received: {cache!r}. Pass one of them.')
+    varied = augmentation if training and augmentation is not None else Augmentation.none()
+    if cache == "auto":
+        cache = len(examples) * resize.height * resize.width * 3 <= CACHE_BUDGET_MIB * 2**20
+    pixels = _Pixels(examples.inputs, resize, keep=cache, workers=workers)
+    epochs = itertools.count()
+
+    def batches():
+        random = np.random.default_rng([seed, next(epochs)])
+        order = random.permutation(len(examples)) if training else np.arange(len(examples))
+        for start in range(0, len(examples), batch_size):
+            indices = order[start : start + batch_size]
+            yield pixels.read(indices), examples.labels[indices], random.integers(2**31, size=2)
+
+    def finish(images, labels, batch_seed):
+        if one_hot or varied.mixes_labels:
+            labels = tf.one_hot(labels, len(examples.class_names))
+        return augment(images, labels, batch_seed, varied)
+
+    signature = (
+        tf.TensorSpec((None, resize.height, resize.width, 3), tf.uint8),
+        tf.TensorSpec((None,), tf.int32),
+        tf.TensorSpec((2,), tf.int64),
+    )
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(math.ceil(len(examples) / batch_size)))
+    return dataset.map(finish, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+class _Pixels:
+    """Resized images by index, read by a few threads at once and kept if asked to."""
+
+    def __init__(self, paths, resize, *, keep, workers):
+        self._paths = paths
+        self._resize = resize
+        self._pool = ThreadPoolExecutor(workers)
+        self._read = np.zeros(len(paths), dtype=bool)
+        # Memory is taken up only as rows are written.
+        self._kept = np.empty((len(paths), resize.height, resize.width, 3), np.uint8) if keep else None
+
+    def read(self, indices):
+        """uint8 `(len(indices), H, W, 3)`."""
+        if self._kept is None:
+            return np.stack(list(self._pool.map(self._load, indices.tolist())))
+        missing = indices[~self._read[indices]].tolist()
+        for index, image in zip(missing, self._pool.map(self._load, missing), strict=True):
+            self._kept[index] = image
+            self._read[index] = True
+        return self._kept[indices]
+
+    def _load(self, index):
+        return load_image(self._paths[index], self._resize)

@@ -1,0 +1,169 @@
+"""A data set that TensorFlow Datasets has prepared, laid out as image files once."""
+
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from pathlib import Path
+
+from ktransfer.data.sources import SPLIT_NAMES
+from ktransfer.errors import DataError
+
+_VERSION = re.compile(r"\d+\.\d+\.\d+")
+_SPEC = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
+
+
+def read_tfds(
+    spec: str, *, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None
+) -> dict[str, dict[str, list[str]]]:
+    """Lay out the images of a prepared data set as files and list them.
+
+    The encoded bytes are written as they are, one file an example, below
+    `<cache_dir>/tfds/<name>[/<config>]/<version>-<digest>/<split>/<class>/`. The digest is of the prepared
+    data's description, so that preparing it anew is noticed. From there on it is a folder like any other.
+
+    Args:
+        spec: `NAME[/CONFIG][:VERSION]`; without a version the newest prepared one.
+        data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or `~/tensorflow_datasets`.
+        cache_dir: None takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
+
+    Returns:
+        `{split: {class name: [path, ...]}}` with `train` and, where there are such, `validation` and `test`.
+
+    Raises:
+        DataError: TFDS is not installed, the data set is not prepared there, or has no labelled images.
+
+    Example:
+        >>> read_tfds("tf_flowers:3.0.1")["train"]["roses"][0]  # doctest: +SKIP
+        '/home/ada/.cache/ktransfer/tfds/tf_flowers/3.0.1-5d41402a/train/roses/000017.jpg'
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DataError(
+            f"Expected the package tensorflow-datasets for tfds:{spec}. Received: an environment without it. "
+            'Run `pip install "ktransfer[tfds]"`.'
+        ) from error
+    prepared = _prepared(spec, data_dir)
+    builder = tfds.builder_from_directory(str(prepared))
+    image_key, label_key = (builder.info.supervised_keys or ("image", "label"))[:2]
+    features = dict(builder.info.features.items())
+    image, label = features.get(image_key), features.get(label_key)
+    # Floating-point images are stored as PNG files of their bytes, which no decoder understands.
+    is_image = isinstance(image, tfds.features.Image) and image.np_dtype.kind == "u"
+    if not (is_image and isinstance(label, tfds.features.ClassLabel)):
+        raise DataError(
+            "Expected an image and a class label as the data set's supervised keys. "
+            f"Received: {', '.join(features)} in tfds:{spec}. Pass a data set for image classification."
+        )
+    folders = {_folder_name(name): name for name in label.names}
+    cache = Path(cache_dir or os.environ.get("KTRANSFER_CACHE") or "~/.cache/ktransfer").expanduser()
+    described = (prepared / "dataset_info.json").read_bytes() + (prepared / "features.json").read_bytes()
+    described += b"%d" % (prepared / "dataset_info.json").stat().st_mtime_ns
+    digest = hashlib.sha256(described).hexdigest()[:8]
+    target = cache / "tfds" / builder.info.full_name
+    target = target.with_name(f"{target.name}-{digest}")
+    if not target.exists():
+        _write(target, builder, image_key, label_key, list(folders))
+    return _listed(target, folders, spec)
+
+
+def _prepared(spec, data_dir):
+    """The folder of one prepared version.
+
+    TFDS's own lookup imports the data set's code, fails without it, and may go to the network.
+    """
+    match = _SPEC.fullmatch(spec)
+    if not match:
+        raise DataError(
+            f"Expected tfds:NAME[/CONFIG][:VERSION]. Received: tfds:{spec}. Pass such as tfds:tf_flowers."
+        )
+    root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    name = match["name"] + (f"/{match['config']}" if match["config"] else "")
+    versions = _versions(root / name)
+    if not versions and not match["config"] and (root / name).is_dir():
+        configs = sorted(child.name for child in (root / name).iterdir() if _versions(child))
+        if len(configs) > 1:
+            raise DataError(
+                f"Expected one configuration of {name}. Received: {', '.join(configs)}. "
+                f"Pass tfds:{name}/{configs[0]}."
+            )
+        if configs:
+            name = f"{name}/{configs[0]}"
+            versions = _versions(root / name)
+    if match["version"]:
+        versions = [version for version in versions if version == match["version"]]
+    if not versions:
+        raise DataError(
+            f"Expected tfds:{spec} to be prepared. Received: nothing of it in {root}. "
+            f"Run `tfds build {name} --data_dir {root}`, or pass the data_dir that holds it."
+        )
+    return root / name / max(versions, key=lambda version: tuple(map(int, version.split("."))))
+
+
+def _versions(folder):
+    if not folder.is_dir():
+        return []
+    return [
+        child.name
+        for child in folder.iterdir()
+        if _VERSION.fullmatch(child.name) and (child / "dataset_info.json").is_file()
+    ]
+
+
+def _write(target, builder, image_key, label_key, folders):
+    import tensorflow_datasets as tfds
+
+    # Examples in the order they are stored, and no copy of them kept in memory.
+    reading = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+    try:
+        for split in builder.info.splits:
+            if split not in SPLIT_NAMES:
+                continue
+            dataset = builder.as_dataset(
+                split=split, decoders={image_key: tfds.decode.SkipDecoding()}, read_config=reading
+            )
+            for index, example in enumerate(tfds.as_numpy(dataset)):
+                label, content = int(example[label_key]), bytes(example[image_key])
+                # Test splits without answers have the label -1.
+                if label < 0:
+                    continue
+                # The two encodings of TFDS images; decoding goes by the bytes whatever the name.
+                suffix = ".png" if content.startswith(b"\x89PNG") else ".jpg"
+                path = partial / SPLIT_NAMES[split] / folders[label] / f"{index:06d}{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        try:
+            os.replace(partial, target)
+        except OSError:
+            # Another process was first; what it wrote is the same.
+            if not target.exists():
+                raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _listed(target, folders, spec):
+    found = {}
+    for split in ("train", "validation", "test"):
+        classes = {
+            name: sorted(str(path) for path in (target / split / folder).iterdir())
+            for folder, name in folders.items()
+            if (target / split / folder).is_dir()
+        }
+        if classes:
+            found[split] = classes
+    if "train" not in found:
+        raise DataError(
+            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled example'}. "
+            "Pass another data set."
+        )
+    return found
+
+
+def _folder_name(class_name):
+    """`class_name` as a file system takes it: separators and leading dots as %XX."""
+    return re.sub(r'[/\\:*?"<>|%\x00-\x1f]|^\.', lambda match: f"%{ord(match[0]):02X}", class_name)

@@ -1,0 +1,131 @@
+"""The metadata that mobile libraries read in a TFLite file: labels, and how pixels are to be scaled.
+
+Laid out after metadata_schema.fbs of TensorFlow Lite Support, whose own writer wants protobuf 3. A field is
+given by its index in the schema; only what an image classifier needs is here.
+"""
+
+import io
+import json
+import zipfile
+
+import flatbuffers
+from ai_edge_litert import schema_py_generated as schema
+
+_BUFFER_NAME = "TFLITE_METADATA"
+_RGB = 1  # ColorSpaceType
+_IMAGE_PROPERTIES = 2  # in the union ContentProperties
+_NORMALIZATION = 1  # in the union ProcessUnitOptions
+_DESCRIPTIONS, _AXIS_LABELS = 1, 2  # AssociatedFileType
+
+
+def add_metadata(content, class_names, extra=None):
+    """Return the TFLite file `content` with metadata, and with `labels.txt` zipped onto its end.
+
+    The scaling written down is none at all, mean 0 and standard deviation 1: it is inside the model.
+
+    Args:
+        content: bytes of a TFLite file, one input of shape `(B, H, W, 3)` and one output `(B, C)`.
+        class_names: C names; in `labels.txt` a line each.
+        extra: JSON-able facts, or `None`; zipped on as `extra.json`.
+
+    Example:
+        >>> content = add_metadata(content, ["cat", "dog"])
+        >>> zipfile.ZipFile(io.BytesIO(content)).read("labels.txt")
+        b'cat\\ndog\\n'
+    """
+    files = {"labels.txt": "".join(f"{name}\n" for name in class_names)}
+    if extra is not None:
+        files["extra.json"] = json.dumps(extra)
+
+    model = schema.ModelT.InitFromPackedBuf(content)
+    graph = model.subgraphs[0]
+    _, height, width, _ = graph.tensors[graph.inputs[0]].shape
+    metadata = _model_metadata(int(height), int(width), described=extra is not None)
+    model.buffers.append(schema.BufferT(data=metadata))
+    entry = schema.MetadataT(name=_BUFFER_NAME, buffer=len(model.buffers) - 1)
+    model.metadata = [*(model.metadata or []), entry]
+    builder = _AlignedBuilder(len(content) + 4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+
+    file = io.BytesIO(bytes(builder.Output()))
+    # Stored, not deflated: the mobile readers take no other. Without a date the bytes are the same each time.
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
+        for name, text in files.items():
+            archive.writestr(zipfile.ZipInfo(name), text)
+    return file.getvalue()
+
+
+class _AlignedBuilder(flatbuffers.Builder):
+    """Puts vectors at multiples of 16 bytes, as the TFLite schema asks of weights; the packer forgets to."""
+
+    def StartVector(self, elemSize, numElems, alignment):
+        return super().StartVector(elemSize, numElems, max(alignment, 16))
+
+
+def _model_metadata(height, width, *, described):
+    b = flatbuffers.Builder(1024)
+
+    size = _table(b, 2, lambda: (b.PrependUint32Slot(0, width, 0), b.PrependUint32Slot(1, height, 0)))
+    properties = _table(b, 2, lambda: (b.PrependInt8Slot(0, _RGB, 0), _refer(b, 1, size)))
+    content = _table(b, 3, lambda: (b.PrependUint8Slot(0, _IMAGE_PROPERTIES, 0), _refer(b, 1, properties)))
+    mean, std = _floats(b, [0.0]), _floats(b, [1.0])
+    normalization = _table(b, 2, lambda: (_refer(b, 0, mean), _refer(b, 1, std)))
+    unit = _table(b, 2, lambda: (b.PrependUint8Slot(0, _NORMALIZATION, 0), _refer(b, 1, normalization)))
+    units = _tables(b, [unit])
+    highest, lowest = _floats(b, [255.0]), _floats(b, [0.0])
+    stats = _table(b, 2, lambda: (_refer(b, 0, highest), _refer(b, 1, lowest)))
+    name, about = b.CreateString("image"), b.CreateString("RGB image, 0-255; scaled inside the model")
+    image = _table(
+        b,
+        7,
+        lambda: (
+            _refer(b, 0, name),
+            _refer(b, 1, about),
+            _refer(b, 3, content),
+            _refer(b, 4, units),
+            _refer(b, 5, stats),
+        ),
+    )
+
+    labels = _tables(b, [_file(b, "labels.txt", _AXIS_LABELS)])
+    name, about = b.CreateString("probabilities"), b.CreateString("One a label, of sum 1")
+    probabilities = _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about), _refer(b, 6, labels)))
+
+    inputs, outputs = _tables(b, [image]), _tables(b, [probabilities])
+    graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, inputs), _refer(b, 3, outputs)))])
+    name, parser = b.CreateString("ImageClassifier"), b.CreateString("1.0.0")
+    files = _tables(b, [_file(b, "extra.json", _DESCRIPTIONS)] if described else [])
+    model = _table(
+        b, 8, lambda: (_refer(b, 0, name), _refer(b, 3, graphs), _refer(b, 6, files), _refer(b, 7, parser))
+    )
+    b.Finish(model, file_identifier=b"M001")
+    return bytes(b.Output())
+
+
+def _file(b, name, kind):
+    name = b.CreateString(name)
+    return _table(b, 3, lambda: (_refer(b, 0, name), b.PrependInt8Slot(2, kind, 0)))
+
+
+def _table(b, fields, fill):
+    b.StartObject(fields)
+    fill()
+    return b.EndObject()
+
+
+def _refer(b, field, offset):
+    b.PrependUOffsetTRelativeSlot(field, offset, 0)
+
+
+def _tables(b, offsets):
+    b.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        b.PrependUOffsetTRelative(offset)
+    return b.EndVector()
+
+
+def _floats(b, values):
+    b.StartVector(4, len(values), 4)
+    for value in reversed(values):
+        b.PrependFloat32(value)
+    return b.EndVector()

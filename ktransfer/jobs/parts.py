@@ -1,0 +1,59 @@
+"""What the verbs share: the parts of a data set, checked, and read the way a run reads them."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ktransfer.data.checks import require_readable
+from ktransfer.data.examples import Examples, Splits
+from ktransfer.data.images import load_image
+from ktransfer.data.pipeline import image_dataset
+from ktransfer.data.sources import load_splits
+from ktransfer.run import Run
+
+PARITY_IMAGES = 100
+
+Say = Callable[[str], None]
+
+
+def parts(splits: Splits) -> Iterator[tuple[str, Examples]]:
+    """`(name, examples)` of the parts that there are: train, validation, test."""
+    for name in ("train", "validation", "test"):
+        if (part := getattr(splits, name)) is not None:
+            yield name, part
+
+
+def read_splits(facts: dict, seed: int) -> Splits:
+    """The examples of a run, from the `data` entry of its manifest, each image readable."""
+    splits = load_splits(
+        facts["source"],
+        validation=facts["validation"],
+        validation_fraction=facts["validation_fraction"],
+        seed=seed,
+        data_dir=facts["data_dir"],
+    )
+    skip = facts["skip_corrupt"]
+    return Splits(**{name: require_readable(part, skip_corrupt=skip) for name, part in parts(splits)})
+
+
+def fingerprints(splits: Splits) -> dict[str, str]:
+    return {name: part.fingerprint() for name, part in parts(splits)}
+
+
+def dataset(examples: Examples, run: Run, **options):
+    """`image_dataset` with the size, the batches and the seed of a run."""
+    return image_dataset(
+        examples,
+        resize=run.preprocessing.resize,
+        batch_size=run.recipe.batch_size,
+        one_hot=True,
+        seed=run.recipe.seed,
+        **options,
+    )
+
+
+def parity_images(examples: Examples, run: Run) -> np.ndarray:
+    """At most `PARITY_IMAGES` images, evenly over the examples and so over the classes; float32, 0-255."""
+    chosen = np.linspace(0, len(examples) - 1, min(len(examples), PARITY_IMAGES)).round().astype(int)
+    resize = run.preprocessing.resize
+    return np.stack([load_image(examples.inputs[index], resize) for index in chosen]).astype("float32")

@@ -1,0 +1,209 @@
+"""`ktransfer train`: data and a backbone to a run folder, and on with one that was interrupted."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+
+from ktransfer.backbones import load_backbone
+from ktransfer.classifier import build_classifier
+from ktransfer.data.examples import Examples, Splits
+from ktransfer.errors import RunError
+from ktransfer.evaluation import evaluate
+from ktransfer.exporters import FORMATS
+from ktransfer.files import write_json
+from ktransfer.freezing import find_blocks
+from ktransfer.head import extract_features, solve_head, standardise_features
+from ktransfer.jobs.export import export
+from ktransfer.jobs.parts import Say, dataset, fingerprints, parity_images, parts, read_splits
+from ktransfer.recipe import Recipe, image_recipe
+from ktransfer.run import Run
+from ktransfer.training import fine_tune
+
+
+def train(
+    data: str | Path,
+    backbone: str,
+    out: str | Path,
+    *,
+    validation: str | Path | None = None,
+    validation_fraction: float = 0.2,
+    data_dir: str | Path | None = None,
+    image_size: int | tuple[int, int] | None = None,
+    scaling: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    recipe: Recipe | None = None,
+    random_weights: bool = False,
+    skip_corrupt: bool = False,
+    overwrite: bool = False,
+    formats: Sequence[str] = FORMATS,
+    say: Say = print,
+    verbose: int | str = 1,
+) -> Run:
+    """Train a classifier on labelled images, evaluate it, export it, and keep all of it in a run folder.
+
+    Args:
+        data: A folder of class folders, one that holds `train/` (and `val/`, `test/`), or `tfds:NAME`.
+        backbone: As in `load_backbone`.
+        out: The run folder to make.
+        validation: A folder of class folders to validate on instead of a part of `data`.
+        validation_fraction: The share of each class to hold out where there is no validation part.
+        data_dir: Where TensorFlow Datasets keeps its data.
+        image_size: Pixels; `None` takes the preset's own.
+        scaling: As in `load_backbone`, for a `.keras` file.
+        epochs: Of fine-tuning; `None` takes the recipe's. 0 keeps the solved head.
+        seed: Of everything random.
+        recipe: How to train; `None` takes `image_recipe` for these facts.
+        random_weights: Start from a random backbone, to see what the pretrained one is worth.
+        skip_corrupt: Leave out images that cannot be read.
+        overwrite: Replace a run that lies at `out`.
+        formats: What to export, of `FORMATS`.
+        say: Where lines for a person go.
+        verbose: Of Keras' progress, as in `keras.Model.fit`.
+
+    Returns:
+        The `Run`.
+
+    Raises:
+        KTransferError: The data, the backbone, the recipe or the folder will not do; the message says how
+            to mend it. What was trained until then is in the run folder.
+
+    Example:
+
+        run = ktransfer.train("flowers", "resnet_50_imagenet", "runs/flowers", image_size=160)
+    """
+    Run.check_free(out, overwrite=overwrite)
+    keras.utils.set_random_seed(seed)
+    facts = {
+        "source": _absolute(data),
+        "validation": validation and _absolute(validation),
+        "validation_fraction": validation_fraction,
+        "data_dir": data_dir and _absolute(data_dir),
+        "skip_corrupt": skip_corrupt,
+    }
+    splits = read_splits(facts, seed)
+    counts = {name: len(part) for name, part in parts(splits)}
+    classes = splits.train.class_names
+    say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
+
+    if recipe is None:
+        gpu = bool(keras.distribution.list_devices("gpu"))
+        recipe = image_recipe(images=len(splits.train), gpu=gpu, epochs=epochs, seed=seed)
+    network, preprocessing = load_backbone(
+        backbone, image_size=image_size, scaling=scaling, load_weights=not random_weights
+    )
+    model = build_classifier(network, len(classes), preprocessing, dropout=recipe.dropout, seed=seed)
+    resize, blocks = preprocessing.resize, find_blocks(network)
+    say(
+        f"backbone   {network.name}, {network.count_params():,} parameters in {len(blocks)} blocks; "
+        f"images of {resize.height} x {resize.width} pixels"
+    )
+    run = Run.create(
+        out,
+        {
+            "status": "training",
+            "task": "image-classification",
+            "labels": list(classes),
+            "preprocessing": preprocessing.to_dict(),
+            "backbone": {
+                "name": str(backbone),
+                "layer": network.name,
+                "parameters": network.count_params(),
+                "random_weights": random_weights,
+            },
+            "recipe": dataclasses.asdict(recipe),
+            "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
+        },
+        overwrite=overwrite,
+    )
+    _fit_head(model, splits.train, run, say)
+    run.save_model(model)
+    return _finish(run, model, splits, formats, say, verbose)
+
+
+def resume(
+    out: str | Path, *, formats: Sequence[str] = FORMATS, say: Say = print, verbose: int | str = 1
+) -> Run:
+    """Go on with a run that was interrupted, on the same data, from its last whole epoch.
+
+    Args:
+        out: The run folder.
+        formats, say, verbose: As in `train`.
+
+    Returns:
+        The finished `Run`.
+
+    Raises:
+        RunError: There is no such run, its data has changed, or it stopped before its head was trained.
+
+    Example:
+
+        ktransfer.resume("runs/flowers")
+    """
+    run = Run.load(out)
+    facts = run.manifest["data"]
+    keras.utils.set_random_seed(run.recipe.seed)
+    splits = read_splits(facts, run.recipe.seed)
+    if fingerprints(splits) != facts["fingerprint"]:
+        raise RunError(
+            f"The data that the run began with was expected in {facts['source']}. Received: other files. "
+            "Put it back, or train a new run."
+        )
+    return _finish(run, run.model, splits, formats, say, verbose)
+
+
+def _fit_head(model, train: Examples, run: Run, say: Say):
+    features, labels = extract_features(model, dataset(train, run))
+    if run.recipe.head == "solve":
+        found = solve_head(model, features, labels, seed=run.recipe.seed)
+        say(f"head       solved on {len(labels)} images x {features.shape[1]} features, L2 {found['l2']:.2g}")
+        run.update(head=found)
+    else:
+        standardise_features(model, features)
+
+
+def _finish(run: Run, model, splits: Splits, formats, say: Say, verbose) -> Run:
+    """Everything after the head: fine-tuning, judgement, artefacts. Where it is cut off, `resume` begins."""
+    run.model = model
+    recipe = run.recipe
+    checkpoint = run.path / "checkpoint"
+    if recipe.stages and run.manifest["status"] != "trained":
+        train = dataset(splits.train, run, training=True, augmentation=recipe.augmentation)
+        try:
+            fine_tune(
+                model,
+                train,
+                dataset(splits.validation, run),
+                recipe,
+                callbacks=[
+                    keras.callbacks.BackupAndRestore(checkpoint, double_checkpoint=True),
+                    keras.callbacks.CSVLogger(
+                        run.path / "history.csv", append=(run.path / "history.csv").exists()
+                    ),
+                ],
+                verbose=verbose,
+            )
+        except BaseException:
+            # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
+            run.save_model(model)
+            run.update(status="interrupted")
+            raise
+        run.save_model(model)
+    metrics = {}
+    for name, part in list(parts(splits))[1:]:
+        result = evaluate(run.predict_probabilities(part.inputs), part.labels, run.labels)
+        metrics[name] = result.to_dict()
+        scores = f"accuracy {result.accuracy:.3f}, macro F1 {result.macro.f1:.3f}"
+        say(f"{name:<11}{scores} on {result.examples} images")
+    result.save_confusion(run.path / "confusion.png")
+    write_json(run.path / "metrics.json", metrics)
+    run.update(status="trained", metrics={name: m["accuracy"] for name, m in metrics.items()})
+    if formats:
+        export(run, formats, images=parity_images(splits.validation, run), say=say)
+    return run
+
+
+def _absolute(data):
+    return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())

@@ -1,0 +1,41 @@
+"""What every test shares: quiet TensorFlow, fixed seeds, and where real data lies when it is there."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import keras
+
+    keras.utils.set_random_seed(0)
+    yield
+    keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="session")
+def flowers():
+    return _shared("data/flowers")
+
+
+@pytest.fixture(scope="session")
+def resnet_preset():
+    return _shared("backbones/resnet50_v2_3stage_imagenet")
+
+
+@pytest.fixture(scope="session")
+def mobilenet_preset():
+    return _shared("backbones/mobilenet_v2_100_imagenet")
+
+
+def _shared(name):
+    folder = SHARED / name
+    if not folder.is_dir():
+        pytest.skip(f"real data is not here: {folder}")
+    return folder

@@ -1,0 +1,71 @@
+"""What the exporters' tests share: small classifiers, and the deployment kit as a user runs it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+
+KIT = Path(__file__).resolve().parents[1] / "export"
+CLASSES = ["daisy", "rose", "sun flower"]
+SIZE = 32  # pixels, both sides
+
+# Isolated, and with the libraries that the model was made with nowhere to be found.
+_RUN_ALONE = """
+import runpy, sys
+sys.modules.update(dict.fromkeys(("keras", "keras_hub", "ktransfer")))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def pixels(count, size=SIZE):
+    return np.random.default_rng(0).uniform(0, 255, (count, size, size, 3)).astype("float32")
+
+
+def small_model():
+    """A convolution and a BatchNorm that has seen data, with answers far apart."""
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Rescaling(1 / 127.5, -1.0)(image)
+    x = keras.layers.Conv2D(8, 3, strides=2, activation="relu")(x)
+    x = keras.layers.Flatten()(keras.layers.BatchNormalization()(x))
+    model = keras.Model(image, keras.layers.Dense(len(CLASSES))(x))
+    model(pixels(8), training=True)
+    return model
+
+
+def classifier(backbone, size=SIZE, classes=3, **scaling):
+    image = keras.Input((size, size, 3))
+    features = backbone(keras.layers.Rescaling(**scaling or {"scale": 1 / 127.5, "offset": -1.0})(image))
+    pool = (
+        keras.layers.GlobalAveragePooling2D
+        if len(features.shape) == 4
+        else keras.layers.GlobalAveragePooling1D
+    )
+    return keras.Model(image, keras.layers.Dense(classes)(pool()(features)))
+
+
+def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES):
+    preprocessing = {
+        "height": size,
+        "width": size,
+        "mode": "crop",
+        "interpolation": "bilinear",
+        "antialias": True,
+    }
+    manifest = {
+        "labels": labels,
+        "preprocessing": preprocessing,
+        "artefacts": [artefact.to_dict() for artefact in artefacts],
+    }
+    Path(run, "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def kit_answers(format, run, *images):
+    """What the kit prints, parsed; fails if the kit does, as when it asks for Keras or ktransfer."""
+    command = [sys.executable, "-I", "-c", _RUN_ALONE, KIT / format / "predict.py", run, *images]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]

@@ -1,0 +1,125 @@
+import json
+import logging
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import tensorflow as tf
+import tf2onnx
+from exporting import CLASSES, classifier, kit_answers, pixels, small_model, write_manifest
+from images import draw
+from zoo import BACKBONES
+
+from ktransfer.data.images import Resize, load_image
+from ktransfer.errors import ExportError
+from ktransfer.exporters import export_model
+
+EXAMPLES = {"class_names": CLASSES, "images": pixels(4)}
+
+
+def exported(model, tmp_path, **options):
+    artefact = export_model(model, tmp_path / "artefacts", "onnx", **EXAMPLES, **options)
+    return artefact, onnx.load(tmp_path / artefact.path)
+
+
+def custom(function):
+    """A classifier with `function` of the pixels in it."""
+
+    class Custom(keras.layers.Layer):
+        def call(self, x):
+            return function(x)
+
+    image = keras.Input((32, 32, 3))
+    return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(Custom()(image))))
+
+
+@pytest.mark.parametrize("name", ["resnet_v1", "efficientnet_v1", "vit", "swin"])
+def test_a_backbone_answers_as_its_onnx_file_at_any_batch(name, tmp_path):
+    artefact, _ = exported(classifier(BACKBONES[name]()), tmp_path)
+    assert (artefact.path, artefact.batch) == ("artefacts/model.onnx", "dynamic")
+    assert artefact.parity.batch_sizes == (1, 4)
+    assert artefact.parity.max_abs_delta < 1e-6
+
+
+def test_a_mobilenet_of_hard_swish_keeps_no_transpose_but_the_first(tmp_path):
+    _, model = exported(classifier(BACKBONES["mobilenet"]()), tmp_path)
+    assert [node.op_type for node in model.graph.node].count("Transpose") == 1
+
+
+def test_the_graph_has_one_named_input_and_output_and_a_named_batch_axis(tmp_path):
+    model = small_model()
+    _, proto = exported(model, tmp_path)
+    (image,), (probabilities,) = proto.graph.input, proto.graph.output
+    shapes = [
+        [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+        for value in (image, probabilities)
+    ]
+    assert (image.name, probabilities.name) == ("image", "probabilities")
+    assert shapes == [["batch", 32, 32, 3], ["batch", 3]]
+    assert [entry.version for entry in proto.opset_import if entry.domain == ""] == [17]
+
+
+def test_the_file_holds_its_labels_and_the_extra_facts(tmp_path):
+    artefact, _ = exported(small_model(), tmp_path, extra={"preprocessing": {"mode": "crop"}})
+    session = onnxruntime.InferenceSession(tmp_path / artefact.path)
+    facts = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert facts == {"labels": CLASSES, "input_range": "0-255 RGB", "preprocessing": {"mode": "crop"}}
+
+
+def test_a_backbone_that_onnx_can_have_at_batch_1_only_says_so(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING, "ktransfer"):
+        artefact, model = exported(classifier(BACKBONES["mit"]()), tmp_path)
+    assert (artefact.batch, artefact.parity.batch_sizes) == (1, (1,))
+    assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    assert artefact.signature["output"]["shape"] == [1, 3]
+    assert "onnx cannot have a dynamic batch" in caplog.text
+
+
+def test_erfc_is_one_minus_erf(tmp_path):
+    artefact, model = exported(custom(lambda x: tf.math.erfc(x / 128 - 1)), tmp_path)
+    assert {"Erf", "Sub"} <= {node.op_type for node in model.graph.node}
+    assert artefact.parity.max_abs_delta < 1e-6
+
+
+def test_a_captured_constant_becomes_part_of_the_graph(tmp_path):
+    captured = tf.constant(np.random.default_rng(1).normal(size=(32, 32, 3)).astype("float32"))
+    artefact, model = exported(custom(lambda x: x / 255 * captured), tmp_path)
+    assert [value.name for value in model.graph.input] == ["image"]
+    assert artefact.parity.max_abs_delta < 1e-6
+
+
+def test_an_operation_that_onnx_lacks_is_named(tmp_path):
+    with pytest.raises(ExportError, match=r"opset 17.*Erfinv"):
+        exported(custom(lambda x: keras.ops.erfinv(x / 256)), tmp_path)
+    assert list((tmp_path / "artefacts").iterdir()) == []
+
+
+def test_an_error_that_tf2onnx_only_logs_is_a_failure(tmp_path, monkeypatch):
+    convert = tf2onnx.convert.from_function
+
+    def logged(*arguments, **options):
+        logging.getLogger("tf2onnx.tfonnx").error("No Op registered for Foo")
+        return convert(*arguments, **options)
+
+    monkeypatch.setattr(tf2onnx.convert, "from_function", logged)
+    with pytest.raises(ExportError, match="No Op registered for Foo"):
+        exported(small_model(), tmp_path)
+
+
+def test_functions_run_eagerly_is_as_before(tmp_path):
+    exported(small_model(), tmp_path)
+    assert not tf.config.functions_run_eagerly()
+
+
+def test_the_kit_answers_from_an_onnx_file(tmp_path):
+    model = small_model()
+    artefact, _ = exported(model, tmp_path)
+    write_manifest(tmp_path, artefact)
+    path = draw(tmp_path / "image.png", size=(48, 40))
+    (answer,) = kit_answers("onnx", tmp_path, path)
+    image = np.float32(load_image(path, Resize(32, 32)))[None]
+    expected = np.asarray(keras.ops.softmax(model(image, training=False)))[0]
+    assert answer["label"] == CLASSES[expected.argmax()]
+    assert answer["probability"] == pytest.approx(expected.max(), abs=1e-5)

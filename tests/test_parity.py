@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from ktransfer.errors import ExportError
+from ktransfer.exporters import Parity
+from ktransfer.exporters.parity import measure_parity, softmax
+
+IMAGES = np.random.default_rng(0).uniform(0, 255, (11, 4, 4, 3)).astype("float32")
+
+
+def logits(images):
+    return images.mean((1, 2)) / 64
+
+
+def exact(images):
+    return softmax(logits(images))
+
+
+def always(*row):
+    return lambda images: np.array([row] * len(images))
+
+
+def test_an_artefact_that_answers_as_the_model_passes():
+    parity = measure_parity(exact, logits, IMAGES)
+    assert (parity.max_abs_delta, parity.max_logit_delta, parity.label_agreement) == (0.0, 0.0, 1.0)
+    assert parity.images == 11
+    parity.check("onnx", 1e-9)
+
+
+def test_the_differences_are_those_worked_out_by_hand():
+    parity = measure_parity(always(0.6, 0.4), always(0.0, 0.0), IMAGES)
+    assert parity.max_abs_delta == pytest.approx(0.1)
+    assert parity.mean_abs_delta == pytest.approx(0.1)
+    assert parity.max_logit_delta == pytest.approx(np.log(0.5 / 0.4))
+    assert parity.logit_scale == 0.0
+    parity = measure_parity(always(0.9, 0.1), always(-3.0, 2.0), IMAGES)
+    assert (parity.logit_scale, parity.label_agreement) == (3.0, 0.0)
+
+
+def test_a_difference_past_the_tolerance_names_the_format_and_both_numbers():
+    parity = measure_parity(always(0.6, 0.4), always(0.0, 0.0), IMAGES)
+    with pytest.raises(
+        ExportError, match=r"tflite .* probabilities within 5\.0e-02.*differ by 1\.0e-01 on 11"
+    ):
+        parity.check("tflite", 0.05)
+    parity.check("tflite", 0.3)
+
+
+def test_an_error_that_a_saturated_softmax_hides_is_found_in_the_logits():
+    parity = measure_parity(lambda images: softmax(always(0.0, 45.0)(images)), always(0.0, 40.0), IMAGES)
+    assert parity.max_abs_delta < 1e-15
+    assert parity.max_logit_delta == pytest.approx(5.0)
+    with pytest.raises(ExportError, match="logits"):
+        parity.check("onnx", 1e-4)
+
+
+def test_the_limit_on_logits_grows_with_the_logits():
+    parity = measure_parity(lambda images: softmax(always(0.0, 20.001)(images)), always(0.0, 20.0), IMAGES)
+    assert parity.max_logit_delta == pytest.approx(1e-3)
+    parity.check("onnx", 1e-4)
+
+
+def test_an_answer_that_is_not_a_number_fails():
+    parity = measure_parity(always(np.nan, 0.5), always(0.0, 0.0), IMAGES)
+    with pytest.raises(ExportError, match="nan"):
+        parity.check("tflite", 1e9)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch", "expected"),
+    [(11, "dynamic", {1, 8}), (3, "dynamic", {1, 3}), (1, "dynamic", {1, 2}), (11, 1, {1})],
+)
+def test_an_artefact_is_run_at_the_batch_sizes_it_says(count, batch, expected):
+    seen = set()
+
+    def artefact(images):
+        seen.add(len(images))
+        return exact(images)
+
+    parity = measure_parity(artefact, logits, IMAGES[:count], batch=batch)
+    assert seen == set(parity.batch_sizes) == expected
+
+
+def test_a_wrong_answer_at_batch_1_only_is_seen():
+    parity = measure_parity(lambda images: exact(images) + 0.1 * (len(images) == 1), logits, IMAGES)
+    assert parity.max_abs_delta == pytest.approx(0.1)
+
+
+def test_the_control_says_how_much_a_wrong_input_would_have_shown():
+    parity = measure_parity(exact, logits, IMAGES)
+    expected = np.abs(exact(IMAGES[:8, ..., ::-1]) - exact(IMAGES[:8])).max()
+    assert parity.wrong_input_delta == parity.wrong_input_delta_of_model == pytest.approx(expected)
+    assert parity.wrong_input_delta > 1e-3
+
+
+def test_an_artefact_that_ignores_its_input_fails_even_on_one_image():
+    one = IMAGES[:1]
+    parity = measure_parity(always(*exact(one)[0]), logits, one)
+    assert parity.max_abs_delta == pytest.approx(0)
+    with pytest.raises(ExportError, match="look at its input"):
+        parity.check("tflite", 1e-4)
+
+
+def test_a_model_that_itself_ignores_its_input_passes():
+    measure_parity(always(0.5, 0.5), always(0.0, 0.0), IMAGES).check("onnx", 1e-4)
+
+
+def test_a_model_of_infinite_logits_is_no_reference():
+    with pytest.raises(ExportError, match="finite logits"):
+        measure_parity(exact, always(np.inf, 0.0, 0.0), IMAGES)
+
+
+def test_answers_of_another_shape_fail():
+    with pytest.raises(ExportError, match=r"shape \(11, 3\).*\(11, 2\)"):
+        measure_parity(always(0.5, 0.5), logits, IMAGES)
+
+
+def test_what_the_runtime_says_stands_in_the_error():
+    def broken(images):
+        raise RuntimeError("reshape.cc: num_input_elements")
+
+    with pytest.raises(ExportError, match=r"batch sizes \(1, 8\).*reshape\.cc"):
+        measure_parity(broken, logits, IMAGES)
+
+
+def test_a_measurement_survives_json():
+    parity = measure_parity(exact, logits, IMAGES)
+    values = parity.to_dict()
+    assert isinstance(values["batch_sizes"], list)
+    assert Parity.from_dict(values) == parity
