@@ -13,7 +13,12 @@ NAMES = {
     "resnet_v2": ["stack1_block1", "stack1_block0", "stack0_block1", "stack0_block0", "conv1_conv"],
     "mobilenet": ["block_4_0", "block_3_0", "block_2_1", "block_2_0", "block_1_0", "block_0_0", "input_conv"],
     "vgg": ["block3_conv1", "block2_conv2", "block2_conv1", "block1_conv1"],
-    "vit": ["transformer_block_3", "transformer_block_2", "transformer_block_1", "vit_patching_and_embedding"],
+    "vit": [
+        "transformer_block_3",
+        "transformer_block_2",
+        "transformer_block_1",
+        "vit_patching_and_embedding",
+    ],
     "dinov2": ["layers_1", "layers_0", "embeddings"],
     "swin": ["blocks_1", "blocks_0", "stage_0", "patch_embedding"],
 }
@@ -68,7 +73,9 @@ def test_frozen_weights_stay_and_thawed_ones_move(backbone):
     model.run_eagerly = True
     before = [[w.numpy() for w in block.weights] for block in blocks]
     rng = np.random.default_rng(0)
-    model.train_on_batch(rng.normal(size=(4, zoo.SIZE, zoo.SIZE, 3)).astype("float32"), np.array([0, 1, 0, 1]))
+    model.train_on_batch(
+        rng.normal(size=(4, zoo.SIZE, zoo.SIZE, 3)).astype("float32"), np.array([0, 1, 0, 1])
+    )
     moved = [
         any(not np.array_equal(w.numpy(), old) for w, old in zip(block.weights, held, strict=True))
         for block, held in zip(blocks, before, strict=True)
@@ -114,7 +121,9 @@ def test_depth_zero_freezes_everything_and_thawing_again_undoes_it():
     assert {id(w) for w in network.trainable_weights} == {id(w) for b in blocks[:2] for w in b.weights}
 
 
-@pytest.mark.parametrize(("depth", "count"), [(0, 0), (3, 3), ("all", 5), (0.5, 2), (0.01, 1), ("stack0_block1", 3)])
+@pytest.mark.parametrize(
+    ("depth", "count"), [(0, 0), (3, 3), ("all", 5), (0.5, 2), (0.01, 1), ("stack0_block1", 3)]
+)
 def test_a_depth_means_a_number_of_blocks(depth, count):
     assert resolve_depth(depth, find_blocks(zoo.resnet())) == count
 
@@ -142,6 +151,8 @@ def test_a_layer_used_twice_is_refused():
 
 
 def test_backbones_of_keras_applications_have_blocks_too():
-    network = keras.applications.MobileNetV2(weights=None, include_top=False, input_shape=(32, 32, 3), alpha=0.35)
+    network = keras.applications.MobileNetV2(
+        weights=None, include_top=False, input_shape=(32, 32, 3), alpha=0.35
+    )
     names = [block.name for block in find_blocks(network)]
     assert {f"block_{i}" for i in range(1, 16)} <= set(names)

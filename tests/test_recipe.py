@@ -14,9 +14,7 @@ STAGES = (
 )
 
 
-@pytest.mark.parametrize(
-    ("epoch", "stage"), [(0, 0), (1, 0), (2, 1), (4, 1), (5, 2), (6, 2), (100, 2)]
-)
+@pytest.mark.parametrize(("epoch", "stage"), [(0, 0), (1, 0), (2, 1), (4, 1), (5, 2), (6, 2), (100, 2)])
 def test_the_stage_follows_from_the_epoch(epoch, stage):
     assert stage_at(STAGES, epoch) == stage
     assert Recipe(stages=STAGES).stage_at(epoch) == stage
@@ -28,7 +26,9 @@ def test_rates_fall_geometrically_from_the_head_to_the_lowest_block():
 
 
 def test_a_recipe_survives_json():
-    recipe = Recipe(stages=STAGES, label_smoothing=0.1, augmentation=Augmentation(flip=False, mixup=0.2), seed=7)
+    recipe = Recipe(
+        stages=STAGES, label_smoothing=0.1, augmentation=Augmentation(flip=False, mixup=0.2), seed=7
+    )
     assert Recipe.from_json(recipe.to_json()) == recipe
     depths = [stage.depth for stage in Recipe.from_json(recipe.to_json()).stages]
     assert depths == [0, 0.5, "all"]
@@ -79,7 +79,14 @@ def test_a_recipe_that_cannot_be_is_refused_at_birth(change, name):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "[]", '{"stages": 3}', '{"stages": [{"depth": 0}]}', '{"stages": [], "colour": 1}', '{"stages": ["x"]}'],
+    [
+        "",
+        "[]",
+        '{"stages": 3}',
+        '{"stages": [{"depth": 0}]}',
+        '{"stages": [], "colour": 1}',
+        '{"stages": ["x"]}',
+    ],
 )
 def test_json_that_is_no_recipe_is_refused(text):
     with pytest.raises(RecipeError, match="Received"):

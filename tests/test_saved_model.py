@@ -6,15 +6,17 @@ import subprocess
 import sys
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
 from exporting import CLASSES, classifier, kit_answers, pixels, small_model, write_manifest
-from images import draw
+from images import FLOWERS, SHARED, draw
 from zoo import BACKBONES
 
+from ktransfer.data.images import Resize, load_image
 from ktransfer.errors import ExportError
-from ktransfer.exporters import FORMATS, Artefact, export_model, saved_model
+from ktransfer.exporters import FORMATS, Artefact, export_model, litert, saved_model
 from ktransfer.exporters.artefact import fingerprint, publish
 
 EXAMPLES = {"class_names": CLASSES, "images": pixels(4)}
@@ -129,11 +131,20 @@ def test_a_mixed_precision_model_is_exported_in_float32(policy, tmp_path):
     assert artefact.parity.max_abs_delta < 1e-6
     assert model.layers[-1].compute_dtype != "float32"  # the user's model is as it was
     rough = keras.ops.softmax(keras.ops.cast(model(pixels(4), training=False), "float32"))
-    from ktransfer.exporters import litert
-
     answers = litert.load(tmp_path / artefact.path)(pixels(4))
     np.testing.assert_allclose(answers, rough, atol=0.05)
     assert keras.config.dtype_policy() == before
+
+
+def test_a_mixed_precision_backbone_in_a_float32_model_is_exported_in_float32(tmp_path):
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        backbone = BACKBONES["resnet_v1"]()
+    finally:
+        keras.config.set_dtype_policy(before)
+    artefact = export_model(classifier(backbone), tmp_path / "artefacts", "tflite", **EXAMPLES)
+    assert artefact.parity.max_abs_delta < 1e-6
 
 
 def test_a_mixed_precision_model_that_cannot_be_built_again_is_refused(tmp_path):
@@ -147,7 +158,7 @@ def test_a_mixed_precision_model_that_cannot_be_built_again_is_refused(tmp_path)
     image = keras.Input((32, 32, 3))
     features = keras.layers.Flatten()(Odd("needed", dtype="mixed_float16")(image))
     model = keras.Model(image, keras.layers.Dense(3)(features))
-    with pytest.raises(ExportError, match="float32"):
+    with pytest.raises(ExportError, match="Received: float32, mixed_float16, and it cannot be built again"):
         export_model(model, tmp_path, "savedmodel", **EXAMPLES)
 
 
@@ -204,11 +215,6 @@ def test_the_kit_answers_from_a_saved_model_without_keras(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_real_resnet_answers_on_photographs_as_its_artefact_and_the_kit(format, tmp_path):
-    import keras_hub
-    from images import FLOWERS, SHARED
-
-    from ktransfer.data.images import Resize, load_image
-
     preset = SHARED / "backbones" / "resnet50_v2_3stage_imagenet"
     if not preset.is_dir() or not FLOWERS.is_dir():
         pytest.skip("the shared data is not here")

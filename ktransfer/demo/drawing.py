@@ -39,9 +39,9 @@ def draw_target(kind, rng, size=DEMO_IMAGE_SIZE):
         raise DataError(
             f"Expected a class of the demo's task. Received: {kind!r}. Name one of {', '.join(DEMO_CLASSES)}."
         )
-    pen = Pen(rng, size, scale=(0.5, 0.85), tilt=0.7)
+    pen = Pen(rng, size, scale=(0.6, 0.85), tilt=0.5, shift=0.2)
     _THINGS[kind](pen, rng, -1 if rng.random() < 0.5 else 1)
-    return compose(rng, pen.mask(), contrast=30, roughness=45, clutter=6)
+    return compose(rng, pen.mask(), contrast=45, roughness=25, clutter=3)
 
 
 def write_target_task(folder, *, train_per_class=30, validation_per_class=40, seed=0, size=DEMO_IMAGE_SIZE):

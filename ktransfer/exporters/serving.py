@@ -101,11 +101,12 @@ def checked_model(model, class_names, images):
             f"Parity is measured on at least one image of shape {shapes[0][1:]}. "
             f"Received: {images.shape}. Give images as the model takes them."
         )
-    return model if _is_float32(model) else _in_float32(model)
+    return model if _policies(model) == {"float32"} else _in_float32(model)
 
 
-def _is_float32(model):
-    return all(layer.dtype_policy.compute_dtype == "float32" for layer in model.layers)
+def _policies(layer):
+    """Names of the dtype policies of a model and of all layers in it."""
+    return {layer.dtype_policy.name}.union(*(_policies(inner) for inner in getattr(layer, "layers", ())))
 
 
 def _in_float32(model):
@@ -114,18 +115,15 @@ def _in_float32(model):
     try:
         clone = type(model).from_config(_with_float32_policy(model.get_config()))
         clone.set_weights(model.get_weights())
+        if _policies(clone) != {"float32"}:
+            raise ValueError("a layer keeps its own policy")
     except Exception as error:  # whatever a layer's own from_config raises
         raise ExportError(
-            f"Exporting needs a float32 model. Received: {model.dtype_policy.name}, and it cannot be built "
-            f"again in float32 ({error}). Train it with the float32 policy."
+            f"Exporting needs a float32 model. Received: {', '.join(sorted(_policies(model)))}, and it "
+            f"cannot be built again in float32 ({error}). Train it with the float32 policy."
         ) from error
     finally:
         keras.config.set_dtype_policy(before)
-    if not _is_float32(clone):
-        raise ExportError(
-            "Exporting needs a float32 model. Received: a layer that keeps another policy when built again. "
-            "Train it with the float32 policy."
-        )
     return clone
 
 

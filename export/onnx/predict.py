@@ -1,0 +1,83 @@
+"""Classify images with the ONNX artefact of a run; needs neither ktransfer nor Keras.
+
+python predict.py RUN IMAGE...
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from PIL import Image, ImageOps
+
+FORMAT = "onnx"
+
+
+def load_model(path):
+    """Return the labels, and a function from images `(B, H, W, 3)` to probabilities `(B, C)`."""
+    session = onnxruntime.InferenceSession(path)
+    labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+    return labels, lambda images: session.run(["probabilities"], {"image": images})[0]
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("run", type=Path, help="a run folder, or the artefacts folder in it")
+    arguments.add_argument("images", type=Path, nargs="+", metavar="image")
+    arguments = arguments.parse_args()
+    path, preprocessing = find_artefact(arguments.run)
+    labels, classify = load_model(path)
+    for image in arguments.images:
+        probabilities = classify(read_image(image, **preprocessing)[np.newaxis])[0]
+        best = int(probabilities.argmax())
+        print(json.dumps({"label": labels[best], "probability": round(float(probabilities[best]), 6)}))
+
+
+def find_artefact(folder):
+    """Return the path of the artefact and the preprocessing that the run's manifest tells of."""
+    for root in (folder, folder.resolve().parent):
+        if (root / "manifest.json").is_file():
+            manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+            for artefact in manifest["artefacts"]:
+                if artefact["format"] == FORMAT:
+                    return root / artefact["path"], manifest["preprocessing"]
+            sys.exit(f"{root} has no {FORMAT} artefact: run `ktransfer export {root} --format {FORMAT}`.")
+    sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
+
+
+def read_image(path, height, width, mode, interpolation, antialias, **_):
+    """Return the image as float32 `(height, width, 3)`, RGB 0-255: upright, sized as in training."""
+    try:
+        image = ImageOps.exif_transpose(Image.open(path))
+    except OSError as error:
+        sys.exit(f"{path} cannot be decoded: {error}.")
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
+        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        image = opaque
+    image = image.convert("RGB")
+
+    fit_width = max(int(image.height * width / height), 1)
+    fit_height = max(int(image.width * height / width), 1)
+    if mode == "pad":
+        bars = max(fit_width - image.width, 0) // 2, max(fit_height - image.height, 0) // 2
+        image = ImageOps.expand(image, bars)
+    left, top, right, bottom = 0, 0, image.width, image.height
+    if mode == "crop":
+        left, top = max(right - fit_width, 0) // 2, max(bottom - fit_height, 0) // 2
+        right, bottom = left + min(right, fit_width), top + min(bottom, fit_height)
+    size, box = (width, height), (left, top, right, bottom)
+    resample = Image.Resampling[interpolation.upper().rstrip("3")]
+    if antialias or (right - left <= width and bottom - top <= height):
+        image = image.resize(size, resample, box=box)
+    else:  # `resize` always averages when it makes smaller, `transform` never does
+        image = image.transform(size, Image.Transform.EXTENT, box, resample)
+    return np.asarray(image, dtype=np.float32)
+
+
+if __name__ == "__main__":
+    main()
