@@ -86,9 +86,15 @@ def fine_tune(
     baseline = None
     if recipe.head == "solve" and validation is not None:
         # A solved head is worth keeping, should fine-tuning not beat it.
-        baseline = model.evaluate(validation, verbose=0, return_dict=True)["loss"]
+        baseline = model.evaluate(validation, verbose=0, return_dict=True)["accuracy"]
     unfreezing = ProgressiveUnfreezing(
-        backbone, recipe.stages, batch_norm=recipe.batch_norm, baseline=baseline, verbose=int(bool(verbose))
+        backbone,
+        recipe.stages,
+        batch_norm=recipe.batch_norm,
+        # Label smoothing makes the loss fall with confidence while fewer labels are right.
+        monitor="val_accuracy",
+        baseline=baseline,
+        verbose=int(bool(verbose)),
     )
     return model.fit(
         train,

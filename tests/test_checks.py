@@ -32,6 +32,7 @@ def half(tmp_path, name, size=(200, 200)):
         ("später".encode(), "not an image: it starts with text"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image: it starts with text"),
         (b"\x00\x01\x02\x03" * 9, "not a JPEG, PNG, BMP, GIF or WebP image"),
+        (b"no control characters, but then\x00" * 2, "not a JPEG, PNG, BMP, GIF or WebP image"),
         (b"II*\x00\x08\x00\x00\x00", "not a JPEG, PNG, BMP, GIF or WebP image"),
     ],
 )

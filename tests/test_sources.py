@@ -56,6 +56,7 @@ def test_a_folder_of_parts_is_read_as_such(tmp_path, validation):
 
 
 def test_a_class_called_train_is_a_class(tmp_path):
+    draw(tmp_path / "train" / "night" / "1.png")
     splits = read_data(class_folders(tmp_path, {"bus": 1, "test": 1, "train": 1}))
     assert splits.train.class_names == ("bus", "test", "train")
 

@@ -219,6 +219,3 @@ def _each(function, paths):
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(guarded, paths))
-
-
-__all__ = ["Examples", "Splits", "printable"]

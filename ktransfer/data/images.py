@@ -225,7 +225,7 @@ def _reason(path_or_file, error):
 def _size_and_start(path_or_file):
     if isinstance(path_or_file, str | os.PathLike):
         with open(path_or_file, "rb") as file:
-            return os.fstat(file.fileno()).st_size, file.read(16)
+            return os.fstat(file.fileno()).st_size, file.read(512)
     size = path_or_file.seek(0, os.SEEK_END)
     path_or_file.seek(0)
-    return size, path_or_file.read(16)
+    return size, path_or_file.read(512)

