@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,8 @@ def load_backbone(
     *,
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
-    load_weights=True,
+    load_weights: bool = True,
+    dtype: str = "float32",
 ) -> tuple[keras.Model, Preprocessing]:
     """Load an image backbone without a head, and the preprocessing that it was trained with.
 
@@ -74,6 +76,7 @@ def load_backbone(
         scaling: For a `.keras` file, which does not say it: what the model does to 0-255 pixels, one of
             `SCALINGS` (`"none"` where scaling is inside). For a preset its own is used.
         load_weights: `False` gives random weights, for a comparison.
+        dtype: Keras dtype policy of a preset's backbone; a `.keras` file brings its own.
 
     Returns:
         `(backbone, preprocessing)`.
@@ -96,13 +99,12 @@ def load_backbone(
     preset = _checked_preset(str(name))
     converter = _load(keras_hub.layers.ImageConverter, preset, "an image converter")
     size = size or tuple(converter.image_size or (224, 224))
-    backbone = _load(keras_hub.models.Backbone, preset, "a backbone", load_weights=load_weights)
+    options = {"load_weights": load_weights, "dtype": dtype}
+    backbone = _load(keras_hub.models.Backbone, preset, "a backbone", **options)
     fixed = _image_input(backbone).shape[1:3]
     if None not in fixed and fixed != tuple(size):
         try:
-            backbone = keras_hub.models.Backbone.from_preset(
-                preset, load_weights=load_weights, image_shape=(*size, 3)
-            )
+            backbone = keras_hub.models.Backbone.from_preset(preset, image_shape=(*size, 3), **options)
         except (ValueError, TypeError) as error:
             raise BackboneError(
                 f"The backbone {name} takes images of {fixed[0]} by {fixed[1]} pixels only. "
@@ -158,12 +160,12 @@ def _checked_preset(name):
                 "Write one with backbone.save_to_preset()."
             )
         return str(path)
-    known = keras_hub.models.Backbone.presets
+    known = keras_hub.layers.ImageConverter.presets
     if name not in known:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "`ktransfer backbones` lists the names."
         raise BackboneError(
-            "A preset name, a hub handle, a preset folder or a .keras file was expected as the backbone. "
+            "The name of an image preset, a hub handle, a preset folder or a .keras file was expected. "
             f"Received: {name!r}, which is none of these. {hint}"
         )
     return name
@@ -182,7 +184,7 @@ def _load(kind, preset, what, **options):
         RuntimeError,
         json.JSONDecodeError,
     ) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise BackboneError(
             f"{what.capitalize()} was expected in the preset {preset!r}. Received: {type(error).__name__}: "
             f"{reason}. Check the name, the network, or the files of a local folder."
@@ -190,18 +192,22 @@ def _load(kind, preset, what, **options):
 
 
 def _image_input(backbone):
-    inputs = keras.tree.flatten(backbone.inputs)
+    # A model that was never built, or is no graph, has none.
+    inputs = keras.tree.flatten(getattr(backbone, "inputs", None) or [])
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
         shapes = ", ".join(str(tensor.shape) for tensor in inputs)
         raise BackboneError(
             "A backbone for RGB images of shape (batch, height, width, 3) was expected. "
-            f"Received: {backbone.name}, which takes {shapes}."
+            f"Received: {backbone.name}, which takes {shapes or 'no known input'}."
         )
     return inputs[0]
 
 
 def _preprocessing(converter, size):
     """Read scale and offset off what the converter does to pixels, whatever its class calls them."""
+    config = converter.get_config()
+    mode = "crop" if config["crop_to_aspect_ratio"] else "pad" if config["pad_to_aspect_ratio"] else "stretch"
+    resize = Resize(*size, mode=mode, interpolation=config["interpolation"], antialias=config["antialias"])
     square = max(size)
     probes = np.stack(
         [
@@ -219,9 +225,6 @@ def _preprocessing(converter, size):
             "An image converter that scales each channel by itself was expected. "
             f"Received: {type(converter).__name__}, which does more. Wrap the backbone and save it as .keras."
         )
-    config = converter.get_config()
-    mode = "crop" if config["crop_to_aspect_ratio"] else "pad" if config["pad_to_aspect_ratio"] else "stretch"
-    resize = Resize(*size, mode=mode, interpolation=config["interpolation"], antialias=config["antialias"])
     return Preprocessing(resize, _exact(config["scale"], scale, 1.0), _exact(config["offset"], offset, 0.0))
 
 
@@ -237,8 +240,8 @@ def _from_file(path, size, scaling):
         raise BackboneError(f"A .keras file was expected. Received: {path}, which does not exist.")
     try:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise BackboneError(f"A Keras model was expected in {path}. Received: {reason}.") from error
     last = model.layers[-1] if getattr(model, "layers", None) else None
     if isinstance(last, keras.layers.Dense | keras.layers.Softmax):

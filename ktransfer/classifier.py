@@ -1,8 +1,10 @@
 """Raw pixels -> scaling -> backbone -> pooling -> standardised features -> logits, in one model."""
 
 import math
+from collections.abc import Iterable
 
 import keras
+import numpy as np
 
 from ktransfer.backbones import Preprocessing
 from ktransfer.errors import BackboneError
@@ -44,7 +46,7 @@ def build_classifier(
     resize = preprocessing.resize
     images = keras.Input((resize.height, resize.width, 3), name="image", dtype="float32")
     pixels = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(images)
-    features = _pool(backbone_features(backbone, pixels))
+    features = _pool(backbone_features(backbone, pixels), resize.height * resize.width)
     # Frozen: set once from the data, it must not follow the batches of training.
     features = keras.layers.BatchNormalization(
         center=False, scale=False, epsilon=1e-12, trainable=False, dtype="float32", name="feature_norm"
@@ -74,11 +76,36 @@ def backbone_features(backbone: keras.Model, pixels):
     return outputs[-1] if isinstance(outputs, list | tuple) else outputs
 
 
-def _pool(features):
+def predict_in_batches(model: keras.Model, batches: Iterable[np.ndarray]) -> np.ndarray:
+    """What `model` answers to all batches, one after the other.
+
+    A batch smaller than the first is filled up and cut again: a new size would be compiled anew.
+
+    Args:
+        model: Any with one input and one output.
+        batches: Arrays `(B, ...)`; none larger than the first.
+
+    Returns:
+        `(sum of B, ...)`.
+
+    Example:
+
+        predict_in_batches(model, [images[:32], images[32:]])
+    """
+    answers, size = [], None
+    for batch in batches:
+        batch = np.asarray(batch)
+        size = size or len(batch)
+        padding = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
+        answers.append(model.predict_on_batch(np.pad(batch, padding))[: len(batch)])
+    return np.concatenate(answers)
+
+
+def _pool(features, pixels):
     rank = len(features.shape)
     if rank == 4:
         return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(features)
-    if rank == 3 and _has_class_token(features.shape[1]):
+    if rank == 3 and _has_class_token(features.shape[1], pixels):
         return keras.layers.Identity(dtype="float32", name="pooled")(features[:, 0])
     if rank == 3:
         return keras.layers.GlobalAveragePooling1D(dtype="float32", name="pooled")(features)
@@ -90,6 +117,9 @@ def _pool(features):
     )
 
 
-def _has_class_token(tokens):
-    """A square grid of patches has a square number of tokens; one more than that is never square."""
-    return tokens is not None and math.isqrt(tokens) ** 2 != tokens
+def _has_class_token(tokens, pixels):
+    """Patches that tile the image are squares of pixels; with one token more, no size of patch fits."""
+    if tokens is None:
+        return False
+    side = math.isqrt(pixels // tokens)
+    return side * side * tokens != pixels

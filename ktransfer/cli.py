@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -114,7 +115,10 @@ def train(
                 **options,
             )
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted. Go on with: ktransfer train --resume --out {out}", err=True)
+        begun = (out / "manifest.json").is_file()
+        typer.echo(
+            f"\nInterrupted.{f' Go on with: ktransfer train --resume --out {out}' if begun else ''}", err=True
+        )
         raise typer.Exit(130) from None
     typer.echo(f"run        {run.path}")
 
@@ -209,17 +213,11 @@ def demo(
 def main():
     """The `ktransfer` command: errors that a user can mend are one line, and the exit status is 2."""
     try:
-        app(standalone_mode=False)
+        app()
     except KTransferError as error:
         _fail(" ".join(str(error).split()))
-    except typer.Exit as end:
-        sys.exit(end.exit_code)
-    except typer.Abort:
-        sys.exit(130)
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 def _fail(text):
@@ -231,6 +229,7 @@ def _fail(text):
 def _keras():
     """Import Keras and TensorFlow without the lines that TensorFlow's C++ prints past its own log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -1,5 +1,6 @@
 """How good a classifier is on examples that it was not trained on."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -62,7 +63,9 @@ class Evaluation:
             include_values=len(names) <= 30,
         )
         figure.suptitle(f"accuracy {self.accuracy:.3f} on {self.examples} examples")
-        with replacing(path) as partial:
+        with replacing(path) as partial, warnings.catch_warnings():
+            # A script that the plot's font lacks comes out as boxes; the names are in the JSON beside.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(partial, dpi=120)
 
 

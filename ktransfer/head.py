@@ -9,6 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
+from ktransfer.classifier import predict_in_batches
 from ktransfer.errors import DataError
 
 # L2 strengths tried, for each example: C = 1 / (strength * examples).
@@ -30,13 +31,16 @@ def extract_features(model: keras.Model, dataset) -> tuple[np.ndarray, np.ndarra
 
         features, labels = extract_features(model, train)
     """
-    pooled = keras.Model(model.inputs, model.get_layer("pooled").output)
-    features, labels = [], []
-    for images, targets in dataset:
-        features.append(pooled.predict_on_batch(images))
-        targets = np.asarray(targets)
-        labels.append(targets.argmax(axis=-1) if targets.ndim == 2 else targets)
-    return np.concatenate(features), np.concatenate(labels)
+    pooled = keras.Model(model.input, model.get_layer("pooled").output)
+    labels = []
+
+    def images():
+        for batch, targets in dataset:
+            targets = np.asarray(targets)
+            labels.append(targets.argmax(axis=-1) if targets.ndim == 2 else targets)
+            yield batch
+
+    return predict_in_batches(pooled, images()), np.concatenate(labels)
 
 
 def standardise_features(model: keras.Model, features: np.ndarray) -> None:

@@ -211,60 +211,57 @@ class Recipe:
 def image_recipe(
     *,
     images: int,
-    transformer: bool = False,
     gpu: bool = False,
     epochs: int | None = None,
     seed: int = 0,
 ) -> Recipe:
-    """The default recipe for images, a pure function of facts about the data, the backbone and the device.
+    """The default recipe for images, a pure function of facts about the data and the device.
 
-    The head is solved on the frozen backbone, then the upper part is fine-tuned, then, where there are images
-    enough to learn from, all of it (LP-FT, Kumar et al. 2022; big_transfer's BiT-HyperRule, Kolesnikov et
-    al. 2020, section 3.3, makes the schedule longer with the data in the same way).
+    The head is solved on the frozen backbone, so fine-tuning starts where it can only refine: at a rate a
+    hundred times below a new head's (LP-FT, Kumar et al. 2022, section 4.2), the upper third of the blocks
+    first and, where there are images enough, then all of them (Howard and Ruder 2018, section 3.3), with
+    warmup and cosine. The schedule grows with the data (BiT-HyperRule, Kolesnikov et al. 2020, section 3.3).
+    With few images there is no label smoothing and no dropout: both work against a head that has converged,
+    and four to eight epochs do not make that good.
+
+    Measured, 500 flowers at 160 px, the ResNet-50 V2 preset without its last stage, seed 0, two CPU cores:
+    solved head 0.892; after fine-tuning at 3e-4 0.892, at 1e-4 0.885, at 3e-5 0.900 of 130 validation images.
+    The demo's task, 180 images, 1,200 validation images, all blocks at 3e-4: solved head 0.942; 8 epochs with
+    smoothing, dropout and strong augmentation 0.944, without smoothing and dropout 0.957.
+    `python benchmarks/time_to_accuracy.py DATA PRESET` measures the whole.
 
     Args:
         images: Training images.
-        transformer: The backbone is a vision transformer: lower rates (Steiner et al. 2022, section 3.4).
         gpu: There is a GPU: larger batches, mixed precision.
-        epochs: Total epochs, instead of the default for this number of images.
+        epochs: Total epochs of fine-tuning, instead of the default for this number of images; 0 keeps the
+            solved head.
         seed: See `Recipe`.
 
     Returns:
         A `Recipe`.
     """
     few = images < 2_000
-    epochs = (4 if few else 6) if epochs is None else epochs
-    rate = 3e-4 if transformer else 1e-3
-    stages = []
-    if epochs:
-        deep = 0 if few else epochs // 2
-        upper = epochs - deep
-        stages.append(
+    epochs = (4 if few else 8) if epochs is None else epochs
+    upper = epochs if few else (epochs + 1) // 2
+    lengths = {0.3: upper, "all": epochs - upper}
+    mild = Augmentation(crop=(0.8, 1.0), rotation=5.0, brightness=0.1, contrast=0.1, saturation=0.1)
+    return Recipe(
+        stages=tuple(
             Stage(
-                depth=0.25,
-                epochs=upper,
-                learning_rate=rate,
-                warmup=min(1.0, upper / 4),
+                depth=depth,
+                epochs=length,
+                learning_rate=3e-5,
+                warmup=min(1.0, length / 4),
                 schedule="cosine",
                 patience=3,
             )
-        )
-        if deep:
-            stages.append(
-                Stage(
-                    depth="all",
-                    epochs=deep,
-                    learning_rate=rate / 3,
-                    warmup=min(1.0, deep / 4),
-                    schedule="cosine",
-                    patience=3,
-                )
-            )
-    return Recipe(
-        stages=tuple(stages),
+            for depth, length in lengths.items()
+            if length
+        ),
         batch_size=64 if gpu else 32,
-        label_smoothing=0.1,
-        dropout=0.2,
+        label_smoothing=0.0 if few else 0.1,
+        dropout=0.0 if few else 0.2,
+        augmentation=mild if few else Augmentation(),
         precision="mixed_float16" if gpu else "float32",
         seed=seed,
     )

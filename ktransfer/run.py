@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import shutil
+import zipfile
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +15,8 @@ import keras
 import numpy as np
 
 from ktransfer.backbones import Preprocessing
-from ktransfer.data.images import load_image
+from ktransfer.classifier import predict_in_batches
+from ktransfer.data.images import load_images
 from ktransfer.errors import RunError
 from ktransfer.files import replacing, write_json
 from ktransfer.recipe import Recipe
@@ -67,7 +69,7 @@ class Run:
         path = Path(path)
         if not path.exists() or (path.is_dir() and not any(path.iterdir())):
             return
-        if not (path / MANIFEST).is_file():
+        if not _is_run(path):
             raise RunError(
                 f"A free path was expected for the run. Received: {path}, which holds other files. "
                 "Choose another."
@@ -134,7 +136,7 @@ class Run:
             )
         try:
             return keras.models.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, OSError, KeyError) as error:
+        except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"A readable Keras model was expected in {path}. "
                 f"Received: {' '.join(str(error).split())[:300]}."
@@ -148,21 +150,18 @@ class Run:
     def save_model(self, model: keras.Model) -> None:
         """Write `model.keras`, without the optimizer, which only training needs."""
         with replacing(self.path / "model.keras") as partial:
-            keras.Model(model.inputs, model.outputs, name=model.name).save(partial)
+            keras.Model(model.input, model.output, name=model.name).save(partial)
 
     def predict_probabilities(self, paths: Iterable[str | Path], *, batch_size: int = 32) -> np.ndarray:
         """Class probabilities of image files, float32 `(N, classes)`."""
-        resize = self.preprocessing.resize
-        batches, batch = [], []
-        paths = list(paths)
-        for index, path in enumerate(paths):
-            batch.append(load_image(path, resize))
-            if len(batch) == batch_size or index == len(paths) - 1:
-                batches.append(
-                    logits_to_probabilities(self.model.predict_on_batch(np.stack(batch).astype("float32")))
-                )
-                batch = []
-        return np.concatenate(batches) if batches else np.zeros((0, len(self.labels)), "float32")
+        resize, paths = self.preprocessing.resize, list(paths)
+        if not paths:
+            return np.zeros((0, len(self.labels)), "float32")
+        batches = (
+            load_images(paths[start : start + batch_size], resize)
+            for start in range(0, len(paths), batch_size)
+        )
+        return logits_to_probabilities(predict_in_batches(self.model, batches))
 
     def predict(self, paths: Iterable[str | Path], *, top_k: int = 5) -> list[list[dict]]:
         """The most probable labels of image files.
@@ -191,6 +190,15 @@ def logits_to_probabilities(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, "float32")
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _is_run(path):
+    """Whether a run wrote the manifest: web pages and apps have a `manifest.json` as well."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"format", "created", "versions"} <= manifest.keys()
 
 
 def _now():

@@ -27,7 +27,9 @@ def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = Fa
         "adam": lambda: keras.optimizers.Adam(rate),
         "sgd": lambda: keras.optimizers.SGD(rate, momentum=0.9, weight_decay=recipe.weight_decay or None),
     }[recipe.optimizer]()
-    optimizer.exclude_from_weight_decay(var_list=[v for v in model.trainable_variables if len(v.shape) < 2])
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.variables if len(v.shape) < 2])
+    if recipe.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     if one_hot:
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")

@@ -1,3 +1,4 @@
+import itertools
 import json
 import warnings
 
@@ -93,7 +94,7 @@ def test_weights_move_in_their_stage_and_not_before():
     kept.append([snapshot(block.weights) for block in blocks])
     moved = [
         [not same(a, b) for a, b in zip(before, after, strict=True)]
-        for before, after in zip(kept[:-1], kept[1:], strict=True)
+        for before, after in itertools.pairwise(kept)
     ]
     assert moved[:2] == [[False] * 4] * 2
     assert moved[2] == [True, True, False, False]
@@ -360,7 +361,7 @@ def test_a_model_without_a_head_is_refused():
 
 def test_a_stage_that_fit_never_reaches_is_refused():
     model, backbone = classifier()
-    with pytest.raises(RecipeError, match="epochs=3.*epochs=5"):
+    with pytest.raises(RecipeError, match=r"epochs=3.*epochs=5"):
         fit(model, [ProgressiveUnfreezing(backbone, STAGES)], epochs=3)
 
 

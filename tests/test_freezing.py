@@ -139,7 +139,7 @@ def test_a_model_without_a_graph_is_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(BackboneError, match="functional .*Received: Opaque"):
+    with pytest.raises(BackboneError, match=r"functional .*Received: Opaque"):
         find_blocks(Opaque())
 
 

@@ -3,6 +3,7 @@
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -124,6 +125,16 @@ def load_image(path_or_file: str | os.PathLike | BinaryIO, resize: Resize) -> np
             "Remove it, or pass --skip-corrupt to leave out unreadable files."
         ) from error
     return np.asarray(_resized(_rgb(image), size, shrink, resize))
+
+
+def load_images(paths: Iterable[str | os.PathLike], resize: Resize) -> np.ndarray:
+    """Load several images as a batch for a model: float32 `(N, height, width, 3)`, RGB 0-255.
+
+    Example:
+        >>> load_images(["rose.jpg"], Resize(160, 160)).shape  # doctest: +SKIP
+        (1, 160, 160, 3)
+    """
+    return np.stack([load_image(path, resize) for path in paths]).astype("float32")
 
 
 def unreadable_reason(path: str | os.PathLike) -> str | None:

@@ -32,13 +32,15 @@ def run_demo(folder: str | Path, *, say: Callable[[str], None] = print, verbose:
     for name in ("pretrained", "random"):
         Run.check_free(folder / name)
     say(
-        "This is a toy: drawings of " + ", ".join(DEMO_CLASSES) + ", and a small backbone that saw only drawn "
-        "patterns before.\nThe real command is:  ktransfer train FOLDER --backbone resnet_50_imagenet --out RUN\n"
+        f"This is a toy: drawings of {', '.join(DEMO_CLASSES)}, and a small backbone that knows drawings only."
     )
+    say("The real command is:  ktransfer train FOLDER --backbone resnet_50_imagenet --out RUN\n")
     folder.mkdir(parents=True, exist_ok=True)
     data = write_target_task(folder / "data")
     say("--- from the pretrained backbone")
-    run = train(data, PRESET_PATH, folder / "pretrained", image_size=DEMO_IMAGE_SIZE, say=say, verbose=verbose)
+    run = train(
+        data, PRESET_PATH, folder / "pretrained", image_size=DEMO_IMAGE_SIZE, say=say, verbose=verbose
+    )
     say("\n--- the same recipe from a random backbone")
     rival = train(
         data,
@@ -50,12 +52,16 @@ def run_demo(folder: str | Path, *, say: Callable[[str], None] = print, verbose:
         say=say,
         verbose=verbose,
     )
-    found = {name: r.manifest["metrics"]["validation"] for name, r in (("pretrained", run), ("random", rival))}
+    found = {
+        name: r.manifest["metrics"]["validation"] for name, r in (("pretrained", run), ("random", rival))
+    }
     picture = next(iter(sorted((data / "val" / DEMO_CLASSES[0]).iterdir())))
     say(
         f"\nAccuracy on images held out: {found['pretrained']:.3f} from the pretrained backbone, "
         f"{found['random']:.3f} from a random one.\n\nWhere everything is:\n"
-        f"  images     {data}\n  model      {run.path / 'model.keras'}\n  manifest   {run.path / 'manifest.json'}"
+        f"  images     {data}\n"
+        f"  model      {run.path / 'model.keras'}\n"
+        f"  manifest   {run.path / 'manifest.json'}"
     )
     for artefact in json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))["artefacts"]:
         say(f"  {artefact['format']:<11}{run.path / artefact['path']}")

@@ -35,7 +35,5 @@ def evaluate(
     part, examples = found[-1]
     say(f"data       {len(examples)} images, {part if len(found) > 1 else 'all'} of {data}")
     if examples.fingerprint() == run.manifest.get("data", {}).get("fingerprint", {}).get("train"):
-        say(
-            "warning    these are the images that the run was trained on; the figures say nothing about others"
-        )
+        say("warning    the run was trained on these images; the figures say nothing about others")
     return judge(run.predict_probabilities(examples.inputs), examples.labels, run.labels), part

@@ -6,7 +6,7 @@ import numpy as np
 
 from ktransfer.data.checks import require_readable
 from ktransfer.data.examples import Examples, Splits
-from ktransfer.data.images import load_image
+from ktransfer.data.images import load_images
 from ktransfer.data.pipeline import image_dataset
 from ktransfer.data.sources import load_splits
 from ktransfer.run import Run
@@ -55,5 +55,4 @@ def dataset(examples: Examples, run: Run, **options):
 def parity_images(examples: Examples, run: Run) -> np.ndarray:
     """At most `PARITY_IMAGES` images, evenly over the examples and so over the classes; float32, 0-255."""
     chosen = np.linspace(0, len(examples) - 1, min(len(examples), PARITY_IMAGES)).round().astype(int)
-    resize = run.preprocessing.resize
-    return np.stack([load_image(examples.inputs[index], resize) for index in chosen]).astype("float32")
+    return load_images([examples.inputs[index] for index in chosen], run.preprocessing.resize)

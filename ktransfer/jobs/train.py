@@ -1,5 +1,6 @@
 """`ktransfer train`: data and a backbone to a run folder, and on with one that was interrupted."""
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,11 @@ def train(
         gpu = bool(keras.distribution.list_devices("gpu"))
         recipe = image_recipe(images=len(splits.train), gpu=gpu, epochs=epochs, seed=seed)
     network, preprocessing = load_backbone(
-        backbone, image_size=image_size, scaling=scaling, load_weights=not random_weights
+        backbone,
+        image_size=image_size,
+        scaling=scaling,
+        load_weights=not random_weights,
+        dtype=recipe.precision,
     )
     model = build_classifier(network, len(classes), preprocessing, dropout=recipe.dropout, seed=seed)
     resize, blocks = preprocessing.resize, find_blocks(network)
@@ -118,7 +123,6 @@ def train(
         },
         overwrite=overwrite,
     )
-    _fit_head(model, splits.train, run, say)
     run.save_model(model)
     return _finish(run, model, splits, formats, say, verbose)
 
@@ -136,7 +140,7 @@ def resume(
         The finished `Run`.
 
     Raises:
-        RunError: There is no such run, its data has changed, or it stopped before its head was trained.
+        RunError: There is no such run, or its data has changed.
 
     Example:
 
@@ -154,41 +158,20 @@ def resume(
     return _finish(run, run.model, splits, formats, say, verbose)
 
 
-def _fit_head(model, train: Examples, run: Run, say: Say):
-    features, labels = extract_features(model, dataset(train, run))
-    if run.recipe.head == "solve":
-        found = solve_head(model, features, labels, seed=run.recipe.seed)
-        say(f"head       solved on {len(labels)} images x {features.shape[1]} features, L2 {found['l2']:.2g}")
-        run.update(head=found)
-    else:
-        standardise_features(model, features)
-
-
 def _finish(run: Run, model, splits: Splits, formats, say: Say, verbose) -> Run:
-    """Everything after the head: fine-tuning, judgement, artefacts. Where it is cut off, `resume` begins."""
+    """Everything after the backbone is loaded. Where it is cut off, `resume` begins."""
     run.model = model
-    recipe = run.recipe
-    checkpoint = run.path / "checkpoint"
-    if recipe.stages and run.manifest["status"] != "trained":
-        train = dataset(splits.train, run, training=True, augmentation=recipe.augmentation)
+    if run.manifest["status"] != "trained":
         try:
-            fine_tune(
-                model,
-                train,
-                dataset(splits.validation, run),
-                recipe,
-                callbacks=[
-                    keras.callbacks.BackupAndRestore(checkpoint, double_checkpoint=True),
-                    keras.callbacks.CSVLogger(
-                        run.path / "history.csv", append=(run.path / "history.csv").exists()
-                    ),
-                ],
-                verbose=verbose,
-            )
+            if "head" not in run.manifest:
+                _fit_head(run, splits.train, say)
+            if run.recipe.stages:
+                _fine_tune(run, splits, verbose)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
-            run.save_model(model)
-            run.update(status="interrupted")
+            with contextlib.suppress(OSError):  # the disk may be what is full
+                run.save_model(model)
+                run.update(status="interrupted")
             raise
         run.save_model(model)
     metrics = {}
@@ -203,6 +186,33 @@ def _finish(run: Run, model, splits: Splits, formats, say: Say, verbose) -> Run:
     if formats:
         export(run, formats, images=parity_images(splits.validation, run), say=say)
     return run
+
+
+def _fit_head(run: Run, train: Examples, say: Say):
+    features, labels = extract_features(run.model, dataset(train, run))
+    if run.recipe.head == "solve":
+        found = solve_head(run.model, features, labels, seed=run.recipe.seed)
+        say(f"head       solved on {len(labels)} images x {features.shape[1]} features, L2 {found['l2']:.2g}")
+    else:
+        standardise_features(run.model, features)
+        found = {"standardised": len(labels)}
+    run.save_model(run.model)
+    run.update(head=found)
+
+
+def _fine_tune(run: Run, splits: Splits, verbose):
+    history = run.path / "history.csv"
+    fine_tune(
+        run.model,
+        dataset(splits.train, run, training=True, augmentation=run.recipe.augmentation),
+        dataset(splits.validation, run),
+        run.recipe,
+        callbacks=[
+            keras.callbacks.BackupAndRestore(run.path / "checkpoint", double_checkpoint=True),
+            keras.callbacks.CSVLogger(history, append=history.exists()),
+        ],
+        verbose=verbose,
+    )
 
 
 def _absolute(data):

@@ -1,0 +1,195 @@
+"""The walls of the house: which room may import which, and what loads when."""
+
+import ast
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ktransfer
+
+PACKAGE = Path(ktransfer.__file__).parent
+# An import goes down, or sideways; the first entry that fits a module's name, or its start, is its floor.
+FLOORS = {
+    "errors": 0,
+    "files": 0,
+    "data.pipeline": 2,
+    "data.augment_ops": 2,
+    "data": 1,
+    "recipe": 1,
+    "freezing": 2,
+    "optimizers": 2,
+    "backbones": 3,
+    "classifier": 4,
+    "callbacks": 4,
+    "head": 4,
+    "training": 5,
+    "evaluation": 5,
+    "run": 5,
+    "exporters": 5,
+    "jobs": 5.5,
+    "demo.job": 5.7,
+    "demo.pretrain": 5,
+    "demo": 1,
+    "cli": 6,
+    "__init__": 6,
+    "__main__": 6,
+}
+MAY_IMPORT_TENSORFLOW = (
+    "data.pipeline",
+    "data.augment_ops",
+    "data.tfds_source",
+    "exporters",
+    "demo.pretrain",
+)
+HEAVY = ("tensorflow", "keras", "keras_hub", "jax", "sklearn", "numpy")
+
+
+def _modules():
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        yield ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(_modules())
+
+
+def within(module, room):
+    return module == room or module.startswith(room + ".")
+
+
+def floor(module):
+    return next((number for room, number in FLOORS.items() if within(module, room)), None)
+
+
+def imports(module, *, at_start=False):
+    """Full names of what a module imports, in its functions as well or only while it is itself imported."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    deferred = {
+        id(inner)
+        for node in ast.walk(tree)
+        if at_start and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if id(node) in deferred:
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def ours(module, **options):
+    """The modules of the package that a module imports."""
+    for name in imports(module, **options):
+        if name == "ktransfer" or name.startswith("ktransfer."):
+            name = name.removeprefix("ktransfer").removeprefix(".")
+            # `from ktransfer.data.images import Resize` names what is in a module, or a module.
+            yield next((n for n in (name, name.rpartition(".")[0]) if n in MODULES), "__init__")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_every_module_has_a_floor_and_imports_nothing_from_above(module):
+    assert floor(module) is not None, (
+        f"{module} is a new room: give it a floor in FLOORS and in docs/design.md"
+    )
+    above = [other for other in ours(module) if floor(other) > floor(module)]
+    assert not above
+
+
+def test_every_floor_is_that_of_a_module():
+    assert [room for room in FLOORS if room != "__main__" and not any(within(m, room) for m in MODULES)] == []
+
+
+def test_no_module_imports_itself_by_a_detour():
+    reached = {}
+
+    def walk(module, trail):
+        assert module not in trail, " -> ".join([*trail, module])
+        if module not in reached:
+            reached[module] = True
+            for other in set(ours(module, at_start=True)) - {module.rpartition(".")[0]}:
+                walk(other, [*trail, module])
+
+    for module in MODULES:
+        walk(module, [])
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_tensorflow_is_imported_where_it_may_be_and_nowhere_else(module):
+    found = [name for name in imports(module) if name.split(".")[0] in ("tensorflow", "tensorflow_datasets")]
+    assert not found or any(within(module, room) for room in MAY_IMPORT_TENSORFLOW)
+    if floor(module) <= 1:
+        found = [name for name in imports(module, at_start=True) if name.split(".")[0] in HEAVY[:4]]
+        assert not found or module == "data.tfds_source"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_public_names_of_keras_are_used(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    dotted = {ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert not [
+        name for name in {*imports(module), *dotted} if name.startswith(("keras.src", "keras_hub.src"))
+    ]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_holds_one_idea_of_less_than_300_lines_and_says_which(module):
+    text = MODULES[module].read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 300
+    assert ast.get_docstring(ast.parse(text))
+
+
+def test_the_package_its_recipes_and_its_command_line_load_nothing_heavy():
+    script = (
+        "import json, sys, ktransfer, ktransfer.recipe, ktransfer.cli, ktransfer.errors; dir(ktransfer); "
+        f"print(json.dumps([name for name in {HEAVY} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+def test_reading_and_checking_data_loads_no_framework():
+    script = (
+        "import json, sys, ktransfer.data.sources, ktransfer.data.checks; "
+        f"print(json.dumps([name for name in {HEAVY[:4]} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+
+
+@pytest.mark.parametrize("name", ktransfer.__all__)
+def test_every_public_name_is_found_at_its_home_and_explained(name):
+    value = getattr(ktransfer, name)
+    assert value.__module__ == ktransfer._HOMES[name]
+    assert value.__name__ == name
+    assert value.__doc__
+    assert not value.__doc__.startswith(f"{name}("), "the docstring that dataclasses make up says nothing"
+
+
+def test_the_stub_for_type_checkers_names_the_same_things_at_the_same_homes():
+    tree = ast.parse((PACKAGE / "__init__.pyi").read_text(encoding="utf-8"))
+    stub = {
+        alias.asname: node.module
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname  # `import X as X` is how a stub exports a name
+    }
+    assert stub == ktransfer._HOMES
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'train_model'"):
+        ktransfer.train_model  # noqa: B018
+    assert dir(ktransfer) == sorted(ktransfer._HOMES)
+
+
+def test_the_command_line_offers_the_formats_that_there_are():
+    cli, exporters = (importlib.import_module(f"ktransfer.{name}") for name in ("cli", "exporters"))
+    assert cli._FORMATS == exporters.FORMATS
