@@ -35,5 +35,8 @@ lock:
 		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 	rm -rf .venv-lock
 
+bench: $(STAMP)
+	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA) $(PRESET)
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info runs
