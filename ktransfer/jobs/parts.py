@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from rich.console import Console
+from rich.progress import Progress
 
 from ktransfer.data.checks import require_readable
 from ktransfer.data.examples import Examples, Splits
@@ -23,7 +25,13 @@ def parts(splits: Splits) -> Iterator[tuple[str, Examples]]:
             yield name, part
 
 
-def read_splits(facts: dict, seed: int) -> Splits:
+def progress_bar(verbose: int | str) -> Progress:
+    """A bar on standard error that goes when it is done; nothing where nobody looks."""
+    console = Console(stderr=True)
+    return Progress(console=console, transient=True, disable=not verbose or not console.is_terminal)
+
+
+def read_splits(facts: dict, seed: int, *, verbose: int | str = 0) -> Splits:
     """The examples of a run, from the `data` entry of its manifest, each image readable."""
     splits = load_splits(
         facts["source"],
@@ -32,8 +40,16 @@ def read_splits(facts: dict, seed: int) -> Splits:
         seed=seed,
         data_dir=facts["data_dir"],
     )
-    skip = facts["skip_corrupt"]
-    return Splits(**{name: require_readable(part, skip_corrupt=skip) for name, part in parts(splits)})
+    readable = {}
+    with progress_bar(verbose) as bar:
+        for name, part in parts(splits):
+            task = bar.add_task(f"checking {name} images", total=len(part))
+            readable[name] = require_readable(
+                part,
+                skip_corrupt=facts["skip_corrupt"],
+                progress=lambda done, total, task=task: bar.update(task, completed=done),
+            )
+    return Splits(**readable)
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:

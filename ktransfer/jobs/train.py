@@ -17,7 +17,7 @@ from ktransfer.files import write_json
 from ktransfer.freezing import find_blocks
 from ktransfer.head import extract_features, solve_head, standardise_features
 from ktransfer.jobs.export import export
-from ktransfer.jobs.parts import Say, dataset, fingerprints, parity_images, parts, read_splits
+from ktransfer.jobs.parts import Say, dataset, fingerprints, parity_images, parts, progress_bar, read_splits
 from ktransfer.recipe import Recipe, image_recipe
 from ktransfer.run import Run
 from ktransfer.training import fine_tune
@@ -84,7 +84,7 @@ def train(
         "data_dir": data_dir and _absolute(data_dir),
         "skip_corrupt": skip_corrupt,
     }
-    splits = read_splits(facts, seed)
+    splits = read_splits(facts, seed, verbose=verbose)
     counts = {name: len(part) for name, part in parts(splits)}
     classes = splits.train.class_names
     say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
@@ -149,7 +149,7 @@ def resume(
     run = Run.load(out)
     facts = run.manifest["data"]
     keras.utils.set_random_seed(run.recipe.seed)
-    splits = read_splits(facts, run.recipe.seed)
+    splits = read_splits(facts, run.recipe.seed, verbose=verbose)
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(
             f"The data that the run began with was expected in {facts['source']}. Received: other files. "
@@ -164,7 +164,7 @@ def _finish(run: Run, model, splits: Splits, formats, say: Say, verbose) -> Run:
     if run.manifest["status"] != "trained":
         try:
             if "head" not in run.manifest:
-                _fit_head(run, splits.train, say)
+                _fit_head(run, splits.train, say, verbose)
             if run.recipe.stages:
                 _fine_tune(run, splits, verbose)
         except BaseException:
@@ -188,8 +188,11 @@ def _finish(run: Run, model, splits: Splits, formats, say: Say, verbose) -> Run:
     return run
 
 
-def _fit_head(run: Run, train: Examples, say: Say):
-    features, labels = extract_features(run.model, dataset(train, run))
+def _fit_head(run: Run, train: Examples, say: Say, verbose):
+    batches = dataset(train, run)
+    with progress_bar(verbose) as bar:
+        tracked = bar.track(batches, total=len(batches), description="running the backbone")
+        features, labels = extract_features(run.model, tracked)
     if run.recipe.head == "solve":
         found = solve_head(run.model, features, labels, seed=run.recipe.seed)
         say(f"head       solved on {len(labels)} images x {features.shape[1]} features, L2 {found['l2']:.2g}")
