@@ -39,6 +39,7 @@ _HOMES = {
     "set_depth": "ktransfer.freezing",
     "solve_head": "ktransfer.head",
     "train": "ktransfer.jobs.train",
+    "use_depthwise": "ktransfer.depthwise",
 }
 __all__ = sorted(_HOMES)
 

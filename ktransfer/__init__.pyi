@@ -8,6 +8,7 @@ from ktransfer.data.examples import Splits as Splits
 from ktransfer.data.pipeline import image_dataset as image_dataset
 from ktransfer.data.sources import load_splits as load_splits
 from ktransfer.data.sources import read_data as read_data
+from ktransfer.depthwise import use_depthwise as use_depthwise
 from ktransfer.errors import BackboneError as BackboneError
 from ktransfer.errors import DataError as DataError
 from ktransfer.errors import ExportError as ExportError

@@ -11,6 +11,7 @@ import keras_hub
 import numpy as np
 
 from ktransfer.data.images import Resize
+from ktransfer.depthwise import use_depthwise
 from ktransfer.errors import BackboneError
 
 HUB_PREFIXES = ("hf://", "kaggle://", "modelscope://")
@@ -66,6 +67,7 @@ def load_backbone(
     scaling: str | None = None,
     load_weights: bool = True,
     dtype: str = "float32",
+    fast_depthwise: bool = True,
 ) -> tuple[keras.Model, Preprocessing]:
     """Load an image backbone without a head, and the preprocessing that it was trained with.
 
@@ -77,6 +79,7 @@ def load_backbone(
             `SCALINGS` (`"none"` where scaling is inside). For a preset its own is used.
         load_weights: `False` gives random weights, for a comparison.
         dtype: Keras dtype policy of a preset's backbone; a `.keras` file brings its own.
+        fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
 
     Returns:
         `(backbone, preprocessing)`.
@@ -84,6 +87,7 @@ def load_backbone(
     Raises:
         BackboneError: There is no such backbone, it cannot be loaded, is not for images, or cannot take
             images of this size.
+        RecipeError: `image_size` is no size.
 
     Example:
 
@@ -91,26 +95,16 @@ def load_backbone(
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     if str(name).endswith(".keras"):
-        return _from_file(Path(name), size, scaling)
-    if scaling is not None:
+        backbone, preprocessing = _from_file(Path(name), size, scaling)
+    elif scaling is not None:
         raise BackboneError(
             f"A preset brings its own scaling. Received: scaling={scaling!r} for {name!r}. Leave it out."
         )
-    preset = _checked_preset(str(name))
-    converter = _load(keras_hub.layers.ImageConverter, preset, "an image converter")
-    size = size or tuple(converter.image_size or (224, 224))
-    options = {"load_weights": load_weights, "dtype": dtype}
-    backbone = _load(keras_hub.models.Backbone, preset, "a backbone", **options)
-    fixed = _image_input(backbone).shape[1:3]
-    if None not in fixed and fixed != tuple(size):
-        try:
-            backbone = keras_hub.models.Backbone.from_preset(preset, image_shape=(*size, 3), **options)
-        except (ValueError, TypeError) as error:
-            raise BackboneError(
-                f"The backbone {name} takes images of {fixed[0]} by {fixed[1]} pixels only. "
-                f"Received: {size[0]} by {size[1]}. Use --image-size {fixed[0]}."
-            ) from error
-    return backbone, _preprocessing(converter, size)
+    else:
+        backbone, preprocessing = _from_preset(str(name), size, load_weights=load_weights, dtype=dtype)
+    if fast_depthwise:
+        use_depthwise(backbone)
+    return backbone, preprocessing
 
 
 def list_backbones(task: str = "image", *, max_params: int | None = None) -> list[dict]:
@@ -147,6 +141,23 @@ def list_backbones(task: str = "image", *, max_params: int | None = None) -> lis
     ]
     rows = [row for row in rows if max_params is None or row["parameters"] <= max_params]
     return sorted(rows, key=lambda row: (row["parameters"], row["name"]))
+
+
+def _from_preset(name, size, **options):
+    preset = _checked_preset(name)
+    converter = _load(keras_hub.layers.ImageConverter, preset, "an image converter")
+    size = size or tuple(converter.image_size or (224, 224))
+    backbone = _load(keras_hub.models.Backbone, preset, "a backbone", **options)
+    fixed = _image_input(backbone).shape[1:3]
+    if None not in fixed and fixed != tuple(size):
+        try:
+            backbone = keras_hub.models.Backbone.from_preset(preset, image_shape=(*size, 3), **options)
+        except (ValueError, TypeError) as error:
+            raise BackboneError(
+                f"The backbone {name} takes images of {fixed[0]} by {fixed[1]} pixels only. "
+                f"Received: {size[0]} by {size[1]}. Use --image-size {fixed[0]}."
+            ) from error
+    return backbone, _preprocessing(converter, size)
 
 
 def _checked_preset(name):

@@ -68,6 +68,9 @@ def train(
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Start from a random backbone, for comparison.")
     ] = False,
+    fast_depthwise: Annotated[
+        bool, typer.Option(help="Compute grouped convolutions of one channel each as depthwise ones.")
+    ] = True,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
     ] = False,
@@ -110,6 +113,7 @@ def train(
                 seed=seed,
                 recipe=Recipe.from_json(recipe.read_text(encoding="utf-8")) if recipe else None,
                 random_weights=random_weights,
+                fast_depthwise=fast_depthwise,
                 skip_corrupt=skip_corrupt,
                 overwrite=overwrite,
                 **options,

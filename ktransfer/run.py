@@ -17,6 +17,7 @@ import numpy as np
 from ktransfer.backbones import Preprocessing
 from ktransfer.classifier import predict_in_batches
 from ktransfer.data.images import load_images
+from ktransfer.depthwise import use_depthwise
 from ktransfer.errors import RunError
 from ktransfer.files import replacing, write_json
 from ktransfer.recipe import Recipe
@@ -135,12 +136,15 @@ class Run:
                 f"A trained model was expected in {self.path}. Received: a run that stopped before it."
             )
         try:
-            return keras.models.load_model(path, compile=False, safe_mode=True)
+            model = keras.models.load_model(path, compile=False, safe_mode=True)
         except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise RunError(
                 f"A readable Keras model was expected in {path}. "
                 f"Received: {' '.join(str(error).split())[:300]}."
             ) from error
+        if self.manifest.get("backbone", {}).get("fast_depthwise", True):
+            use_depthwise(model)
+        return model
 
     def update(self, **fields: Any) -> None:
         """Set fields of the manifest and write it."""

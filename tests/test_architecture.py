@@ -20,6 +20,7 @@ FLOORS = {
     "data.augment_ops": 2,
     "data": 1,
     "recipe": 1,
+    "depthwise": 2,
     "freezing": 2,
     "optimizers": 2,
     "backbones": 3,

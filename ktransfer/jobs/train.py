@@ -37,6 +37,7 @@ def train(
     seed: int = 0,
     recipe: Recipe | None = None,
     random_weights: bool = False,
+    fast_depthwise: bool = True,
     skip_corrupt: bool = False,
     overwrite: bool = False,
     formats: Sequence[str] = FORMATS,
@@ -58,6 +59,7 @@ def train(
         seed: Of everything random.
         recipe: How to train; `None` takes `image_recipe` for these facts.
         random_weights: Start from a random backbone, to see what the pretrained one is worth.
+        fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
         skip_corrupt: Leave out images that cannot be read.
         overwrite: Replace a run that lies at `out`.
         formats: What to export, of `FORMATS`.
@@ -98,6 +100,7 @@ def train(
         scaling=scaling,
         load_weights=not random_weights,
         dtype=recipe.precision,
+        fast_depthwise=fast_depthwise,
     )
     model = build_classifier(network, len(classes), preprocessing, dropout=recipe.dropout, seed=seed)
     resize, blocks = preprocessing.resize, find_blocks(network)
@@ -117,6 +120,7 @@ def train(
                 "layer": network.name,
                 "parameters": network.count_params(),
                 "random_weights": random_weights,
+                "fast_depthwise": fast_depthwise,
             },
             "recipe": dataclasses.asdict(recipe),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
