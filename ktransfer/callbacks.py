@@ -175,6 +175,11 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self._put_optimizer(self._grouped.unwrapped(self.model.trainable_variables))
         self.model.make_train_function(force=True)
 
+    @property
+    def best(self) -> float | None:
+        """The monitored value of the weights that the model has when `fit` ends."""
+        return self._best
+
     def _find_backbone(self, model):
         if isinstance(self.backbone, str):
             names = [layer.name for layer in model.layers]

@@ -106,7 +106,8 @@ def _pool(features, pixels):
     if rank == 4:
         return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(features)
     if rank == 3 and _has_class_token(features.shape[1], pixels):
-        return keras.layers.Identity(dtype="float32", name="pooled")(features[:, 0])
+        token = keras.layers.Cropping1D((0, features.shape[1] - 1), name="class_token")(features)
+        return keras.layers.Flatten(dtype="float32", name="pooled")(token)
     if rank == 3:
         return keras.layers.GlobalAveragePooling1D(dtype="float32", name="pooled")(features)
     if rank == 2:

@@ -1,6 +1,8 @@
 """The command line: each verb is one call of the API and its printing; only that call imports TensorFlow."""
 
 import contextlib
+import dataclasses
+import datetime
 import json
 import logging
 import os
@@ -33,6 +35,10 @@ DataDir = Annotated[Path | None, typer.Option(help="Where TensorFlow Datasets ke
 Format = Annotated[
     list[str] | None,
     typer.Option("--format", help=f"What to export: {', '.join(_FORMATS)}; may be repeated."),
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(help="Where features are kept; KTRANSFER_CACHE or ~/.cache/ktransfer if left out."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -80,6 +86,10 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the interrupted run at --out.")
     ] = False,
+    cache: Annotated[
+        bool, typer.Option(help="Run the frozen part of the backbone once and keep what it gives.")
+    ] = True,
+    cache_dir: CacheDir = None,
     format: Format = None,
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ):
@@ -91,7 +101,12 @@ def train(
         from ktransfer.jobs.train import resume as resume_run
         from ktransfer.jobs.train import train as train_run
         from ktransfer.recipe import Recipe
-    options = {"formats": formats, "verbose": 1 if sys.stdout.isatty() else 2}
+    options = {
+        "formats": formats,
+        "cache": cache,
+        "cache_dir": cache_dir,
+        "verbose": 1 if sys.stdout.isatty() else 2,
+    }
     try:
         if resume:
             run = resume_run(out, **options)
@@ -199,6 +214,34 @@ def backbones(
     typer.echo(
         f"{len(rows)} backbones; a folder, a .keras file, hf:// and kaggle:// handles can be given as well"
     )
+
+
+@app.command("cache")
+def manage_cache(
+    action: Annotated[str, typer.Argument(help="info or clear.")],
+    cache_dir: CacheDir = None,
+    as_json: AsJson = False,
+):
+    """Show or remove what was kept of frozen backbones, to be used by later runs."""
+    from ktransfer.feature_store import FeatureStore
+    from ktransfer.files import cache_folder
+
+    store = FeatureStore((cache_dir or cache_folder()) / "features")
+    if action == "clear":
+        typer.echo(f"freed {store.clear() / 2**20:.1f} MiB in {store.folder}")
+        return
+    if action != "info":
+        raise RunError(f"info or clear was expected. Received: {action!r}.")
+    entries = store.entries()
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(entry) for entry in entries]))
+        return
+    for entry in entries:
+        used = datetime.datetime.fromtimestamp(entry.used).isoformat(" ", "minutes")
+        facts = ", ".join(f"{name} {value}" for name, value in entry.facts.items())
+        typer.echo(f"{entry.key[:12]}  {entry.size_bytes / 2**20:8.1f} MiB  used {used}  {facts}")
+    total = sum(entry.size_bytes for entry in entries) / 2**20
+    typer.echo(f"{len(entries)} entries, {total:.1f} MiB in {store.folder}")
 
 
 @app.command()

@@ -27,6 +27,11 @@ def replacing(path: str | os.PathLike):
         partial.unlink(missing_ok=True)
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept: `KTRANSFER_CACHE`, or `~/.cache/ktransfer`."""
+    return Path(os.environ.get("KTRANSFER_CACHE") or "~/.cache/ktransfer").expanduser()
+
+
 def write_text(path: str | os.PathLike, text: str) -> None:
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ktransfer.data.sources import SPLIT_NAMES
 from ktransfer.errors import DataError
+from ktransfer.files import cache_folder
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _SPEC = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
@@ -58,7 +59,7 @@ def read_tfds(
             f"Received: {', '.join(features)} in tfds:{spec}. Pass a data set for image classification."
         )
     folders = {_folder_name(name): name for name in label.names}
-    cache = Path(cache_dir or os.environ.get("KTRANSFER_CACHE") or "~/.cache/ktransfer").expanduser()
+    cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
     described = (prepared / "dataset_info.json").read_bytes() + (prepared / "features.json").read_bytes()
     described += b"%d" % (prepared / "dataset_info.json").stat().st_mtime_ns
     digest = hashlib.sha256(described).hexdigest()[:8]

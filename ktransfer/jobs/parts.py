@@ -1,6 +1,7 @@
 """What the verbs share: the parts of a data set, checked, and read the way a run reads them."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -11,6 +12,8 @@ from ktransfer.data.examples import Examples, Splits
 from ktransfer.data.images import load_images
 from ktransfer.data.pipeline import image_dataset
 from ktransfer.data.sources import load_splits
+from ktransfer.feature_store import FeatureStore
+from ktransfer.files import cache_folder
 from ktransfer.run import Run
 
 PARITY_IMAGES = 100
@@ -23,6 +26,11 @@ def parts(splits: Splits) -> Iterator[tuple[str, Examples]]:
     for name in ("train", "validation", "test"):
         if (part := getattr(splits, name)) is not None:
             yield name, part
+
+
+def feature_store(cache_dir: str | Path | None) -> FeatureStore:
+    """Where features are kept, shared between runs."""
+    return FeatureStore((Path(cache_dir) if cache_dir else cache_folder()) / "features")
 
 
 def progress_bar(verbose: int | str) -> Progress:

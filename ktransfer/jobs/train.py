@@ -2,22 +2,34 @@
 
 import contextlib
 import dataclasses
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 
 from ktransfer.backbones import load_backbone
+from ktransfer.cached_training import can_cache, fine_tune_cached
 from ktransfer.classifier import build_classifier
 from ktransfer.data.examples import Examples, Splits
 from ktransfer.errors import RunError
 from ktransfer.evaluation import evaluate
 from ktransfer.exporters import FORMATS
+from ktransfer.feature_store import FeatureStore
 from ktransfer.files import write_json
 from ktransfer.freezing import find_blocks
 from ktransfer.head import extract_features, solve_head, standardise_features
 from ktransfer.jobs.export import export
-from ktransfer.jobs.parts import Say, dataset, fingerprints, parity_images, parts, progress_bar, read_splits
+from ktransfer.jobs.parts import (
+    Say,
+    dataset,
+    feature_store,
+    fingerprints,
+    parity_images,
+    parts,
+    progress_bar,
+    read_splits,
+)
 from ktransfer.recipe import Recipe, image_recipe
 from ktransfer.run import Run
 from ktransfer.training import fine_tune
@@ -40,6 +52,8 @@ def train(
     fast_depthwise: bool = True,
     skip_corrupt: bool = False,
     overwrite: bool = False,
+    cache: bool = True,
+    cache_dir: str | Path | None = None,
     formats: Sequence[str] = FORMATS,
     say: Say = print,
     verbose: int | str = 1,
@@ -62,6 +76,8 @@ def train(
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
         skip_corrupt: Leave out images that cannot be read.
         overwrite: Replace a run that lies at `out`.
+        cache: Run the frozen part of the backbone once and keep what it gives, where the recipe allows it.
+        cache_dir: Where to keep it; `None` takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
         formats: What to export, of `FORMATS`.
         say: Where lines for a person go.
         verbose: Of Keras' progress, as in `keras.Model.fit`.
@@ -128,17 +144,24 @@ def train(
         overwrite=overwrite,
     )
     run.save_model(model)
-    return _finish(run, model, splits, formats, say, verbose)
+    store = feature_store(cache_dir) if cache else None
+    return _finish(run, model, splits, store, formats, say, verbose)
 
 
 def resume(
-    out: str | Path, *, formats: Sequence[str] = FORMATS, say: Say = print, verbose: int | str = 1
+    out: str | Path,
+    *,
+    cache: bool = True,
+    cache_dir: str | Path | None = None,
+    formats: Sequence[str] = FORMATS,
+    say: Say = print,
+    verbose: int | str = 1,
 ) -> Run:
     """Go on with a run that was interrupted, on the same data, from its last whole epoch.
 
     Args:
         out: The run folder.
-        formats, say, verbose: As in `train`.
+        cache, cache_dir, formats, say, verbose: As in `train`.
 
     Returns:
         The finished `Run`.
@@ -159,10 +182,11 @@ def resume(
             f"The data that the run began with was expected in {facts['source']}. Received: other files. "
             "Put it back, or train a new run."
         )
-    return _finish(run, run.model, splits, formats, say, verbose)
+    store = feature_store(cache_dir) if cache else None
+    return _finish(run, run.model, splits, store, formats, say, verbose)
 
 
-def _finish(run: Run, model, splits: Splits, formats, say: Say, verbose) -> Run:
+def _finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -> Run:
     """Everything after the backbone is loaded. Where it is cut off, `resume` begins."""
     run.model = model
     if run.manifest["status"] != "trained":
@@ -170,7 +194,7 @@ def _finish(run: Run, model, splits: Splits, formats, say: Say, verbose) -> Run:
             if "head" not in run.manifest:
                 _fit_head(run, splits.train, say, verbose)
             if run.recipe.stages:
-                _fine_tune(run, splits, verbose)
+                _fine_tune(run, splits, store, say, verbose)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError):  # the disk may be what is full
@@ -207,19 +231,43 @@ def _fit_head(run: Run, train: Examples, say: Say, verbose):
     run.update(head=found)
 
 
-def _fine_tune(run: Run, splits: Splits, verbose):
+def _fine_tune(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose):
     history = run.path / "history.csv"
-    fine_tune(
-        run.model,
-        dataset(splits.train, run, training=True, augmentation=run.recipe.augmentation),
-        dataset(splits.validation, run),
-        run.recipe,
-        callbacks=[
-            keras.callbacks.BackupAndRestore(run.path / "checkpoint", double_checkpoint=True),
+
+    def callbacks(stage):
+        return [
+            keras.callbacks.BackupAndRestore(run.path / "checkpoint" / str(stage), double_checkpoint=True),
             keras.callbacks.CSVLogger(history, append=history.exists()),
-        ],
-        verbose=verbose,
-    )
+        ]
+
+    def on_stage_end(stage):
+        run.save_model(run.model)
+        run.update(stages_done=stage + 1)
+
+    if store is not None and can_cache(run.recipe):
+        fine_tune_cached(
+            run.model,
+            splits.train,
+            splits.validation,
+            run.recipe,
+            resize=run.preprocessing.resize,
+            store=store,
+            first_stage=run.manifest.get("stages_done", 0),
+            callbacks=callbacks,
+            on_stage_end=on_stage_end,
+            say=say,
+            verbose=verbose,
+        )
+    else:
+        fine_tune(
+            run.model,
+            dataset(splits.train, run, training=True, augmentation=run.recipe.augmentation),
+            dataset(splits.validation, run),
+            run.recipe,
+            callbacks=callbacks("all"),
+            verbose=verbose,
+        )
+    shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
 
 
 def _absolute(data):
