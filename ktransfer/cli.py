@@ -1,11 +1,7 @@
 """The command line: each verb is one call of the API and its printing; only that call imports TensorFlow."""
 
-import contextlib
 import dataclasses
-import datetime
 import json
-import logging
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -15,6 +11,7 @@ import typer
 
 from ktransfer.errors import KTransferError, RunError
 from ktransfer.files import write_json
+from ktransfer.terminal import print_backbones, print_entries, print_evaluation, quiet_imports
 
 app = typer.Typer(
     name="ktransfer",
@@ -97,7 +94,7 @@ def train(
     formats = () if no_export else tuple(format or _FORMATS)
     if out is None:
         raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
-    with _keras():
+    with quiet_imports():
         from ktransfer.jobs.train import resume as resume_run
         from ktransfer.jobs.train import train as train_run
         from ktransfer.recipe import Recipe
@@ -145,7 +142,7 @@ def train(
 @app.command()
 def evaluate(run: RunFolder, data: Data, data_dir: DataDir = None, as_json: AsJson = False):
     """Judge a run on labelled images: accuracy, precision, recall, F1, confusion matrix."""
-    with _keras():
+    with quiet_imports():
         from ktransfer.jobs.evaluate import evaluate as evaluate_run
         from ktransfer.run import Run
     loaded = Run.load(run)
@@ -158,7 +155,7 @@ def evaluate(run: RunFolder, data: Data, data_dir: DataDir = None, as_json: AsJs
     if as_json:
         typer.echo(json.dumps(values, ensure_ascii=False))
         return
-    _print_evaluation(result)
+    print_evaluation(result)
     typer.echo(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")
 
 
@@ -170,7 +167,7 @@ def predict(
     as_json: AsJson = False,
 ):
     """Name what is on images: the most probable labels with their probabilities."""
-    with _keras():
+    with quiet_imports():
         from ktransfer.run import Run
     for path, answers in zip(files, Run.load(run).predict(files, top_k=top_k), strict=True):
         if as_json:
@@ -182,7 +179,7 @@ def predict(
 @app.command()
 def export(run: RunFolder, format: Format = None):
     """Write a run as SavedModel, TFLite and ONNX, and verify that each answers as the trained model does."""
-    with _keras():
+    with quiet_imports():
         from ktransfer.jobs.export import export as export_run
         from ktransfer.run import Run
     export_run(Run.load(run), tuple(format or _FORMATS))
@@ -196,21 +193,13 @@ def backbones(
 ):
     """List the backbones that can be named, with their size; needs no network."""
     limit = _number(max_params)
-    with _keras():
+    with quiet_imports():
         from ktransfer.backbones import list_backbones
     rows = list_backbones(task, max_params=limit)
     if as_json:
         typer.echo(json.dumps(rows, ensure_ascii=False))
         return
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("name", "family", box=box.SIMPLE)
-    table.add_column("parameters", justify="right")
-    for row in rows:
-        table.add_row(row["name"], row["family"], f"{row['parameters'] / 1e6:.1f} M")
-    Console().print(table)
+    print_backbones(rows)
     typer.echo(
         f"{len(rows)} backbones; a folder, a .keras file, hf:// and kaggle:// handles can be given as well"
     )
@@ -236,10 +225,7 @@ def manage_cache(
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(entry) for entry in entries]))
         return
-    for entry in entries:
-        used = datetime.datetime.fromtimestamp(entry.used).isoformat(" ", "minutes")
-        facts = ", ".join(f"{name} {value}" for name, value in entry.facts.items())
-        typer.echo(f"{entry.key[:12]}  {entry.size_bytes / 2**20:8.1f} MiB  used {used}  {facts}")
+    print_entries(entries)
     total = sum(entry.size_bytes for entry in entries) / 2**20
     typer.echo(f"{len(entries)} entries, {total:.1f} MiB in {store.folder}")
 
@@ -252,7 +238,7 @@ def demo(
 ):
     """Run everything on a toy task that ktransfer draws itself, with the small backbone that it ships."""
     folder = out or Path(tempfile.mkdtemp(prefix="ktransfer-demo-"))
-    with _keras():
+    with quiet_imports():
         from ktransfer.demo.job import run_demo
     run_demo(folder, verbose=1 if sys.stdout.isatty() else 2)
 
@@ -272,22 +258,6 @@ def _fail(text):
     sys.exit(2)
 
 
-@contextlib.contextmanager
-def _keras():
-    """Import Keras and TensorFlow without the lines that TensorFlow's C++ prints past its own log level."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
 def _number(text):
     if text is None:
         return None
@@ -296,28 +266,3 @@ def _number(text):
         return int(float(text[:-1]) * units[text[-1].lower()]) if text[-1:].lower() in units else int(text)
     except ValueError:
         raise RunError(f"A number of parameters was expected, such as 10M. Received: {text!r}.") from None
-
-
-def _print_evaluation(result):
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("class", box=box.SIMPLE)
-    for heading in ("precision", "recall", "F1", "images"):
-        table.add_column(heading, justify="right")
-    for name, score in [*result.per_class.items(), ("macro mean", result.macro)]:
-        table.add_row(
-            name, *(f"{v:.3f}" for v in (score.precision, score.recall, score.f1)), str(score.support)
-        )
-    confusion = Table("true \\ predicted", box=box.SIMPLE)
-    names = list(result.per_class)
-    for name in names:
-        confusion.add_column(name, justify="right")
-    for name, row in zip(names, result.confusion, strict=True):
-        confusion.add_row(name, *map(str, row))
-    console = Console()
-    console.print(table)
-    if len(names) <= 20:
-        console.print(confusion)
-    typer.echo(f"accuracy {result.accuracy:.3f} on {result.examples} images, log loss {result.log_loss:.3f}")

@@ -22,6 +22,7 @@ FLOORS = {
     "recipe": 1,
     "depthwise": 2,
     "feature_store": 1,
+    "terminal": 1,
     "feature_cache": 4,
     "cached_training": 5,
     "freezing": 2,
