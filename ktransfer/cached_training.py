@@ -10,12 +10,13 @@ import keras
 import numpy as np
 
 from ktransfer.callbacks import ProgressiveUnfreezing
+from ktransfer.classifier import predict_in_batches
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.examples import Examples
 from ktransfer.data.images import Resize
 from ktransfer.data.pipeline import image_dataset
 from ktransfer.errors import RecipeError
-from ktransfer.feature_cache import FeatureBatches, features_key, lower_batches, split_classifier
+from ktransfer.feature_cache import FeatureBatches, features_key, split_classifier
 from ktransfer.feature_store import FeatureStore
 from ktransfer.freezing import find_blocks, resolve_depth, set_depth
 from ktransfer.optimizers import GroupedOptimizer
@@ -186,7 +187,13 @@ def _keep(split, examples, resize, store, model, backbone, batch_size, say):
             shape = (len(part), *split.lower.output.shape[1:])
             facts = {"cut": split.cut, "part": name}
             try:
-                rows = store.write(key, shape, "float32", lower_batches(split, images), facts)
+                rows = store.write(
+                    key,
+                    shape,
+                    "float32",
+                    predict_in_batches(split.lower, (batch for batch, _ in images)),
+                    facts,
+                )
             except OSError as error:
                 warnings.warn(
                     f"ktransfer: features cannot be kept in {store.folder} ({error.strerror or error}); "

@@ -1,7 +1,7 @@
 """Raw pixels -> scaling -> backbone -> pooling -> standardised features -> logits, in one model."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -76,8 +76,8 @@ def backbone_features(backbone: keras.Model, pixels):
     return outputs[-1] if isinstance(outputs, list | tuple) else outputs
 
 
-def predict_in_batches(model: keras.Model, batches: Iterable[np.ndarray]) -> np.ndarray:
-    """What `model` answers to all batches, one after the other.
+def predict_in_batches(model: keras.Model, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+    """What `model` answers to each batch, in inference mode.
 
     A batch smaller than the first is filled up and cut again: a new size would be compiled anew.
 
@@ -85,20 +85,19 @@ def predict_in_batches(model: keras.Model, batches: Iterable[np.ndarray]) -> np.
         model: Any with one input and one output.
         batches: Arrays `(B, ...)`; none larger than the first.
 
-    Returns:
-        `(sum of B, ...)`.
+    Yields:
+        `(B, ...)` for each batch.
 
     Example:
 
-        predict_in_batches(model, [images[:32], images[32:]])
+        logits = np.concatenate(list(predict_in_batches(model, [images[:32], images[32:]])))
     """
-    answers, size = [], None
+    size = None
     for batch in batches:
-        batch = np.asarray(batch)
+        batch = np.asarray(batch)  # JAX takes no tensors of TensorFlow
         size = size or len(batch)
         padding = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-        answers.append(model.predict_on_batch(np.pad(batch, padding))[: len(batch)])
-    return np.concatenate(answers)
+        yield model.predict_on_batch(np.pad(batch, padding))[: len(batch)]
 
 
 def _pool(features, pixels):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import keras
@@ -129,9 +128,3 @@ class FeatureBatches(keras.utils.PyDataset):
         """Take the order of that epoch. Keras' own hooks fire more often than there are epochs."""
         if self._training:
             self._order = np.random.default_rng([self._seed, epoch]).permutation(len(self._targets))
-
-
-def lower_batches(split: Split, dataset) -> Iterator[np.ndarray]:
-    """What the lower part makes of each batch of images, in inference mode."""
-    for images, _ in dataset:
-        yield split.lower.predict_on_batch(images)

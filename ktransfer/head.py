@@ -40,7 +40,7 @@ def extract_features(model: keras.Model, dataset) -> tuple[np.ndarray, np.ndarra
             labels.append(targets.argmax(axis=-1) if targets.ndim == 2 else targets)
             yield batch
 
-    return predict_in_batches(pooled, images()), np.concatenate(labels)
+    return np.concatenate(list(predict_in_batches(pooled, images()))), np.concatenate(labels)
 
 
 def standardise_features(model: keras.Model, features: np.ndarray) -> None:

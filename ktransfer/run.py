@@ -165,7 +165,7 @@ class Run:
             load_images(paths[start : start + batch_size], resize)
             for start in range(0, len(paths), batch_size)
         )
-        return logits_to_probabilities(predict_in_batches(self.model, batches))
+        return logits_to_probabilities(np.concatenate(list(predict_in_batches(self.model, batches))))
 
     def predict(self, paths: Iterable[str | Path], *, top_k: int = 5) -> list[list[dict]]:
         """The most probable labels of image files.
