@@ -133,19 +133,17 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self._best, self._best_weights = self.baseline, {}
 
     def on_epoch_begin(self, epoch, logs=None):
-        skipped = int(keras.ops.convert_to_numpy(self._grouped.skipped_epochs))
-        index = stage_at(self._plan, epoch + skipped)
+        planned = epoch + _number(self._grouped.skipped_epochs)
+        index = stage_at(self._plan, planned)
         if index != self._stage:
-            self._begin(index, resumed=self._stage is None and epoch + skipped > self._first_epoch(index))
+            # In the middle of a stage that the optimizer knows: its state was restored, its counts go on.
+            resumed = planned > self._first_epoch(index) and _number(self._grouped.stage) == index
+            self._begin(index, None if resumed and self._stage is None else self._end(index) - planned)
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
         stage = self._plan[self._stage]
-        skipped = int(keras.ops.convert_to_numpy(self._grouped.skipped_epochs))
-        now = epoch + skipped + 1
-        end = self._first_epoch(self._stage) + stage.epochs
-        if self._stage == len(self._plan) - 1:
-            end = max(end, self._epochs)
+        now, end = epoch + _number(self._grouped.skipped_epochs) + 1, self._end(self._stage)
         logs["stage"] = self._stage
         logs.setdefault("learning_rate", float(keras.ops.convert_to_numpy(self._grouped.learning_rate)))
         value = logs.get(self.monitor)
@@ -242,18 +240,23 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     def _first_epoch(self, index):
         return sum(stage.epochs for stage in self._plan[:index])
 
-    def _begin(self, index, *, resumed):
+    def _end(self, index):
+        return self._epochs if index == len(self._plan) - 1 else self._first_epoch(index + 1)
+
+    def _begin(self, index, epochs):
+        """Begin a stage that has `epochs` to run, or go on with it where that is `None`."""
         self._stage = index
         stage, depth = self._plan[index], self._depths[index]
         set_depth(self._backbone, self._blocks, depth, batch_norm=self.batch_norm)
-        if not resumed:
+        if epochs is not None:
             if stage.learning_rate is not None:
                 self._grouped.learning_rate = stage.learning_rate
             steps = self.params["steps"] or 0
             self._grouped.begin_stage(
+                stage=index,
                 rates=[1.0, *stage.rates(len(self._blocks))],
                 warmup_steps=round(stage.warmup * steps),
-                cosine_steps=stage.epochs * steps if stage.schedule == "cosine" else 0,
+                cosine_steps=epochs * steps if stage.schedule == "cosine" else 0,
             )
         self.model.make_train_function(force=True)
         self._waited = 0
@@ -285,3 +288,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     def _say(self, text):
         if self.verbose:
             print(f"\n{text}", flush=True)  # noqa: T201  beside Keras' own progress lines
+
+
+def _number(variable):
+    return int(keras.ops.convert_to_numpy(variable))

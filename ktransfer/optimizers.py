@@ -60,6 +60,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
                 shape=shape, initializer=initializer, dtype=dtype, name=name, aggregation="only_first_replica"
             )
 
+        self.stage = number("stage", initializer=keras.initializers.Constant(-1))  # none has begun
         self.skipped_epochs = number("skipped_epochs")
         self.stage_start = number("stage_start")
         self.warmup_steps = number("warmup_steps")
@@ -94,8 +95,9 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
     def variables(self):
         return super().variables + [variable for copy in self.copies for variable in copy.variables]
 
-    def begin_stage(self, *, rates, warmup_steps=0, cosine_steps=0):
+    def begin_stage(self, *, rates, stage=0, warmup_steps=0, cosine_steps=0):
         """Set each group's share of the learning rate, and count warmup and cosine, in steps, from now."""
+        self.stage.assign(stage)
         self.rates.assign(rates)
         _copy_into(self.stage_start, self.iterations)
         self.warmup_steps.assign(warmup_steps)

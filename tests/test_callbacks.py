@@ -266,6 +266,39 @@ def test_an_interrupted_fit_goes_on_in_the_right_stage(tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+def test_a_fit_that_starts_in_the_middle_of_a_stage_begins_it():
+    """Without a checkpoint that knows the stage, its rates must be set all the same."""
+    model, backbone = classifier()
+    stages = [Stage(depth=0, epochs=2, learning_rate=1e-2), Stage(depth=1, epochs=3, learning_rate=1e-3)]
+    seen = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            seen.append(keras.ops.convert_to_numpy(self.model.optimizer.rates)[1])
+
+    callbacks = [ProgressiveUnfreezing(backbone, stages, verbose=0), Rates()]
+    history = fit(model, callbacks, epochs=5, initial_epoch=3).history
+    assert history["stage"] == [1, 1]
+    assert history["learning_rate"] == pytest.approx([1e-3, 1e-3])
+    assert seen == pytest.approx([stages[1].rates(4)[0]] * 2)
+
+
+def test_a_cosine_ends_with_fit_where_fit_is_longer_than_the_stages():
+    model, backbone = classifier(keras.optimizers.SGD(1e-2))
+    steps = []
+
+    class Moved(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.before = snapshot(self.model.weights)
+
+        def on_epoch_end(self, epoch, logs=None):
+            steps.append(not same(self.before, snapshot(self.model.weights)))
+
+    stages = [Stage(depth=0, epochs=2, learning_rate=1e-2, schedule="cosine")]
+    fit(model, [ProgressiveUnfreezing(backbone, stages, verbose=0), Moved()], epochs=4)
+    assert steps == [True] * 4
+
+
 def test_beside_the_callbacks_of_keras(tmp_path):
     model, backbone = classifier()
     schedule = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate * 0.5)
