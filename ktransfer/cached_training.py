@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -44,6 +45,7 @@ def fine_tune_cached(
     first_stage: int = 0,
     callbacks: Callable[[int], Sequence[keras.callbacks.Callback]] = lambda stage: (),
     on_stage_end: Callable[[int], None] = lambda stage: None,
+    best_path: str | os.PathLike | None = None,
     say: Callable[[str], None] = print,
     verbose: int | str = 1,
 ) -> dict[str, list[float]]:
@@ -62,6 +64,7 @@ def fine_tune_cached(
         first_stage: Where to begin; the stages before it are done.
         callbacks: Further ones for the `fit` of a stage, by its index.
         on_stage_end: Called with the index of a stage that is done.
+        best_path: As in `ProgressiveUnfreezing`.
         say: Where the line about what is kept goes.
         verbose: As in `keras.Model.fit`.
 
@@ -105,6 +108,7 @@ def fine_tune_cached(
                 recipe.stages[: index + 1],
                 monitor="val_accuracy",
                 baseline=baseline,
+                best_path=best_path,
                 verbose=int(bool(verbose)),
             )
         ]
@@ -135,7 +139,7 @@ class _OneStage(ProgressiveUnfreezing):
         return self.backbone  # the whole one, of which an upper part holds some layers
 
     def on_train_end(self, logs=None):
-        self._restore_best()
+        self._end_training()
 
 
 class _EpochOrder(keras.callbacks.Callback):

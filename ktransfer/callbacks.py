@@ -1,12 +1,15 @@
 """ProgressiveUnfreezing: thaw a backbone stage by stage inside one `model.fit`."""
 
 import contextlib
+import os
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 
 import keras
 import numpy as np
 
+from ktransfer.best_weights import BestWeights
 from ktransfer.errors import BackboneError, RecipeError
 from ktransfer.freezing import find_blocks, resolve_depth, set_depth, sublayers
 from ktransfer.optimizers import GroupedOptimizer
@@ -28,7 +31,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     Runs on TensorFlow and JAX, under mixed precision, `jit_compile`, `steps_per_execution` and
     `MirroredStrategy`, and beside EarlyStopping, ModelCheckpoint, BackupAndRestore, TensorBoard, CSVLogger,
     ReduceLROnPlateau and LearningRateScheduler. A whole model that ModelCheckpoint writes while it runs is
-    read with `keras.models.load_model(path, compile=False)`, or as usual after `import ktransfer.optimizers`.
+    read with `keras.models.load_model(path, compile=False)`: Keras cannot tell the optimizer's state then.
 
     Args:
         backbone: The functional model inside the model being fit, or its layer name.
@@ -40,6 +43,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         mode: `"min"`, `"max"`, or `"auto"`: `"max"` for accuracy and AUC.
         baseline: The monitored value of the weights that `fit` starts from; where no epoch beats it, these
             are the best ones. `None` when they are not worth keeping, as a new head's are not.
+        best_path: An `.npz` file to keep the best weights in, so that an interrupted `fit` knows them when
+            it goes on; to be removed when all is done.
         verbose: 1 prints a line for each stage, 0 nothing.
 
     Raises:
@@ -67,6 +72,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         monitor: str = "val_loss",
         mode: str = "auto",
         baseline: float | None = None,
+        best_path: str | os.PathLike | None = None,
         verbose: int = 1,
     ):
         super().__init__()
@@ -84,8 +90,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self.monitor = monitor
         self.baseline = baseline
         self.verbose = verbose
-        rising = monitor.endswith(("acc", "accuracy", "auc")) if mode == "auto" else mode == "max"
-        self._better = np.greater if rising else np.less
+        self.best_path = best_path and Path(best_path)
+        self._rising = monitor.endswith(("acc", "accuracy", "auc")) if mode == "auto" else mode == "max"
 
     def set_model(self, model):
         """Take the model apart and wrap its optimizer.
@@ -129,8 +135,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 "A stage's learning_rate and a compiled LearningRateSchedule exclude each other. "
                 "Received: both. Compile with a number, or leave learning_rate out of the stages."
             )
-        self._stage, self._waited, self._warned = None, 0, False
-        self._best, self._best_weights = self.baseline, {}
+        self._stage, self._warned = None, False
+        self._best = BestWeights(rising=self._rising, baseline=self.baseline, path=self.best_path)
 
     def on_epoch_begin(self, epoch, logs=None):
         planned = epoch + _number(self._grouped.skipped_epochs)
@@ -145,7 +151,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         stage = self._plan[self._stage]
         now, end = epoch + _number(self._grouped.skipped_epochs) + 1, self._end(self._stage)
         logs["stage"] = self._stage
-        logs.setdefault("learning_rate", float(keras.ops.convert_to_numpy(self._grouped.learning_rate)))
+        logs.setdefault("learning_rate", float(keras.ops.convert_to_numpy(self._grouped.rate(0))))
         value = logs.get(self.monitor)
         if value is None and stage.patience and not self._warned:
             self._warned = True
@@ -154,29 +160,31 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 f"{', '.join(sorted(logs))}. Give fit validation_data, or choose another monitor.",
                 stacklevel=2,
             )
-        if value is not None and (self._best is None or self._better(value, self._best)):
-            self._best, self._waited = value, 0
-            self._keep_best()
-        elif value is not None:
-            self._waited += 1
-        if stage.patience and self._waited >= stage.patience and now < end:
+        if value is not None:
+            self._best.offer(value, self._moving_variables(), f"epoch {epoch + 1}")
+        if stage.patience and self._best.waited >= stage.patience and now < end:
             self._say(f"stage {self._stage} ends early: no better {self.monitor} in {stage.patience} epochs")
             self._grouped.skipped_epochs.assign_add(end - now)
             now = end
         if now >= end:
-            self._restore_best()
+            self._best.restore(self.model.variables)
         if now >= self._epochs:
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
-        self._restore_best()
+        self._end_training()
         self._put_optimizer(self._grouped.unwrapped(self.model.trainable_variables))
         self.model.make_train_function(force=True)
 
     @property
     def best(self) -> float | None:
         """The monitored value of the weights that the model has when `fit` ends."""
-        return self._best
+        return self._best.value
+
+    def _end_training(self):
+        self._best.restore(self.model.variables)
+        if self._best.value is not None:
+            self._say(f"best {self.monitor} {self._best.value:.4f}, kept: {self._best.origin}")
 
     def _find_backbone(self, model):
         if isinstance(self.backbone, str):
@@ -259,10 +267,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 cosine_steps=epochs * steps if stage.schedule == "cosine" else 0,
             )
         self.model.make_train_function(force=True)
-        self._waited = 0
-        if self._best is not None:
-            # The weights are the best so far: what thaws now joins what is put back if nothing beats them.
-            self._keep_best()
+        self._best.join(self._moving_variables())
         trained = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
         rate = float(keras.ops.convert_to_numpy(self._grouped.learning_rate))
         lowest = f", down to {self._blocks[depth - 1].name}" if depth else ""
@@ -277,13 +282,6 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         if self.batch_norm == "adapt":
             return self.model.variables
         return [variable for variable in self.model.variables if id(variable) not in frozen]
-
-    def _keep_best(self):
-        self._best_weights = {id(v): (v, keras.ops.convert_to_numpy(v)) for v in self._moving_variables()}
-
-    def _restore_best(self):
-        for variable, value in self._best_weights.values():
-            variable.assign(value)
 
     def _say(self, text):
         if self.verbose:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ktransfer import __version__
 from ktransfer.errors import KTransferError, RunError
 from ktransfer.files import write_json
 from ktransfer.terminal import print_backbones, print_entries, print_evaluation, quiet_imports
@@ -66,7 +67,7 @@ def train(
             help="For a .keras file: how 0-255 pixels become its input: none, 0..1, -1..1, imagenet."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe as JSON, instead of the default one.")] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Start from a random backbone, for comparison.")
@@ -106,12 +107,15 @@ def train(
     }
     try:
         if resume:
+            if data is not None or backbone is not None:
+                raise RunError(
+                    "A run knows its data and its backbone. Received: --resume with others. Leave them out."
+                )
+            options["formats"] = formats if format or no_export else None
             run = resume_run(out, **options)
         else:
             if data is None or backbone is None:
-                raise RunError(
-                    "DATA and --backbone were expected. Received: neither may be left out but with --resume."
-                )
+                raise RunError(f"{'DATA' if data is None else '--backbone'} was expected. Received: none.")
             run = train_run(
                 data,
                 backbone,
@@ -123,7 +127,7 @@ def train(
                 scaling=scaling,
                 epochs=epochs,
                 seed=seed,
-                recipe=Recipe.from_json(recipe.read_text(encoding="utf-8")) if recipe else None,
+                recipe=Recipe.from_json(recipe.read_bytes()) if recipe else None,
                 random_weights=random_weights,
                 fast_depthwise=fast_depthwise,
                 skip_corrupt=skip_corrupt,
@@ -256,6 +260,21 @@ def main():
 def _fail(text):
     typer.echo(f"ktransfer: {text}", err=True)
     sys.exit(2)
+
+
+def _version(wanted: bool):
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+):
+    pass
 
 
 def _number(text):

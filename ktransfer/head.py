@@ -112,7 +112,8 @@ def _choose_strength(inputs, labels, counts, seed):
         return 1e-2, None, 0
     if len(labels) > _SEARCH_EXAMPLES:
         # Stratified: the first fold of a split in that many parts.
-        parts = StratifiedKFold(max(2, len(labels) // _SEARCH_EXAMPLES), shuffle=True, random_state=seed)
+        count = min(len(labels) // _SEARCH_EXAMPLES, int(counts.min()))
+        parts = StratifiedKFold(max(2, count), shuffle=True, random_state=seed)
         chosen = next(iter(parts.split(inputs, labels)))[1]
         if np.bincount(labels[chosen], minlength=len(counts)).min() >= folds:
             inputs, labels = inputs[chosen], labels[chosen]

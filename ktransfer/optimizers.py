@@ -51,7 +51,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             config["name"] = f"{optimizer.name}_{index}"
             copy = type(optimizer).from_config(dict(config))
             # A callable, so that the copies follow `learning_rate` and hold none of their own.
-            copy.learning_rate = lambda index=index: self._rate(index)
+            copy.learning_rate = lambda index=index: self.rate(index)
             self.copies.append(copy)
 
         def number(name, dtype="int", shape=(), initializer="zeros"):
@@ -102,6 +102,16 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         _copy_into(self.stage_start, self.iterations)
         self.warmup_steps.assign(warmup_steps)
         self.cosine_steps.assign(cosine_steps)
+
+    def rate(self, index):
+        """Learning rate of a group at this step, warmup and cosine included."""
+        step = ops.cast(self.iterations - self.stage_start, "float32")
+        warmup = ops.cast(self.warmup_steps, "float32")
+        cosine = ops.cast(self.cosine_steps, "float32")
+        climb = ops.minimum(1.0, (step + 1.0) / ops.maximum(warmup, 1.0))
+        progress = ops.clip((step - warmup) / ops.maximum(cosine - warmup, 1.0), 0.0, 1.0)
+        fall = ops.where(cosine > 0, 0.5 * (1.0 + ops.cos(3.141592653589793 * progress)), 1.0)
+        return ops.cast(self.learning_rate, "float32") * self.rates[index] * climb * fall
 
     def apply(self, grads, trainable_variables=None):
         variables = self._training() if trainable_variables is None else list(trainable_variables)
@@ -176,15 +186,6 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     def _training(self):
         return [variable for variable in self._trainable_variables if variable.trainable]
-
-    def _rate(self, index):
-        step = ops.cast(self.iterations - self.stage_start, "float32")
-        warmup = ops.cast(self.warmup_steps, "float32")
-        cosine = ops.cast(self.cosine_steps, "float32")
-        climb = ops.minimum(1.0, (step + 1.0) / ops.maximum(warmup, 1.0))
-        progress = ops.clip((step - warmup) / ops.maximum(cosine - warmup, 1.0), 0.0, 1.0)
-        fall = ops.where(cosine > 0, 0.5 * (1.0 + ops.cos(3.141592653589793 * progress)), 1.0)
-        return ops.cast(self.learning_rate, "float32") * self.rates[index] * climb * fall
 
     def _take_over(self, optimizer):
         slots = {variable.name: variable for variable in optimizer.variables}

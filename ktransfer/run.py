@@ -24,7 +24,10 @@ from ktransfer.recipe import Recipe
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-_PACKAGES = ("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy")
+_PACKAGES = (
+    *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
+    *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
+)
 
 
 class Run:

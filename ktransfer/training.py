@@ -1,5 +1,6 @@
 """Train a classifier by a recipe: the head first, then the backbone from the top."""
 
+import os
 from collections.abc import Sequence
 
 import keras
@@ -52,6 +53,7 @@ def fine_tune(
     *,
     backbone: keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    best_path: str | os.PathLike | None = None,
     verbose: int | str = 1,
 ) -> keras.callbacks.History:
     """Train `model` through every stage of `recipe`, in one `fit`.
@@ -68,6 +70,7 @@ def fine_tune(
         recipe: What to do.
         backbone: The layer of `model` that thaws; `None` finds it.
         callbacks: Further ones.
+        best_path: As in `ProgressiveUnfreezing`.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -96,6 +99,7 @@ def fine_tune(
         # Label smoothing makes the loss fall with confidence while fewer labels are right.
         monitor="val_accuracy",
         baseline=baseline,
+        best_path=best_path,
         verbose=int(bool(verbose)),
     )
     return model.fit(

@@ -20,6 +20,7 @@ FLOORS = {
     "data.augment_ops": 2,
     "data": 1,
     "recipe": 1,
+    "best_weights": 2,
     "depthwise": 2,
     "feature_store": 1,
     "terminal": 1,

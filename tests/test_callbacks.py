@@ -217,9 +217,9 @@ def test_the_starting_weights_are_kept_when_no_epoch_beats_the_baseline():
 
 
 def test_accuracy_is_better_when_higher():
-    callback = ProgressiveUnfreezing("backbone", STAGES, monitor="val_accuracy")
-    assert callback._better(0.9, 0.8)
-    assert ProgressiveUnfreezing("backbone", STAGES)._better(0.8, 0.9)
+    assert ProgressiveUnfreezing("backbone", STAGES, monitor="val_accuracy")._rising
+    assert not ProgressiveUnfreezing("backbone", STAGES)._rising
+    assert ProgressiveUnfreezing("backbone", STAGES, mode="max")._rising
 
 
 def test_patience_without_its_value_warns_and_goes_on():

@@ -248,3 +248,81 @@ def test_what_is_kept_of_frozen_backbones_is_shown_and_cleared(monkeypatch, caps
     status, _, err = run(monkeypatch, capsys, "cache", "eat")
     assert status == 2
     assert "'eat'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--format", "tflit"], "tflit"),
+        (["--seed", "-1"], "--seed"),
+        (["--recipe", "NOT UTF-8"], "JSON"),
+        (["--recipe", "TOO DEEP"], "stack9"),
+        (["--recipe", "TOO DEEP", "--epochs", 3], "epochs"),
+    ],
+)
+def test_what_can_fail_at_once_fails_before_anything_is_made(
+    monkeypatch, capsys, data, tmp_path, arguments, expected
+):
+    (tmp_path / "NOT UTF-8").write_bytes(b"\xff\xfe{")
+    (tmp_path / "TOO DEEP").write_text(
+        '{"stages": [{"depth": "stack9", "epochs": 1, "learning_rate": 1e-4}]}'
+    )
+    arguments = [tmp_path / a if a in ("NOT UTF-8", "TOO DEEP") else a for a in arguments]
+    out = tmp_path / "run"
+    status, _, err = run(
+        monkeypatch, capsys, "train", data, "--backbone", PRESET_PATH, "--out", out, *arguments
+    )
+    assert status == 2
+    assert expected in err
+    assert "Traceback" not in err
+    assert not out.exists()
+
+
+def test_too_little_disk_is_said_before_training(monkeypatch, capsys, data, tmp_path):
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(2**30, 2**30 - 2**20, 2**20)
+    )
+    arguments = ["--backbone", PRESET_PATH, "--out", tmp_path / "run"]
+    status, _, err = run(monkeypatch, capsys, "train", data, *arguments)
+    assert status == 2
+    assert "1 MiB in" in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_was_skipped_is_named(monkeypatch, capsys, data, tmp_path):
+    copy = shutil.copytree(data, tmp_path / "data")
+    (copy / "train/mug/a.jpg").write_bytes(b"")
+    arguments = ["--backbone", PRESET_PATH, "--out", tmp_path / "run", "--epochs", 0, "--no-export"]
+    _, out, _ = run(monkeypatch, capsys, "train", copy, *arguments, "--skip-corrupt")
+    assert "skipped    1 train images that cannot be read" in out
+    assert "train/mug/a.jpg" in out
+
+
+def test_training_runs_on_jax(data, tmp_path):
+    result = subprocess.run(
+        [
+            COMMAND,
+            "train",
+            data,
+            "--backbone",
+            PRESET_PATH,
+            "--out",
+            tmp_path / "run",
+            "--epochs",
+            "1",
+            "--no-export",
+        ],
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["versions"]["backend"] == "jax"
+    assert manifest["metrics"]["validation"] > 0.4
+
+
+def test_the_version_is_that_of_the_package(monkeypatch, capsys):
+    import importlib.metadata
+
+    assert run(monkeypatch, capsys, "--version")[1].strip() == importlib.metadata.version("ktransfer")

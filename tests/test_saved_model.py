@@ -188,9 +188,7 @@ def test_a_model_without_a_fixed_image_size_is_refused(tmp_path):
 
 def test_another_backend_is_told_the_command_to_run(tmp_path, monkeypatch):
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    with pytest.raises(
-        ExportError, match=r"KERAS_BACKEND=jax\. Run `KERAS_BACKEND=tensorflow ktransfer export"
-    ):
+    with pytest.raises(ExportError, match=r"KERAS_BACKEND=jax\..*`KERAS_BACKEND=tensorflow ktransfer export"):
         export_model(small_model(), tmp_path, "onnx", **EXAMPLES)
 
 

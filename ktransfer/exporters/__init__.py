@@ -9,13 +9,30 @@ from ktransfer.errors import ExportError
 from ktransfer.exporters.artefact import Artefact, fingerprint, publish, staging
 from ktransfer.exporters.parity import Parity, measure_parity
 
-__all__ = ["FORMATS", "Artefact", "Parity", "export_model"]
+__all__ = ["FORMATS", "Artefact", "Parity", "check_formats", "export_model"]
 
 # Each module offers NAME, BATCHES, write and load, and imports its runtime: only the one asked for is loaded.
 _MODULES = {"savedmodel": "saved_model", "tflite": "litert", "onnx": "onnx"}
 FORMATS = tuple(_MODULES)
 
 _LOG = logging.getLogger(__name__)
+
+
+def check_formats(formats):
+    """Raise `ExportError` if one of `formats` is none, or the Keras backend is one that cannot export."""
+    for format in formats:
+        if format not in FORMATS:
+            raise ExportError(
+                f"A format is one of {', '.join(FORMATS)}. Received: {format!r}. Choose one of them."
+            )
+    import keras  # here, as the names of the formats are wanted without it
+
+    if formats and keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Exporting needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. "
+            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
+            "any backend."
+        )
 
 
 def export_model(model, folder, format, *, class_names, images, tolerance=1e-4, extra=None):
@@ -51,10 +68,7 @@ def export_model(model, folder, format, *, class_names, images, tolerance=1e-4, 
         >>> artefact.path, artefact.batch
         ('artefacts/model.onnx', 'dynamic')
     """
-    if format not in FORMATS:
-        raise ExportError(
-            f"A format is one of {', '.join(FORMATS)}. Received: {format!r}. Choose one of them."
-        )
+    check_formats([format])
     from ktransfer.exporters.serving import INPUT, OUTPUT, checked_model, reference_function
 
     model = checked_model(model, class_names, images)

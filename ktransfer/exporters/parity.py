@@ -64,8 +64,8 @@ class Parity:
             if not delta <= limit:  # so that NaN fails
                 raise ExportError(
                     f"The {format} artefact has to answer as the model does, {what} within {limit:.1e}. "
-                    f"Received: {what} that differ by {delta:.1e} on {self.images} images. Raise `tolerance` "
-                    "only if that much is acceptable; nothing was written."
+                    f"Received: {what} that differ by {delta:.1e} on {self.images} images. "
+                    "Export another format; nothing was written."
                 )
         if self.wrong_input_delta <= tolerance < self.wrong_input_delta_of_model / 2:
             raise ExportError(

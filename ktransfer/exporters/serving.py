@@ -77,14 +77,9 @@ def checked_model(model, class_names, images):
         images: `(N, H, W, 3)`, N at least 1.
 
     Raises:
-        ExportError: The backend is not TensorFlow, the model is of another kind, the class names or images
+        ExportError: The model is of another kind, the class names or images
             do not fit it, or it cannot be built again in float32.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"Exporting needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. "
-            "Run `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on any backend."
-        )
     shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
     if len(shapes) != 2 or len(shapes[0]) != 4 or None in shapes[0][1:] or len(shapes[1]) != 2:
         raise ExportError(

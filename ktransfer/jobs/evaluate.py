@@ -1,11 +1,13 @@
 """`ktransfer evaluate`: how good a run is on labelled images."""
 
+import os
 from pathlib import Path
 
 from ktransfer.data.sources import read_data
+from ktransfer.errors import DataError
 from ktransfer.evaluation import Evaluation
 from ktransfer.evaluation import evaluate as judge
-from ktransfer.jobs.parts import Say, parts
+from ktransfer.jobs.parts import Say, list_splits, parts
 from ktransfer.run import Run
 
 
@@ -34,6 +36,16 @@ def evaluate(
     found = list(parts(splits))
     part, examples = found[-1]
     say(f"data       {len(examples)} images, {part if len(found) > 1 else 'all'} of {data}")
-    if examples.fingerprint() == run.manifest.get("data", {}).get("fingerprint", {}).get("train"):
-        say("warning    the run was trained on these images; the figures say nothing about others")
+    if seen := _trained_on(run, examples):
+        say(f"warning    the run was trained on {seen} of these images; they say nothing about others")
     return judge(run.predict_probabilities(examples.inputs), examples.labels, run.labels), part
+
+
+def _trained_on(run, examples):
+    """How many of the examples are files that the run was trained on, as far as these can still be found."""
+    try:
+        train = list_splits(run.manifest["data"], run.recipe.seed).train
+    except DataError:
+        return 0
+    known = {os.path.realpath(path) for path in train.inputs}
+    return sum(os.path.realpath(path) in known for path in examples.inputs)

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ktransfer.data.checks import require_readable
 from ktransfer.exporters import FORMATS, Artefact, export_model
-from ktransfer.jobs.parts import Say, parity_images, read_splits
+from ktransfer.jobs.parts import Say, list_splits, parity_images
 from ktransfer.run import Run
 
 
@@ -31,7 +32,10 @@ def export(
         ktransfer.export(Run.load("runs/flowers"), ["onnx"])
     """
     if images is None:
-        images = parity_images(read_splits(run.manifest["data"], run.recipe.seed).validation, run)
+        facts = run.manifest["data"]
+        validation = list_splits(facts, run.recipe.seed).validation
+        validation = require_readable(validation, skip_corrupt=facts["skip_corrupt"])
+        images = parity_images(validation, run)
     written = []
     for name in formats:
         artefact = export_model(

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ktransfer.data.checks import require_readable
-from ktransfer.data.examples import Examples, Splits
+from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.images import load_images
 from ktransfer.data.pipeline import image_dataset
 from ktransfer.data.sources import load_splits
@@ -39,25 +39,34 @@ def progress_bar(verbose: int | str) -> Progress:
     return Progress(console=console, transient=True, disable=not verbose or not console.is_terminal)
 
 
-def read_splits(facts: dict, seed: int, *, verbose: int | str = 0) -> Splits:
-    """The examples of a run, from the `data` entry of its manifest, each image readable."""
-    splits = load_splits(
+def list_splits(facts: dict, seed: int) -> Splits:
+    """The examples of a run, from the `data` entry of its manifest; nothing is decoded."""
+    return load_splits(
         facts["source"],
         validation=facts["validation"],
         validation_fraction=facts["validation_fraction"],
         seed=seed,
         data_dir=facts["data_dir"],
     )
-    readable = {}
+
+
+def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -> Splits:
+    """The same with each image decoded once; what cannot be is an error, or left out if the facts say so."""
+    found = {}
     with progress_bar(verbose) as bar:
         for name, part in parts(splits):
             task = bar.add_task(f"checking {name} images", total=len(part))
-            readable[name] = require_readable(
+            found[name] = require_readable(
                 part,
                 skip_corrupt=facts["skip_corrupt"],
                 progress=lambda done, total, task=task: bar.update(task, completed=done),
             )
-    return Splits(**readable)
+    for name, part in found.items():
+        skipped = sorted(set(getattr(splits, name).inputs) - set(part.inputs))
+        if skipped:
+            named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
+            say(f"skipped    {len(skipped)} {name} images that cannot be read: {named}")
+    return Splits(**found)
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """`ktransfer train`: data and a backbone to a run folder, and on with one that was interrupted."""
 
-import contextlib
 import dataclasses
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,30 +9,14 @@ from pathlib import Path
 import keras
 
 from ktransfer.backbones import load_backbone
-from ktransfer.cached_training import can_cache, fine_tune_cached
 from ktransfer.classifier import build_classifier
-from ktransfer.data.examples import Examples, Splits
-from ktransfer.errors import RunError
-from ktransfer.evaluation import evaluate
-from ktransfer.exporters import FORMATS
-from ktransfer.feature_store import FeatureStore
-from ktransfer.files import write_json
-from ktransfer.freezing import find_blocks
-from ktransfer.head import extract_features, solve_head, standardise_features
-from ktransfer.jobs.export import export
-from ktransfer.jobs.parts import (
-    Say,
-    dataset,
-    feature_store,
-    fingerprints,
-    parity_images,
-    parts,
-    progress_bar,
-    read_splits,
-)
+from ktransfer.errors import RecipeError, RunError
+from ktransfer.exporters import FORMATS, check_formats
+from ktransfer.freezing import find_blocks, resolve_depth
+from ktransfer.jobs.finish import finish
+from ktransfer.jobs.parts import Say, feature_store, fingerprints, list_splits, parts, readable
 from ktransfer.recipe import Recipe, image_recipe
 from ktransfer.run import Run
-from ktransfer.training import fine_tune
 
 
 def train(
@@ -46,7 +30,7 @@ def train(
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
     epochs: int | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     recipe: Recipe | None = None,
     random_weights: bool = False,
     fast_depthwise: bool = True,
@@ -69,8 +53,8 @@ def train(
         data_dir: Where TensorFlow Datasets keeps its data.
         image_size: Pixels; `None` takes the preset's own.
         scaling: As in `load_backbone`, for a `.keras` file.
-        epochs: Of fine-tuning; `None` takes the recipe's. 0 keeps the solved head.
-        seed: Of everything random.
+        epochs: Of fine-tuning by the default recipe; 0 keeps the solved head. Not with `recipe`.
+        seed: Of everything random; `None` takes the recipe's, which is 0 by default.
         recipe: How to train; `None` takes `image_recipe` for these facts.
         random_weights: Start from a random backbone, to see what the pretrained one is worth.
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
@@ -94,7 +78,11 @@ def train(
         run = ktransfer.train("flowers", "resnet_50_imagenet", "runs/flowers", image_size=160)
     """
     Run.check_free(out, overwrite=overwrite)
-    keras.utils.set_random_seed(seed)
+    check_formats(formats)
+    if recipe is not None and epochs is not None:
+        raise RecipeError(
+            f"A recipe brings its own epochs. Received: a recipe and epochs={epochs}. Leave one out."
+        )
     facts = {
         "source": _absolute(data),
         "validation": validation and _absolute(validation),
@@ -102,14 +90,15 @@ def train(
         "data_dir": data_dir and _absolute(data_dir),
         "skip_corrupt": skip_corrupt,
     }
-    splits = read_splits(facts, seed, verbose=verbose)
-    counts = {name: len(part) for name, part in parts(splits)}
-    classes = splits.train.class_names
-    say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
-
     if recipe is None:
-        gpu = bool(keras.distribution.list_devices("gpu"))
-        recipe = image_recipe(images=len(splits.train), gpu=gpu, epochs=epochs, seed=seed)
+        recipe = image_recipe(images=2, epochs=epochs, seed=seed or 0)  # checks what was asked for
+        splits = list_splits(facts, recipe.seed)
+        gpu = any(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices())
+        recipe = image_recipe(images=len(splits.train), gpu=gpu, epochs=epochs, seed=seed or 0)
+    else:
+        recipe = recipe if seed is None else dataclasses.replace(recipe, seed=seed)
+        splits = list_splits(facts, recipe.seed)
+    keras.utils.set_random_seed(recipe.seed)
     network, preprocessing = load_backbone(
         backbone,
         image_size=image_size,
@@ -118,8 +107,15 @@ def train(
         dtype=recipe.precision,
         fast_depthwise=fast_depthwise,
     )
-    model = build_classifier(network, len(classes), preprocessing, dropout=recipe.dropout, seed=seed)
-    resize, blocks = preprocessing.resize, find_blocks(network)
+    blocks = find_blocks(network)
+    for stage in recipe.stages:
+        resolve_depth(stage.depth, blocks)
+    classes, resize = splits.train.class_names, preprocessing.resize
+    model = build_classifier(network, len(classes), preprocessing, dropout=recipe.dropout, seed=recipe.seed)
+    _require_room(out, model)
+    splits = readable(splits, facts, say, verbose=verbose)
+    counts = {name: len(part) for name, part in parts(splits)}
+    say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
     say(
         f"backbone   {network.name}, {network.count_params():,} parameters in {len(blocks)} blocks; "
         f"images of {resize.height} x {resize.width} pixels"
@@ -139,13 +135,14 @@ def train(
                 "fast_depthwise": fast_depthwise,
             },
             "recipe": dataclasses.asdict(recipe),
+            "formats": list(formats),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
         },
         overwrite=overwrite,
     )
     run.save_model(model)
     store = feature_store(cache_dir) if cache else None
-    return _finish(run, model, splits, store, formats, say, verbose)
+    return finish(run, model, splits, store, formats, say, verbose)
 
 
 def resume(
@@ -153,7 +150,7 @@ def resume(
     *,
     cache: bool = True,
     cache_dir: str | Path | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     say: Say = print,
     verbose: int | str = 1,
 ) -> Run:
@@ -161,7 +158,8 @@ def resume(
 
     Args:
         out: The run folder.
-        cache, cache_dir, formats, say, verbose: As in `train`.
+        formats: What to export; `None` takes what the run was begun with.
+        cache, cache_dir, say, verbose: As in `train`.
 
     Returns:
         The finished `Run`.
@@ -174,100 +172,32 @@ def resume(
         ktransfer.resume("runs/flowers")
     """
     run = Run.load(out)
+    formats = run.manifest.get("formats", FORMATS) if formats is None else formats
+    check_formats(formats)
     facts = run.manifest["data"]
     keras.utils.set_random_seed(run.recipe.seed)
-    splits = read_splits(facts, run.recipe.seed, verbose=verbose)
+    splits = readable(list_splits(facts, run.recipe.seed), facts, say, verbose=verbose)
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(
             f"The data that the run began with was expected in {facts['source']}. Received: other files. "
             "Put it back, or train a new run."
         )
     store = feature_store(cache_dir) if cache else None
-    return _finish(run, run.model, splits, store, formats, say, verbose)
+    return finish(run, run.model, splits, store, formats, say, verbose)
 
 
-def _finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -> Run:
-    """Everything after the backbone is loaded. Where it is cut off, `resume` begins."""
-    run.model = model
-    if run.manifest["status"] != "trained":
-        try:
-            if "head" not in run.manifest:
-                _fit_head(run, splits.train, say, verbose)
-            if run.recipe.stages:
-                _fine_tune(run, splits, store, say, verbose)
-        except BaseException:
-            # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
-            with contextlib.suppress(OSError):  # the disk may be what is full
-                run.save_model(model)
-                run.update(status="interrupted")
-            raise
-        run.save_model(model)
-    metrics = {}
-    for name, part in list(parts(splits))[1:]:
-        result = evaluate(run.predict_probabilities(part.inputs), part.labels, run.labels)
-        metrics[name] = result.to_dict()
-        scores = f"accuracy {result.accuracy:.3f}, macro F1 {result.macro.f1:.3f}"
-        say(f"{name:<11}{scores} on {result.examples} images")
-    result.save_confusion(run.path / "confusion.png")
-    write_json(run.path / "metrics.json", metrics)
-    run.update(status="trained", metrics={name: m["accuracy"] for name, m in metrics.items()})
-    if formats:
-        export(run, formats, images=parity_images(splits.validation, run), say=say)
-    return run
-
-
-def _fit_head(run: Run, train: Examples, say: Say, verbose):
-    batches = dataset(train, run)
-    with progress_bar(verbose) as bar:
-        tracked = bar.track(batches, total=len(batches), description="running the backbone")
-        features, labels = extract_features(run.model, tracked)
-    if run.recipe.head == "solve":
-        found = solve_head(run.model, features, labels, seed=run.recipe.seed)
-        say(f"head       solved on {len(labels)} images x {features.shape[1]} features, L2 {found['l2']:.2g}")
-    else:
-        standardise_features(run.model, features)
-        found = {"standardised": len(labels)}
-    run.save_model(run.model)
-    run.update(head=found)
-
-
-def _fine_tune(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose):
-    history = run.path / "history.csv"
-
-    def callbacks(stage):
-        return [
-            keras.callbacks.BackupAndRestore(run.path / "checkpoint" / str(stage), double_checkpoint=True),
-            keras.callbacks.CSVLogger(history, append=history.exists()),
-        ]
-
-    def on_stage_end(stage):
-        run.save_model(run.model)
-        run.update(stages_done=stage + 1)
-
-    if store is not None and can_cache(run.recipe):
-        fine_tune_cached(
-            run.model,
-            splits.train,
-            splits.validation,
-            run.recipe,
-            resize=run.preprocessing.resize,
-            store=store,
-            first_stage=run.manifest.get("stages_done", 0),
-            callbacks=callbacks,
-            on_stage_end=on_stage_end,
-            say=say,
-            verbose=verbose,
+def _require_room(out, model):
+    """Say before training that the disk is too small; Keras' own writes end badly when it fills up."""
+    weights = sum(math.prod(v.shape) * 4 for v in model.variables)
+    # The model, two checkpoints with the optimizer's two slots each, the best weights, three artefacts.
+    needed = 11 * weights
+    folder = next(parent for parent in (Path(out).resolve(), *Path(out).resolve().parents) if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise RunError(
+            f"About {needed / 2**20:.0f} MiB of free disk were expected for the run and its checkpoints. "
+            f"Received: {free / 2**20:.0f} MiB in {folder}. Make room, or choose another --out."
         )
-    else:
-        fine_tune(
-            run.model,
-            dataset(splits.train, run, training=True, augmentation=run.recipe.augmentation),
-            dataset(splits.validation, run),
-            run.recipe,
-            callbacks=callbacks("all"),
-            verbose=verbose,
-        )
-    shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
 
 
 def _absolute(data):
