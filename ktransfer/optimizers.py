@@ -86,6 +86,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             copy.exclude_from_weight_decay(var_list=exempt)
             self._undecayed.update(variable.path for variable in exempt)
             copy.build(group)
+        self._members = list(variables)
         super().build(variables)
         if self._source.built:
             self._take_over(self._source)
@@ -127,7 +128,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             members = [(g, v) for g, v in pairs if self._group_of[id(v)] == index]
             if members:
                 copy.apply(*map(list, zip(*members, strict=True)))
-        self._iterations.assign_add(1)
+        self.iterations.assign_add(1)
 
     def stateless_apply(self, optimizer_variables, grads, trainable_variables):
         # Keras' own wants all variables that the optimizer was built on; here some of them are frozen.
@@ -185,11 +186,11 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         return cls(**config)
 
     def _training(self):
-        return [variable for variable in self._trainable_variables if variable.trainable]
+        return [variable for variable in self._members if variable.trainable]
 
     def _take_over(self, optimizer):
         slots = {variable.name: variable for variable in optimizer.variables}
-        _copy_into(self._iterations, optimizer.iterations)
+        _copy_into(self.iterations, optimizer.iterations)
         for copy in self.copies:
             own = [variable for variable in copy.variables if variable.name != "iteration"]
             if own and all(variable.name in slots for variable in own):

@@ -199,3 +199,23 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_the_command_line_offers_the_formats_that_there_are():
     cli, exporters = (importlib.import_module(f"ktransfer.{name}") for name in ("cli", "exporters"))
     assert cli._FORMATS == exporters.FORMATS
+
+
+PRIVATE_NAMES_OF_OTHERS = {("freezing", "_flatten_layers"), ("optimizers", "_use_weight_decay")}
+
+
+def test_private_names_of_other_libraries_are_used_in_two_places_only():
+    """An attribute with an underscore, on anything but `self`, that ktransfer does not define itself."""
+    used, defined = set(), set()
+    for name, module in MODULES.items():
+        tree = ast.parse(Path(module).read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                defined.add(node.name)
+            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+                owner = node.value.id if isinstance(node.value, ast.Name) else ""
+                if owner in ("self", "cls"):
+                    defined.add(node.attr)
+                else:
+                    used.add((name, node.attr))
+    assert {(module, name) for module, name in used if name not in defined} == PRIVATE_NAMES_OF_OTHERS
