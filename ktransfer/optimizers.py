@@ -86,7 +86,6 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
             copy.exclude_from_weight_decay(var_list=exempt)
             self._undecayed.update(variable.path for variable in exempt)
             copy.build(group)
-        self._members = list(variables)
         super().build(variables)
         if self._source.built:
             self._take_over(self._source)
@@ -186,7 +185,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         return cls(**config)
 
     def _training(self):
-        return [variable for variable in self._members if variable.trainable]
+        return [variable for variable in self._trainable_variables if variable.trainable]
 
     def _take_over(self, optimizer):
         slots = {variable.name: variable for variable in optimizer.variables}

@@ -212,7 +212,11 @@ def test_private_names_of_other_libraries_are_used_in_two_places_only():
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):
                 defined.add(node.name)
-            if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
+            if (
+                isinstance(node, ast.Attribute)
+                and node.attr.startswith("_")
+                and not node.attr.startswith("__")
+            ):
                 owner = node.value.id if isinstance(node.value, ast.Name) else ""
                 if owner in ("self", "cls"):
                     defined.add(node.attr)

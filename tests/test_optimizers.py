@@ -169,3 +169,27 @@ def test_a_step_without_any_gradient_is_an_error():
     members = variables(0.0)
     with pytest.raises(ValueError, match="No gradients"):
         grouped(keras.optimizers.SGD(0.1), [members]).apply([None], members)
+
+
+def test_what_a_checkpoint_holds_of_it_comes_back(tmp_path):
+    """As BackupAndRestore saves and restores it: with the weights of a model, every slot once."""
+
+    def compiled():
+        inputs = keras.Input((2,))
+        model = keras.Model(inputs, keras.layers.Dense(1, name="b")(keras.layers.Dense(2, name="a")(inputs)))
+        paths = [[v.path for v in model.get_layer(name).weights] for name in "ba"]
+        model.compile(GroupedOptimizer(keras.optimizers.Adam(0.1), paths), "mse")
+        model.optimizer.build(model.trainable_variables)
+        return model
+
+    model = compiled()
+    model.optimizer.begin_stage(rates=[1.0, 0.5], stage=2)
+    model.train_on_batch(np.ones((4, 2), "float32"), np.ones((4, 1), "float32"))
+    model.save_weights(tmp_path / "model.weights.h5")
+    again = compiled()
+    again.load_weights(tmp_path / "model.weights.h5")
+    for one, other in zip(model.optimizer.variables, again.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(
+            ops.convert_to_numpy(one), ops.convert_to_numpy(other), err_msg=one.path
+        )
+    assert int(ops.convert_to_numpy(again.optimizer.stage)) == 2
