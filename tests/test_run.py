@@ -187,7 +187,7 @@ def test_no_images_give_no_answers(trained):
 
 def test_a_file_that_is_no_image_is_named(trained, photos, tmp_path):
     (tmp_path / "notes.jpg").write_text("not an image")
-    with pytest.raises(DataError, match=r"notes\.jpg cannot be decoded"):
+    with pytest.raises(DataError, match=r"notes\.jpg, which cannot be decoded"):
         trained.predict([photos[0], tmp_path / "notes.jpg"])
 
 
