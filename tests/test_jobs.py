@@ -242,6 +242,8 @@ def test_ctrl_c_says_how_to_go_on_and_resume_still_knows_the_best_weights(data, 
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell starts what runs in its background with SIGINT ignored, and children inherit it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
         if line.startswith("Epoch 4/40"):
