@@ -24,7 +24,7 @@ def use_depthwise(model: keras.Model) -> int:
 
     Example:
 
-        use_depthwise(keras_hub.models.Backbone.from_preset("mobilenet_v3_small_100_imagenet"))   # 11
+        use_depthwise(keras_hub.models.Backbone.from_preset("mobilenet_v3_small_100_imagenet"))
     """
     layers = [layer for layer in sublayers(model) if _is_depthwise(layer)]
     for layer in layers:
