@@ -12,6 +12,7 @@ from ktransfer.feature_store import FeatureStore
 from ktransfer.files import write_json
 from ktransfer.head import extract_features, solve_head, standardise_features
 from ktransfer.jobs.export import export
+from ktransfer.jobs.interrupts import between_batches
 from ktransfer.jobs.parts import Say, dataset, parity_images, parts, progress_bar
 from ktransfer.run import Run
 from ktransfer.training import fine_tune
@@ -25,7 +26,8 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
             if "head" not in run.manifest:
                 _fit_head(run, splits.train, say, verbose)
             if run.recipe.stages:
-                _fine_tune(run, splits, store, say, verbose)
+                with between_batches() as interrupts:
+                    _fine_tune(run, splits, store, say, verbose, interrupts)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
@@ -65,13 +67,14 @@ def _fit_head(run: Run, train: Examples, say: Say, verbose):
     run.update(head=found)
 
 
-def _fine_tune(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose):
+def _fine_tune(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts):
     history, best_path = run.path / "history.csv", run.path / "checkpoint" / "best.npz"
 
     def callbacks(stage):
         return [
             keras.callbacks.BackupAndRestore(run.path / "checkpoint" / str(stage), double_checkpoint=True),
             keras.callbacks.CSVLogger(history, append=history.exists()),
+            interrupts,
         ]
 
     def on_stage_end(stage):

@@ -1,0 +1,64 @@
+import os
+import signal
+import threading
+
+import pytest
+
+from ktransfer.jobs.interrupts import between_batches
+
+
+def ask():
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_waits_for_the_end_of_the_batch():
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), between_batches() as interrupts:  # noqa: PT012
+        ask()
+        waited = True
+        interrupts.on_train_batch_end(0)
+        pytest.fail("went on")
+    assert waited
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_second_one_does_not_wait():
+    with pytest.raises(KeyboardInterrupt), between_batches():  # noqa: PT012
+        ask()
+        ask()
+        pytest.fail("went on")
+
+
+def test_one_that_came_after_the_last_batch_is_not_lost():
+    with pytest.raises(KeyboardInterrupt), between_batches():
+        ask()
+
+
+def test_without_one_nothing_happens():
+    with between_batches() as interrupts:
+        interrupts.on_train_batch_end(0)
+        interrupts.on_epoch_begin(1)
+
+
+def test_a_handler_of_the_users_own_stays():
+    asked = []
+    before = signal.signal(signal.SIGINT, lambda *_: asked.append(True))
+    try:
+        with between_batches():
+            ask()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert asked == [True]
+
+
+def test_another_thread_leaves_signals_alone():
+    def run():
+        with between_batches() as interrupts:
+            interrupts.check()
+            done.append(True)
+
+    done = []
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert done == [True]
