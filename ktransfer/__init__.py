@@ -29,7 +29,7 @@ _HOMES = {
     "find_blocks": "ktransfer.freezing",
     "fine_tune": "ktransfer.training",
     "image_dataset": "ktransfer.data.pipeline",
-    "image_recipe": "ktransfer.recipe",
+    "image_recipe": "ktransfer.default_recipes",
     "list_backbones": "ktransfer.backbones",
     "load_backbone": "ktransfer.backbones",
     "load_splits": "ktransfer.data.sources",

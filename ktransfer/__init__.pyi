@@ -8,6 +8,7 @@ from ktransfer.data.examples import Splits as Splits
 from ktransfer.data.pipeline import image_dataset as image_dataset
 from ktransfer.data.sources import load_splits as load_splits
 from ktransfer.data.sources import read_data as read_data
+from ktransfer.default_recipes import image_recipe as image_recipe
 from ktransfer.depthwise import use_depthwise as use_depthwise
 from ktransfer.errors import BackboneError as BackboneError
 from ktransfer.errors import DataError as DataError
@@ -25,7 +26,6 @@ from ktransfer.jobs.train import resume as resume
 from ktransfer.jobs.train import train as train
 from ktransfer.recipe import Recipe as Recipe
 from ktransfer.recipe import Stage as Stage
-from ktransfer.recipe import image_recipe as image_recipe
 from ktransfer.recipe import progressive_stages as progressive_stages
 from ktransfer.run import Run as Run
 from ktransfer.training import fine_tune as fine_tune

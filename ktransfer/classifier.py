@@ -76,17 +76,19 @@ def backbone_features(backbone: keras.Model, pixels):
     return outputs[-1] if isinstance(outputs, list | tuple) else outputs
 
 
-def predict_in_batches(model: keras.Model, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def predict_in_batches(
+    model: keras.Model, batches: Iterable[np.ndarray]
+) -> Iterator[np.ndarray | list[np.ndarray]]:
     """What `model` answers to each batch, in inference mode.
 
     A batch smaller than the first is filled up and cut again: a new size would be compiled anew.
 
     Args:
-        model: Any with one input and one output.
+        model: Any with one input.
         batches: Arrays `(B, ...)`; none larger than the first.
 
     Yields:
-        `(B, ...)` for each batch.
+        `(B, ...)` for each batch, or a list of these from a model with a list of outputs.
 
     Example:
 
@@ -97,7 +99,8 @@ def predict_in_batches(model: keras.Model, batches: Iterable[np.ndarray]) -> Ite
         batch = np.asarray(batch)  # JAX takes no tensors of TensorFlow
         size = size or len(batch)
         padding = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-        yield model.predict_on_batch(np.pad(batch, padding))[: len(batch)]
+        answers = model.predict_on_batch(np.pad(batch, padding))
+        yield keras.tree.map_structure(lambda answer: answer[: len(batch)], answers)  # noqa: B023  used at once
 
 
 def _pool(features, pixels):

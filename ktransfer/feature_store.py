@@ -8,6 +8,7 @@ import shutil
 import time
 import uuid
 import zlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +84,7 @@ class FeatureStore:
             shape, dtype = tuple(meta["shape"]), meta["dtype"]
             whole = meta["format"] == FORMAT and _checksum(path / _DATA) == meta["crc32"]
             whole = whole and (path / _DATA).stat().st_size == math.prod(shape) * np.dtype(dtype).itemsize
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         except (ValueError, KeyError, TypeError):
             whole = False
@@ -95,30 +96,49 @@ class FeatureStore:
         return Rows(path / _DATA, shape, dtype)
 
     def write(self, key: str, shape: tuple[int, ...], dtype: str, batches, facts: dict) -> Rows:
-        """Keep the rows that `batches` yields and open them.
+        """Keep the rows that `batches` yields and open them; as `writer`, in one go."""
+        with self.writer(key, shape, dtype, facts) as append:
+            for batch in batches:
+                append(batch)
+        return Rows(self.folder / key / _DATA, tuple(shape), dtype)
+
+    @contextlib.contextmanager
+    def writer(
+        self, key: str, shape: tuple[int, ...], dtype: str, facts: dict
+    ) -> Iterator[Callable[[np.ndarray], None]]:
+        """A function that appends a batch of rows `(B, ...)`; at the end of the block they are all kept.
 
         Args:
             key: Of letters and digits.
             shape: `(N, ...)`; the batches have to add up to it.
             dtype: `"float32"` or `"float16"`.
-            batches: Arrays `(B, ...)`, read one after the other.
             facts: JSON-able, for people who look at the cache.
 
         Raises:
             OSError: The disk is full, or the folder cannot be written; nothing is left behind.
-            ValueError: The batches do not add up to `shape`.
+            ValueError: The batches do not add up to `shape`, or do not fit into `dtype`.
+
+        Example:
+
+            with store.writer(key, (500, 1024), "float32", {"cut": "head"}) as append:
+                for batch in batches:
+                    append(batch)
         """
         partial = self.folder / f".{key}.{uuid.uuid4().hex}.partial"
         partial.mkdir(parents=True)
+        crc = rows = 0
         try:
-            crc, rows = 0, 0
             with open(partial / _DATA, "wb") as file:
-                for batch in batches:
-                    content = np.ascontiguousarray(batch, dtype=dtype)
+
+                def append(batch):
+                    nonlocal crc, rows
+                    content = _as(np.asarray(batch), dtype)
                     if content.shape[1:] != tuple(shape[1:]):
                         raise ValueError(f"rows of shape {shape[1:]} were expected, not {content.shape[1:]}")
                     file.write(content.data)
                     crc, rows = zlib.crc32(content.data, crc), rows + len(content)
+
+                yield append
             if rows != shape[0]:
                 raise ValueError(f"{shape[0]} rows were expected, not {rows}")
             meta = {"format": FORMAT, "shape": list(shape), "dtype": dtype, "crc32": crc, "facts": facts}
@@ -127,7 +147,11 @@ class FeatureStore:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self._evict(keep=key)
-        return Rows(self.folder / key / _DATA, tuple(shape), dtype)
+
+    def free_bytes(self) -> int:
+        """How much may be written now, up to the limit, for which older entries make room."""
+        existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
+        return min(self.limit_bytes, shutil.disk_usage(existing).free)
 
     def entries(self) -> list[Entry]:
         """What is kept, last used first."""
@@ -169,6 +193,14 @@ class FeatureStore:
             if total > self.limit_bytes and entry.key != keep:
                 shutil.rmtree(self.folder / entry.key, ignore_errors=True)
                 total -= entry.size_bytes
+
+
+def _as(batch, dtype):
+    with np.errstate(over="ignore"):  # told below
+        content = np.ascontiguousarray(batch, dtype=dtype)
+    if content.dtype != batch.dtype and not np.isfinite(content).all() and np.isfinite(batch).all():
+        raise ValueError(f"{dtype} does not hold features as large as {np.abs(batch).max():.3g}")
+    return content
 
 
 def _checksum(path):

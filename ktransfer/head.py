@@ -1,18 +1,19 @@
 """The head on a frozen backbone: features computed once, standardised, logistic regression to convergence."""
 
-import warnings
+from collections.abc import Mapping
 
 import keras
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
+from scipy.special import log_softmax, softmax
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
+from threadpoolctl import threadpool_limits
 
 from ktransfer.classifier import predict_in_batches
 from ktransfer.errors import DataError
 
-# L2 strengths tried, for each example: C = 1 / (strength * examples).
+# L2 strengths tried, for each example: in the mean loss of an example.
 _STRENGTHS = np.logspace(-4, 0, 9)
 _SEARCH_EXAMPLES = 5_000
 
@@ -61,17 +62,27 @@ def standardise_features(model: keras.Model, features: np.ndarray) -> None:
     )
 
 
-def solve_head(model: keras.Model, features: np.ndarray, labels: np.ndarray, *, seed: int = 0) -> dict:
+def solve_head(
+    model: keras.Model,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    class_weight: str | Mapping[int, float] | None = None,
+    label_smoothing: float = 0.0,
+    seed: int = 0,
+) -> dict:
     """Set the classifier's last layer to L2-regularised logistic regression, solved to convergence.
 
     The strength of the L2 penalty is the one with the lowest cross-validated log loss on these examples;
     validation data is not touched. The start of fine-tuning that distorts the backbone least (LP-FT, Kumar et
-    al. 2022, section 3; Kornblith et al. 2019, appendix A.5 for the search).
+    al. 2022, section 3; Kornblith et al. 2019, appendix A.5 for the search, by L-BFGS).
 
     Args:
         model: From `build_classifier`; its `feature_norm` and `logits` layers are set.
         features: `(N, features)` of the training examples, from `extract_features`.
         labels: int `(N,)`.
+        class_weight: As in `class_weights`.
+        label_smoothing: Share of each target spread over all classes, in [0, 1).
         seed: Of the folds.
 
     Returns:
@@ -85,28 +96,53 @@ def solve_head(model: keras.Model, features: np.ndarray, labels: np.ndarray, *, 
         solve_head(model, *extract_features(model, train))
     """
     standardise_features(model, features)
-    mean, variance = (w.astype("float64") for w in model.get_layer("feature_norm").get_weights())
-    inputs = ((features - mean) / np.sqrt(variance)).astype("float32")
+    mean, variance = model.get_layer("feature_norm").get_weights()
+    inputs = features - mean
+    inputs /= np.sqrt(variance)
     classes = model.output.shape[-1]
     counts = np.bincount(labels, minlength=classes)
     if counts.min() == 0:
         raise DataError(f"Every class needs an example. Received: {counts.tolist()} examples by class.")
-    basis = None
-    if len(inputs) < inputs.shape[1]:
-        # The solution lies in the span of the examples; turned into it, the problem is smaller and the same.
-        basis = np.linalg.svd(inputs, full_matrices=False)[2]
-        inputs = inputs @ basis.T
-    strength, loss, folds = _choose_strength(inputs, labels, counts, seed)
-    solved = _fit(inputs, labels, strength)
-    kernel, bias = solved.coef_.T, solved.intercept_
+    targets = np.eye(classes)[labels] * (1 - label_smoothing) + label_smoothing / classes
+    weights = class_weights(labels, classes, class_weight)[labels]
+    # Products this small lose more by waiting for other threads than they gain: 0.3 s instead of 5.
+    with threadpool_limits(1):
+        basis = None
+        if len(inputs) < inputs.shape[1]:
+            # The solution lies in the span of the examples; there the problem is smaller and the same.
+            basis = np.linalg.svd(inputs, full_matrices=False)[2]
+            inputs = inputs @ basis.T
+        strength, loss, folds = _choose_strength(inputs, labels, targets, weights, seed)
+        solution = _solve(inputs, targets, weights, strength)
+    kernel, bias = solution[:-1], solution[-1]
     kernel = kernel if basis is None else basis.T @ kernel
-    if classes == 2:  # scikit-learn keeps the one difference of the two logits
-        kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.concatenate([-bias / 2, bias / 2])
     model.get_layer("logits").set_weights([kernel.astype("float32"), bias.astype("float32")])
     return {"l2": float(strength), "log_loss": loss, "folds": folds}
 
 
-def _choose_strength(inputs, labels, counts, seed):
+def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, float] | None) -> np.ndarray:
+    """How much an example of each class counts.
+
+    Args:
+        labels: int `(N,)`, an example of every class among them.
+        classes: How many there are.
+        choice: `None` for 1 each; `"balanced"` for `N / (classes * examples of the class)` (King and Zeng
+            2001), so that every class weighs the same; or the weight of each class index, 1 where not given.
+
+    Returns:
+        float64 `(classes,)`.
+
+    Example:
+
+        class_weights(np.array([0, 0, 0, 1]), 2, "balanced")   # [0.667, 2.0]
+    """
+    if choice == "balanced":
+        return len(labels) / (classes * np.bincount(labels, minlength=classes))
+    return np.array([(choice or {}).get(index, 1.0) for index in range(classes)], "float64")
+
+
+def _choose_strength(inputs, labels, targets, weights, seed):
+    counts = np.bincount(labels)
     folds = int(min(5, counts.min()))
     if folds < 2:
         return 1e-2, None, 0
@@ -116,20 +152,23 @@ def _choose_strength(inputs, labels, counts, seed):
         parts = StratifiedKFold(max(2, count), shuffle=True, random_state=seed)
         chosen = next(iter(parts.split(inputs, labels)))[1]
         if np.bincount(labels[chosen], minlength=len(counts)).min() >= folds:
-            inputs, labels = inputs[chosen], labels[chosen]
+            inputs, labels, targets, weights = (a[chosen] for a in (inputs, labels, targets, weights))
     splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(inputs, labels))
+    parts = [(inputs[rest], targets[rest], weights[rest]) for rest, _ in splits]
     best = (np.inf, None)
     # From strong to weak, each started from the one before; past the minimum it gets worse and slower.
     starts = [None] * folds
     for strength in _STRENGTHS[::-1]:
-        losses = []
-        for index, (rest, held) in enumerate(splits):
-            starts[index] = _fit(inputs[rest], labels[rest], strength, starts[index])
-            losses.append(
-                log_loss(
-                    labels[held], starts[index].predict_proba(inputs[held]), labels=starts[index].classes_
-                )
+        starts = [_solve(*part, strength, start) for part, start in zip(parts, starts, strict=True)]
+        losses = [
+            log_loss(
+                labels[held],
+                softmax(_logits(inputs[held], solution), axis=1),
+                sample_weight=weights[held],
+                labels=range(len(counts)),
             )
+            for solution, (_, held) in zip(starts, splits, strict=True)
+        ]
         loss = float(np.mean(losses))
         if loss > best[0] * 1.02:
             break
@@ -137,15 +176,31 @@ def _choose_strength(inputs, labels, counts, seed):
     return best[1], best[0], folds
 
 
-def _fit(inputs, labels, strength, start=None):
-    model = LogisticRegression(C=1 / (strength * len(labels)), max_iter=500, warm_start=True)
-    if start is not None:
-        model.coef_, model.intercept_, model.classes_ = (
-            start.coef_.copy(),
-            start.intercept_.copy(),
-            start.classes_,
-        )
-    with warnings.catch_warnings():
-        # Past 500 iterations nothing changes that fine-tuning would notice.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return model.fit(inputs, labels)
+def _solve(inputs, targets, weights, strength, start=None):
+    """Kernel and, as the last row, bias that minimise weighted cross-entropy + strength/2 |kernel|^2."""
+    shape = (inputs.shape[1] + 1, targets.shape[1])
+    share = (weights / len(weights))[:, None]
+
+    def objective(flat):
+        solution = flat.reshape(shape)
+        logs = log_softmax(_logits(inputs, solution), axis=1)
+        loss = -np.sum(share * targets * logs) + strength / 2 * np.sum(solution[:-1] ** 2)
+        error = share * (np.exp(logs) - targets)
+        gradient = np.vstack([inputs.T @ error.astype(inputs.dtype), error.sum(axis=0)])
+        gradient[:-1] += strength * solution[:-1]
+        return loss, gradient.ravel()
+
+    start = np.zeros(shape) if start is None else start
+    # Past 500 iterations nothing changes that fine-tuning would notice.
+    found = minimize(
+        objective,
+        start.ravel(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-5},
+    )
+    return found.x.reshape(shape)
+
+
+def _logits(inputs, solution):
+    return (inputs @ solution[:-1].astype(inputs.dtype)).astype("float64") + solution[-1]

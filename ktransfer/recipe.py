@@ -132,6 +132,11 @@ class Recipe:
         dropout: Share of features dropped before the last layer.
         batch_norm: `"frozen"` or `"adapt"` (see `ktransfer.set_depth`).
         augmentation: What is done to training images.
+        class_weight: `"balanced"` lets every class weigh the same however many examples it has (King and Zeng
+            2001); `None` every example.
+        cached_views: With 0 each epoch varies the images anew, and each runs the whole backbone. With V each
+            image is varied V times, what the frozen part makes of each is kept, and epochs take turns.
+        cache_dtype: `"float32"`, or `"float16"` to keep features in half the space.
         precision: Keras dtype policy, e.g. `"float32"` or `"mixed_float16"`.
         seed: Of the split, the shuffling, the augmentation and the head.
     """
@@ -145,6 +150,9 @@ class Recipe:
     dropout: float = 0.0
     batch_norm: str = "frozen"
     augmentation: Augmentation = field(default_factory=Augmentation)
+    class_weight: str | None = None
+    cached_views: int = 0
+    cache_dtype: str = "float32"
     precision: str = "float32"
     seed: int = 0
 
@@ -166,6 +174,32 @@ class Recipe:
         _check(0 <= self.dropout < 1, "dropout must be in [0, 1)", self.dropout)
         _check(
             self.batch_norm in ("frozen", "adapt"), 'batch_norm must be "frozen" or "adapt"', self.batch_norm
+        )
+        _check(
+            isinstance(self.augmentation, Augmentation),
+            "augmentation must be an Augmentation, whose draws follow from the seed; a function of your own "
+            "cannot be repeated, nor its features kept",
+            self.augmentation,
+        )
+        _check(
+            self.class_weight in (None, "balanced"),
+            'class_weight must be "balanced" or None',
+            self.class_weight,
+        )
+        _check(
+            type(self.cached_views) is int and self.cached_views >= 0,
+            "cached_views must be a number of views, 0 for none",
+            self.cached_views,
+        )
+        _check(
+            not (self.cached_views and self.augmentation.mixes_labels),
+            "cached_views must be 0 with mixup or cutmix, which blend other images at every epoch",
+            self.cached_views,
+        )
+        _check(
+            self.cache_dtype in ("float32", "float16"),
+            'cache_dtype must be "float32" or "float16"',
+            self.cache_dtype,
         )
         _check(
             type(self.seed) is int and 0 <= self.seed < 2**32, "seed must be from 0 to 2**32 - 1", self.seed
@@ -208,66 +242,6 @@ class Recipe:
         if "augmentation" in values:
             values["augmentation"] = _build(Augmentation, values["augmentation"], "An augmentation")
         return _build(cls, values, "A recipe")
-
-
-def image_recipe(
-    *,
-    images: int,
-    gpu: bool = False,
-    epochs: int | None = None,
-    seed: int = 0,
-) -> Recipe:
-    """The default recipe for images, a pure function of facts about the data and the device.
-
-    The head is solved on the frozen backbone, so fine-tuning starts where it can only refine: at a rate a
-    hundred times below a new head's (LP-FT, Kumar et al. 2022, section 4.2), the upper third of the blocks
-    first and, where there are images enough, then all of them (Howard and Ruder 2018, section 3.3), with
-    warmup and cosine. The schedule grows with the data (BiT-HyperRule, Kolesnikov et al. 2020, section 3.3).
-    With few images there is no label smoothing and no dropout: both work against a head that has converged,
-    and four to eight epochs do not make that good. Nor is there augmentation: in so few epochs it made no
-    difference that could be told from chance, and without it the frozen part is run only once.
-
-    Measured, 500 flowers at 160 px, the ResNet-50 V2 preset without its last stage, seed 0, two CPU cores,
-    four epochs: solved head 0.892; the last epoch at 3e-4 0.892 and at 1e-4 0.885 with mild augmentation, at
-    3e-5 0.900 without any; of 130 validation images, each of which is 0.008.
-    The demo's task, 180 images, 1,200 validation images, all blocks at 3e-4: solved head 0.942; 8 epochs with
-    smoothing, dropout and strong augmentation 0.944, without smoothing and dropout 0.957.
-    `python benchmarks/time_to_accuracy.py DATA PRESET` measures the whole.
-
-    Args:
-        images: Training images.
-        gpu: There is a GPU: larger batches, mixed precision.
-        epochs: Total epochs of fine-tuning, instead of the default for this number of images; 0 keeps the
-            solved head.
-        seed: See `Recipe`.
-
-    Returns:
-        A `Recipe`.
-    """
-    few = images < 2_000
-    epochs = (4 if few else 8) if epochs is None else epochs
-    upper = epochs if few else (epochs + 1) // 2
-    lengths = {0.3: upper, "all": epochs - upper}
-    return Recipe(
-        stages=tuple(
-            Stage(
-                depth=depth,
-                epochs=length,
-                learning_rate=3e-5,
-                warmup=min(1.0, length / 4),
-                schedule="cosine",
-                patience=max(5, length // 3),
-            )
-            for depth, length in lengths.items()
-            if length
-        ),
-        batch_size=64 if gpu else 32,
-        label_smoothing=0.0 if few else 0.1,
-        dropout=0.0 if few else 0.2,
-        augmentation=Augmentation.none() if few else Augmentation(),
-        precision="mixed_float16" if gpu else "float32",
-        seed=seed,
-    )
 
 
 def _is_positive(value):

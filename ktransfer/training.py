@@ -1,7 +1,7 @@
 """Train a classifier by a recipe: the head first, then the backbone from the top."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 
@@ -52,6 +52,7 @@ def fine_tune(
     recipe: Recipe,
     *,
     backbone: keras.Model | None = None,
+    class_weight: Mapping[int, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     best_path: str | os.PathLike | None = None,
     verbose: int | str = 1,
@@ -69,6 +70,8 @@ def fine_tune(
         validation: The same, not augmented; or `None`.
         recipe: What to do.
         backbone: The layer of `model` that thaws; `None` finds it.
+        class_weight: How much an example of each class index counts, as in `keras.Model.fit`; the recipe's
+            own is for those who know the labels.
         callbacks: Further ones.
         best_path: As in `ProgressiveUnfreezing`.
         verbose: As in `keras.Model.fit`.
@@ -107,9 +110,20 @@ def fine_tune(
         validation_data=validation,
         epochs=recipe.epochs,
         shuffle=False,  # the dataset shuffles itself
+        class_weight=class_weight and dict(class_weight),
         callbacks=[unfreezing, *callbacks],
         verbose=verbose,
     )
+
+
+def has_gpu() -> bool:
+    """Whether Keras' backend sees a GPU.
+
+    Example:
+
+        image_recipe(images=500, gpu=has_gpu())
+    """
+    return any(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices())
 
 
 def find_backbone(model: keras.Model) -> keras.Model:

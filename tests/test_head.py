@@ -10,7 +10,7 @@ from ktransfer.backbones import Preprocessing
 from ktransfer.classifier import build_classifier
 from ktransfer.data.images import Resize
 from ktransfer.errors import DataError
-from ktransfer.head import extract_features, solve_head, standardise_features
+from ktransfer.head import class_weights, extract_features, solve_head, standardise_features
 
 
 def classifier(features, classes):
@@ -52,8 +52,41 @@ def test_the_head_is_the_logistic_regression_that_scikit_learn_finds(examples, f
     inputs, labels = task(examples, features, classes, noise=8.0)
     model = classifier(features, classes)
     found = solve_head(model, inputs, labels)
-    expected = reference(standardised(inputs), labels, found["l2"]).predict_log_proba(standardised(inputs))
+    # Of two classes scikit-learn penalises the one difference, which is half of both kernels' squares.
+    strength = found["l2"] / 2 if classes == 2 else found["l2"]
+    expected = reference(standardised(inputs), labels, strength).predict_log_proba(standardised(inputs))
     np.testing.assert_allclose(np.log(predict(model, inputs)), expected, atol=0.01)
+
+
+def test_class_weights_count_as_scikit_learn_counts_them():
+    inputs, labels = task(200, 12, 3, noise=8.0)
+    keep = np.flatnonzero((labels > 0) | (np.arange(200) < 60))
+    inputs, labels = inputs[keep], labels[keep]
+    for choice in ("balanced", {0: 3.0, 2: 0.5}):
+        model = classifier(12, 3)
+        found = solve_head(model, inputs, labels, class_weight=choice)
+        expected = reference(standardised(inputs), labels, found["l2"], class_weight=choice)
+        np.testing.assert_allclose(
+            np.log(predict(model, inputs)), expected.predict_log_proba(standardised(inputs)), atol=0.01
+        )
+
+
+def test_balanced_classes_weigh_the_same():
+    np.testing.assert_allclose(class_weights(np.array([0, 0, 0, 1]), 2, "balanced"), [4 / 6, 4 / 2])
+    np.testing.assert_allclose(class_weights(np.array([0, 1]), 3, {1: 2.0}), [1, 2, 1])
+
+
+def test_label_smoothing_gives_the_minimum_of_the_smoothed_loss():
+    inputs, labels = task(90, 6, 3, noise=4.0)
+    model = classifier(6, 3)
+    found = solve_head(model, inputs, labels, label_smoothing=0.2)
+    # At the minimum each bias' gradient is nought: the mean answer is the mean smoothed target.
+    np.testing.assert_allclose(predict(model, inputs).mean(axis=0), [1 / 3] * 3, atol=1e-4)
+    targets = np.eye(3)[labels] * 0.8 + 0.2 / 3
+    features = standardised(inputs)
+    kernel = keras.ops.convert_to_numpy(model.get_layer("logits").kernel)
+    gradient = features.T @ (predict(model, inputs) - targets) / len(labels) + found["l2"] * kernel
+    np.testing.assert_allclose(gradient, 0, atol=1e-4)
 
 
 def test_the_solved_head_generalises_to_new_examples_as_the_reference_does():

@@ -4,8 +4,9 @@ import json
 import pytest
 
 from ktransfer.data.augmentation import Augmentation
+from ktransfer.default_recipes import image_recipe
 from ktransfer.errors import RecipeError
-from ktransfer.recipe import Recipe, Stage, image_recipe, progressive_stages, stage_at
+from ktransfer.recipe import Recipe, Stage, progressive_stages, stage_at
 
 STAGES = (
     Stage(depth=0, epochs=2, learning_rate=1e-3),

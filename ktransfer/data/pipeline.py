@@ -25,6 +25,7 @@ def image_dataset(
     augmentation: Augmentation | None = None,
     one_hot: bool = False,
     seed: int = 0,
+    first_pass: int = 0,
     cache: bool | str = "auto",
     workers: int | None = None,
 ) -> tf.data.Dataset:
@@ -42,6 +43,7 @@ def image_dataset(
         augmentation: How to vary training images; None varies nothing. Not used unless `training`.
         one_hot: Whether labels are shares of classes; always so where the augmentation mixes labels.
         seed: A non-negative integer.
+        first_pass: Which epoch's order and augmentation the first pass has, such as one to go on with.
         cache: Whether to keep the resized uint8 images in memory from the first pass on; `"auto"` does so
             while they take up to `CACHE_BUDGET_MIB`. Augmentation comes after the cache.
         workers: Threads that decode; None lets Python choose by the number of cores.
@@ -65,7 +67,7 @@ def image_dataset(
     if cache == "auto":
         cache = len(examples) * resize.height * resize.width * 3 <= CACHE_BUDGET_MIB * 2**20
     pixels = _Pixels(examples.inputs, resize, keep=cache, workers=workers)
-    epochs = itertools.count()
+    epochs = itertools.count(first_pass)
 
     def batches():
         random = np.random.default_rng([seed, next(epochs)])

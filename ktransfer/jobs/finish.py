@@ -5,12 +5,14 @@ import shutil
 
 import keras
 
-from ktransfer.cached_training import can_cache, fine_tune_cached
+from ktransfer.cache_plan import can_cache
+from ktransfer.cached_training import fine_tune_cached
 from ktransfer.data.examples import Examples, Splits
 from ktransfer.evaluation import evaluate
 from ktransfer.feature_store import FeatureStore
 from ktransfer.files import write_json
-from ktransfer.head import extract_features, solve_head, standardise_features
+from ktransfer.frozen_features import FrozenFeatures
+from ktransfer.head import class_weights, extract_features, solve_head, standardise_features
 from ktransfer.jobs.export import export
 from ktransfer.jobs.interrupts import between_batches
 from ktransfer.jobs.parts import Say, dataset, parity_images, parts, progress_bar
@@ -23,11 +25,8 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
     run.model = model
     if run.manifest["status"] not in ("fitted", "trained"):
         try:
-            if "head" not in run.manifest:
-                _fit_head(run, splits.train, say, verbose)
-            if run.recipe.stages:
-                with between_batches() as interrupts:
-                    _fine_tune(run, splits, store, say, verbose, interrupts)
+            with between_batches() as interrupts, progress_bar(verbose) as bar:
+                _fit(run, splits, store, say, verbose, interrupts, bar)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
@@ -52,22 +51,56 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
     return run
 
 
-def _fit_head(run: Run, train: Examples, say: Say, verbose):
-    batches = dataset(train, run)
-    with progress_bar(verbose) as bar:
-        tracked = bar.track(batches, total=len(batches), description="running the backbone")
-        features, labels = extract_features(run.model, tracked)
-    if run.recipe.head == "solve":
-        found = solve_head(run.model, features, labels, seed=run.recipe.seed)
-        say(f"head       solved on {len(labels)} images x {features.shape[1]} features, L2 {found['l2']:.2g}")
+def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar):
+    def track(batches, total, description):
+        for batch in bar.track(batches, total=total, description=description):
+            interrupts.check()
+            yield batch
+
+    features = None
+    if store is not None:
+        features = FrozenFeatures(
+            run.model,
+            splits.train,
+            splits.validation,
+            run.recipe,
+            resize=run.preprocessing.resize,
+            store=store,
+            track=track,
+            say=say,
+        )
+    if "head" not in run.manifest:
+        _fit_head(run, splits.train, features, track, say)
+    if run.recipe.stages:
+        bar.stop()  # Keras draws its own
+        _fine_tune(run, splits, features, interrupts, verbose)
+
+
+def _fit_head(run: Run, train: Examples, features: FrozenFeatures | None, track, say: Say):
+    if features is None:
+        batches = dataset(train, run, cache=False)
+        pooled, _ = extract_features(run.model, track(batches, len(batches), "running the backbone"))
     else:
-        standardise_features(run.model, features)
-        found = {"standardised": len(labels)}
+        pooled = features.pooled()
+    recipe = run.recipe
+    if recipe.head == "solve":
+        found = solve_head(
+            run.model,
+            pooled,
+            train.labels,
+            class_weight=recipe.class_weight,
+            label_smoothing=recipe.label_smoothing,
+            seed=recipe.seed,
+        )
+        say(f"head       solved on {len(pooled)} images x {pooled.shape[1]} features, L2 {found['l2']:.2g}")
+    else:
+        standardise_features(run.model, pooled)
+        found = {"standardised": len(pooled)}
     run.save_model(run.model)
     run.update(head=found)
 
 
-def _fine_tune(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts):
+def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interrupts, verbose):
     history, best_path = run.path / "history.csv", run.path / "checkpoint" / "best.npz"
 
     def callbacks(stage):
@@ -81,27 +114,25 @@ def _fine_tune(run: Run, splits: Splits, store: FeatureStore | None, say: Say, v
         run.save_model(run.model)
         run.update(stages_done=stage + 1)
 
-    if store is not None and can_cache(run.recipe):
+    if features is not None and can_cache(run.recipe):
         fine_tune_cached(
             run.model,
-            splits.train,
-            splits.validation,
-            run.recipe,
-            resize=run.preprocessing.resize,
-            store=store,
+            features,
             first_stage=run.manifest.get("stages_done", 0),
             callbacks=callbacks,
             on_stage_end=on_stage_end,
             best_path=best_path,
-            say=say,
             verbose=verbose,
         )
     else:
+        recipe, train = run.recipe, splits.train
+        weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
         fine_tune(
             run.model,
-            dataset(splits.train, run, training=True, augmentation=run.recipe.augmentation),
+            dataset(train, run, training=True, augmentation=recipe.augmentation),
             dataset(splits.validation, run),
-            run.recipe,
+            recipe,
+            class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
             callbacks=callbacks("all"),
             best_path=best_path,
             verbose=verbose,

@@ -10,13 +10,15 @@ import keras
 
 from ktransfer.backbones import load_backbone
 from ktransfer.classifier import build_classifier
+from ktransfer.default_recipes import image_recipe
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporters import FORMATS, check_formats
 from ktransfer.freezing import find_blocks, resolve_depth
 from ktransfer.jobs.finish import finish
 from ktransfer.jobs.parts import Say, feature_store, fingerprints, list_splits, parts, readable
-from ktransfer.recipe import Recipe, image_recipe
+from ktransfer.recipe import Recipe
 from ktransfer.run import Run
+from ktransfer.training import has_gpu
 
 
 def train(
@@ -93,8 +95,7 @@ def train(
     if recipe is None:
         recipe = image_recipe(images=2, epochs=epochs, seed=seed or 0)  # checks what was asked for
         splits = list_splits(facts, recipe.seed)
-        gpu = any(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices())
-        recipe = image_recipe(images=len(splits.train), gpu=gpu, epochs=epochs, seed=seed or 0)
+        recipe = image_recipe(images=len(splits.train), gpu=has_gpu(), epochs=epochs, seed=seed or 0)
     else:
         recipe = recipe if seed is None else dataclasses.replace(recipe, seed=seed)
         splits = list_splits(facts, recipe.seed)
