@@ -1,3 +1,4 @@
+import exporting
 import keras
 import numpy as np
 import pytest
@@ -5,6 +6,7 @@ import zoo
 
 from ktransfer.backbones import load_backbone
 from ktransfer.depthwise import use_depthwise
+from ktransfer.exporters import FORMATS, export_model
 
 rng = np.random.default_rng(0)
 IMAGES = rng.normal(size=(2, 32, 32, 3)).astype("float32")
@@ -79,6 +81,25 @@ def test_what_is_saved_is_what_would_have_been_saved(tmp_path):
     again = keras.models.load_model(tmp_path / "network.keras")
     assert not any("convolution_op" in vars(layer) for layer in again._flatten_layers())
     np.testing.assert_allclose(again(IMAGES, training=False), answer, atol=1e-5)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_exported_format_is_worse_for_it(format, tmp_path):
+    sizes = []
+    for fast in (False, True):
+        network = zoo.mobilenet()
+        if fast:
+            use_depthwise(network)
+        # Raises where the artefact answers otherwise than the model.
+        artefact = export_model(
+            exporting.classifier(network),
+            tmp_path / str(fast),
+            format,
+            class_names=exporting.CLASSES,
+            images=exporting.pixels(4),
+        )
+        sizes.append(artefact.size_bytes)
+    assert sizes[1] <= 1.02 * sizes[0]
 
 
 def test_a_loaded_preset_has_it_unless_refused(mobilenet_preset):

@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import io
 import os
 
@@ -362,12 +363,50 @@ def test_with_a_cache_files_are_read_once_and_without_it_each_time(examples):
 
 
 def test_a_cache_over_the_budget_is_not_kept(examples, monkeypatch):
-    monkeypatch.setattr("ktransfer.data.pipeline.CACHE_BUDGET_MIB", 0)
+    monkeypatch.setattr("ktransfer.data.pipeline.CACHE_SHARE", 0)
     dataset = image_dataset(examples, resize=SMALL, batch_size=4)
     passed(dataset)
     os.unlink(examples.inputs[0])
     with pytest.raises(tf.errors.OpError, match=r"000\.png, which cannot be decoded"):
         passed(dataset)
+
+
+def test_a_disk_that_fills_up_costs_the_cache_and_nothing_else(examples, monkeypatch):
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    expected = passed(image_dataset(examples, resize=SMALL, batch_size=4))[0]
+    monkeypatch.setattr("ktransfer.data.pipeline.os.pwrite", full)
+    dataset = image_dataset(examples, resize=SMALL, batch_size=4)
+    for _ in range(2):
+        np.testing.assert_array_equal(passed(dataset)[0], expected)
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_the_cache_and_nothing_else(
+    examples, tmp_path, monkeypatch
+):
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("KTRANSFER_CACHE", str(tmp_path / "file" / "cache"))
+    dataset = image_dataset(examples, resize=SMALL, batch_size=4, cache=True)
+    for _ in range(2):
+        assert len(passed(dataset)[0]) == len(examples)
+
+
+def test_no_kept_pixels_are_left_behind(examples, tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("KTRANSFER_CACHE", str(folder))
+    dataset = image_dataset(examples, resize=SMALL, batch_size=4)
+    passed(dataset)
+    assert list(folder.iterdir()) == []  # it has no name while it is in use, so a kill leaves none
+
+
+@pytest.mark.parametrize("first", [0, 2])
+def test_passes_can_begin_at_a_later_epoch(examples, first):
+    options = {"resize": SMALL, "batch_size": 4, "training": True, "augmentation": Augmentation()}
+    whole, later = image_dataset(examples, **options), image_dataset(examples, first_pass=first, **options)
+    for _ in range(first):
+        passed(whole)
+    np.testing.assert_array_equal(passed(later)[0], passed(whole)[0])
 
 
 def test_file_names_that_are_not_utf8_are_read(tmp_path):

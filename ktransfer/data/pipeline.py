@@ -1,7 +1,11 @@
 """Examples to batches of pixels and labels, as tf.data."""
 
+import contextlib
 import itertools
 import math
+import os
+import shutil
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,8 +16,10 @@ from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.examples import Examples
 from ktransfer.data.images import Resize, load_image
 from ktransfer.errors import DataError
+from ktransfer.files import cache_folder
 
-CACHE_BUDGET_MIB = 2048
+# Of the free disk that kept pixels may take.
+CACHE_SHARE = 0.5
 
 
 def image_dataset(
@@ -44,8 +50,9 @@ def image_dataset(
         one_hot: Whether labels are shares of classes; always so where the augmentation mixes labels.
         seed: A non-negative integer.
         first_pass: Which epoch's order and augmentation the first pass has, such as one to go on with.
-        cache: Whether to keep the resized uint8 images in memory from the first pass on; `"auto"` does so
-            while they take up to `CACHE_BUDGET_MIB`. Augmentation comes after the cache.
+        cache: Whether to keep the resized uint8 images from the first pass on, in a file without a name in
+            ktransfer's cache folder, which goes with the dataset; memory stays flat. `"auto"` does so while
+            they take up to `CACHE_SHARE` of the free disk. Augmentation comes after the cache.
         workers: Threads that decode; None lets Python choose by the number of cores.
 
     Returns:
@@ -64,8 +71,6 @@ def image_dataset(
     if cache not in (True, False, "auto"):
         raise DataError(f'Expected cache to be True, False or "auto". Received: {cache!r}. Pass one of them.')
     varied = augmentation if training and augmentation is not None else Augmentation.none()
-    if cache == "auto":
-        cache = len(examples) * resize.height * resize.width * 3 <= CACHE_BUDGET_MIB * 2**20
     pixels = _Pixels(examples.inputs, resize, keep=cache, workers=workers)
     epochs = itertools.count(first_pass)
 
@@ -95,22 +100,39 @@ class _Pixels:
     """Resized images by index, read by a few threads at once and kept if asked to."""
 
     def __init__(self, paths, resize, *, keep, workers):
-        self._paths = paths
-        self._resize = resize
+        self._paths, self._resize = paths, resize
         self._pool = ThreadPoolExecutor(workers)
-        self._read = np.zeros(len(paths), dtype=bool)
-        # Memory is taken up only as rows are written.
-        self._kept = np.empty((len(paths), resize.height, resize.width, 3), np.uint8) if keep else None
+        self._shape = (resize.height, resize.width, 3)
+        self._bytes = math.prod(self._shape)
+        self._file = _scratch_file(len(paths) * self._bytes, keep)
+        self._kept = np.zeros(len(paths), dtype=bool)
 
     def read(self, indices):
         """uint8 `(len(indices), H, W, 3)`."""
-        if self._kept is None:
-            return np.stack(list(self._pool.map(self._load, indices.tolist())))
-        missing = indices[~self._read[indices]].tolist()
-        for index, image in zip(missing, self._pool.map(self._load, missing), strict=True):
-            self._kept[index] = image
-            self._read[index] = True
-        return self._kept[indices]
+        images = np.empty((len(indices), *self._shape), np.uint8)
+        for _ in self._pool.map(self._read, indices.tolist(), images):
+            pass  # what one of them raises is raised here
+        return images
 
-    def _load(self, index):
-        return load_image(self._paths[index], self._resize)
+    def _read(self, index, image):
+        offset = index * self._bytes
+        # Not a memory map, whose pages would count as this process's memory.
+        if self._kept[index] and os.preadv(self._file.fileno(), [image], offset) == self._bytes:
+            return
+        image[:] = load_image(self._paths[index], self._resize)
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # a disk that is full by now: decoded again next time
+                self._kept[index] = os.pwrite(self._file.fileno(), image, offset) == self._bytes
+
+
+def _scratch_file(size, keep):
+    """A file that is gone when it is closed, or the process killed; `None` where there is no room for one."""
+    if not keep:
+        return None
+    try:
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        if keep == "auto" and size > CACHE_SHARE * shutil.disk_usage(cache_folder()).free:
+            return None
+        return tempfile.TemporaryFile(dir=cache_folder(), prefix="pixels-")
+    except OSError:
+        return None
