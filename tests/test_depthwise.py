@@ -99,7 +99,7 @@ def test_no_exported_format_is_worse_for_it(format, tmp_path):
             images=exporting.pixels(4),
         )
         sizes.append(artefact.size_bytes)
-    assert sizes[1] <= 1.02 * sizes[0]
+    assert sizes[1] < sizes[0] + 2_500 * 5  # of five convolutions the description, not the weights
 
 
 def test_a_loaded_preset_has_it_unless_refused(mobilenet_preset):
