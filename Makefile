@@ -35,8 +35,9 @@ lock:
 		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 	rm -rf .venv-lock
 
+# Leave the machine alone meanwhile. ONLY="epoch_cost memory" runs some of them.
 bench: $(STAMP)
-	$(BIN)/python benchmarks/time_to_accuracy.py $(DATA) $(PRESET)
+	$(BIN)/python benchmarks/run_all.py $(DATA) $(BACKBONES) $(if $(ONLY),--only $(ONLY))
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info runs

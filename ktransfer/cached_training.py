@@ -17,6 +17,9 @@ from ktransfer.optimizers import GroupedOptimizer
 from ktransfer.training import compile_classifier, find_backbone
 
 
+_HEAD_STEPS = 32
+
+
 def fine_tune_cached(
     model: keras.Model,
     features: FrozenFeatures,
@@ -74,7 +77,11 @@ def fine_tune_cached(
         kept = features.batches(index)
         part, batches, judged = kept or (model, *_image_batches(features))
         part.compile(
-            optimizer=optimizer, loss=model.loss, metrics=[keras.metrics.CategoricalAccuracy("accuracy")]
+            optimizer=optimizer,
+            loss=model.loss,
+            metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+            # Where only a head trains, calling into the backend costs more than the step itself.
+            steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
         )
         if baseline is None and recipe.head == "solve":
             baseline = part.evaluate(judged, verbose=0, return_dict=True)["accuracy"]

@@ -127,12 +127,19 @@ class FrozenFeatures:
         for view in self._training_views():
             order = slice(None) if view is None else self._order(view)
             views.append((found["train", view, cut.name], targets["train"][order]))
-        options = {"batch_size": self.recipe.batch_size, "seed": self.recipe.seed}
-        return (
-            upper_part(self._model, self._backbone, cut),
-            FeatureBatches(views, training=True, permuted=bool(self._views), **options),
-            FeatureBatches([(found["validation", None, cut.name], targets["validation"])], **options),
+        training = FeatureBatches(
+            views,
+            batch_size=self.recipe.batch_size,
+            seed=self.recipe.seed,
+            training=True,
+            permuted=bool(self._views),
         )
+        judged = FeatureBatches(
+            [(found["validation", None, cut.name], targets["validation"])],
+            # Judging is the same in batches of any size, and pooled features are small.
+            batch_size=1024 if cut is HEAD else self.recipe.batch_size,
+        )
+        return upper_part(self._model, self._backbone, cut), training, judged
 
     @property
     def _batch_size(self):

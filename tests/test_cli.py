@@ -234,14 +234,14 @@ def test_what_is_kept_of_frozen_backbones_is_shown_and_cleared(monkeypatch, caps
     arguments = ["--backbone", PRESET_PATH, "--epochs", 1, "--no-export", "--cache-dir", cache]
     status, out, _ = run(monkeypatch, capsys, "train", data, *arguments, "--out", tmp_path / "a")
     assert status == 0
-    assert "cache      below stack2_block0" in out
+    assert "cache      below stack3_block0" in out
     _, out, _ = run(monkeypatch, capsys, "train", data, *arguments, "--out", tmp_path / "b")
     assert "kept from before" in out
     _, out, _ = run(monkeypatch, capsys, "train", data, *arguments, "--out", tmp_path / "c", "--no-cache")
     assert "cache " not in out
     _, out, _ = run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache)
     assert "2 entries" in out
-    assert "cut stack2_block0" in out
+    assert "cut stack3_block0" in out
     assert len(json.loads(run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache, "--json")[1])) == 2
     assert "freed" in run(monkeypatch, capsys, "cache", "clear", "--cache-dir", cache)[1]
     assert "0 entries" in run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache)[1]
