@@ -16,7 +16,6 @@ from ktransfer.head import class_weights
 from ktransfer.optimizers import GroupedOptimizer
 from ktransfer.training import compile_classifier, find_backbone
 
-
 _HEAD_STEPS = 32
 
 

@@ -176,7 +176,10 @@ class FrozenFeatures:
                 try:
                     self._compute(part, view, missing, digests)
                     for cut in missing:
-                        found[part, view, cut.name] = self._store.open(self._key(cut, part, view, digests))
+                        rows = self._store.open(self._key(cut, part, view, digests))
+                        if rows is None:
+                            raise OSError("something else removed what was just kept")
+                        found[part, view, cut.name] = rows
                 except OSError as error:
                     warnings.warn(
                         f"ktransfer: features cannot be kept in {self._store.folder} "

@@ -140,6 +140,20 @@ def test_without_room_a_stage_runs_on_the_images_and_says_why(model, splits, tmp
     assert len(features.pooled()) == len(splits.train)
 
 
+def test_what_is_removed_meanwhile_is_not_missed(model, splits, tmp_path, monkeypatch):
+    class Forgetful(FeatureStore):
+        def open(self, key):
+            return None
+
+    features = frozen(model, splits, Forgetful(tmp_path))
+    with pytest.warns(UserWarning, match="removed what was just kept"):
+        pooled = features.pooled()
+    np.testing.assert_allclose(
+        pooled, frozen(model, splits, FeatureStore(tmp_path / "fresh")).pooled(), atol=1e-5
+    )
+    assert features.batches(1) is None
+
+
 def test_where_almost_everything_trains_nothing_is_kept(model, splits, tmp_path):
     lines = []
     stages = (Stage(depth="all", epochs=1, learning_rate=1e-3),)
