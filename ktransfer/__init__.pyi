@@ -8,6 +8,9 @@ from ktransfer.data.examples import Splits as Splits
 from ktransfer.data.pipeline import image_dataset as image_dataset
 from ktransfer.data.sources import load_splits as load_splits
 from ktransfer.data.sources import read_data as read_data
+from ktransfer.data.text_augmentation import TextAugmentation as TextAugmentation
+from ktransfer.data.text_pipeline import text_dataset as text_dataset
+from ktransfer.data.text_sources import load_text_splits as load_text_splits
 from ktransfer.default_recipes import image_recipe as image_recipe
 from ktransfer.depthwise import use_depthwise as use_depthwise
 from ktransfer.errors import BackboneError as BackboneError
@@ -28,6 +31,11 @@ from ktransfer.recipe import Recipe as Recipe
 from ktransfer.recipe import Stage as Stage
 from ktransfer.recipe import progressive_stages as progressive_stages
 from ktransfer.run import Run as Run
+from ktransfer.sequence_length import choose_sequence_length as choose_sequence_length
+from ktransfer.text_backbones import load_text_backbone as load_text_backbone
+from ktransfer.text_classifier import build_text_classifier as build_text_classifier
+from ktransfer.text_preprocessing import TextPreprocessing as TextPreprocessing
+from ktransfer.text_preprocessing import load_text_preprocessing as load_text_preprocessing
 from ktransfer.training import fine_tune as fine_tune
 
 __version__: str

@@ -145,9 +145,9 @@ def list_backbones(task: str = "image", *, max_params: int | None = None) -> lis
 
 def _from_preset(name, size, **options):
     preset = _checked_preset(name)
-    converter = _load(keras_hub.layers.ImageConverter, preset, "an image converter")
+    converter = load_part(keras_hub.layers.ImageConverter, preset, "an image converter")
     size = size or tuple(converter.image_size or (224, 224))
-    backbone = _load(keras_hub.models.Backbone, preset, "a backbone", **options)
+    backbone = load_part(keras_hub.models.Backbone, preset, "a backbone", **options)
     fixed = _image_input(backbone).shape[1:3]
     if None not in fixed and fixed != tuple(size):
         try:
@@ -182,7 +182,7 @@ def _checked_preset(name):
     return name
 
 
-def _load(kind, preset, what, **options):
+def load_part(kind, preset, what, **options):
     """`from_preset`, whose failures are of many kinds: of the network, the hub's client, the files, Keras."""
     try:
         return kind.from_preset(preset, **options)

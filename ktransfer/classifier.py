@@ -47,19 +47,29 @@ def build_classifier(
     images = keras.Input((resize.height, resize.width, 3), name="image", dtype="float32")
     pixels = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(images)
     features = _pool(backbone_features(backbone, pixels), resize.height * resize.width)
+    logits = add_head(features, num_classes, dropout, seed)
+    return keras.Model(images, logits, name="classifier")
+
+
+def add_head(features, num_classes: int, dropout: float, seed: int):
+    """Pooled features `(B, C)` to logits: `feature_norm`, dropout if any, the last layer.
+
+    Example:
+
+        logits = add_head(pooled, 5, dropout=0.1, seed=0)
+    """
     # Frozen: set once from the data, it must not follow the batches of training.
     features = keras.layers.BatchNormalization(
         center=False, scale=False, epsilon=1e-12, trainable=False, dtype="float32", name="feature_norm"
     )(features)
     if dropout:
         features = keras.layers.Dropout(dropout, seed=seed, name="dropout")(features)
-    logits = keras.layers.Dense(
+    return keras.layers.Dense(
         num_classes,
         kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
         dtype="float32",
         name="logits",
     )(features)
-    return keras.Model(images, logits, name="classifier")
 
 
 def backbone_features(backbone: keras.Model, pixels):
@@ -84,8 +94,8 @@ def predict_in_batches(
     A batch smaller than the first is filled up and cut again: a new size would be compiled anew.
 
     Args:
-        model: Any with one input.
-        batches: Arrays `(B, ...)`; none larger than the first.
+        model: Any.
+        batches: Arrays `(B, ...)`, or for several inputs a dict of them; none larger than the first.
 
     Yields:
         `(B, ...)` for each batch, or a list of these from a model with a list of outputs.
@@ -96,11 +106,16 @@ def predict_in_batches(
     """
     size = None
     for batch in batches:
-        batch = np.asarray(batch)  # JAX takes no tensors of TensorFlow
-        size = size or len(batch)
-        padding = [(0, size - len(batch))] + [(0, 0)] * (batch.ndim - 1)
-        answers = model.predict_on_batch(np.pad(batch, padding))
-        yield keras.tree.map_structure(lambda answer: answer[: len(batch)], answers)  # noqa: B023  used at once
+        batch = keras.tree.map_structure(np.asarray, batch)  # JAX takes no tensors of TensorFlow
+        count = len(keras.tree.flatten(batch)[0])
+        size = size or count
+        if count < size:
+            batch = keras.tree.map_structure(
+                lambda rows: np.pad(rows, [(0, size - count)] + [(0, 0)] * (rows.ndim - 1), "edge"),  # noqa: B023
+                batch,
+            )
+        answers = model.predict_on_batch(batch)
+        yield keras.tree.map_structure(lambda rows: rows[:count], answers)  # noqa: B023  used at once
 
 
 def _pool(features, pixels):

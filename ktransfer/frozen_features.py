@@ -92,19 +92,21 @@ class FrozenFeatures:
         self._lower: dict[tuple, keras.Model] = {}
         self._unsaid = {stage.cut.name: stage.expected for stage in self._plan if stage.cut}
 
-    def pooled(self) -> np.ndarray:
-        """Pooled features of the training examples as they are, not varied; float32 `(N, features)`."""
-        wanted = {("train", None): [HEAD]}
-        for stage in self._plan:
-            if stage.cut is not None:
-                self._want(wanted, stage.cut)
+    def pooled(self, part: str = "train") -> np.ndarray:
+        """Pooled features of the examples of a part as they are, not varied; float32 `(N, features)`."""
+        wanted = {(part, None): [HEAD]}
+        if part == "train":  # one pass for all that will be asked for
+            wanted["validation", None] = [HEAD]
+            for stage in self._plan:
+                if stage.cut is not None:
+                    self._want(wanted, stage.cut)
         found = self._fill(wanted)
         if found is None:
             batches = image_dataset(
-                self.examples["train"], resize=self.resize, batch_size=self._batch_size, cache=False
+                self.examples[part], resize=self.resize, batch_size=self._batch_size, cache=False
             )
             return extract_features(self._model, self._tracked(batches, "running the backbone"))[0]
-        return found["train", None, HEAD.name].read(np.arange(len(self.examples["train"])))
+        return found[part, None, HEAD.name].read(np.arange(len(self.examples[part])))
 
     def batches(self, stage: int) -> tuple[keras.Model, FeatureBatches, FeatureBatches] | None:
         """The upper part that trains in a stage, and its batches for training and validation.

@@ -120,6 +120,19 @@ def solve_head(
     return {"l2": float(strength), "log_loss": loss, "folds": folds}
 
 
+def head_accuracy(model: keras.Model, features: np.ndarray, labels: np.ndarray) -> float:
+    """Share of pooled features that the classifier's head, as it is, gives their label.
+
+    Example:
+
+        head_accuracy(model, *extract_features(model, validation))
+    """
+    mean, variance = model.get_layer("feature_norm").get_weights()
+    kernel, bias = model.get_layer("logits").get_weights()
+    answers = ((features - mean) / np.sqrt(variance) @ kernel + bias).argmax(axis=1)
+    return float((answers == labels).mean())
+
+
 def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, float] | None) -> np.ndarray:
     """How much an example of each class counts.
 

@@ -40,8 +40,18 @@ def mobilenet_preset():
     return _shared("backbones/mobilenet_v2_100_imagenet")
 
 
+@pytest.fixture(scope="session")
+def minilm():
+    return _shared("backbones/minilm_l6_h384_uncased")
+
+
+@pytest.fixture(scope="session")
+def sms_spam():
+    return _shared("data/sms_spam/SMSSpamCollection")
+
+
 def _shared(name):
-    folder = SHARED / name
-    if not folder.is_dir():
-        pytest.skip(f"real data is not here: {folder}")
-    return folder
+    path = SHARED / name
+    if not path.exists():
+        pytest.skip(f"real data is not here: {path}")
+    return path

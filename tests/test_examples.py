@@ -163,8 +163,46 @@ def test_a_name_that_is_not_utf8_is_read_split_and_fingerprinted(tmp_path):
     assert len(examples.fingerprint()) == 64
 
 
+def texts_of(*pairs):
+    texts, labels = zip(*pairs, strict=True)
+    return Examples(texts, np.array(labels), ("ham", "spam"), kind="text")
+
+
+def test_an_unknown_kind_is_refused_and_a_subset_keeps_its_kind():
+    with pytest.raises(DataError, match=r'"file" or "text"\. Received: \'texts\''):
+        Examples(("x",), np.array([0]), ("a", "b"), kind="texts")
+    assert texts_of(("x", 0), ("y", 1)).subset([1]).kind == "text"
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_texts_that_differ_in_case_and_white_space_stay_on_one_side(seed):
+    same = ("Win a prize", "win  a\nPRIZE ", "WIN A PRIZE")
+    examples = texts_of(*((text, 1) for text in same), ("free", 1), ("now", 1), ("hi", 0), ("bye", 0))
+    _, held_out = examples.split(0.5, seed=seed)
+    assert len(set(same) & set(held_out.inputs)) in (0, 3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_text_of_two_classes_is_never_held_out(seed):
+    examples = texts_of(("Hello", 0), ("hello", 1), ("a", 0), ("b", 0), ("c", 1), ("d", 1))
+    assert not {"Hello", "hello"} & set(examples.split(0.5, seed=seed)[1].inputs)
+
+
+def test_a_class_of_one_text_cannot_be_split_and_texts_are_spoken_of():
+    with pytest.raises(DataError, match=r"two different texts.*2 of class 'spam', 1 to.*validation file"):
+        texts_of(("a", 0), ("b", 0), ("c", 1), ("C", 1)).split(0.5, seed=0)
+
+
+def test_the_fingerprint_of_texts_sees_an_edit_and_a_label_and_not_the_order():
+    one = texts_of(("a", 0), ("b", 1))
+    assert one.fingerprint() == texts_of(("b", 1), ("a", 0)).fingerprint()
+    others = (texts_of(("a", 0), ("B", 1)), texts_of(("a", 1), ("b", 0)), texts_of(("a", 0)))
+    assert len({one.fingerprint(), *(other.fingerprint() for other in others)}) == 4
+
+
 def test_the_data_floor_loads_no_tensorflow():
     modules = ("augmentation", "checks", "examples", "images", "sources", "tfds_source")
+    modules += ("text_augmentation", "text_sources", "text_tables")
     code = "import sys\n" + "".join(f"import ktransfer.data.{name}\n" for name in modules)
     code += "raise SystemExit(bool({'tensorflow', 'keras', 'tensorflow_datasets'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

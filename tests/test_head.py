@@ -10,7 +10,13 @@ from ktransfer.backbones import Preprocessing
 from ktransfer.classifier import build_classifier
 from ktransfer.data.images import Resize
 from ktransfer.errors import DataError
-from ktransfer.head import class_weights, extract_features, solve_head, standardise_features
+from ktransfer.head import (
+    class_weights,
+    extract_features,
+    head_accuracy,
+    solve_head,
+    standardise_features,
+)
 
 
 def classifier(features, classes):
@@ -74,6 +80,15 @@ def test_class_weights_count_as_scikit_learn_counts_them():
 def test_balanced_classes_weigh_the_same():
     np.testing.assert_allclose(class_weights(np.array([0, 0, 0, 1]), 2, "balanced"), [4 / 6, 4 / 2])
     np.testing.assert_allclose(class_weights(np.array([0, 1]), 3, {1: 2.0}), [1, 2, 1])
+
+
+def test_the_heads_accuracy_is_that_of_the_models_answers():
+    inputs, labels = task(90, 6, 3, noise=8.0)
+    model = classifier(6, 3)
+    solve_head(model, inputs, labels)
+    expected = (predict(model, inputs).argmax(axis=1) == labels).mean()
+    assert 0.5 < expected < 1
+    assert head_accuracy(model, inputs, labels) == pytest.approx(expected)
 
 
 def test_label_smoothing_gives_the_minimum_of_the_smoothed_loss():

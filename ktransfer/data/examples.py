@@ -1,5 +1,6 @@
-"""Examples: file paths, their labels and the class names; how they are split and told apart."""
+"""Examples: file paths or texts, their labels and the class names; how they are split and told apart."""
 
+import dataclasses
 import hashlib
 import os
 from collections import Counter
@@ -17,13 +18,14 @@ class Examples:
     """Labelled examples of a classification task, in a fixed order.
 
     Args:
-        inputs: `n` paths of image files.
+        inputs: `n` paths of image files, or `n` texts.
         labels: int `(n,)`, each an index into `class_names`; kept as a read-only int32 copy.
         class_names: The classes in the order of the model's outputs; a class may have no example here.
+        kind: What `inputs` are: `"file"` or `"text"`.
 
     Raises:
-        DataError: There is no example, a label has no class name, the lengths differ, or a class name is
-            empty, given twice or longer than a line.
+        DataError: There is no example, a label has no class name, the lengths differ, the kind is unknown, or
+            a class name is empty, given twice or longer than a line.
 
     Example:
         >>> examples = Examples(("a.jpg", "b.jpg"), np.array([0, 1]), ("daisy", "rose"))
@@ -34,8 +36,11 @@ class Examples:
     inputs: tuple[str, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
+    kind: str = "file"
 
     def __post_init__(self):
+        if self.kind not in ("file", "text"):
+            raise DataError(f'Expected examples of kind "file" or "text". Received: {self.kind!r}. Pass one.')
         labels = np.array(self.labels)
         if not len(self.inputs) or labels.shape != (len(self.inputs),):
             raise DataError(
@@ -84,15 +89,14 @@ class Examples:
             ('b.jpg',)
         """
         indices = np.asarray(indices, dtype=np.int64)
-        return Examples(
-            tuple(self.inputs[i] for i in indices.tolist()), self.labels[indices], self.class_names
-        )
+        inputs = tuple(self.inputs[i] for i in indices.tolist())
+        return dataclasses.replace(self, inputs=inputs, labels=self.labels[indices])
 
     def split(self, fraction: float, *, seed: int) -> tuple["Examples", "Examples"]:
         """Hold out `fraction` of each class, the same examples for the same seed.
 
-        Byte-identical files stay on one side. Files that lie in several classes contradict themselves and
-        are never held out.
+        Byte-identical files stay on one side, and so do texts that differ in case and white space only. What
+        lies in several classes contradicts itself and is never held out.
 
         Args:
             fraction: The share to hold out, between 0 and 1; every class gives at least one and keeps one.
@@ -103,7 +107,7 @@ class Examples:
 
         Raises:
             DataError: `fraction` is out of range, a file cannot be read, or a class has only one distinct
-                image.
+                example.
 
         Example:
             >>> rest, held_out = examples.split(0.2, seed=0)  # doctest: +SKIP
@@ -113,7 +117,8 @@ class Examples:
                 f"Expected a fraction between 0 and 1. Received: {fraction}. Pass 0.2 to hold out a fifth."
             )
         alike: dict[object, list[int]] = {}
-        for index, content in enumerate(_contents(self.inputs)):
+        contents = map(normalised, self.inputs) if self.kind == "text" else _contents(self.inputs)
+        for index, content in enumerate(contents):
             alike.setdefault(content, []).append(index)
         units: dict[int, list[list[int]]] = {label: [] for label in np.unique(self.labels).tolist()}
         contradicted = set()
@@ -125,14 +130,15 @@ class Examples:
                 contradicted |= labels
         held_out = []
         for label, groups in units.items():
-            # An image that other classes have too already keeps this class on the other side.
+            # An example that other classes have too already keeps this class on the other side.
             most = len(groups) - (label not in contradicted)
             if most < 1:
+                noun, place = ("texts", "file") if self.kind == "text" else ("images", "folder")
                 raise DataError(
-                    "Expected at least two different images of each class, one to train on and one to hold "
+                    f"Expected at least two different {noun} of each class, one to train on and one to hold "
                     f"out. Received: {self.counts()[self.class_names[label]]} of class "
                     f"{self.class_names[label]!r}, {len(groups)} to choose from without repeats. "
-                    "Add images to that class, remove it, or pass a validation folder."
+                    f"Add {noun} to that class, remove it, or pass a validation {place}."
                 )
             order = np.random.default_rng([seed, label]).permutation(len(groups))
             taken = min(max(round(fraction * len(groups)), 1), most)
@@ -141,7 +147,7 @@ class Examples:
         return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
 
     def fingerprint(self) -> str:
-        """A digest that changes when a file, its name, its class or the classes' order does.
+        """A digest that changes when a file, its name, its class or the classes' order does; or a text.
 
         It reads every file's bytes: times and sizes would change with a copy and miss an edit, and one pass
         of reading costs less than one epoch of decoding. The order of the examples and the folder
@@ -158,8 +164,12 @@ class Examples:
             '9f2c1d07'
         """
         total = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
-        digests = _each(_digest, self.inputs)
-        rows = zip(self.labels.tolist(), map(os.path.basename, self.inputs), digests, strict=True)
+        if self.kind == "text":
+            names = [""] * len(self)
+            digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in self.inputs]
+        else:
+            names, digests = map(os.path.basename, self.inputs), _each(_digest, self.inputs)
+        rows = zip(self.labels.tolist(), names, digests, strict=True)
         for label, name, digest in sorted(rows):
             total.update(b"\0%d\0%b\0%b" % (label, os.fsencode(name), digest))
         return total.hexdigest()
@@ -192,6 +202,16 @@ class Splits:
 def printable(path: str) -> str:
     """`path` as it can be printed: a name that is not UTF-8 shows a replacement character."""
     return os.fsencode(path).decode("utf-8", "replace")
+
+
+def normalised(text: str) -> str:
+    """`text` without what does not make it another one: case, and how much white space of which kind.
+
+    Example:
+        >>> normalised("Win  a PRIZE\\n") == normalised("win a prize")
+        True
+    """
+    return " ".join(text.split()).casefold()
 
 
 def _contents(paths):

@@ -46,7 +46,7 @@ def read_tfds(
             f"Expected the package tensorflow-datasets for tfds:{spec}. Received: an environment without it. "
             'Run `pip install "ktransfer[tfds]"`.'
         ) from error
-    prepared = _prepared(spec, data_dir)
+    prepared = find_prepared(spec, data_dir)
     builder = tfds.builder_from_directory(str(prepared))
     image_key, label_key = (builder.info.supervised_keys or ("image", "label"))[:2]
     features = dict(builder.info.features.items())
@@ -70,7 +70,7 @@ def read_tfds(
     return _listed(target, folders, spec)
 
 
-def _prepared(spec, data_dir):
+def find_prepared(spec, data_dir):
     """The folder of one prepared version.
 
     TFDS's own lookup imports the data set's code, fails without it, and may go to the network.

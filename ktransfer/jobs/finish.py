@@ -7,12 +7,18 @@ import keras
 
 from ktransfer.cache_plan import can_cache
 from ktransfer.cached_training import fine_tune_cached
-from ktransfer.data.examples import Examples, Splits
+from ktransfer.data.examples import Splits
 from ktransfer.evaluation import evaluate
 from ktransfer.feature_store import FeatureStore
 from ktransfer.files import write_json
 from ktransfer.frozen_features import FrozenFeatures
-from ktransfer.head import class_weights, extract_features, solve_head, standardise_features
+from ktransfer.head import (
+    class_weights,
+    extract_features,
+    head_accuracy,
+    solve_head,
+    standardise_features,
+)
 from ktransfer.jobs.export import export
 from ktransfer.jobs.interrupts import between_batches
 from ktransfer.jobs.parts import Say, dataset, parity_images, parts, progress_bar
@@ -70,13 +76,14 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
             say=say,
         )
     if "head" not in run.manifest:
-        _fit_head(run, splits.train, features, track, say)
+        _fit_head(run, splits, features, track, say)
     if run.recipe.stages:
         bar.stop()  # Keras draws its own
         _fine_tune(run, splits, features, interrupts, verbose)
 
 
-def _fit_head(run: Run, train: Examples, features: FrozenFeatures | None, track, say: Say):
+def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say):
+    train, validation = splits.train, splits.validation
     if features is None:
         batches = dataset(train, run, cache=False)
         pooled, _ = extract_features(run.model, track(batches, len(batches), "running the backbone"))
@@ -92,7 +99,11 @@ def _fit_head(run: Run, train: Examples, features: FrozenFeatures | None, track,
             label_smoothing=recipe.label_smoothing,
             seed=recipe.seed,
         )
-        say(f"head       solved on {len(pooled)} images x {pooled.shape[1]} features, L2 {found['l2']:.2g}")
+        line = f"head       solved on {len(pooled)} images x {pooled.shape[1]} features, L2 {found['l2']:.2g}"
+        if features is not None:
+            found["validation"] = head_accuracy(run.model, features.pooled("validation"), validation.labels)
+            line += f"; validation accuracy {found['validation']:.3f}"
+        say(line)
     else:
         standardise_features(run.model, pooled)
         found = {"standardised": len(pooled)}
@@ -111,8 +122,9 @@ def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interr
         ]
 
     def on_stage_end(stage):
-        run.save_model(run.model)
-        run.update(stages_done=stage + 1)
+        if stage + 1 < len(run.recipe.stages):  # what follows the last one saves it
+            run.save_model(run.model)
+            run.update(stages_done=stage + 1)
 
     if features is not None and can_cache(run.recipe):
         fine_tune_cached(

@@ -1,0 +1,300 @@
+"""Texts to the ids that a backbone reads: its own tokenizer, its special tokens, padding to a few lengths."""
+
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+
+from ktransfer.backbones import load_part
+from ktransfer.errors import BackboneError, RecipeError, RunError
+from ktransfer.files import write_json
+
+# Attention's cost grows with the square of the length, and most published encoders end here.
+LONGEST = 512  # tokens
+_FILE = "text_preprocessing.json"
+# No more of a text is looked at: 512 tokens are some 2,000 characters, and 10 MB would take 9 s to tokenize.
+_CHARACTERS = 100_000
+
+
+@dataclass(frozen=True, eq=False)
+class TextPreprocessing:
+    """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
+
+    Attributes:
+        tokenizer: Of keras-hub; it has `start_token_id`, `end_token_id` and `pad_token_id`.
+        inputs: Names of the backbone's inputs, out of `token_ids`, `segment_ids` and `padding_mask`.
+        sequence_length: Tokens, special ones included, that a longer text is cut to.
+        longest: The most tokens that the backbone takes; None where it has no bound.
+        fixed_length: Whether every batch is padded to `sequence_length`, for backbones that do not leave
+            padding out of account (FNet; RoFormer-v2, which masks the wrong axis in keras-hub 0.32).
+
+    Raises:
+        RecipeError: `sequence_length` is below 3 or over `longest`.
+
+    Example:
+
+        preprocessing = load_text_preprocessing("bert_tiny_en_uncased", backbone)
+        preprocessing(["A fine film."])["token_ids"]   # int32 (1, 8)
+    """
+
+    tokenizer: keras_hub.tokenizers.Tokenizer
+    inputs: tuple[str, ...]
+    sequence_length: int
+    longest: int | None = None
+    fixed_length: bool = False
+
+    def __post_init__(self):
+        most = self.longest or np.inf
+        if not 3 <= self.sequence_length <= most:
+            raise RecipeError(
+                f"Expected a sequence length from 3 to the {most} tokens that the backbone takes. "
+                f"Received: {self.sequence_length}. Pass such as {min(128, most)}."
+            )
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """The backbone's inputs for a batch of texts: int32 `(B, length)` by name."""
+        return self.pack(self.tokenize(texts))
+
+    def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of each text, special tokens included, cut and not padded.
+
+        Args:
+            texts: Any texts; of each the first 100,000 characters are looked at.
+
+        Returns:
+            For each int32 `(tokens,)`.
+
+        Example:
+
+            [len(ids) for ids in preprocessing.tokenize(["A fine film.", ""])]   # [6, 2]
+        """
+        start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
+        kept = self.sequence_length - 2
+        return [np.array([start, *ids[:kept], end], np.int32) for ids in self._ids(texts)]
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """How many ids each text has before it is cut, special tokens included: int `(n,)`.
+
+        Example:
+
+            preprocessing.count_tokens(["A fine film.", ""]).tolist()   # [6, 2]
+        """
+        return np.array([len(ids) + 2 for ids in self._ids(texts)], int)
+
+    def _ids(self, texts):
+        return self.tokenizer([_clean(text) for text in texts]) if len(texts) else []
+
+    def pack(self, ids: Sequence[np.ndarray], length: int | None = None) -> dict[str, np.ndarray]:
+        """Pad what `tokenize` gave.
+
+        Args:
+            ids: For each text int32 `(tokens,)`.
+            length: Tokens; None takes `padded_length` of the longest.
+
+        Returns:
+            int32 `(B, length)` for each of `inputs`; the padding mask is 1 on tokens and 0 on padding.
+
+        Example:
+
+            preprocessing.pack(preprocessing.tokenize(["A fine film."]), 32)
+        """
+        lengths = np.array([len(row) for row in ids], np.int32)
+        length = length or self.padded_length(int(lengths.max(initial=1)))
+        real = np.arange(length) < lengths[:, None]
+        token_ids = np.full(real.shape, self.tokenizer.pad_token_id, np.int32)
+        token_ids[real] = np.concatenate(ids) if len(ids) else []
+        # By length, not by id: GPT-2 pads with the id of an exclamation mark.
+        made = {
+            "token_ids": token_ids,
+            "segment_ids": np.zeros_like(token_ids),
+            "padding_mask": real.astype(np.int32),
+        }
+        return {name: made[name] for name in self.inputs}
+
+    def padded_length(self, tokens: int) -> int:
+        """The length that a batch whose longest text has so many tokens is padded to.
+
+        Powers of two and the middles between them, from 8 on: few enough for a compiler that compiles each
+        length anew, and at most half more than is needed.
+
+        Example:
+
+            [preprocessing.padded_length(tokens) for tokens in (5, 17, 30)]   # [8, 24, 32]
+        """
+        if self.fixed_length:
+            return self.sequence_length
+        length, power = 8, 8
+        while length < tokens:
+            length, power = (length + power // 2, power) if length == power else (2 * power, 2 * power)
+        return min(length, self.sequence_length)
+
+    def packer(self) -> keras_hub.layers.StartEndPacker:
+        """What does the same as `pack` to `sequence_length` inside a `tf.function`, for serving raw strings.
+
+        Take it with a tokenizer loaded after the last `keras.utils.set_random_seed`, which drops what
+        TensorFlow keeps of a SentencePiece tokenizer, so that it runs no more in a graph.
+
+        Example:
+
+            token_ids, padding_mask = preprocessing.packer()(preprocessing.tokenizer(texts))
+        """
+        return keras_hub.layers.StartEndPacker(
+            self.sequence_length,
+            start_value=self.tokenizer.start_token_id,
+            end_value=self.tokenizer.end_token_id,
+            pad_value=self.tokenizer.pad_token_id,
+            return_padding_mask=True,
+        )
+
+    def with_sequence_length(self, sequence_length: int) -> "TextPreprocessing":
+        """The same for another length.
+
+        Raises:
+            RecipeError: The backbone cannot take as many tokens.
+
+        Example:
+
+            preprocessing.with_sequence_length(64).sequence_length   # 64
+        """
+        return dataclasses.replace(self, sequence_length=sequence_length)
+
+    def to_dict(self) -> dict:
+        """As the manifest holds it; the vocabulary is in the folder that `save` writes."""
+        return {
+            "tokenizer": type(self.tokenizer).__name__,
+            "inputs": list(self.inputs),
+            "sequence_length": self.sequence_length,
+            "longest": self.longest,
+            "fixed_length": self.fixed_length,
+            "start_token_id": int(self.tokenizer.start_token_id),
+            "end_token_id": int(self.tokenizer.end_token_id),
+            "pad_token_id": int(self.tokenizer.pad_token_id),
+        }
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the tokenizer's vocabulary and all settings, as text and as SentencePiece has it, no code.
+
+        Args:
+            folder: Replaced whole where it exists.
+        """
+        folder = Path(folder)
+        settings = self.tokenizer.get_config()
+        for name in ("name", "dtype", "trainable"):
+            settings.pop(name, None)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as partial:
+            partial = Path(partial) / folder.name
+            partial.mkdir()
+            self.tokenizer.save_assets(str(partial))
+            write_json(partial / _FILE, {**self.to_dict(), "settings": settings})
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "TextPreprocessing":
+        """What `save` wrote.
+
+        Raises:
+            RunError: It is not there or damaged.
+        """
+        folder = Path(folder)
+        try:
+            values = json.loads((folder / _FILE).read_text(encoding="utf-8"))
+            # By its name among keras-hub's tokenizers: nothing else that a file may name is made.
+            kind = getattr(keras_hub.tokenizers, values["tokenizer"])
+            tokenizer = kind.from_config(values["settings"])
+            tokenizer.load_assets(str(folder))
+            fields = {field.name: values[field.name] for field in dataclasses.fields(cls)[2:]}
+            return cls(tokenizer, tuple(values["inputs"]), **fields)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200].rstrip(".")
+            raise RunError(
+                f"A tokenizer that ktransfer saved was expected in {folder}. "
+                f"Received: {type(error).__name__}: {reason}. Train again."
+            ) from error
+
+
+def load_text_preprocessing(
+    name: str, backbone: keras.Model, *, sequence_length: int | None = None
+) -> TextPreprocessing:
+    """The tokenizer that a backbone was trained with.
+
+    Args:
+        name: As the backbone was loaded by: a keras-hub preset name, a hub handle, or a local folder, of
+            keras-hub's layout or Hugging Face's.
+        backbone: The loaded backbone; its inputs, vocabulary size and bound on the length are read off it.
+        sequence_length: Tokens; None takes `LONGEST` or what the backbone takes: see
+            `choose_sequence_length`.
+
+    Raises:
+        BackboneError: There is no tokenizer, the backbone does not read token ids, or the tokenizer has ids
+            that the backbone's vocabulary lacks.
+        RecipeError: The backbone cannot take as many tokens.
+
+    Example:
+
+        preprocessing = load_text_preprocessing("minilm", BertBackbone.from_preset("minilm"))
+    """
+    given = backbone.input if isinstance(backbone.input, dict) else {}
+    if "token_ids" not in given or not {*given} <= {"token_ids", "segment_ids", "padding_mask"}:
+        raise BackboneError(
+            "Expected a text backbone with inputs token_ids, and segment_ids and padding_mask if need be. "
+            f"Received: {backbone.name} with {', '.join(given) or 'other inputs'}. Choose another."
+        )
+    kind, name = keras_hub.tokenizers.Tokenizer, str(name)
+    tokenizer = load_part(kind, name, "a tokenizer")
+    if isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer) and _takes_accents_off(name):
+        tokenizer = load_part(kind, name, "a tokenizer", strip_accents=True)
+    known = tokenizer.vocabulary_size()
+    size = getattr(getattr(backbone, "token_embedding", None), "input_dim", None)
+    if size is not None and known > size:
+        raise BackboneError(
+            f"Expected a tokenizer whose ids the backbone knows, {size} of them. "
+            f"Received: {known} in {type(tokenizer).__name__} of {name!r}. "
+            "Take the vocabulary that the backbone was trained with."
+        )
+    longest = getattr(backbone, "max_sequence_length", None)
+    found = TextPreprocessing(
+        tokenizer, tuple(given), sequence_length or min(longest or LONGEST, LONGEST), longest=longest
+    )
+    return dataclasses.replace(found, fixed_length=_feels_padding(backbone, found))
+
+
+def _clean(text):
+    """`text` as every tokenizer takes it: halves of surrogate pairs and NUL would end it or the program."""
+    return text[:_CHARACTERS].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+
+
+def _feels_padding(backbone, preprocessing):
+    """Whether more padding changes what a backbone makes of a text; those with a mask leave it out."""
+    if "padding_mask" in preprocessing.inputs:
+        return False
+    ids = [np.array([preprocessing.tokenizer.start_token_id, preprocessing.tokenizer.end_token_id])]
+    outputs = [backbone(preprocessing.pack(ids, length), training=False) for length in (2, 16)]
+    outputs = [output["sequence_output"] if isinstance(output, dict) else output for output in outputs]
+    first, second = (keras.ops.convert_to_numpy(output)[:, 0] for output in outputs)
+    return not np.allclose(first, second, atol=1e-3)
+
+
+def _takes_accents_off(name):
+    """Whether a Hugging Face BERT folder does so: by default with lower case, unlike keras-hub."""
+    path = Path(name).expanduser() / "tokenizer_config.json"
+    try:
+        if name.startswith("hf://"):
+            from huggingface_hub import hf_hub_download
+
+            path = Path(hf_hub_download(name.removeprefix("hf://"), path.name))
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, ImportError):
+        return False
+    accents = config.get("strip_accents")
+    return bool(config.get("do_lower_case") if accents is None else accents)
