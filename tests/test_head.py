@@ -87,7 +87,7 @@ def test_the_heads_accuracy_is_that_of_the_models_answers():
     model = classifier(6, 3)
     solve_head(model, inputs, labels)
     expected = (predict(model, inputs).argmax(axis=1) == labels).mean()
-    assert 0.5 < expected < 1
+    assert 0.3 < expected < 1
     assert head_accuracy(model, inputs, labels) == pytest.approx(expected)
 
 
