@@ -26,6 +26,7 @@ def fine_tune_cached(
     first_stage: int = 0,
     callbacks: Callable[[int], Sequence[keras.callbacks.Callback]] = lambda stage: (),
     on_stage_end: Callable[[int], None] = lambda stage: None,
+    baseline: float | None = None,
     best_path: str | os.PathLike | None = None,
     verbose: int | str = 1,
 ) -> dict[str, list[float]]:
@@ -42,6 +43,7 @@ def fine_tune_cached(
         first_stage: Where to begin; the stages before it are done.
         callbacks: Further ones for the `fit` of a stage, by its index.
         on_stage_end: Called with the index of a stage that is done.
+        baseline: Validation accuracy of the solved head that `first_stage` starts from; `None` judges it.
         best_path: As in `ProgressiveUnfreezing`.
         verbose: As in `keras.Model.fit`.
 
@@ -70,7 +72,6 @@ def fine_tune_cached(
     weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
     optimizer = _optimizer_for_all_stages(model, backbone, blocks, max(depths), recipe)
     history: dict[str, list[float]] = {}
-    baseline = None
     for index in range(first_stage, len(depths)):
         set_depth(backbone, blocks, depths[index])
         kept = features.batches(index)

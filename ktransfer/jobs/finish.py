@@ -127,10 +127,12 @@ def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interr
             run.update(stages_done=stage + 1)
 
     if features is not None and can_cache(run.recipe):
+        done = run.manifest.get("stages_done", 0)
         fine_tune_cached(
             run.model,
             features,
-            first_stage=run.manifest.get("stages_done", 0),
+            first_stage=done,
+            baseline=None if done else run.manifest["head"].get("validation"),
             callbacks=callbacks,
             on_stage_end=on_stage_end,
             best_path=best_path,
