@@ -223,7 +223,7 @@ class FrozenFeatures:
                         self._key(cut, part, view, digests),
                         (len(examples), *tensor.shape[1:]),
                         kept_dtype(tensor, self.recipe),
-                        {"cut": cut.name, "part": part, "view": view},
+                        {"cut": cut.name, "part": part} | ({} if view is None else {"view": view}),
                     )
                 )
                 for cut, tensor in zip(missing, lower.outputs, strict=True)
