@@ -59,15 +59,14 @@ def test_the_callback_and_its_optimizer_hold_under_jax():
     """The same tests, on the other backend; a selection, since each is compiled anew."""
     chosen = (
         "golden or first_step or survives_a_thaw or best_weights or interrupted or mixed or test_optimizers"
-        " or weights_are_those or one_pass"
+        " or weights_are_those"
     )
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", HERE, "-k", chosen]
         + [
             f"--ignore={path}"
             for path in HERE.glob("test_*.py")
-            if path.stem
-            not in ("test_callbacks", "test_optimizers", "test_cached_training", "test_frozen_features")
+            if path.stem not in ("test_callbacks", "test_optimizers", "test_cached_training")
         ],
         env=os.environ | {"KERAS_BACKEND": "jax"},
         capture_output=True,
