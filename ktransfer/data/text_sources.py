@@ -174,17 +174,10 @@ def _read_class_folders(folder, encoding):
 
 def _read_tfds(spec, text_column, label_column, data_dir):
     # Here, as the module needs the optional package only when it is asked for.
-    from ktransfer.data.tfds_source import find_prepared
+    from ktransfer.data.tfds_source import find_prepared, import_tfds
 
-    prepared = find_prepared(spec, data_dir)
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise DataError(
-            f"Expected the package tensorflow-datasets for tfds:{spec}. Received: an environment without it. "
-            'Run `pip install "ktransfer[tfds]"`.'
-        ) from error
-    builder = tfds.builder_from_directory(str(prepared))
+    tfds = import_tfds(spec)
+    builder = tfds.builder_from_directory(str(find_prepared(spec, data_dir)))
     features = dict(builder.info.features.items())
     usual = builder.info.supervised_keys or ("text", "label")
     text, label = text_column or usual[0], label_column or usual[1]

@@ -39,14 +39,7 @@ def read_tfds(
         >>> read_tfds("tf_flowers:3.0.1")["train"]["roses"][0]  # doctest: +SKIP
         '/home/ada/.cache/ktransfer/tfds/tf_flowers/3.0.1-5d41402a/train/roses/000017.jpg'
     """
-    try:
-        import tensorflow_datasets as tfds
-    except ImportError as error:
-        raise DataError(
-            f"Expected the package tensorflow-datasets for tfds:{spec}. Received: an environment without it. "
-            'Run `pip install "ktransfer[tfds]"`.'
-        ) from error
-    prepared = find_prepared(spec, data_dir)
+    tfds, prepared = import_tfds(spec), find_prepared(spec, data_dir)
     builder = tfds.builder_from_directory(str(prepared))
     image_key, label_key = (builder.info.supervised_keys or ("image", "label"))[:2]
     features = dict(builder.info.features.items())
@@ -68,6 +61,22 @@ def read_tfds(
     if not target.exists():
         _write(target, builder, image_key, label_key, list(folders))
     return _listed(target, folders, spec)
+
+
+def import_tfds(spec):
+    """The module `tensorflow_datasets`, an extra.
+
+    Raises:
+        DataError: It is not installed.
+    """
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError as error:
+        raise DataError(
+            f"Expected the package tensorflow-datasets for tfds:{spec}. Received: an environment without it. "
+            'Run `pip install "ktransfer[tfds]"`.'
+        ) from error
+    return tfds
 
 
 def find_prepared(spec, data_dir):

@@ -35,8 +35,8 @@ class Interrupts(keras.callbacks.Callback):
 def between_batches() -> Iterator[Interrupts]:
     """Hold Ctrl-C back until a batch is done, in a `fit` that is given the callback, or at its `check()`.
 
-    An interrupt that lands while TensorFlow starts a dataset's iterator corrupts its memory and ends in
-    `free(): invalid next size` instead of a saved run (4 of 40 interrupts at the start of an epoch).
+    One that lands inside TensorFlow can crash the process, such as with `free(): invalid next size`, before
+    the run is saved (4 of 40 interrupts at the start of an epoch).
     A second Ctrl-C does not wait.
 
     Example:
