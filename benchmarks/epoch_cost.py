@@ -21,13 +21,13 @@ def on_images(preset, size, splits, recipe):
     """Seconds of each epoch of `fine_tune`."""
     import ktransfer
 
-    model, _, resize = classifier(preset, size, len(splits.train.class_names))
+    model, _, preprocessing = classifier(preset, size, len(splits.train.class_names))
     timer, seconds = epoch_timer()
-    batches = {"resize": resize, "batch_size": recipe.batch_size, "one_hot": True, "seed": recipe.seed}
+    batches = {"batch_size": recipe.batch_size, "one_hot": True, "seed": recipe.seed}
     ktransfer.fine_tune(
         model,
-        ktransfer.image_dataset(splits.train, training=True, **batches),
-        ktransfer.image_dataset(splits.validation, **batches),
+        preprocessing.dataset(splits.train, training=True, **batches),
+        preprocessing.dataset(splits.validation, **batches),
         recipe,
         callbacks=[timer],
         verbose=0,
@@ -41,7 +41,7 @@ def on_features(preset, size, splits, recipe):
     from ktransfer.feature_store import FeatureStore
     from ktransfer.frozen_features import FrozenFeatures
 
-    model, _, resize = classifier(preset, size, len(splits.train.class_names))
+    model, _, preprocessing = classifier(preset, size, len(splits.train.class_names))
     timer, seconds = epoch_timer()
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
@@ -50,7 +50,7 @@ def on_features(preset, size, splits, recipe):
             splits.train,
             splits.validation,
             recipe,
-            resize=resize,
+            preprocessing=preprocessing,
             store=FeatureStore(folder),
             say=note,
         )

@@ -33,11 +33,11 @@ def epoch_timer():
 
 
 def classifier(preset, image_size, classes, **options):
-    """A classifier on a preset, its backbone, how its images are read; `options` are of `load_backbone`."""
+    """A classifier on a preset, its backbone, its preprocessing; `options` are of `load_backbone`."""
     import ktransfer
 
     backbone, preprocessing = ktransfer.load_backbone(str(preset), image_size=image_size, **options)
-    return ktransfer.build_classifier(backbone, classes, preprocessing), backbone, preprocessing.resize
+    return ktransfer.build_classifier(backbone, classes, preprocessing), backbone, preprocessing
 
 
 def training_step(model, backbone, depth, images, labels):

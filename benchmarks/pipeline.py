@@ -60,7 +60,7 @@ def main():
     import ktransfer
 
     splits = ktransfer.load_splits(data)
-    resize = classifier(folders[0], size, 2)[-1]
+    resize = classifier(folders[0], size, 2)[-1].resize
     speeds, fastest = passes(splits, resize, repeats), 0.0
     for preset in folders:
         measured = steps(preset, size, len(splits.train.class_names), repeats)

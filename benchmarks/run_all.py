@@ -2,6 +2,7 @@
 
 python benchmarks/run_all.py [DATA [BACKBONES]] [--only epoch_cost memory]
 
+DATA and BACKBONES are of images; the texts are those of `text_accuracy.py` itself.
 Each is a process of its own, so that none pays for another; leave the machine alone meanwhile. What a
 benchmark found is kept as soon as it ends, in place of what it found before. With --smoke nothing is kept.
 """
@@ -16,7 +17,8 @@ from harness import MOBILENET, RESNET, arguments, data_folder, note, presets
 
 HERE = Path(__file__).parent
 RESULTS, DOCS = HERE / "results.jsonl", HERE.parent / "docs" / "benchmarks.md"
-BENCHMARKS = ("time_to_accuracy", "epoch_cost", "pipeline", "depthwise", "memory", "cold_start", "gpu")
+ON_IMAGES = ("time_to_accuracy", "epoch_cost", "pipeline", "depthwise", "memory", "cold_start", "gpu")
+BENCHMARKS = (*ON_IMAGES, "text_accuracy")
 
 
 def main():
@@ -25,18 +27,16 @@ def main():
     options = parser.parse_args()
     data_folder(options)
     presets(options, RESNET, MOBILENET)
-    flags = ["--smoke"] if options.smoke else []
-    if options.image_size:
-        flags += ["--image-size", str(options.image_size)]
+    size = ["--image-size", str(options.image_size)] if options.image_size else []
+    images = [str(options.data), str(options.backbones), *size]
     if not options.smoke:
         check_markers(DOCS, options.only)
-    paths = [str(options.data), str(options.backbones)]
     failed = []
     for name in options.only:
         note(f"== {name}")
-        done = subprocess.run(
-            [sys.executable, str(HERE / f"{name}.py"), *paths, *flags], stdout=subprocess.PIPE, text=True
-        )
+        command = [sys.executable, str(HERE / f"{name}.py"), *(images if name in ON_IMAGES else [])]
+        command += ["--smoke"] if options.smoke else []
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
         if done.returncode == 2:
             note(f"{name}: not measured")
         elif done.returncode:

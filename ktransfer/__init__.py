@@ -30,7 +30,7 @@ _HOMES = {
     "evaluate": "ktransfer.jobs.evaluate",
     "export": "ktransfer.jobs.export",
     "extract_features": "ktransfer.head",
-    "find_blocks": "ktransfer.freezing",
+    "find_blocks": "ktransfer.blocks",
     "fine_tune": "ktransfer.training",
     "image_dataset": "ktransfer.data.pipeline",
     "image_recipe": "ktransfer.default_recipes",
@@ -46,6 +46,7 @@ _HOMES = {
     "set_depth": "ktransfer.freezing",
     "solve_head": "ktransfer.head",
     "text_dataset": "ktransfer.data.text_pipeline",
+    "text_recipe": "ktransfer.default_recipes",
     "train": "ktransfer.jobs.train",
     "use_depthwise": "ktransfer.depthwise",
 }

@@ -1,5 +1,6 @@
 from ktransfer.backbones import list_backbones as list_backbones
 from ktransfer.backbones import load_backbone as load_backbone
+from ktransfer.blocks import find_blocks as find_blocks
 from ktransfer.callbacks import ProgressiveUnfreezing as ProgressiveUnfreezing
 from ktransfer.classifier import build_classifier as build_classifier
 from ktransfer.data.augmentation import Augmentation as Augmentation
@@ -12,6 +13,7 @@ from ktransfer.data.text_augmentation import TextAugmentation as TextAugmentatio
 from ktransfer.data.text_pipeline import text_dataset as text_dataset
 from ktransfer.data.text_sources import load_text_splits as load_text_splits
 from ktransfer.default_recipes import image_recipe as image_recipe
+from ktransfer.default_recipes import text_recipe as text_recipe
 from ktransfer.depthwise import use_depthwise as use_depthwise
 from ktransfer.errors import BackboneError as BackboneError
 from ktransfer.errors import DataError as DataError
@@ -19,7 +21,6 @@ from ktransfer.errors import ExportError as ExportError
 from ktransfer.errors import KTransferError as KTransferError
 from ktransfer.errors import RecipeError as RecipeError
 from ktransfer.errors import RunError as RunError
-from ktransfer.freezing import find_blocks as find_blocks
 from ktransfer.freezing import set_depth as set_depth
 from ktransfer.head import extract_features as extract_features
 from ktransfer.head import solve_head as solve_head

@@ -3,7 +3,6 @@
 import difflib
 import json
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -13,6 +12,7 @@ import numpy as np
 from ktransfer.data.images import Resize
 from ktransfer.depthwise import use_depthwise
 from ktransfer.errors import BackboneError
+from ktransfer.preprocessing import Preprocessing
 
 HUB_PREFIXES = ("hf://", "kaggle://", "modelscope://")
 
@@ -25,39 +25,6 @@ SCALINGS = {
     "-1..1": (1 / 127.5, -1.0),
     "imagenet": ((1 / (255 * _STD)).tolist(), (-_MEAN / _STD).tolist()),
 }
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """What becomes of a picture before the backbone: resized outside the model, scaled inside it.
-
-    Attributes:
-        resize: Size in pixels and how it is reached.
-        scale, offset: Pixels in 0-255 become `pixel * scale + offset`; a number, or one for each channel.
-    """
-
-    resize: Resize
-    scale: float | list[float]
-    offset: float | list[float]
-
-    def to_dict(self) -> dict:
-        """As the manifest holds it, flat."""
-        return {
-            "height": self.resize.height,
-            "width": self.resize.width,
-            "mode": self.resize.mode,
-            "interpolation": self.resize.interpolation,
-            "antialias": self.resize.antialias,
-            "scale": self.scale,
-            "offset": self.offset,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "Preprocessing":
-        """The inverse of `to_dict`."""
-        values = dict(values)
-        scale, offset = values.pop("scale"), values.pop("offset")
-        return cls(Resize(**values), scale, offset)
 
 
 def load_backbone(

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
+from ktransfer.blocks import Block
 from ktransfer.cost import multiply_adds
-from ktransfer.data.augmentation import Augmentation
 from ktransfer.feature_cache import Cut, find_cut, last_output, lower_part
-from ktransfer.freezing import Block, resolve_depth
+from ktransfer.freezing import resolve_depth
 from ktransfer.recipe import Recipe
 
 # Below this the space and the reading cost more than they save.
@@ -22,8 +22,8 @@ class PlannedStage:
     """Where a stage is cut, or why it is not.
 
     Attributes:
-        cut: `None` where the stage runs on the images.
-        expected: How many times fewer multiplications an epoch has than on the images.
+        cut: `None` where the stage runs on the images or texts themselves.
+        expected: How many times fewer multiplications an epoch has than on them.
         reason: In a few words why there is no cut.
     """
 
@@ -33,14 +33,18 @@ class PlannedStage:
 
 
 def can_cache(recipe: Recipe) -> bool:
-    """Whether the frozen part sees the same pixels at every epoch, or takes turns with a few versions."""
-    varied = recipe.augmentation != Augmentation.none()
-    return recipe.batch_norm == "frozen" and (not varied or recipe.cached_views > 0)
+    """Whether the frozen part sees the same at every epoch, or takes turns with a few versions."""
+    return recipe.batch_norm == "frozen" and (not recipe.augmentation.is_on or recipe.cached_views > 0)
 
 
 def kept_dtype(tensor, recipe: Recipe) -> str:
     """How features are kept; what was computed in half precision loses nothing by being kept in it."""
     return "float16" if tensor.dtype == "float16" else recipe.cache_dtype
+
+
+def kept_shape(tensor, sequence_length: int | None) -> tuple[int, ...]:
+    """Of the features of one example; those of a text are kept at the length that all are cut to."""
+    return tuple(sequence_length if side is None else side for side in tensor.shape[1:])
 
 
 def plan_stages(
@@ -50,8 +54,9 @@ def plan_stages(
     recipe: Recipe,
     counts: Mapping[str, int],
     room: int,
+    sequence_length: int | None = None,
 ) -> list[PlannedStage]:
-    """Choose for each stage of a recipe between kept features and images.
+    """Choose for each stage of a recipe between kept features and the examples themselves.
 
     Args:
         model: From `build_classifier`.
@@ -60,6 +65,7 @@ def plan_stages(
         recipe: One that `can_cache`; with another nothing is cut.
         counts: Examples in `"train"`, all views of them, and in `"validation"`.
         room: Bytes that may be kept.
+        sequence_length: Tokens that texts are kept at; `None` for images.
 
     Returns:
         One for each stage.
@@ -69,7 +75,7 @@ def plan_stages(
         plan_stages(model, backbone, blocks, recipe, {"train": 500, "validation": 130}, 20 * 2**30)
     """
     if not can_cache(recipe):
-        return [PlannedStage(None, reason="the images vary at every epoch") for _ in recipe.stages]
+        return [PlannedStage(None, reason="the examples vary at every epoch") for _ in recipe.stages]
     cuts = [find_cut(blocks, resolve_depth(stage.depth, blocks)) for stage in recipe.stages]
     distinct = {cut.name: cut for cut in cuts if cut}
     tensors = {}
@@ -78,8 +84,11 @@ def plan_stages(
         tensors = dict(zip(distinct, outputs, strict=True))
 
     def cost(output):
-        pixels = [model.input for _ in keras.tree.flatten(backbone.input)]
-        return multiply_adds(keras.Model(backbone.input, output), pixels)
+        inputs, given = keras.tree.flatten(backbone.input), keras.tree.flatten(model.input)
+        # The same pixels go into every input of a backbone for images.
+        return multiply_adds(
+            keras.Model(backbone.input, output), given if len(given) == len(inputs) else given * len(inputs)
+        )
 
     whole = cost(last_output(backbone))
     planned, taken = [], set()
@@ -88,9 +97,8 @@ def plan_stages(
             planned.append(PlannedStage(None, reason="nothing lies below what it trains"))
             continue
         tensor = tensors[cut.name]
-        size = (
-            sum(counts.values()) * math.prod(tensor.shape[1:]) * np.dtype(kept_dtype(tensor, recipe)).itemsize
-        )
+        elements = sum(counts.values()) * math.prod(kept_shape(tensor, sequence_length))
+        size = elements * np.dtype(kept_dtype(tensor, recipe)).itemsize
         above = tensor.shape[-1] * model.output.shape[-1] if cut.entry is None else whole - cost(cut.entry)
         expected = _faster(whole, max(1, above), counts)
         if expected < _WORTH:

@@ -5,12 +5,12 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from ktransfer.blocks import find_blocks
 from ktransfer.cache_plan import can_cache
 from ktransfer.callbacks import ProgressiveUnfreezing
-from ktransfer.data.pipeline import image_dataset
 from ktransfer.errors import RecipeError
 from ktransfer.feature_cache import FeatureBatches
-from ktransfer.freezing import find_blocks, resolve_depth, set_depth
+from ktransfer.freezing import resolve_depth, set_depth
 from ktransfer.frozen_features import FrozenFeatures
 from ktransfer.head import class_weights
 from ktransfer.optimizers import GroupedOptimizer
@@ -35,10 +35,10 @@ def fine_tune_cached(
     The weights come out equal to those of `fine_tune` on the same examples, to float tolerance: the frozen
     part runs in inference mode in both, and the batches come in the same order. With augmentation that holds
     as long as there is a view for each epoch. A stage that trains everything, or whose features cannot be
-    kept, is trained on the images.
+    kept, is trained on the examples themselves.
 
     Args:
-        model: A classifier from `build_classifier` whose head is trained; trained in place.
+        model: A classifier whose head is trained; trained in place.
         features: Of this model, with the examples and the recipe; one that `can_cache`.
         first_stage: Where to begin; the stages before it are done.
         callbacks: Further ones for the `fit` of a stage, by its index.
@@ -56,12 +56,15 @@ def fine_tune_cached(
 
     Example:
 
-        fine_tune_cached(model, FrozenFeatures(model, train, validation, recipe, resize=resize, store=store))
+        features = FrozenFeatures(
+            model, train, validation, recipe, preprocessing=preprocessing, store=store
+        )
+        fine_tune_cached(model, features)
     """
     recipe = features.recipe
     if not can_cache(recipe):
         raise RecipeError(
-            "Kept features need images that are the same at every epoch and frozen BatchNorm. "
+            "Kept features need examples that are the same at every epoch and frozen BatchNorm. "
             f"Received: {recipe.augmentation}, cached_views={recipe.cached_views}, "
             f"batch_norm={recipe.batch_norm!r}. Set cached_views, or use fine_tune."
         )
@@ -75,7 +78,12 @@ def fine_tune_cached(
     for index in range(first_stage, len(depths)):
         set_depth(backbone, blocks, depths[index])
         kept = features.batches(index)
-        part, batches, judged = kept or (model, *_image_batches(features))
+        if kept:
+            part, order, _ = kept
+            batches, judged = (each.data for each in kept[1:])
+        else:
+            part, order = model, None
+            batches, judged = map(features.dataset, ("train", "validation"))
         part.compile(
             optimizer=optimizer,
             loss=model.loss,
@@ -96,9 +104,9 @@ def fine_tune_cached(
                 verbose=int(bool(verbose)),
             )
         ]
-        if kept:
+        if order:
             # As many epochs as have gone by, which are fewer than planned where a stage ended early.
-            stage_callbacks.append(_EpochOrder(batches, start - len(history.get("loss", ()))))
+            stage_callbacks.append(_EpochOrder(order, start - len(history.get("loss", ()))))
         found = part.fit(
             batches,
             validation_data=judged,
@@ -154,18 +162,3 @@ def _optimizer_for_all_stages(model, backbone, blocks, depth, recipe):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
     return optimizer
-
-
-def _image_batches(features):
-    """Batches of the images themselves, for training and for validation."""
-    recipe = features.recipe
-    for name, part in features.examples.items():
-        yield image_dataset(
-            part,
-            resize=features.resize,
-            batch_size=recipe.batch_size,
-            training=name == "train",
-            augmentation=recipe.augmentation,
-            one_hot=True,
-            seed=recipe.seed,
-        )

@@ -10,8 +10,9 @@ import keras
 import numpy as np
 
 from ktransfer.best_weights import BestWeights
+from ktransfer.blocks import find_blocks, sublayers
 from ktransfer.errors import BackboneError, RecipeError
-from ktransfer.freezing import find_blocks, resolve_depth, set_depth, sublayers
+from ktransfer.freezing import resolve_depth, set_depth
 from ktransfer.optimizers import GroupedOptimizer
 from ktransfer.recipe import Stage, progressive_stages, stage_at
 
@@ -123,9 +124,9 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 f"begins after {last_start}. Give fit epochs={sum(s.epochs for s in self._plan)}."
             )
         self._epochs = max(epochs, sum(stage.epochs for stage in self._plan))
-        if self.params["steps"] is None and any(s.warmup or s.schedule == "cosine" for s in self._plan):
+        if self.params["steps"] is None and any(s.warmup or s.schedule != "constant" for s in self._plan):
             raise RecipeError(
-                "warmup and cosine need the number of steps in an epoch, and this data does not say it. "
+                "warmup and a schedule need the number of steps in an epoch, and this data does not say it. "
                 "Received: data of unknown length. Pass steps_per_epoch to fit, or a dataset with "
                 "assert_cardinality()."
             )
@@ -265,6 +266,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 rates=[1.0, *stage.rates(len(self._blocks))],
                 warmup_steps=round(stage.warmup * steps),
                 cosine_steps=epochs * steps if stage.schedule == "cosine" else 0,
+                linear_steps=epochs * steps if stage.schedule == "linear" else 0,
             )
         self.model.make_train_function(force=True)
         self._best.join(self._moving_variables())

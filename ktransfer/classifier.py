@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 import keras
 import numpy as np
 
-from ktransfer.backbones import Preprocessing
 from ktransfer.errors import BackboneError
+from ktransfer.preprocessing import Preprocessing
 
 
 def build_classifier(
@@ -46,8 +46,9 @@ def build_classifier(
     resize = preprocessing.resize
     images = keras.Input((resize.height, resize.width, 3), name="image", dtype="float32")
     pixels = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(images)
-    features = _pool(backbone_features(backbone, pixels), resize.height * resize.width)
-    logits = add_head(features, num_classes, dropout, seed)
+    # By its name a classifier is cut in two there, to be trained on kept features.
+    features = keras.layers.Identity(name="features")(backbone_features(backbone, pixels))
+    logits = add_head(_pool(features, resize.height * resize.width), num_classes, dropout, seed)
     return keras.Model(images, logits, name="classifier")
 
 

@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from ktransfer.freezing import sublayers
+from ktransfer.blocks import sublayers
 
 
 def multiply_adds(model: keras.Model, inputs=None) -> int:

@@ -1,6 +1,7 @@
 """The recipes that `ktransfer train` takes where none is given: pure functions of facts."""
 
 from ktransfer.data.augmentation import Augmentation
+from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.recipe import Recipe, Stage
 
 
@@ -59,6 +60,54 @@ def image_recipe(
         label_smoothing=0.0 if few else 0.1,
         dropout=0.0 if few else 0.2,
         augmentation=Augmentation.none() if few else Augmentation(),
+        precision="mixed_float16" if gpu else "float32",
+        seed=seed,
+    )
+
+
+def text_recipe(
+    *,
+    texts: int,
+    gpu: bool = False,
+    epochs: int | None = None,
+    seed: int = 0,
+) -> Recipe:
+    """The default recipe for texts, a pure function of facts about the data and the device.
+
+    Unlike with images, a frozen backbone is no place to stay: training only the head for long is the poorest
+    way to tune a language model (Howard and Ruder 2018, table 7), since what a text means for the task is not
+    yet in its features. So the head is solved, which takes no epoch, and the upper blocks train from the
+    first step on, at rates that fall with depth, with warmup and then linearly to zero (Howard and Ruder
+    2018, section 3.2; Devlin et al. 2019, appendix A.3).
+
+    Args:
+        texts: Training texts.
+        gpu: There is a GPU: larger batches, mixed precision.
+        epochs: Total epochs of fine-tuning, instead of the default for this number of texts; 0 keeps the
+            solved head.
+        seed: See `Recipe`.
+
+    Returns:
+        A `Recipe`.
+
+    Example:
+
+        text_recipe(texts=4_000)
+    """
+    epochs = (3 if texts < 2_000 else 1) if epochs is None else epochs
+    stage = Stage(
+        depth=0.5,
+        epochs=max(1, epochs),
+        learning_rate=1e-4,
+        lowest_rate=0.3,
+        warmup=epochs / 10,
+        schedule="linear",
+    )
+    return Recipe(
+        stages=(stage,) if epochs else (),
+        batch_size=64 if gpu else 32,
+        weight_decay=0.01,
+        augmentation=TextAugmentation(),
         precision="mixed_float16" if gpu else "float32",
         seed=seed,
     )

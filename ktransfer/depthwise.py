@@ -5,7 +5,7 @@ import types
 import keras
 from keras import ops
 
-from ktransfer.freezing import sublayers
+from ktransfer.blocks import sublayers
 
 
 def use_depthwise(model: keras.Model) -> int:

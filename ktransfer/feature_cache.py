@@ -1,15 +1,16 @@
 """A classifier cut in two where nothing trains below: the parts, and batches of what is kept between."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
+from ktransfer.blocks import Block, sublayers
+from ktransfer.data.text_pipeline import of_any_length
 from ktransfer.errors import RecipeError
 from ktransfer.feature_store import Rows
-from ktransfer.freezing import Block, sublayers
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,14 +67,14 @@ def lower_part(
     """What lies below the cuts; it shares its layers and weights with the classifier.
 
     Args:
-        model: From `build_classifier`.
+        model: From `build_classifier` or `build_text_classifier`.
         backbone: The layer of it.
         cuts: Whose features come out.
-        start: A cut below all of these whose features go in; `None` for images.
+        start: A cut below all of these whose features go in; `None` for what the classifier takes.
         shape: Of the features of one example at `start`.
 
     Returns:
-        A model of one input and a list of outputs, one for each of `cuts`.
+        A model of one input, or of a dict as in `upper_part`, and a list of outputs, one for each of `cuts`.
 
     Raises:
         RecipeError: Something in the model varies its input at random, which features that are kept cannot.
@@ -84,24 +85,25 @@ def lower_part(
     """
     _require_repeatable(model, backbone)
     if start is None:
-        given = keras.Input(model.input.shape[1:], dtype=model.input.dtype, name="image")
-        pixels = model.get_layer("scaling")(given)
-        entry, inputs = backbone.input, keras.tree.map_structure(lambda _: pixels, backbone.input)
+        given = keras.tree.map_structure(
+            lambda t: keras.Input(t.shape[1:], dtype=t.dtype, name=t.name), model.input
+        )
+        entry, inputs = backbone.input, given
+        for layer in layers_before(model):
+            inputs = layer(inputs)
+        if not isinstance(given, dict):
+            inputs = keras.tree.map_structure(lambda _: inputs, backbone.input)
+        ids = given if isinstance(given, dict) else {}
     else:
-        entry = start.entry
-        given = inputs = keras.Input(shape, dtype=entry.dtype, name="features")
+        given, features, ids = _features_and_ids(model, start.entry, shape)
+        entry, inputs = [start.entry, *(backbone.input[name] for name in ids)], [features, *ids.values()]
     inner_outputs = [cut.entry for cut in cuts if cut.entry is not None]
     headed = any(cut.entry is None for cut in cuts)
     if headed:
         inner_outputs.append(last_output(backbone))
-    inner = keras.Model(entry, inner_outputs)
-    outputs = keras.tree.flatten(inner(inputs))
-    pooled = outputs.pop() if headed else None
+    outputs = keras.tree.flatten(_between(entry, inner_outputs, inputs))
     if headed:
-        for layer in _layers_after(model, backbone):
-            pooled = layer(pooled)
-            if layer.name == "pooled":
-                break
+        pooled = _after_backbone(model, outputs.pop(), ids, model.get_layer("pooled").output)
     inner_values = iter(outputs)
     return keras.Model(
         given, [pooled if cut.entry is None else next(inner_values) for cut in cuts], name="lower"
@@ -111,25 +113,52 @@ def lower_part(
 def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Model:
     """What lies above a cut, features to logits; it shares its layers and weights with the classifier.
 
+    Where the classifier takes ids, all of them ride along, the padding mask among them: below the head it
+    takes a dict of `"features"` and these.
+
     Example:
 
         logits = upper_part(model, backbone, cut)(features)
     """
     if cut.entry is None:
-        layers = _layers_after(model, model.get_layer("pooled"))
-        entry = model.get_layer("pooled").output
-    else:
-        entry = cut.entry
-        top = keras.Model(entry, last_output(backbone), name=backbone.name)
-        layers = [top, *_layers_after(model, backbone)]
-    features = answers = keras.Input(entry.shape[1:], dtype=entry.dtype, name="features")
-    for layer in layers:
-        answers = layer(answers)
-    return keras.Model(features, answers, name="upper")
+        pooled = model.get_layer("pooled").output
+        given = keras.Input(pooled.shape[1:], dtype=pooled.dtype, name="features")
+        return keras.Model(given, _between([pooled], model.output, [given]), name="upper")
+    given, features, ids = _features_and_ids(model, cut.entry, cut.entry.shape[1:])
+    entry = [cut.entry, *(backbone.input[name] for name in ids)]
+    top = _between(entry, last_output(backbone), [features, *ids.values()])
+    answers = _after_backbone(model, top, ids, model.output)
+    return keras.Model(given, answers, name="upper")
 
 
-def _layers_after(model, layer):
-    return model.layers[model.layers.index(layer) + 1 :]
+def _features_and_ids(model, entry, shape):
+    """What a part that starts at `entry` is given, the features in it, and what rides along by name."""
+    ids = model.input if isinstance(model.input, dict) else {}
+    ids = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in ids.items()}
+    # Of texts a batch is as long as its longest, whatever the length is that they are kept at.
+    shape = entry.shape[1:] if ids else shape
+    features = keras.Input(shape, dtype=entry.dtype, name="features")
+    return ({"features": features, **ids} if ids else features), features, ids
+
+
+def _after_backbone(model, features, ids, output):
+    """`output` of the classifier's graph, computed from what its backbone gives."""
+    entry = [model.get_layer("features").output, *(model.input[name] for name in ids)]
+    return _between(entry, output, [features, *ids.values()])
+
+
+def _between(entry, outputs, inputs):
+    """What a graph makes of `inputs` between the tensors `entry` and `outputs`."""
+    if isinstance(entry, list) and len(entry) > 1:
+        # `keras.Model` of inputs and tensors in the graph together leaves the model they are of without a
+        # config (Keras 3.15), and so impossible to save. This calls each layer anew, which takes longer.
+        return keras.Function(entry, outputs).call(inputs)
+    return keras.Model(entry, outputs)(inputs)
+
+
+def layers_before(model: keras.Model) -> list[keras.layers.Layer]:
+    """What a classifier does to its input before the backbone: pixels are scaled, ids left as they are."""
+    return [] if isinstance(model.input, dict) else [model.get_layer("scaling")]
 
 
 def last_output(backbone: keras.Model):
@@ -141,18 +170,18 @@ def last_output(backbone: keras.Model):
 
 
 def _require_repeatable(model, backbone):
-    before = model.layers[: model.layers.index(backbone)]
+    before = [] if isinstance(model.input, dict) else model.layers[: model.layers.index(backbone)]
     layers = [layer for layer in before if not isinstance(layer, keras.layers.InputLayer)]
     for layer in [*layers, *sublayers(backbone)]:
         # Layers that draw hold the state of their draws in a variable that is no weight. Dropout is one of
         # them and its frozen part runs in inference mode, where it does nothing.
         if len(layer.variables) > len(layer.weights) and not sublayers(layer) and not hasattr(layer, "rate"):
             raise RecipeError(
-                "Features are kept of images that are the same at every epoch. "
+                "Features are kept of examples that are the same at every epoch. "
                 f"Received: {layer.name} ({type(layer).__name__}) in the model, which draws anew each time. "
                 "Give the variation as the recipe's augmentation, or train without the cache."
             )
-    if [layer.name for layer in layers] != ["scaling"]:
+    if before and [layer.name for layer in layers] != ["scaling"]:
         raise RecipeError(
             "A classifier from build_classifier was expected, with its scaling before the backbone. "
             f"Received: {', '.join(layer.name for layer in layers) or 'nothing'} there. "
@@ -161,49 +190,56 @@ def _require_repeatable(model, backbone):
 
 
 class FeatureBatches(keras.utils.PyDataset):
-    """Batches of kept features for `fit`, in the order in which `image_dataset` gives the images.
+    """Batches of kept features for `fit`, in the order in which a `dataset` gives the examples.
 
     Args:
-        views: For each view of the examples their features and targets `(N, ...)`, in the order in which they
-            were computed; epochs take turns.
+        views: For each view of the examples their features, and int `(N,)`, the row that each example's are
+            in; epochs take turns.
+        targets: `(N, ...)`, in the order of the examples.
         batch_size: Examples in a batch; the last may be smaller.
-        seed: As of the `image_dataset` that it stands for.
-        training: Shuffle, anew at each `begin_epoch`.
-        permuted: The views were computed in the order of that view's epoch, not in that of the examples.
+        order: From an epoch to its order of the examples, taken at each `begin_epoch`; `None` leaves them in
+            their own.
+        beside: From indices of examples to what else the upper part takes, by name, each `(B, length)`; then
+            features are `(B, length, ...)` as well.
     """
 
     def __init__(
         self,
         views: Sequence[tuple[Rows, np.ndarray]],
+        targets: np.ndarray,
         *,
         batch_size: int,
-        seed: int = 0,
-        training: bool = False,
-        permuted: bool = False,
+        order: Callable[[int], np.ndarray] | None = None,
+        beside: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
     ):
         super().__init__()
-        self._views, self._batch_size = views, batch_size
-        self._seed, self._training, self._permuted = seed, training, permuted
-        self._count = len(views[0][1])
-        self._view, self._order = 0, np.arange(self._count)
+        self._views, self._targets, self._batch_size = views, targets, batch_size
+        self._epoch_order, self._beside = order, beside
+        self._view, self._order = 0, np.arange(len(targets))
 
     def __len__(self):
-        return -(-self._count // self._batch_size)
+        return -(-len(self._targets) // self._batch_size)
 
     def __getitem__(self, index):
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
-        rows, targets = self._views[self._view]
-        return rows.read(chosen), targets[chosen]
+        rows, places = self._views[self._view]
+        features = rows.read(places[chosen])
+        if self._beside:
+            features = with_ids(features, self._beside(chosen))
+        return features, self._targets[chosen]
+
+    @property
+    def data(self):
+        """What `fit` takes: itself, or where lengths differ a dataset of the same batches."""
+        return of_any_length(self) if self._beside else self
 
     def begin_epoch(self, epoch: int) -> None:
         """Take that epoch's view and order. Keras' own hooks fire more often than there are epochs."""
-        if self._training:
+        if self._epoch_order:
             self._view = epoch % len(self._views)
-            self._order = self._permutation(epoch)
-            if self._permuted:
-                places = np.empty(self._count, int)
-                places[self._permutation(self._view)] = np.arange(self._count)
-                self._order = places[self._order]
+            self._order = self._epoch_order(epoch)
 
-    def _permutation(self, epoch):
-        return np.random.default_rng([self._seed, epoch]).permutation(self._count)
+
+def with_ids(features: np.ndarray, ids: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a part of a text classifier takes: features, cut to the length of the batch, and its ids."""
+    return {"features": features[:, : next(iter(ids.values())).shape[1]], **ids}

@@ -16,7 +16,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     `learning_rate` is that of the first group, the head, and can be read and set like any optimizer's
     (`LearningRateScheduler`, `ReduceLROnPlateau`, a `LearningRateSchedule`); the groups' own rates are shares
-    of it. A warmup and a cosine, counted from the start of the stage, multiply it.
+    of it. A warmup and a cosine or linear fall, counted from the start of the stage, multiply it.
 
     Args:
         optimizer: The `keras.optimizers.Optimizer` to copy, as compiled.
@@ -65,6 +65,7 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self.stage_start = number("stage_start")
         self.warmup_steps = number("warmup_steps")
         self.cosine_steps = number("cosine_steps")
+        self.linear_steps = number("linear_steps")
         self.rates = number("rates", "float32", (len(self.groups),), "ones")
 
     def build(self, variables):
@@ -95,22 +96,26 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
     def variables(self):
         return super().variables + [variable for copy in self.copies for variable in copy.variables]
 
-    def begin_stage(self, *, rates, stage=0, warmup_steps=0, cosine_steps=0):
-        """Set each group's share of the learning rate, and count warmup and cosine, in steps, from now."""
+    def begin_stage(self, *, rates, stage=0, warmup_steps=0, cosine_steps=0, linear_steps=0):
+        """Set each group's share of the learning rate, and count warmup and fall, in steps, from now."""
         self.stage.assign(stage)
         self.rates.assign(rates)
         _copy_into(self.stage_start, self.iterations)
         self.warmup_steps.assign(warmup_steps)
         self.cosine_steps.assign(cosine_steps)
+        self.linear_steps.assign(linear_steps)
 
     def rate(self, index):
-        """Learning rate of a group at this step, warmup and cosine included."""
+        """Learning rate of a group at this step, warmup and fall included."""
         step = ops.cast(self.iterations - self.stage_start, "float32")
         warmup = ops.cast(self.warmup_steps, "float32")
         cosine = ops.cast(self.cosine_steps, "float32")
         climb = ops.minimum(1.0, (step + 1.0) / ops.maximum(warmup, 1.0))
-        progress = ops.clip((step - warmup) / ops.maximum(cosine - warmup, 1.0), 0.0, 1.0)
+        linear = ops.cast(self.linear_steps, "float32")
+        last = ops.maximum(cosine, linear)
+        progress = ops.clip((step - warmup) / ops.maximum(last - warmup, 1.0), 0.0, 1.0)
         fall = ops.where(cosine > 0, 0.5 * (1.0 + ops.cos(3.141592653589793 * progress)), 1.0)
+        fall = ops.where(linear > 0, 1.0 - progress, fall)
         return ops.cast(self.learning_rate, "float32") * self.rates[index] * climb * fall
 
     def apply(self, grads, trainable_variables=None):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ktransfer.data.augmentation import Augmentation
+from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.errors import RecipeError
 
 
@@ -24,7 +25,8 @@ class Stage:
             fine-tuning, Howard and Ruder 2018, section 3.2, made independent of how many blocks there are).
         warmup: Epochs, or a part of one, in which the rate climbs linearly to its peak (Goyal et al. 2017,
             section 2.2).
-        schedule: `"constant"`, or `"cosine"` down to zero at the stage's end (Loshchilov and Hutter 2017).
+        schedule: After the warmup `"constant"`, or down to zero at the stage's end: by `"cosine"` (Loshchilov
+            and Hutter 2017), or `"linear"` (Howard and Ruder 2018, section 3.2; Devlin et al. 2019).
         patience: Epochs without a better monitored value after which the stage ends early; `None` never.
     """
 
@@ -58,8 +60,8 @@ class Stage:
         )
         _check(0 <= self.warmup <= self.epochs, "warmup must be from 0 to the stage's epochs", self.warmup)
         _check(
-            self.schedule in ("constant", "cosine"),
-            'schedule must be "constant" or "cosine"',
+            self.schedule in ("constant", "cosine", "linear"),
+            'schedule must be "constant", "cosine" or "linear"',
             self.schedule,
         )
         _check(
@@ -125,13 +127,17 @@ class Recipe:
         head: `"solve"`: one pass over the data with the frozen backbone, then logistic regression on its
             standardised features, solved to convergence, is the head that `stages` start from (LP-FT, Kumar
             et al. 2022). `"train"`: the head is trained by gradient in a stage of depth 0.
-        batch_size: Images in a batch.
+        batch_size: Images or texts in a batch.
         optimizer: `"adamw"`, `"adam"` or `"sgd"` (momentum 0.9).
         weight_decay: Decoupled (Loshchilov and Hutter 2019), not on biases and normalisation weights.
+        loss: What fine-tuning minimises: `"cross_entropy"`, or `"focal"`, which counts an example
+            `(1 - p) ** focal_gamma` times, the less the surer the model is of its label (Lin et al. 2017,
+            section 3.2). A solved head minimises cross-entropy in either case; `class_weight` goes with both.
+        focal_gamma: Of the focal loss, at least 0; with 0 it is cross-entropy.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016, section 7).
         dropout: Share of features dropped before the last layer.
         batch_norm: `"frozen"` or `"adapt"` (see `ktransfer.set_depth`).
-        augmentation: What is done to training images.
+        augmentation: What is done to training images, an `Augmentation`, or texts, a `TextAugmentation`.
         class_weight: `"balanced"` lets every class weigh the same however many examples it has (King and Zeng
             2001); `None` every example.
         cached_views: With 0 each epoch varies the images anew, and each runs the whole backbone. With V each
@@ -146,10 +152,12 @@ class Recipe:
     batch_size: int = 32
     optimizer: str = "adamw"
     weight_decay: float = 1e-4
+    loss: str = "cross_entropy"
+    focal_gamma: float = 2.0
     label_smoothing: float = 0.0
     dropout: float = 0.0
     batch_norm: str = "frozen"
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation | TextAugmentation = field(default_factory=Augmentation)
     class_weight: str | None = None
     cached_views: int = 0
     cache_dtype: str = "float32"
@@ -170,15 +178,17 @@ class Recipe:
             self.optimizer in ("adamw", "adam", "sgd"), "optimizer must be adamw, adam or sgd", self.optimizer
         )
         _check(self.weight_decay >= 0, "weight_decay must not be negative", self.weight_decay)
+        _check(self.loss in ("cross_entropy", "focal"), 'loss must be "cross_entropy" or "focal"', self.loss)
+        _check(0 <= self.focal_gamma < float("inf"), "focal_gamma must not be negative", self.focal_gamma)
         _check(0 <= self.label_smoothing < 1, "label_smoothing must be in [0, 1)", self.label_smoothing)
         _check(0 <= self.dropout < 1, "dropout must be in [0, 1)", self.dropout)
         _check(
             self.batch_norm in ("frozen", "adapt"), 'batch_norm must be "frozen" or "adapt"', self.batch_norm
         )
         _check(
-            isinstance(self.augmentation, Augmentation),
-            "augmentation must be an Augmentation, whose draws follow from the seed; a function of your own "
-            "cannot be repeated, nor its features kept",
+            isinstance(self.augmentation, Augmentation | TextAugmentation),
+            "augmentation must be an Augmentation or a TextAugmentation, whose draws follow from the seed; a "
+            "function of your own cannot be repeated, nor its features kept",
             self.augmentation,
         )
         _check(
@@ -240,7 +250,10 @@ class Recipe:
         _check(isinstance(stages, list | tuple), "stages must be a list", stages)
         values["stages"] = tuple(_build(Stage, stage, "A stage") for stage in stages)
         if "augmentation" in values:
-            values["augmentation"] = _build(Augmentation, values["augmentation"], "An augmentation")
+            given = _mapping(values["augmentation"], "An augmentation")
+            of_texts = any(item.name in given for item in dataclasses.fields(TextAugmentation))
+            kind = TextAugmentation if of_texts else Augmentation
+            values["augmentation"] = _build(kind, given, "An augmentation")
         return _build(cls, values, "A recipe")
 
 

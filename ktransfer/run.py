@@ -6,7 +6,7 @@ import json
 import platform
 import shutil
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from ktransfer.backbones import Preprocessing
 from ktransfer.classifier import predict_in_batches
-from ktransfer.data.images import load_images
+from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.depthwise import use_depthwise
 from ktransfer.errors import RunError
 from ktransfer.files import replacing, write_json
+from ktransfer.preprocessing import Preprocessing
 from ktransfer.recipe import Recipe
+from ktransfer.text_preprocessing import TextPreprocessing
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -33,8 +34,9 @@ _PACKAGES = (
 class Run:
     """A run folder that exists. Make one with `Run.create`, open one with `Run.load`.
 
-    The folder holds `manifest.json`, `model.keras` (raw images to logits), `history.csv`, `metrics.json`,
-    `confusion.png` and `artefacts/`. It loads in another process and on another Keras backend.
+    The folder holds `manifest.json`, `model.keras` (raw images, or ids of texts, to logits), `tokenizer/` for
+    texts, `history.csv`, `metrics.json`, `confusion.png` and `artefacts/`. It loads in another process and on
+    another Keras backend.
 
     Attributes:
         path: The folder.
@@ -119,7 +121,19 @@ class Run:
         return tuple(self.manifest["labels"])
 
     @property
-    def preprocessing(self) -> Preprocessing:
+    def task(self) -> str:
+        """`"image-classification"` or `"text-classification"`."""
+        return self.manifest.get("task", IMAGES)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing | TextPreprocessing:
+        """How the model's examples are read; of texts, with the tokenizer in `tokenizer/`.
+
+        Raises:
+            RunError: The tokenizer is not there or damaged.
+        """
+        if self.task == TEXTS:
+            return TextPreprocessing.load(self.path / "tokenizer")
         return Preprocessing.from_dict(self.manifest["preprocessing"])
 
     @property
@@ -159,26 +173,29 @@ class Run:
         with replacing(self.path / "model.keras") as partial:
             keras.Model(model.input, model.output, name=model.name).save(partial)
 
-    def predict_probabilities(self, paths: Iterable[str | Path], *, batch_size: int = 32) -> np.ndarray:
-        """Class probabilities of image files, float32 `(N, classes)`."""
-        resize, paths = self.preprocessing.resize, list(paths)
-        if not paths:
-            return np.zeros((0, len(self.labels)), "float32")
-        batches = (
-            load_images(paths[start : start + batch_size], resize)
-            for start in range(0, len(paths), batch_size)
-        )
-        return logits_to_probabilities(np.concatenate(list(predict_in_batches(self.model, batches))))
+    def predict_probabilities(self, inputs: Sequence[str | Path], *, batch_size: int = 32) -> np.ndarray:
+        """Class probabilities of image files or texts, float32 `(N, classes)`."""
+        inputs = list(inputs)
+        found = np.zeros((len(inputs), len(self.labels)), "float32")
+        if inputs:
+            order = self.preprocessing.order(inputs)
+            batches = (
+                self.preprocessing([inputs[index] for index in order[start : start + batch_size]])
+                for start in range(0, len(inputs), batch_size)
+            )
+            logits = np.concatenate(list(predict_in_batches(self.model, batches)))
+            found[order] = logits_to_probabilities(logits)
+        return found
 
-    def predict(self, paths: Iterable[str | Path], *, top_k: int = 5) -> list[list[dict]]:
-        """The most probable labels of image files.
+    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict]]:
+        """The most probable labels of image files or texts.
 
         Args:
-            paths: Images, in any format that Pillow reads.
+            inputs: Images, in any format that Pillow reads; of a text classifier the texts themselves.
             top_k: How many labels for each; fewer where there are fewer classes.
 
         Returns:
-            For each image `[{"label": ..., "probability": ...}, ...]`, most probable first.
+            For each `[{"label": ..., "probability": ...}, ...]`, most probable first.
 
         Raises:
             DataError: A file cannot be read as an image.
@@ -188,7 +205,7 @@ class Run:
                 {"label": self.labels[i], "probability": float(row[i])}
                 for i in np.argsort(-row, kind="stable")[:top_k]
             ]
-            for row in self.predict_probabilities(paths)
+            for row in self.predict_probabilities(inputs)
         ]
 
 

@@ -44,14 +44,20 @@ def print_entries(entries: list) -> None:
         print(f"{entry.key[:12]}  {entry.size_bytes / 2**20:8.1f} MiB  used {used}  {facts}")
 
 
-def print_evaluation(result) -> None:
-    """The tables and the line of an `Evaluation`."""
+def shortened(text: str, longest: int = 80) -> str:
+    """`text` on one line of at most so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def print_evaluation(result, noun: str) -> None:
+    """The tables and the line of an `Evaluation` of so many images or texts."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     table = Table("class", box=box.SIMPLE)
-    for heading in ("precision", "recall", "F1", "images"):
+    for heading in ("precision", "recall", "F1", noun):
         table.add_column(heading, justify="right")
     for name, score in [*result.per_class.items(), ("macro mean", result.macro)]:
         table.add_row(
@@ -67,4 +73,4 @@ def print_evaluation(result) -> None:
     console.print(table)
     if len(names) <= 20:
         console.print(confusion)
-    print(f"accuracy {result.accuracy:.3f} on {result.examples} images, log loss {result.log_loss:.3f}")
+    print(f"accuracy {result.accuracy:.3f} on {result.examples} {noun}, log loss {result.log_loss:.3f}")

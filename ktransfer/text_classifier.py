@@ -43,13 +43,18 @@ def build_text_classifier(
         model = build_text_classifier(backbone, 2, preprocessing)
     """
     inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in preprocessing.inputs}
-    outputs = backbone(inputs)
-    tokens = outputs.get("sequence_output") if isinstance(outputs, dict) else outputs
-    if len(getattr(tokens, "shape", ())) != 3:
+    outputs = backbone.output
+    vectors = outputs.get("sequence_output") if isinstance(outputs, dict) else outputs
+    if len(getattr(vectors, "shape", ())) != 3:
         raise BackboneError(
             "A backbone that gives a vector for each token, (batch, tokens, features), was expected. "
             f"Received: {backbone.name}, which gives {keras.tree.map_structure(lambda t: t.shape, outputs)}."
         )
+    encoder = backbone
+    if isinstance(outputs, dict):
+        # Without the layer that BERT has for its first token, which nothing here would train or use.
+        encoder = keras.Model(backbone.input, vectors, name=backbone.name)
+    tokens = keras.layers.Identity(name="features")(encoder(inputs))
     if "padding_mask" not in inputs:
         pooled = keras.layers.Identity(dtype="float32", name="pooled")(tokens[:, 0])
     else:

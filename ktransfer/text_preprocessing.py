@@ -1,6 +1,8 @@
 """Texts to the ids that a backbone reads: its own tokenizer, its special tokens, padding to a few lengths."""
 
 import dataclasses
+import functools
+import hashlib
 import json
 import os
 import shutil
@@ -8,12 +10,17 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import keras
 import keras_hub
 import numpy as np
 
 from ktransfer.backbones import load_part
+from ktransfer.byte_pairs import byte_pair_tokenizer
+from ktransfer.data.examples import Examples
+from ktransfer.data.text_pipeline import epoch_order, text_dataset
 from ktransfer.errors import BackboneError, RecipeError, RunError
 from ktransfer.files import write_json
 
@@ -27,6 +34,8 @@ _CHARACTERS = 100_000
 @dataclass(frozen=True, eq=False)
 class TextPreprocessing:
     """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
+
+    `order`, `dataset`, `epoch_order`, `beside` and `digest` are those of `Preprocessing`, for images.
 
     Attributes:
         tokenizer: Of keras-hub; it has `start_token_id`, `end_token_id` and `pad_token_id`.
@@ -45,11 +54,16 @@ class TextPreprocessing:
         preprocessing(["A fine film."])["token_ids"]   # int32 (1, 8)
     """
 
+    task: ClassVar[str] = "text-classification"
+
     tokenizer: keras_hub.tokenizers.Tokenizer
     inputs: tuple[str, ...]
     sequence_length: int
     longest: int | None = None
     fixed_length: bool = False
+    _tokenized: WeakKeyDictionary = dataclasses.field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
 
     def __post_init__(self):
         most = self.longest or np.inf
@@ -80,6 +94,38 @@ class TextPreprocessing:
         kept = self.sequence_length - 2
         return [np.array([start, *ids[:kept], end], np.int32) for ids in self._ids(texts)]
 
+    def ids(self, examples: Examples) -> list[np.ndarray]:
+        """`tokenize` of examples, done once and kept for as long as they are."""
+        if examples not in self._tokenized:
+            self._tokenized[examples] = self.tokenize(examples.inputs)
+        return self._tokenized[examples]
+
+    def order(self, texts: Sequence[str]) -> np.ndarray:
+        """The order in which a model runs over them fastest, short ones first: int `(n,)`."""
+        return np.argsort([len(text) for text in texts], kind="stable")
+
+    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options):
+        """`text_dataset` with these ids, which are kept in memory whatever `keep` is."""
+        return text_dataset(examples, preprocessing=self, **options)
+
+    def epoch_order(self, examples: Examples, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """The order of an epoch of a training `dataset`: int `(n,)`."""
+        lengths = np.array([len(ids) for ids in self.ids(examples)])
+        return epoch_order(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+
+    def beside(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What goes into every part of the model beside features of these examples: their ids and mask."""
+        ids = self.ids(examples)
+        return self.pack([ids[index] for index in indices])
+
+    def digest(self) -> dict:
+        """JSON-able facts of which one differs wherever the backbone would be given anything else."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder, "tokenizer"))
+            files = sorted(Path(folder, "tokenizer").iterdir())
+            vocabulary = [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]
+        return {**self.to_dict(), "vocabulary": vocabulary}
+
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
         """How many ids each text has before it is cut, special tokens included: int `(n,)`.
 
@@ -90,7 +136,14 @@ class TextPreprocessing:
         return np.array([len(ids) + 2 for ids in self._ids(texts)], int)
 
     def _ids(self, texts):
-        return self.tokenizer([_clean(text) for text in texts]) if len(texts) else []
+        texts = [_clean(text) for text in texts]
+        if isinstance(self.tokenizer, keras_hub.tokenizers.BytePairTokenizer):
+            return [encoding.ids for encoding in self._byte_pairs.encode_batch(texts)]
+        return self.tokenizer(texts) if texts else []
+
+    @functools.cached_property
+    def _byte_pairs(self):
+        return byte_pair_tokenizer(self.tokenizer)
 
     def pack(self, ids: Sequence[np.ndarray], length: int | None = None) -> dict[str, np.ndarray]:
         """Pad what `tokenize` gave.
@@ -213,7 +266,7 @@ class TextPreprocessing:
             kind = getattr(keras_hub.tokenizers, values["tokenizer"])
             tokenizer = kind.from_config(values["settings"])
             tokenizer.load_assets(str(folder))
-            fields = {field.name: values[field.name] for field in dataclasses.fields(cls)[2:]}
+            fields = {name: values[name] for name in ("sequence_length", "longest", "fixed_length")}
             return cls(tokenizer, tuple(values["inputs"]), **fields)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200].rstrip(".")

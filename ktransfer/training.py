@@ -14,9 +14,12 @@ def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = Fa
     """Compile a classifier for `recipe`: optimizer, loss on logits, accuracy.
 
     Args:
-        model: From `build_classifier`.
-        recipe: Its optimizer, weight decay and label smoothing.
+        model: From `build_classifier` or `build_text_classifier`.
+        recipe: Its optimizer, weight decay, loss and label smoothing.
         one_hot: Labels come as `(B, classes)` shares rather than indices `(B,)`.
+
+    Raises:
+        RecipeError: Label smoothing or focal loss with labels as indices.
 
     Example:
 
@@ -32,12 +35,19 @@ def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = Fa
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     if one_hot:
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.label_smoothing)
+        smoothing = recipe.label_smoothing
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        if recipe.loss == "focal":
+            # Keras' own alpha of 0.25 for every class would only make the learning rate smaller.
+            loss = keras.losses.CategoricalFocalCrossentropy(
+                alpha=1.0, gamma=recipe.focal_gamma, from_logits=True, label_smoothing=smoothing
+            )
         accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    elif recipe.label_smoothing:
+    elif recipe.label_smoothing or recipe.loss == "focal":
         raise RecipeError(
-            "Label smoothing needs labels as shares of the classes. Received: labels as indices. "
-            "Pass one_hot=True to image_dataset, or set label_smoothing=0."
+            "Label smoothing and focal loss need labels as shares of the classes. "
+            "Received: labels as indices. Pass one_hot=True to the dataset, or set label_smoothing=0 and "
+            'loss="cross_entropy".'
         )
     else:
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -64,9 +74,10 @@ def fine_tune(
     call `ktransfer.solve_head` before.
 
     Args:
-        model: A classifier from `build_classifier`; trained in place.
-        train: `tf.data.Dataset` of `(images, labels)`: float32 `(B, H, W, 3)` in 0-255, and int `(B,)` or
-            shares of the classes `(B, classes)`. Its length must be known.
+        model: A classifier from `build_classifier` or `build_text_classifier`; trained in place.
+        train: `tf.data.Dataset` of `(inputs, labels)`: images float32 `(B, H, W, 3)` in 0-255, or the ids of
+            texts int32 `(B, L)` by name; and int `(B,)` or shares of the classes `(B, classes)`. Its length
+            must be known.
         validation: The same, not augmented; or `None`.
         recipe: What to do.
         backbone: The layer of `model` that thaws; `None` finds it.
@@ -80,7 +91,8 @@ def fine_tune(
         `keras.callbacks.History` over all stages, with `stage` and `learning_rate` beside the metrics.
 
     Raises:
-        RecipeError: A stage names a depth that the backbone does not have, or there are no stages.
+        RecipeError: A stage names a depth that the backbone does not have, there are no stages, or label
+            smoothing or focal loss meets labels as indices.
 
     Example:
 

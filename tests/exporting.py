@@ -47,6 +47,17 @@ def classifier(backbone, size=SIZE, classes=3, **scaling):
     return keras.Model(image, keras.layers.Dense(classes)(pool()(features)))
 
 
+def write_text_manifest(run, artefact, preprocessing, tokenizer, labels=CLASSES):
+    manifest = {
+        "task": "text-classification",
+        "labels": labels,
+        "preprocessing": preprocessing.to_dict(),
+        "tokenizer": {**tokenizer, "path": f"artefacts/{tokenizer['path']}"},
+        "artefacts": [artefact.to_dict()],
+    }
+    Path(run, "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
 def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES):
     preprocessing = {
         "height": size,
@@ -56,6 +67,7 @@ def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES):
         "antialias": True,
     }
     manifest = {
+        "task": "image-classification",
         "labels": labels,
         "preprocessing": preprocessing,
         "artefacts": [artefact.to_dict() for artefact in artefacts],
@@ -63,9 +75,9 @@ def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES):
     Path(run, "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def kit_answers(format, run, *images):
+def kit_answers(format, run, *given):
     """What the kit prints, parsed; fails if the kit does, as when it asks for Keras or ktransfer."""
-    command = [sys.executable, "-I", "-c", _RUN_ALONE, KIT / format / "predict.py", run, *images]
+    command = [sys.executable, "-I", "-c", _RUN_ALONE, KIT / format / "predict.py", run, *given]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

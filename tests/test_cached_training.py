@@ -46,28 +46,34 @@ def classifier(splits, precision=None):
     model = build_classifier(backbone, 6, preprocessing)
     batches = image_dataset(splits.train, resize=preprocessing.resize, batch_size=8)
     solve_head(model, *extract_features(model, batches))
-    return model, preprocessing.resize
+    return model, preprocessing
 
 
 def cached(splits, store, recipe=RECIPE, prepared=None, **options):
-    model, resize = prepared or classifier(splits, recipe.precision)
+    model, preprocessing = prepared or classifier(splits, recipe.precision)
     lines = []
     features = FrozenFeatures(
-        model, splits.train, splits.validation, recipe, resize=resize, store=store, say=lines.append
+        model,
+        splits.train,
+        splits.validation,
+        recipe,
+        preprocessing=preprocessing,
+        store=store,
+        say=lines.append,
     )
     history = fine_tune_cached(model, features, verbose=0, **options)
     return model, history, lines
 
 
-def plain(splits, recipe=RECIPE):
+def plain(splits, recipe=RECIPE, prepared=None):
     """The same without the cache."""
-    model, resize = classifier(splits, recipe.precision)
-    options = {"resize": resize, "batch_size": recipe.batch_size, "one_hot": True}
-    weights = class_weights(splits.train.labels, 6, recipe.class_weight)
+    model, preprocessing = prepared or classifier(splits, recipe.precision)
+    options = {"batch_size": recipe.batch_size, "one_hot": True}
+    weights = class_weights(splits.train.labels, len(splits.train.class_names), recipe.class_weight)
     history = fine_tune(
         model,
-        image_dataset(splits.train, training=True, augmentation=recipe.augmentation, **options),
-        image_dataset(splits.validation, **options),
+        preprocessing.dataset(splits.train, training=True, augmentation=recipe.augmentation, **options),
+        preprocessing.dataset(splits.validation, **options),
         recipe,
         class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
         verbose=0,

@@ -96,7 +96,7 @@ def test_no_exported_format_is_worse_for_it(format, tmp_path):
             tmp_path / str(fast),
             format,
             class_names=exporting.CLASSES,
-            images=exporting.pixels(4),
+            examples=exporting.pixels(4),
         )
         sizes.append(artefact.size_bytes)
     assert sizes[1] < sizes[0] + 2_500 * 5  # of five convolutions the description, not the weights

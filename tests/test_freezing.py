@@ -1,11 +1,13 @@
 import keras
 import numpy as np
 import pytest
+import text_zoo
 import zoo
 
+from ktransfer.blocks import find_blocks, sublayers
 from ktransfer.classifier import backbone_features
 from ktransfer.errors import BackboneError, RecipeError
-from ktransfer.freezing import find_blocks, resolve_depth, set_depth, sublayers
+from ktransfer.freezing import resolve_depth, set_depth
 
 # Worked out by hand from the definitions of the tiny backbones, topmost first.
 NAMES = {
@@ -21,6 +23,29 @@ NAMES = {
     ],
     "dinov2": ["layers_1", "layers_0", "embeddings"],
     "swin": ["blocks_1", "blocks_0", "stage_0", "patch_embedding"],
+}
+
+
+LAYERS = ["transformer_layer_1", "transformer_layer_0"]
+TEXT_NAMES = {
+    "Bert": ["pooled_dense", *LAYERS, "position_embedding", "token_embedding"],
+    "DistilBert": [*LAYERS, "token_and_position_embedding"],
+    "Electra": ["pooled_dense", *LAYERS, "position_embedding", "token_embedding"],
+    "RoformerV2": [*LAYERS, "segment_embedding", "token_embedding"],
+    "Roberta": [*LAYERS, "embeddings"],
+    "GPT2": [*LAYERS, "position_embedding", "token_embedding"],
+    "XLMRoberta": [*LAYERS, "embeddings"],
+    # All its layers have the same weights.
+    "Albert": ["group_0_inner_layer_0", "embedding_projection", "position_embedding", "token_embedding"],
+    "FNet": [
+        "pooled_dense",
+        *("f_net_layer_1", "f_net_layer_0"),
+        *("embedding_projection", "position_embedding", "token_embedding"),
+    ],
+    "DebertaV3": [
+        *("disentangled_attention_encoder_layer_1", "disentangled_attention_encoder_layer_0"),
+        *("rel_embedding", "token_embedding"),
+    ],
 }
 
 
@@ -143,11 +168,26 @@ def test_a_model_without_a_graph_is_refused():
         find_blocks(Opaque())
 
 
-def test_a_layer_used_twice_is_refused():
+def test_what_lies_above_a_layer_that_is_used_twice_is_one_block():
     images = keras.Input((8,))
-    dense = keras.layers.Dense(8)
-    with pytest.raises(BackboneError, match="used once"):
-        find_blocks(keras.Model(images, keras.layers.ReLU()(dense(dense(images)))))
+    dense = keras.layers.Dense(8, name="shared")
+    below = keras.layers.Dense(8, name="below")(images)
+    above = keras.layers.Dense(8, name="above")(dense(dense(below)))
+    network = keras.Model(images, above)
+    blocks = find_blocks(network)
+    assert [[layer.name for layer in block.layers] for block in blocks] == [["shared", "above"], ["below"]]
+    assert blocks[0].entry is below
+
+
+@pytest.mark.parametrize("name", TEXT_NAMES)
+def test_text_backbones_come_apart_between_their_transformer_layers(name, monkeypatch):
+    monkeypatch.setitem(text_zoo.SIZES, "num_layers", 2)
+    network = text_zoo.backbone_of(name, 20)
+    blocks = find_blocks(network)
+    assert [block.name for block in blocks] == TEXT_NAMES[name]
+    held = [id(weight) for block in blocks for weight in block.weights]
+    assert sorted(held) == sorted(map(id, network.weights))
+    assert all(block.entry is not None for block in blocks[:-1]) == (name != "DebertaV3")
 
 
 def test_backbones_of_keras_applications_have_blocks_too():

@@ -43,7 +43,7 @@ def frozen(model, splits, store, stages=STAGES, say=lambda line: None, **options
         splits.train,
         splits.validation,
         Recipe(stages=stages, **options),
-        resize=load_backbone(str(PRESET_PATH))[1].resize,
+        preprocessing=load_backbone(str(PRESET_PATH))[1],
         store=store,
         say=say,
     )
@@ -72,13 +72,13 @@ def test_one_pass_over_the_images_serves_the_head_and_every_stage(model, splits,
 
 def test_pooled_features_are_those_of_the_backbone(model, splits, tmp_path):
     features = frozen(model, splits, FeatureStore(tmp_path))
-    batches = image_dataset(splits.train, resize=features.resize, batch_size=8)
+    batches = image_dataset(splits.train, resize=features.preprocessing.resize, batch_size=8)
     np.testing.assert_allclose(features.pooled(), extract_features(model, batches)[0], atol=1e-5)
 
 
 def test_upper_parts_answer_on_kept_features_as_the_model_does_on_images(model, splits, tmp_path):
     features = frozen(model, splits, FeatureStore(tmp_path))
-    images = image_dataset(splits.validation, resize=features.resize, batch_size=32)
+    images = image_dataset(splits.validation, resize=features.preprocessing.resize, batch_size=32)
     expected = model.predict_on_batch(np.asarray(next(iter(images))[0]))
     for stage in range(3):
         upper, _, judged = features.batches(stage)

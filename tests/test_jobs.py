@@ -21,6 +21,7 @@ from ktransfer.errors import DataError, RunError
 from ktransfer.exporters.artefact import Artefact, fingerprint
 from ktransfer.jobs.evaluate import evaluate
 from ktransfer.jobs.export import export
+from ktransfer.jobs.parts import PARITY_EXAMPLES, parity_inputs
 from ktransfer.jobs.train import resume, train
 from ktransfer.recipe import Recipe, Stage
 from ktransfer.run import Run
@@ -55,7 +56,7 @@ def test_one_call_leads_from_a_folder_to_three_verified_artefacts(finished):
     for artefact in artefacts.values():
         assert fingerprint(run.path / artefact.path) == (artefact.sha256, artefact.size_bytes)
         assert artefact.parity.max_abs_delta < 1e-4
-        assert artefact.parity.images == 24
+        assert artefact.parity.examples == 24
     assert sum("largest difference" in line for line in lines) == 3
     assert not (run.path / "checkpoint").exists()
     assert (run.path / "history.csv").read_text().count("\n") == 3
@@ -279,17 +280,11 @@ def test_what_is_fitted_is_not_fitted_again(data, tmp_path, monkeypatch):
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
 
 
-def test_parity_images_come_from_all_classes(finished):
-    from ktransfer.jobs.parts import PARITY_IMAGES, parity_images
-
-    run, _ = finished
-    read = []
+def test_parity_is_measured_on_examples_of_all_classes():
     examples = Examples(tuple(f"{i}.png" for i in range(500)), np.repeat(np.arange(5), 100), tuple("abcde"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ktransfer.jobs.parts.load_images", lambda paths, resize: read.extend(paths))
-        parity_images(examples, run)
-    labels = examples.labels[[int(path.removesuffix(".png")) for path in read]]
-    assert len(read) == PARITY_IMAGES
+    chosen = parity_inputs(examples)
+    labels = examples.labels[[int(path.removesuffix(".png")) for path in chosen]]
+    assert len(chosen) == PARITY_EXAMPLES
     assert np.bincount(labels).tolist() == [20] * 5
 
 

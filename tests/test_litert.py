@@ -19,7 +19,7 @@ from ktransfer.data.images import Resize, load_image
 from ktransfer.errors import ExportError
 from ktransfer.exporters import export_model, litert
 
-EXAMPLES = {"class_names": CLASSES, "images": pixels(4)}
+EXAMPLES = {"class_names": CLASSES, "examples": pixels(4)}
 
 
 @pytest.fixture(scope="module")
@@ -123,14 +123,14 @@ def test_the_same_model_gives_the_same_bytes(small, tmp_path):
 def test_a_file_that_cannot_be_resized_is_written_and_said_to_be_of_batch_1(tmp_path, monkeypatch, caplog):
     write = litert.write
 
-    def no_dynamic_batch(model, path, *, batch, **contents):
-        write(model, path, batch=batch or 2, **contents)
+    def no_dynamic_batch(serving, path, *, fixed, **contents):
+        write(serving, path, fixed=fixed or {"batch": 2}, **contents)
 
     monkeypatch.setattr(litert, "write", no_dynamic_batch)
     with caplog.at_level(logging.WARNING, "ktransfer"):
         artefact = export_model(small_model(), tmp_path / "artefacts", "tflite", **EXAMPLES)
     assert (artefact.batch, artefact.parity.batch_sizes) == (1, (1,))
-    assert artefact.signature["input"]["shape"] == [1, 32, 32, 3]
+    assert artefact.signature["inputs"][0]["shape"] == [1, 32, 32, 3]
     assert "tflite cannot have a dynamic batch" in caplog.text
 
 
@@ -164,10 +164,13 @@ def kit_functions(format):
     }
 
 
-def test_the_kits_programs_differ_in_how_they_load_a_model_only():
+def test_the_kits_programs_differ_only_in_how_they_load_a_model_and_who_makes_ids_of_a_text():
     onnx, tflite, savedmodel = (kit_functions(format) for format in ("onnx", "tflite", "savedmodel"))
     for functions in (onnx, tflite, savedmodel):
         del functions["load_model"]
+    assert onnx["text_reader"] == tflite["text_reader"] != savedmodel["text_reader"]
+    for functions in (onnx, tflite, savedmodel):
+        del functions["text_reader"]
     assert onnx == tflite == savedmodel
 
 

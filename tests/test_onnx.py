@@ -16,7 +16,7 @@ from ktransfer.data.images import Resize, load_image
 from ktransfer.errors import ExportError
 from ktransfer.exporters import export_model
 
-EXAMPLES = {"class_names": CLASSES, "images": pixels(4)}
+EXAMPLES = {"class_names": CLASSES, "examples": pixels(4)}
 
 
 def exported(model, tmp_path, **options):

@@ -3,27 +3,29 @@ import pytest
 
 from ktransfer.errors import ExportError
 from ktransfer.exporters import Parity
+from ktransfer.exporters.image_serving import Images
 from ktransfer.exporters.parity import measure_parity, softmax
 
-IMAGES = np.random.default_rng(0).uniform(0, 255, (11, 4, 4, 3)).astype("float32")
+PIXELS = np.random.default_rng(0).uniform(0, 255, (11, 4, 4, 3)).astype("float32")
+IMAGES = Images(PIXELS)
 
 
-def logits(images):
-    return images.mean((1, 2)) / 64
+def logits(inputs):
+    return inputs["image"].mean((1, 2)) / 64
 
 
-def exact(images):
-    return softmax(logits(images))
+def exact(inputs):
+    return softmax(logits(inputs))
 
 
 def always(*row):
-    return lambda images: np.array([row] * len(images))
+    return lambda inputs: np.array([row] * len(inputs["image"]))
 
 
 def test_an_artefact_that_answers_as_the_model_passes():
     parity = measure_parity(exact, logits, IMAGES)
     assert (parity.max_abs_delta, parity.max_logit_delta, parity.label_agreement) == (0.0, 0.0, 1.0)
-    assert parity.images == 11
+    assert parity.examples == 11
     parity.check("onnx", 1e-9)
 
 
@@ -47,7 +49,7 @@ def test_a_difference_past_the_tolerance_names_the_format_and_both_numbers():
 
 
 def test_an_error_that_a_saturated_softmax_hides_is_found_in_the_logits():
-    parity = measure_parity(lambda images: softmax(always(0.0, 45.0)(images)), always(0.0, 40.0), IMAGES)
+    parity = measure_parity(lambda inputs: softmax(always(0.0, 45.0)(inputs)), always(0.0, 40.0), IMAGES)
     assert parity.max_abs_delta < 1e-15
     assert parity.max_logit_delta == pytest.approx(5.0)
     with pytest.raises(ExportError, match="logits"):
@@ -55,7 +57,7 @@ def test_an_error_that_a_saturated_softmax_hides_is_found_in_the_logits():
 
 
 def test_the_limit_on_logits_grows_with_the_logits():
-    parity = measure_parity(lambda images: softmax(always(0.0, 20.001)(images)), always(0.0, 20.0), IMAGES)
+    parity = measure_parity(lambda inputs: softmax(always(0.0, 20.001)(inputs)), always(0.0, 20.0), IMAGES)
     assert parity.max_logit_delta == pytest.approx(1e-3)
     parity.check("onnx", 1e-4)
 
@@ -67,35 +69,36 @@ def test_an_answer_that_is_not_a_number_fails():
 
 
 @pytest.mark.parametrize(
-    ("count", "batch", "expected"),
-    [(11, "dynamic", {1, 8}), (3, "dynamic", {1, 3}), (1, "dynamic", {1, 2}), (11, 1, {1})],
+    ("count", "fixed", "expected"),
+    [(11, {}, {1, 8}), (3, {}, {1, 3}), (1, {}, {1, 2}), (11, {"batch": 1}, {1}), (3, {"batch": 4}, {4})],
 )
-def test_an_artefact_is_run_at_the_batch_sizes_it_says(count, batch, expected):
+def test_an_artefact_is_run_at_the_batch_sizes_it_says(count, fixed, expected):
     seen = set()
 
-    def artefact(images):
-        seen.add(len(images))
-        return exact(images)
+    def artefact(inputs):
+        seen.add(len(inputs["image"]))
+        return exact(inputs)
 
-    parity = measure_parity(artefact, logits, IMAGES[:count], batch=batch)
+    parity = measure_parity(artefact, logits, Images(PIXELS[:count]), fixed=fixed)
     assert seen == set(parity.batch_sizes) == expected
 
 
 def test_a_wrong_answer_at_batch_1_only_is_seen():
-    parity = measure_parity(lambda images: exact(images) + 0.1 * (len(images) == 1), logits, IMAGES)
+    parity = measure_parity(lambda inputs: exact(inputs) + 0.1 * (len(inputs["image"]) == 1), logits, IMAGES)
     assert parity.max_abs_delta == pytest.approx(0.1)
 
 
 def test_the_control_says_how_much_a_wrong_input_would_have_shown():
     parity = measure_parity(exact, logits, IMAGES)
-    expected = np.abs(exact(IMAGES[:8, ..., ::-1]) - exact(IMAGES[:8])).max()
+    swapped, right = {"image": PIXELS[:8, ..., ::-1]}, {"image": PIXELS[:8]}
+    expected = np.abs(exact(swapped) - exact(right)).max()
     assert parity.wrong_input_delta == parity.wrong_input_delta_of_model == pytest.approx(expected)
     assert parity.wrong_input_delta > 1e-3
 
 
 def test_an_artefact_that_ignores_its_input_fails_even_on_one_image():
-    one = IMAGES[:1]
-    parity = measure_parity(always(*exact(one)[0]), logits, one)
+    one = PIXELS[:1]
+    parity = measure_parity(always(*exact({"image": one})[0]), logits, Images(one))
     assert parity.max_abs_delta == pytest.approx(0)
     with pytest.raises(ExportError, match="look at its input"):
         parity.check("tflite", 1e-4)
@@ -116,7 +119,7 @@ def test_answers_of_another_shape_fail():
 
 
 def test_what_the_runtime_says_stands_in_the_error():
-    def broken(images):
+    def broken(inputs):
         raise RuntimeError("reshape.cc: num_input_elements")
 
     with pytest.raises(ExportError, match=r"batch sizes \(1, 8\).*reshape\.cc"):

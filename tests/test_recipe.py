@@ -4,7 +4,7 @@ import json
 import pytest
 
 from ktransfer.data.augmentation import Augmentation
-from ktransfer.default_recipes import image_recipe
+from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.errors import RecipeError
 from ktransfer.recipe import Recipe, Stage, progressive_stages, stage_at
 
@@ -26,6 +26,15 @@ def test_rates_fall_geometrically_from_the_head_to_the_lowest_block():
     assert rates == pytest.approx([0.1, 0.01])
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"augmentation": TextAugmentation(swap=0.1)}, {"loss": "focal", "focal_gamma": 1.5}],
+)
+def test_a_recipe_for_texts_survives_json(change):
+    recipe = Recipe(stages=(Stage(depth=2, epochs=1, learning_rate=1e-4, schedule="linear"),), **change)
+    assert Recipe.from_json(recipe.to_json()) == recipe
+
+
 def test_a_recipe_survives_json():
     recipe = Recipe(
         stages=STAGES, label_smoothing=0.1, augmentation=Augmentation(flip=False, mixup=0.2), seed=7
@@ -34,6 +43,25 @@ def test_a_recipe_survives_json():
     depths = [stage.depth for stage in Recipe.from_json(recipe.to_json()).stages]
     assert depths == [0, 0.5, "all"]
     assert [type(depth) for depth in depths] == [int, float, str]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"typos": 0.1}, TextAugmentation(typos=0.1)),
+        (TextAugmentation().to_dict(), TextAugmentation()),
+        ({"flip": False}, Augmentation(flip=False)),
+        ({}, Augmentation()),
+    ],
+)
+def test_an_augmentation_of_texts_is_told_from_one_of_images_by_its_fields(values, expected):
+    assert Recipe.from_dict({"stages": [], "augmentation": values}).augmentation == expected
+
+
+@pytest.mark.parametrize("values", [{"typos": 0.1, "flip": True}, {"typos": 2}, {"typos": "many"}, 3])
+def test_an_augmentation_that_is_neither_of_texts_nor_of_images_is_refused(values):
+    with pytest.raises(RecipeError, match="Received"):
+        Recipe.from_dict({"stages": [], "augmentation": values})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +77,7 @@ def test_a_recipe_survives_json():
         ({"learning_rate": float("nan")}, "learning_rate"),
         ({"lowest_rate": 2.0}, "lowest_rate"),
         ({"warmup": 9.0}, "warmup"),
-        ({"schedule": "linear"}, "schedule"),
+        ({"schedule": "exponential"}, "schedule"),
         ({"patience": 0}, "patience"),
     ],
 )
@@ -67,9 +95,12 @@ def test_a_stage_that_cannot_be_is_refused_at_birth(change, name):
         ({"batch_size": 0}, "batch_size"),
         ({"optimizer": "adagrad"}, "optimizer"),
         ({"weight_decay": -1}, "weight_decay"),
+        ({"loss": "hinge"}, "loss"),
+        ({"focal_gamma": -1.0}, "focal_gamma"),
         ({"label_smoothing": 1.0}, "label_smoothing"),
         ({"dropout": 1.0}, "dropout"),
         ({"batch_norm": "free"}, "batch_norm"),
+        ({"augmentation": None}, "augmentation"),
         ({"seed": -1}, "seed"),
     ],
 )
@@ -107,19 +138,3 @@ def test_progressive_stages_fill_the_epochs_and_start_with_the_head(epochs):
     assert stages[0].depth == 0
     rates = [stage.learning_rate for stage in stages]
     assert rates == sorted(rates, reverse=True)
-
-
-def test_the_default_recipe_takes_the_epochs_it_is_given():
-    assert image_recipe(images=500, epochs=0).stages == ()
-    assert image_recipe(images=500, epochs=5).epochs == 5
-    assert image_recipe(images=50_000, epochs=5).epochs == 5
-
-
-def test_many_images_thaw_the_whole_backbone_and_few_do_not():
-    assert image_recipe(images=50_000).stages[-1].depth == "all"
-    assert all(stage.depth != "all" for stage in image_recipe(images=300).stages)
-
-
-def test_a_gpu_gets_mixed_precision():
-    assert image_recipe(images=500, gpu=True).precision == "mixed_float16"
-    assert image_recipe(images=500).precision == "float32"

@@ -19,7 +19,7 @@ from ktransfer.errors import ExportError
 from ktransfer.exporters import FORMATS, Artefact, export_model, litert, saved_model
 from ktransfer.exporters.artefact import fingerprint, publish
 
-EXAMPLES = {"class_names": CLASSES, "images": pixels(4)}
+EXAMPLES = {"class_names": CLASSES, "examples": pixels(4)}
 
 
 def contents(folder):
@@ -66,7 +66,7 @@ def test_an_artefact_is_described_so_that_a_program_can_use_it(tmp_path):
     assert artefact.path == "artefacts/savedmodel"
     assert (artefact.sha256, artefact.size_bytes) == fingerprint(tmp_path / artefact.path)
     assert artefact.signature == {
-        "input": {"name": "image", "shape": [None, 32, 32, 3], "dtype": "float32", "range": "0-255 RGB"},
+        "inputs": [{"name": "image", "shape": [None, 32, 32, 3], "dtype": "float32", "range": "0-255 RGB"}],
         "output": {"name": "probabilities", "shape": [None, 3], "dtype": "float32"},
     }
     assert (tmp_path / "artefacts" / "labels.txt").read_text() == "daisy\nrose\nsun flower\n"
@@ -131,7 +131,7 @@ def test_a_mixed_precision_model_is_exported_in_float32(policy, tmp_path):
     assert artefact.parity.max_abs_delta < 1e-6
     assert model.layers[-1].compute_dtype != "float32"  # the user's model is as it was
     rough = keras.ops.softmax(keras.ops.cast(model(pixels(4), training=False), "float32"))
-    answers = litert.load(tmp_path / artefact.path)(pixels(4))
+    answers = litert.load(tmp_path / artefact.path)({"image": pixels(4)})
     np.testing.assert_allclose(answers, rough, atol=0.05)
     assert keras.config.dtype_policy() == before
 
@@ -167,8 +167,8 @@ def test_a_mixed_precision_model_that_cannot_be_built_again_is_refused(tmp_path)
     [
         ({"class_names": ["a", "b"]}, "3 class names"),
         ({"class_names": ["a", "b", "c\nd"]}, "one line each"),
-        ({"images": pixels(0)}, "at least one image"),
-        ({"images": pixels(2, 16)}, r"shape \(32, 32, 3\).*\(2, 16, 16, 3\)"),
+        ({"examples": pixels(0)}, "at least one image"),
+        ({"examples": pixels(2, 16)}, r"shape \(32, 32, 3\).*\(2, 16, 16, 3\)"),
         ({"format": "coreml"}, "savedmodel, tflite, onnx.*'coreml'"),
     ],
 )
@@ -224,7 +224,7 @@ def test_a_real_resnet_answers_on_photographs_as_its_artefact_and_the_kit(format
     keras.utils.set_random_seed(0)
     model = classifier(backbone, 160, len(names), scale=converter.scale, offset=converter.offset)
     model.layers[-1].kernel.assign(model.layers[-1].kernel * 30)  # a trained head is not as undecided
-    artefact = export_model(model, tmp_path / "artefacts", format, class_names=names, images=images)
+    artefact = export_model(model, tmp_path / "artefacts", format, class_names=names, examples=images)
     assert artefact.parity.max_abs_delta < 1e-5
     assert artefact.parity.wrong_input_delta > 100 * artefact.parity.max_abs_delta
     write_manifest(tmp_path, artefact, size=160, labels=names)

@@ -1,6 +1,9 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
+from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.text_augmentation import TextAugmentation, augment_text
 from ktransfer.errors import RecipeError
 
@@ -38,7 +41,21 @@ def test_it_survives_json_and_unknown_keys_are_named():
 
 def test_by_default_nothing_changes_not_even_the_white_space():
     assert not TextAugmentation().is_on
+    assert TextAugmentation(swap=0.1).is_on
     assert varied("  two\n spaces ") == "  two\n spaces "
+
+
+def test_labels_stay_whole():
+    assert not TextAugmentation(swap=1.0, deletion=1.0, typos=1.0).mixes_labels
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"flip": True}, {"crop": (0.9, 1)}, {"rotation": 1}, {"contrast": 0.1}, {"mixup": 0.2}],
+)
+def test_an_augmentation_of_images_is_on_when_anything_varies(change):
+    augmentation = dataclasses.replace(Augmentation.none(), **change)
+    assert augmentation.is_on == bool(change)
 
 
 def test_swaps_keep_the_words_and_move_the_stated_share_of_them():

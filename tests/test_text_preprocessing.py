@@ -112,6 +112,21 @@ def test_gpt2_masks_by_length_as_it_pads_with_the_id_of_a_real_token(tmp_path):
     assert ids["padding_mask"].tolist() == [[1, 1, 1, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]]
 
 
+def test_byte_pairs_do_not_reach_from_one_word_into_the_next():
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    merges = ["d a", "da y", "' d", "Ġ t"]
+    tokens = [*sorted(ByteLevel.alphabet()), "da", "day", "'d", "Ġt", "<|endoftext|>"]
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    tokenizer = models.GPT2Tokenizer(vocabulary=vocabulary, merges=merges)
+    preprocessing = TextPreprocessing(tokenizer, ("token_ids", "padding_mask"), 16)
+    [ids] = preprocessing.tokenize(["B'day  to"])
+    assert [tokens[index] for index in ids[1:-1]] == ["B", "'d", "a", "y", "Ġ", "Ġt", "o"]
+    graph = tf.function(lambda texts: tokenizer(texts))(tf.constant(["B'day  to"]))
+    assert graph.to_list() == [ids[1:-1].tolist()]
+    assert preprocessing.count_tokens(["B'day  to"]).tolist() == [9]
+
+
 def test_no_text_gives_no_row(bert):
     assert bert([])["token_ids"].shape == (0, 8)
 

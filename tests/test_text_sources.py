@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ktransfer.data.examples import normalised
+from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_sources import load_text_splits
-from ktransfer.data.text_tables import TextColumns, read_table, read_text
+from ktransfer.data.text_tables import read_table, read_text
 from ktransfer.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -6,10 +6,10 @@ import pytest
 import zoo
 
 from ktransfer.backbones import Preprocessing
+from ktransfer.blocks import sublayers
 from ktransfer.classifier import build_classifier
 from ktransfer.data.images import Resize
 from ktransfer.errors import RecipeError
-from ktransfer.freezing import sublayers
 from ktransfer.head import extract_features, solve_head, standardise_features
 from ktransfer.recipe import Recipe, Stage
 from ktransfer.training import compile_classifier, find_backbone, fine_tune
@@ -116,6 +116,45 @@ def test_the_loss_is_taken_of_logits_and_smoothed():
     assert model.evaluate(images, labels, verbose=0, return_dict=True)["loss"] == pytest.approx(
         expected, rel=1e-5
     )
+
+
+def loss_of(probabilities, label, **changes):
+    """The compiled loss of one example, and of none but it, whose logits are these probabilities'."""
+    model = classifier()
+    model.get_layer("logits").set_weights([np.zeros((16, 3)), np.log(probabilities)])
+    compile_classifier(model, dataclasses.replace(RECIPE, **changes), one_hot=True)
+    images = np.zeros((1, 32, 32, 3), "float32")
+    return model.evaluate(images, np.eye(3, dtype="float32")[[label]], verbose=0, return_dict=True)["loss"]
+
+
+def test_focal_loss_is_cross_entropy_times_a_power_of_what_is_missing():
+    # (1 - p)^2 * -log(p): 0.25 * 0.693147 and 0.5625 * 1.386294.
+    assert loss_of([0.5, 0.25, 0.25], 0, loss="focal") == pytest.approx(0.1732868, rel=1e-5)
+    assert loss_of([0.5, 0.25, 0.25], 1, loss="focal") == pytest.approx(0.7797906, rel=1e-5)
+    # 0.75 * 1.386294
+    assert loss_of([0.5, 0.25, 0.25], 1, loss="focal", focal_gamma=1.0) == pytest.approx(1.0397208, rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_focal_loss_with_gamma_0_is_cross_entropy(smoothing):
+    focal = loss_of([0.5, 0.3, 0.2], 1, loss="focal", focal_gamma=0.0, label_smoothing=smoothing)
+    plain = loss_of([0.5, 0.3, 0.2], 1, label_smoothing=smoothing)
+    assert focal == pytest.approx(plain, rel=1e-5)
+
+
+def test_focal_loss_and_class_weights_both_count():
+    model = classifier()
+    model.get_layer("logits").set_weights([np.zeros((16, 3)), np.log([0.5, 0.25, 0.25])])
+    stages = [Stage(depth=0, epochs=1, learning_rate=1e-9)]
+    recipe = dataclasses.replace(RECIPE, loss="focal", stages=stages)
+    train = colours(1, 0, one_hot=True)  # of class 0
+    history = fine_tune(model, train, None, recipe, class_weight={0: 3.0, 1: 1.0, 2: 1.0}, verbose=0)
+    assert history.history["loss"] == pytest.approx([3 * 0.1732868], rel=1e-4)
+
+
+def test_focal_loss_needs_shares():
+    with pytest.raises(RecipeError, match=r"labels as indices.*one_hot=True"):
+        compile_classifier(classifier(), dataclasses.replace(RECIPE, loss="focal"))
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])

@@ -57,7 +57,7 @@ SPECIAL = {
     "eos_piece": "[SEP]",
     "user_defined_symbols": ["[MASK]"],
 }
-SIZES = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16}
+SIZES = {"num_layers": 1, "num_heads": 2, "hidden_dim": 8, "intermediate_dim": 16, "dropout": 0.0}
 POSITIONS = {"max_sequence_length": 64}
 ROBERTA = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 

@@ -1,6 +1,7 @@
-"""Classify images with the ONNX artefact of a run; needs neither ktransfer nor Keras.
+"""Classify images or texts with the ONNX artefact of a run; needs neither ktransfer nor Keras.
 
 python predict.py RUN IMAGE...
+python predict.py RUN TEXT...
 """
 
 import argparse
@@ -11,40 +12,67 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
+from tokenizers import Tokenizer
 
 FORMAT = "onnx"
 
 
 def load_model(path):
-    """Return the labels, and a function from images `(B, H, W, 3)` to probabilities `(B, C)`."""
+    """Return the labels, and a function from inputs by name to probabilities `(B, C)`."""
     session = onnxruntime.InferenceSession(path)
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
-    return labels, lambda images: session.run(["probabilities"], {"image": images})[0]
+    return labels, lambda inputs: session.run(["probabilities"], inputs)[0]
+
+
+def text_reader(path, manifest, artefact):
+    """Return a function from a text to the artefact's inputs: ids, as `tokenizer.json` gives them."""
+    facts = manifest["tokenizer"]
+    tokenizer = Tokenizer.from_file(str(path.with_name(Path(facts["path"]).name)))
+    if artefact["sequence"] != "dynamic":
+        pad = facts["pad_token_id"]
+        tokenizer.enable_padding(
+            length=artefact["sequence"], pad_id=pad, pad_token=tokenizer.id_to_token(pad)
+        )
+
+    def read(text):
+        encoding = tokenizer.encode(text.encode("utf-8", "replace").decode())
+        return {name: np.int32([getattr(encoding, field)]) for name, field in facts["inputs"].items()}
+
+    return read
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("run", type=Path, help="a run folder, or the artefacts folder in it")
-    arguments.add_argument("images", type=Path, nargs="+", metavar="image")
+    arguments.add_argument("given", nargs="+", metavar="image_or_text", help="as the run was trained on")
     arguments = arguments.parse_args()
-    path, preprocessing = find_artefact(arguments.run)
+    path, manifest, artefact = find_artefact(arguments.run)
+    if manifest["task"] == "text-classification":
+        read = text_reader(path, manifest, artefact)
+    else:
+        read = image_reader(manifest["preprocessing"])
     labels, classify = load_model(path)
-    for image in arguments.images:
-        probabilities = classify(read_image(image, **preprocessing)[np.newaxis])[0]
+    for given in arguments.given:
+        probabilities = classify(read(given))[0]
         best = int(probabilities.argmax())
         print(json.dumps({"label": labels[best], "probability": round(float(probabilities[best]), 6)}))
 
 
 def find_artefact(folder):
-    """Return the path of the artefact and the preprocessing that the run's manifest tells of."""
+    """Return the artefact's path, the run's manifest, and what that says of the artefact."""
     for root in (folder, folder.resolve().parent):
         if (root / "manifest.json").is_file():
             manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
             for artefact in manifest["artefacts"]:
                 if artefact["format"] == FORMAT:
-                    return root / artefact["path"], manifest["preprocessing"]
+                    return root / artefact["path"], manifest, artefact
             sys.exit(f"{root} has no {FORMAT} artefact: run `ktransfer export {root} --format {FORMAT}`.")
     sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
+
+
+def image_reader(preprocessing):
+    """Return a function from an image file to the artefact's input."""
+    return lambda path: {"image": read_image(path, **preprocessing)[np.newaxis]}
 
 
 def read_image(path, height, width, mode, interpolation, antialias, **_):

@@ -1,9 +1,11 @@
-"""Classify images with the SavedModel artefact of a run; needs neither ktransfer nor Keras.
+"""Classify images or texts with the SavedModel artefact of a run; needs neither ktransfer nor Keras.
 
 python predict.py RUN IMAGE...
+python predict.py RUN TEXT...
 """
 
 import argparse
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -16,40 +18,61 @@ FORMAT = "savedmodel"
 
 
 def load_model(path):
-    """Return the labels, and a function from images `(B, H, W, 3)` to probabilities `(B, C)`."""
+    """Return the labels, and a function from inputs by name to probabilities `(B, C)`."""
     model = tf.saved_model.load(path)
     labels = (path / "assets" / "labels.txt").read_text(encoding="utf-8").splitlines()
 
-    def classify(images):
+    def classify(inputs):
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
         # By way of `model`, which keeps the weights alive; its functions alone do not.
-        return model.signatures["serving_default"](image=tf.constant(images))["probabilities"].numpy()
+        return model.signatures["serving_default"](**tensors)["probabilities"].numpy()
 
     return labels, classify
+
+
+def text_reader(path, manifest, artefact):
+    """Return a function from a text to the artefact's input: the text, as the tokenizer is inside."""
+    package = importlib.util.find_spec("tensorflow_text")
+    if package is None:
+        sys.exit(f"{path} classifies texts: `pip install tensorflow-text`, of TensorFlow's version.")
+    # The tokenizer's operations, without the package, which would import Keras.
+    for library in Path(package.origin).parent.glob("python/ops/*.so"):
+        tf.load_op_library(str(library))
+    return lambda text: {"text": [text.encode("utf-8", "replace")]}
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("run", type=Path, help="a run folder, or the artefacts folder in it")
-    arguments.add_argument("images", type=Path, nargs="+", metavar="image")
+    arguments.add_argument("given", nargs="+", metavar="image_or_text", help="as the run was trained on")
     arguments = arguments.parse_args()
-    path, preprocessing = find_artefact(arguments.run)
+    path, manifest, artefact = find_artefact(arguments.run)
+    if manifest["task"] == "text-classification":
+        read = text_reader(path, manifest, artefact)
+    else:
+        read = image_reader(manifest["preprocessing"])
     labels, classify = load_model(path)
-    for image in arguments.images:
-        probabilities = classify(read_image(image, **preprocessing)[np.newaxis])[0]
+    for given in arguments.given:
+        probabilities = classify(read(given))[0]
         best = int(probabilities.argmax())
         print(json.dumps({"label": labels[best], "probability": round(float(probabilities[best]), 6)}))
 
 
 def find_artefact(folder):
-    """Return the path of the artefact and the preprocessing that the run's manifest tells of."""
+    """Return the artefact's path, the run's manifest, and what that says of the artefact."""
     for root in (folder, folder.resolve().parent):
         if (root / "manifest.json").is_file():
             manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
             for artefact in manifest["artefacts"]:
                 if artefact["format"] == FORMAT:
-                    return root / artefact["path"], manifest["preprocessing"]
+                    return root / artefact["path"], manifest, artefact
             sys.exit(f"{root} has no {FORMAT} artefact: run `ktransfer export {root} --format {FORMAT}`.")
     sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
+
+
+def image_reader(preprocessing):
+    """Return a function from an image file to the artefact's input."""
+    return lambda path: {"image": read_image(path, **preprocessing)[np.newaxis]}
 
 
 def read_image(path, height, width, mode, interpolation, antialias, **_):

@@ -103,6 +103,11 @@ class Augmentation:
         return {**dataclasses.asdict(self), "crop": list(self.crop)}
 
     @property
+    def is_on(self) -> bool:
+        """Whether anything is varied."""
+        return self != type(self).none()
+
+    @property
     def mixes_labels(self) -> bool:
         """Whether images are blended, so that labels become one-hot shares of classes."""
         return self.mixup > 0 or self.cutmix > 0

@@ -68,6 +68,11 @@ class Examples:
     def __len__(self):
         return len(self.inputs)
 
+    @property
+    def noun(self) -> str:
+        """What to call them in a line for a person: `"images"` or `"texts"`."""
+        return "texts" if self.kind == "text" else "images"
+
     def counts(self) -> dict[str, int]:
         """How many examples each class has, in the order of `class_names`.
 
@@ -133,7 +138,7 @@ class Examples:
             # An example that other classes have too already keeps this class on the other side.
             most = len(groups) - (label not in contradicted)
             if most < 1:
-                noun, place = ("texts", "file") if self.kind == "text" else ("images", "folder")
+                noun, place = self.noun, "file" if self.kind == "text" else "folder"
                 raise DataError(
                     f"Expected at least two different {noun} of each class, one to train on and one to hold "
                     f"out. Received: {self.counts()[self.class_names[label]]} of class "

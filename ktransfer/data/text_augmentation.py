@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ktransfer.errors import RecipeError
+
+if TYPE_CHECKING:  # a recipe holds a TextAugmentation, and is read without NumPy
+    import numpy as np
 
 _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
@@ -79,8 +80,13 @@ class TextAugmentation:
         """Whether anything is varied."""
         return any(dataclasses.astuple(self))
 
+    @property
+    def mixes_labels(self) -> bool:
+        """Whether labels become shares of classes: a varied text keeps its own."""
+        return False
 
-def augment_text(text: str, random: np.random.Generator, augmentation: TextAugmentation) -> str:
+
+def augment_text(text: str, random: "np.random.Generator", augmentation: TextAugmentation) -> str:
     """Vary one text.
 
     Args:

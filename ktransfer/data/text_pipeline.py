@@ -65,7 +65,7 @@ def text_dataset(
     labels = examples.labels
     if one_hot:
         labels = np.eye(len(examples.class_names), dtype=np.float32)[labels]
-    kept = preprocessing.tokenize(examples.inputs)
+    kept = preprocessing.ids(examples)
     lengths = np.array([len(ids) for ids in kept])
     epochs = itertools.count(first_pass)
 
@@ -83,13 +83,40 @@ def text_dataset(
                 ids = [kept[index] for index in indices]
             yield preprocessing.pack(ids), labels[indices]
 
+    first = preprocessing.pack(kept[:1]), labels[:1]
+    return _dataset(batches, first, math.ceil(len(examples) / batch_size))
+
+
+def of_any_length(batches) -> tf.data.Dataset:
+    """A `keras.utils.PyDataset` whose batches have lengths of their own.
+
+    Keras takes the shapes of all batches of a `PyDataset` to be those of the first two.
+
+    Args:
+        batches: Of `(dict of arrays (B, length, ...), labels)`; its length is known.
+
+    Returns:
+        The same as a dataset; a pass over it reads the batches in order.
+
+    Example:
+        >>> model.fit(of_any_length(batches))  # doctest: +SKIP
+    """
+    count = len(batches)
+    return _dataset(lambda: (batches[index] for index in range(count)), batches[0], count)
+
+
+def _dataset(batches, like, count):
+    """A pass is what `batches()` gives: `count` batches like this one but for their size and length."""
+    inputs, labels = like
     signature = (
-        {name: tf.TensorSpec((None, None), tf.int32, name=name) for name in preprocessing.inputs},
-        tf.TensorSpec((None, *labels.shape[1:]), tf.as_dtype(labels.dtype)),
+        {
+            name: tf.TensorSpec((None, None, *array.shape[2:]), array.dtype, name=name)
+            for name, array in inputs.items()
+        },
+        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
-    dataset = dataset.apply(tf.data.experimental.assert_cardinality(math.ceil(len(examples) / batch_size)))
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
 
 
 def epoch_order(lengths: np.ndarray, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.sources import SPLIT_NAMES
-from ktransfer.data.text_tables import TABLE_SUFFIXES, TextColumns, named_rows, read_table, read_text
+from ktransfer.data.text_columns import TextColumns
+from ktransfer.data.text_tables import TABLE_SUFFIXES, named_rows, read_table, read_text
 from ktransfer.errors import DataError
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
@@ -25,18 +26,16 @@ class _Part:
     source: str
 
 
-def load_text_splits(
+def read_texts(
     source: str | os.PathLike,
     *,
+    class_names: Sequence[str] | None = None,
     text_column: str | None = None,
     label_column: str | None = None,
-    validation: str | os.PathLike | None = None,
-    validation_fraction: float = 0.2,
-    seed: int = 0,
     data_dir: str | os.PathLike | None = None,
     encoding: str | None = None,
 ) -> tuple[Splits, TextColumns | None]:
-    """Read labelled texts for training, with a validation part in any case.
+    """Read labelled texts.
 
     A folder holds `train.csv` and optionally `val.csv` (`valid`, `validation`) and `test.csv`, each of any
     kind that `read_table` reads; or one folder of `.txt` files for each class; or `train/` and so on with
@@ -45,24 +44,22 @@ def load_text_splits(
     Args:
         source: A table, a folder, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets
             has prepared; nothing is downloaded.
+        class_names: The classes in the order of their labels; None takes those of the training part, sorted,
+            by value where all are whole numbers.
         text_column, label_column: Columns of a table or features of a TFDS data set; None guesses them where
             there is one guess only.
-        validation: A table or a folder of class folders to validate on, in place of the data's own part.
-        validation_fraction: The share of each class to hold out, between 0 and 1, when there is no validation
-            part; texts that differ in case and white space only stay on one side.
-        seed: Fixes which texts are held out.
         data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or its default.
         encoding: Of tables and text files, as Python names it; None takes UTF-8.
 
     Returns:
-        `(splits, columns)`: `splits.validation` is filled, classes are sorted, by value where all are whole
-        numbers; `columns` are those of the training table, None for a folder of texts.
+        `(splits, columns)`: what has no parts is all `train`; `columns` are those of the training table, None
+        for a folder of texts.
 
     Raises:
         DataError: There is nothing usable. The message names the rows of what is missing, empty or unknown.
 
     Example:
-        >>> splits, columns = load_text_splits("reviews.csv", seed=7)  # doctest: +SKIP
+        >>> splits, columns = read_texts("reviews.csv")  # doctest: +SKIP
         >>> columns.text, splits.train.counts()  # doctest: +SKIP
         ('text', {'negative': 400, 'positive': 412})
     """
@@ -70,21 +67,54 @@ def load_text_splits(
     if str(source).startswith("tfds:"):
         parts, columns = _read_tfds(str(source).removeprefix("tfds:"), text_column, label_column, data_dir)
     else:
-        parts, columns = _read_parts(Path(source).expanduser(), options)
-    names = _in_order(set(parts["train"].names))
+        parts, columns = _read_parts(Path(source).expanduser(), options, class_names or ())
+    names = _in_order(set(parts["train"].names)) if class_names is None else tuple(class_names)
     if len(names) < 2:
         raise DataError(
             f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(source))}. "
             "Add texts of another class, or name another label column."
         )
+    return Splits(**{split: _examples(part, names) for split, part in parts.items()}), columns
+
+
+def load_text_splits(
+    source: str | os.PathLike,
+    *,
+    validation: str | os.PathLike | None = None,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+    **options,
+) -> tuple[Splits, TextColumns | None]:
+    """Read labelled texts for training, with a validation part in any case.
+
+    Args:
+        source: As in `read_texts`.
+        validation: A table or a folder of class folders to validate on, in place of the data's own part.
+        validation_fraction: The share of each class to hold out, between 0 and 1, when there is no validation
+            part; texts that differ in case and white space only stay on one side.
+        seed: Fixes which texts are held out.
+        **options: `text_column`, `label_column`, `data_dir` and `encoding` of `read_texts`.
+
+    Returns:
+        As `read_texts`, with `splits.validation` filled.
+
+    Raises:
+        DataError: As in `read_texts` and `Examples.split`, or validation has a class that training lacks.
+
+    Example:
+        >>> splits, columns = load_text_splits("reviews.csv", seed=7)  # doctest: +SKIP
+    """
+    splits, columns = read_texts(source, **options)
+    train, held_out = splits.train, splits.validation
     if validation is not None:
+        known = {name: options.get(name) for name in ("text_column", "label_column", "encoding")}
         if columns is not None:
-            options |= {"text_column": columns.text, "label_column": columns.label}
-        parts["validation"], _ = _read_one(Path(validation).expanduser(), options, names)
-    found = {split: _examples(part, names) for split, part in parts.items()}
-    if "validation" not in found:
-        found["train"], found["validation"] = found["train"].split(validation_fraction, seed=seed)
-    return Splits(**found), columns
+            known |= {"text_column": columns.text, "label_column": columns.label}
+        part, _ = _read_one(Path(validation).expanduser(), known, train.class_names)
+        held_out = _examples(part, train.class_names)
+    elif held_out is None:
+        train, held_out = train.split(validation_fraction, seed=seed)
+    return Splits(train, held_out, splits.test), columns
 
 
 def _in_order(names):
@@ -96,10 +126,10 @@ def _in_order(names):
         return tuple(by_letter)
 
 
-def _read_parts(source, options):
+def _read_parts(source, options, labels):
     """`({split: part}, columns)`."""
     if not source.is_dir():
-        part, columns = _read_one(source, options)
+        part, columns = _read_one(source, options, labels)
         return {"train": part}, columns
     children = [child for child in sorted(source.iterdir()) if not child.name.startswith(".")]
     tables = [c for c in children if c.is_file() and c.suffix.lower() in TABLE_SUFFIXES]
@@ -119,7 +149,7 @@ def _read_parts(source, options):
                 f"Expected train{tables[0].suffix} in {source}. "
                 f"Received: {tables[0].name}. Pass that file itself, or rename it."
             )
-        part, columns = _read_one(source, options)
+        part, columns = _read_one(source, options, labels)
         return {"train": part}, columns
     if "train" not in found:
         raise DataError(
@@ -174,37 +204,13 @@ def _read_class_folders(folder, encoding):
 
 def _read_tfds(spec, text_column, label_column, data_dir):
     # Here, as the module needs the optional package only when it is asked for.
-    from ktransfer.data.tfds_source import find_prepared, import_tfds
+    from ktransfer.data.tfds_source import read_tfds_texts
 
-    tfds = import_tfds(spec)
-    builder = tfds.builder_from_directory(str(find_prepared(spec, data_dir)))
-    features = dict(builder.info.features.items())
-    usual = builder.info.supervised_keys or ("text", "label")
-    text, label = text_column or usual[0], label_column or usual[1]
-    is_text = isinstance(features.get(text), tfds.features.Text)
-    if not (is_text and isinstance(features.get(label), tfds.features.ClassLabel)):
-        raise DataError(
-            f"Expected a text and a class label as features {text!r} and {label!r}. "
-            f"Received: {', '.join(features)} in tfds:{spec}. Pass --text-column and --label-column."
-        )
-    parts = {}
-    for split in builder.info.splits:
-        if split not in SPLIT_NAMES:
-            continue
-        rows = list(tfds.as_numpy(builder.as_dataset(split=split)))
-        # Test splits without answers have the label -1.
-        rows = [(row[text].decode(), int(row[label])) for row in rows if row[label] >= 0]
-        if rows:
-            texts, labels = zip(*rows, strict=True)
-            names = [features[label].int2str(index) for index in labels]
-            parts[SPLIT_NAMES[split]] = _checked(
-                texts, names, range(1, len(rows) + 1), f"tfds:{spec} {split}"
-            )
-    if "train" not in parts:
-        raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {', '.join(parts) or 'no labelled text'}. "
-            "Pass another data set."
-        )
+    found, text, label = read_tfds_texts(spec, text_column, label_column, data_dir=data_dir)
+    parts = {
+        split: _checked(texts, names, range(1, len(texts) + 1), f"tfds:{spec} {split}")
+        for split, (texts, names) in found.items()
+    }
     return parts, TextColumns(text, label, header=True, guessed=None in (text_column, label_column))
 
 

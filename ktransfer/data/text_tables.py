@@ -1,4 +1,4 @@
-"""A table of texts and labels in a file: CSV, TSV, JSON lines or Parquet, and which columns hold them."""
+"""A table of texts and labels in a file: CSV, TSV, JSON lines or Parquet."""
 
 import codecs
 import csv
@@ -10,34 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktransfer.data.examples import printable
+from ktransfer.data.text_columns import TextColumns, find_column, has_header, has_text_header, pick_columns
 from ktransfer.errors import DataError
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")
 
-# What columns are customarily called, in any case.
-_TEXT_NAMES = {"text", "sentence", "message", "utterance", "content", "review", "tweet", "sms"}
-_LABEL_NAMES = {"label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "y"}
 _NAMED = {",": "comma", ";": "semicolon", "\t": "tab"}
-
-
-@dataclass(frozen=True)
-class TextColumns:
-    """Which columns of a table hold the texts and the labels.
-
-    Attributes:
-        text, label: Names; in a file without a header `"1"` is the first column.
-        header: Whether the first row held the names.
-        guessed: Whether one of the two was not given.
-
-    Example:
-        >>> TextColumns("text", "label", header=True, guessed=True).text
-        'text'
-    """
-
-    text: str
-    label: str
-    header: bool
-    guessed: bool
 
 
 @dataclass(frozen=True)
@@ -90,6 +68,60 @@ def read_table(
         TextColumns(text='2', label='1', header=False, guessed=True)
     """
     path = Path(path).expanduser()
+    names, records, rows = _records(path, encoding, least=2)
+    wanted = (text_column, label_column)
+    header = names is not None or has_header(records, wanted, labels, path)
+    if names is None:
+        names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
+        records, rows = records[header:], rows[header:]
+    text, label = pick_columns(names, records, wanted, path)
+    return TextTable(
+        [record[text] for record in records],
+        [record[label] for record in records],
+        rows,
+        TextColumns(names[text], names[label], header=header, guessed=None in wanted),
+    )
+
+
+def read_text_column(
+    path: str | os.PathLike, *, text_column: str | None = None, encoding: str | None = None
+) -> list[str]:
+    """Read the texts of a table that need not have labels.
+
+    Args:
+        path: The file, as in `read_table`.
+        text_column: Name of a column, or its number from 1 on; where there is one column only it is that.
+        encoding: As in `read_table`.
+
+    Raises:
+        DataError: As in `read_table`, or a row has no text.
+
+    Example:
+        >>> read_text_column("new.csv", text_column="text")  # doctest: +SKIP
+        ['Free entry!', 'See you at six.']
+    """
+    path = Path(path).expanduser()
+    names, records, rows = _records(path, encoding, least=1)
+    if names is None:
+        header = has_text_header(records[0], text_column)
+        names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
+        records, rows = records[header:], rows[header:]
+    text = 0 if len(names) == 1 else find_column(names, text_column, path)
+    wrong = [
+        row
+        for row, record in zip(rows, records, strict=True)
+        if not isinstance(record[text], str) or not record[text].strip()
+    ]
+    if wrong or not records:
+        received = f"none in {named_rows(wrong)}" if wrong else "no row"
+        raise DataError(
+            f"Expected a text in every row of {printable(str(path))}. Received: {received}. Remove such rows."
+        )
+    return [record[text] for record in records]
+
+
+def _records(path, encoding, least):
+    """`(names or None, records, rows)` of a table with at least so many columns."""
     reader = {".parquet": _read_parquet, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines}
     try:
         names, records, rows = reader.get(path.suffix.lower(), _read_delimited)(path, encoding)
@@ -97,18 +129,12 @@ def read_table(
         raise DataError(
             f"Expected to read {printable(str(path))}. Received: {error.strerror or error}. Check the path."
         ) from error
-    wanted = (text_column, label_column)
-    header = names is not None or _has_header(records, wanted, labels, path)
-    if names is None:
-        names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
-        records, rows = records[header:], rows[header:]
-    text, label = _pick(names, records, wanted, path)
-    return TextTable(
-        [record[text] for record in records],
-        [record[label] for record in records],
-        rows,
-        TextColumns(names[text], names[label], header=header, guessed=None in wanted),
-    )
+    if names is None and (not records or len(records[0]) < least):
+        raise DataError(
+            f"Expected a column of texts and one of labels in {printable(str(path))}. "
+            f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both."
+        )
+    return names, records, rows
 
 
 def read_text(path: str | os.PathLike, encoding: str | None = None) -> str:
@@ -208,14 +234,19 @@ def _read_json_lines(path, encoding):
 def _read_delimited(path, encoding):
     content = read_text(path, encoding)
     delimiters = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), "\t,;")
-    failures = []
+    failures, found = [], ([], [])
     for delimiter in delimiters:
         try:
-            return None, *_parse(content, delimiter, path)
+            found = max(_parse(content, delimiter, path), found, key=lambda table: len((table[0] or [[]])[0]))
         except DataError as error:
             failures.append(error)
+            continue
+        if found[0] and len(found[0][0]) > 1:
+            break
     # Of several delimiters the first is the likeliest.
-    raise failures[0]
+    if failures and not (found[0] and len(found[0][0]) > 1):
+        raise failures[0]
+    return None, *found
 
 
 def _parse(content, delimiter, path):
@@ -237,63 +268,8 @@ def _parse(content, delimiter, path):
         raise _broken(path, row + 1, reason, "Close it, or double it inside a quoted cell.") from error
     finally:
         csv.field_size_limit(limit)
-    if not records or len(records[0]) < 2:
-        raise DataError(
-            f"Expected a column of texts and one of labels in {printable(str(path))}. "
-            f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both."
-        )
     return records, rows
 
 
 def _broken(path, row, received, mend):
     return DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {mend}")
-
-
-def _has_header(records, wanted, known, path):
-    first, rest = [cell.strip() for cell in records[0]], records[1:]
-    if any(name in first and not name.isdecimal() for name in wanted if name is not None):
-        return True
-    customary = any(name.casefold() in _TEXT_NAMES | _LABEL_NAMES for name in first)
-    numbers = [str(at + 1) for at in range(len(first))]
-    _, label = _pick(first if customary else numbers, rest, wanted, path, shown=first)
-    return first[label] not in known and all(record[label].strip() != first[label] for record in rest)
-
-
-def _pick(names, records, wanted, path, shown=None):
-    """Positions of the text and the label column."""
-    text, label = (None if name is None else _find(names, str(name), path, shown) for name in wanted)
-    if text is None:
-        text = _customary(names, _TEXT_NAMES, label)
-    if label is None:
-        label = _customary(names, _LABEL_NAMES, text)
-    if len(names) == 2 and (text is None) != (label is None):
-        text, label = (1 - label, label) if text is None else (text, 1 - text)
-    elif len(names) == 2 and text is None:
-        # Labels repeat themselves, texts hardly.
-        different = [len({str(record[column]).strip() for record in records}) for column in (0, 1)]
-        if different[0] != different[1] and min(different) <= len(records) / 2:
-            label = different.index(min(different))
-            text = 1 - label
-    if text is None or label is None or text == label:
-        raise DataError(
-            f"Expected to know the columns of texts and of labels in {printable(str(path))}. "
-            f"Received: the columns {', '.join(map(repr, shown or names))}. "
-            "Pass --text-column and --label-column."
-        )
-    return text, label
-
-
-def _find(names, name, path, shown):
-    if names.count(name) == 1:
-        return names.index(name)
-    if name.isdecimal() and name not in names and 1 <= int(name) <= len(names):
-        return int(name) - 1
-    raise DataError(
-        f"Expected one column {name!r} in {printable(str(path))}. "
-        f"Received: the columns {', '.join(map(repr, shown or names))}. Pass one of them, or its number."
-    )
-
-
-def _customary(names, customary, other):
-    found = [at for at, name in enumerate(names) if name.casefold() in customary and at != other]
-    return found[0] if len(found) == 1 else None

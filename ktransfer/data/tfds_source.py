@@ -1,4 +1,4 @@
-"""A data set that TensorFlow Datasets has prepared, laid out as image files once."""
+"""A data set that TensorFlow Datasets has prepared: images, laid out as files once, or texts."""
 
 import hashlib
 import os
@@ -61,6 +61,55 @@ def read_tfds(
     if not target.exists():
         _write(target, builder, image_key, label_key, list(folders))
     return _listed(target, folders, spec)
+
+
+def read_tfds_texts(
+    spec: str, text_feature: str | None, label_feature: str | None, *, data_dir: str | os.PathLike | None
+) -> tuple[dict[str, tuple[tuple[str, ...], list[str]]], str, str]:
+    """Read the texts of a prepared data set.
+
+    Args:
+        spec: As in `read_tfds`.
+        text_feature, label_feature: Names; None takes the data set's supervised keys.
+        data_dir: As in `read_tfds`.
+
+    Returns:
+        `({split: (texts, names of their classes)}, text feature, label feature)`; texts without a label, as
+        test parts have them, are left out.
+
+    Raises:
+        DataError: TFDS is not installed, the data set is not prepared there, or has no labelled texts.
+
+    Example:
+        >>> read_tfds_texts("imdb_reviews", None, None, data_dir=None)[1:]  # doctest: +SKIP
+        ('text', 'label')
+    """
+    tfds = import_tfds(spec)
+    builder = tfds.builder_from_directory(str(find_prepared(spec, data_dir)))
+    features = dict(builder.info.features.items())
+    usual = builder.info.supervised_keys or ("text", "label")
+    text, label = text_feature or usual[0], label_feature or usual[1]
+    is_text = isinstance(features.get(text), tfds.features.Text)
+    if not (is_text and isinstance(features.get(label), tfds.features.ClassLabel)):
+        raise DataError(
+            f"Expected a text and a class label as features {text!r} and {label!r}. "
+            f"Received: {', '.join(features)} in tfds:{spec}. Pass --text-column and --label-column."
+        )
+    found = {}
+    for split in builder.info.splits:
+        if split not in SPLIT_NAMES:
+            continue
+        rows = list(tfds.as_numpy(builder.as_dataset(split=split)))
+        rows = [(row[text].decode(), int(row[label])) for row in rows if row[label] >= 0]
+        if rows:
+            texts, labels = zip(*rows, strict=True)
+            found[SPLIT_NAMES[split]] = texts, [features[label].int2str(index) for index in labels]
+    if "train" not in found:
+        raise DataError(
+            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled text'}. "
+            "Pass another data set."
+        )
+    return found, text, label
 
 
 def import_tfds(spec):

@@ -11,7 +11,7 @@ from ktransfer.exporters.parity import Parity, measure_parity
 
 __all__ = ["FORMATS", "Artefact", "Parity", "check_formats", "export_model"]
 
-# Each module offers NAME, BATCHES, write and load, and imports its runtime: only the one asked for is loaded.
+# Each has NAME, CONVERTS, write and load, and imports its runtime: only the one asked for is loaded.
 _MODULES = {"savedmodel": "saved_model", "tflite": "litert", "onnx": "onnx"}
 FORMATS = tuple(_MODULES)
 
@@ -35,24 +35,38 @@ def check_formats(formats):
         )
 
 
-def export_model(model, folder, format, *, class_names, images, tolerance=1e-4, extra=None):
+def export_model(
+    model,
+    folder,
+    format,
+    *,
+    class_names,
+    examples,
+    preprocessing=None,
+    tolerance=1e-4,
+    extra=None,
+):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
-    The artefact takes raw pixels (`image`, float32 RGB in 0-255), gives `probabilities`, and carries its
-    labels. It is run by its own runtime before it gets its final name, at batch 1 and at another batch size;
-    if that fails, nothing of it is left, and an artefact of an earlier export stays as it was. Where TFLite
-    or ONNX cannot have a dynamic batch, the artefact is of batch 1 and says so.
+    The artefact of an image classifier takes raw pixels (`image`, float32 RGB in 0-255). That of a text
+    classifier takes ids as `tokenizer.json` gives them, int32 `(batch, sequence)` by the names of the
+    backbone's inputs; a SavedModel takes texts as well. It gives `probabilities` and carries its labels.
+
+    It is run by its own runtime before it gets its final name, at batch 1 and at another batch size, ids at
+    several lengths, texts raw as well; if that fails, nothing of it is left, and an artefact of an earlier
+    export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed at its
+    longest, then the batch at 1, and the artefact says so.
 
     Args:
-        model: Functional Keras model, float32 RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`,
-            preprocessing inside; not changed. One of a mixed-precision policy is exported, and compared, as
-            a float32 copy.
+        model: From `build_classifier` or `build_text_classifier`, raw input to logits `(None, C)`; not
+            changed. One of a mixed-precision policy is exported, and compared, as a float32 copy.
         folder: The `artefacts` folder of a run. Written there: `savedmodel/`, `model.tflite` or `model.onnx`,
             and `labels.txt` beside.
         format: One of `FORMATS`.
         class_names: C names, in the order of the logits.
-        images: `(N, H, W, 3)` in 0-255, real validation images to measure parity on; N at least 1, tens are
-            better.
+        examples: Real validation examples to measure parity on: images `(N, H, W, 3)` in 0-255, or N texts;
+            N at least 1, tens are better.
+        preprocessing: `TextPreprocessing` of a text classifier; `None` says that it is one of images.
         tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits.
         extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
 
@@ -60,65 +74,101 @@ def export_model(model, folder, format, *, class_names, images, tolerance=1e-4, 
         `Artefact`; its `path` is relative to the parent of `folder`.
 
     Raises:
-        ExportError: The format is unknown, the model, labels or images do not fit, the backend is not
+        ExportError: The format is unknown, the model, labels or examples do not fit, the backend is not
             TensorFlow, the format cannot hold the model, or the artefact does not answer as the model does.
 
     Example:
-        >>> artefact = export_model(model, "run/artefacts", "onnx", class_names=["cat", "dog"], images=images)
+        >>> options = {"class_names": ["cat", "dog"], "examples": images}
+        >>> artefact = export_model(model, "run/artefacts", "onnx", **options)
         >>> artefact.path, artefact.batch
         ('artefacts/model.onnx', 'dynamic')
     """
     check_formats([format])
-    from ktransfer.exporters.serving import INPUT, OUTPUT, checked_model, reference_function
+    serving = _serving(model, class_names, examples, preprocessing)
+    from ktransfer.exporters.serving import reference_function
 
-    model = checked_model(model, class_names, images)
-    images = images.astype("float32")
-    reference = reference_function(model)
+    reference = reference_function(serving)
     exporter = importlib.import_module(f"{__name__}.{_MODULES[format]}")
     folder = Path(folder)
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / exporter.NAME
 
-        def write_and_prove(size):
-            exporter.write(model, path, batch=size, class_names=list(class_names), extra=extra)
-            batch = size or "dynamic"
-            parity = measure_parity(exporter.load(path), reference, images, batch=batch)
+        def write_and_prove(fixed):
+            exporter.write(serving, path, fixed=fixed, extra=extra)
+            parity = measure_parity(exporter.load(path), reference, serving.examples, fixed=fixed)
             parity.check(format, tolerance)
-            return batch, parity
+            return fixed, parity
 
-        batch, parity = _first_that_works(write_and_prove, exporter.BATCHES, format)
+        attempts = serving.attempts if exporter.CONVERTS else serving.attempts[:1]
+        fixed, parity = _first_that_works(write_and_prove, attempts, format)
+        text_parity = differing_texts = None
+        if preprocessing is not None and format == "savedmodel":
+            from ktransfer.exporters.raw_text import measure_text_parity
+
+            text_parity, differing_texts = measure_text_parity(exporter.load_text(path), serving)
+            text_parity.check("savedmodel (raw text)", tolerance)
         labels = partial / "labels.txt"
         labels.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
         publish(path, folder / exporter.NAME)
         os.replace(labels, folder / labels.name)
 
-    axis = None if batch == "dynamic" else batch
     return Artefact(
         format=format,
         path=f"{folder.name}/{exporter.NAME}",
         sha256=sha256,
         size_bytes=size_bytes,
-        signature={
-            "input": {
-                "name": INPUT,
-                "shape": [axis, *model.inputs[0].shape[1:]],
-                "dtype": "float32",
-                "range": "0-255 RGB",
-            },
-            "output": {"name": OUTPUT, "shape": [axis, len(class_names)], "dtype": "float32"},
-        },
-        batch=batch,
+        signature=_signature(serving, fixed, takes_text=text_parity is not None),
+        batch=fixed.get("batch", "dynamic"),
         parity=parity,
+        sequence=_sequence(serving, fixed),
+        text_parity=text_parity,
+        differing_texts=differing_texts,
     )
 
 
-def _first_that_works(attempt, batches, format):
-    *preferred, last = batches
-    for batch in preferred:
+def _serving(model, class_names, examples, preprocessing):
+    # Here, as they load TensorFlow.
+    if preprocessing is None:
+        from ktransfer.exporters.image_serving import serve_images
+
+        return serve_images(model, class_names, examples)
+    from ktransfer.exporters.text_serving import serve_texts
+
+    return serve_texts(model, class_names, examples, preprocessing)
+
+
+def _signature(serving, fixed, *, takes_text):
+    from ktransfer.exporters.serving import OUTPUT
+
+    shape = [fixed.get("batch"), len(serving.class_names)]
+    output = {"name": OUTPUT, "shape": shape, "dtype": "float32"}
+    signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
+    if not takes_text:
+        return signature
+    from ktransfer.exporters.raw_text import TEXT
+
+    return {"inputs": [TEXT.describe({})], "output": output, "ids": signature}
+
+
+def _sequence(serving, fixed):
+    if serving.preprocessing is None:
+        return None
+    return serving.inputs[0].shape(fixed)[1] or "dynamic"
+
+
+def _first_that_works(attempt, attempts, format):
+    *preferred, last = attempts
+    for fixed, after in zip(preferred, attempts[1:], strict=True):
         try:
-            return attempt(batch)
+            return attempt(fixed)
         except ExportError as error:
-            _LOG.warning("%s cannot have a dynamic batch; trying batch %d. %s", format, last, error)
+            _LOG.warning(
+                "%s cannot have a dynamic %s; trying %s. %s",
+                format,
+                " and ".join(axis for axis in after if axis not in fixed),
+                ", ".join(f"{axis} {size}" for axis, size in after.items()),
+                error,
+            )
     return attempt(last)

@@ -19,10 +19,14 @@ class Artefact:
         path: Where it lies, relative to the run folder, with forward slashes: `"artefacts/model.onnx"`.
         sha256: Of the file's bytes; for a folder, of its sorted relative paths and their contents.
         size_bytes: Of the file, or of all files in the folder.
-        signature: `{"input": {"name", "shape", "dtype", "range"}, "output": {"name", "shape", "dtype"}}`;
-            `None` in a shape is the batch, where it is dynamic.
+        signature: `{"inputs": [{"name", "shape", "dtype", ...}, ...], "output": {"name", "shape", "dtype"}}`;
+            `None` in a shape is an axis of any size. A SavedModel that takes texts has that of its signature
+            `ids` too, under this name.
         batch: `"dynamic"`, or the one batch size that the artefact takes.
-        parity: What was measured when the artefact was run again by its own runtime.
+        parity: What was measured when the artefact was run again by its own runtime; of texts, on their ids.
+        sequence: Of a text classifier: `"dynamic"`, or the one length in tokens to which ids are padded.
+        text_parity: The same on raw texts, where the artefact takes them.
+        differing_texts: Of those texts, how many have other ids inside the artefact.
 
     Example:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
@@ -38,15 +42,22 @@ class Artefact:
     signature: dict
     batch: str | int
     parity: Parity
+    sequence: str | int | None = None
+    text_parity: Parity | None = None
+    differing_texts: int | None = None
 
     def to_dict(self):
         """Return the artefact as a dictionary of JSON values."""
-        return asdict(self) | {"parity": self.parity.to_dict()}
+        parities = {"parity": self.parity, "text_parity": self.text_parity}
+        return asdict(self) | {name: parity and parity.to_dict() for name, parity in parities.items()}
 
     @classmethod
     def from_dict(cls, values):
         """Return the artefact that `to_dict` gave."""
-        return cls(**values | {"parity": Parity.from_dict(values["parity"])})
+        parities = {name: values.get(name) for name in ("parity", "text_parity")}
+        return cls(
+            **values | {name: parity and Parity.from_dict(parity) for name, parity in parities.items()}
+        )
 
 
 def fingerprint(path):

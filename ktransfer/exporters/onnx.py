@@ -11,34 +11,35 @@ import tf2onnx
 from onnx import helper, numpy_helper
 
 from ktransfer.errors import ExportError
-from ktransfer.exporters.serving import INPUT, OUTPUT, inlined_functions, serving_function
+from ktransfer.exporters.fourier import fourier_as_matrices
+from ktransfer.exporters.serving import BATCH, OUTPUT, inlined_functions, serving_function
 
 NAME = "model.onnx"
-BATCHES = (None, 1)
+CONVERTS = True
 _OPSET = 17  # right for every backbone tried; tf2onnx' default gave graphs that are not valid
 
 
-def write(model, path, *, batch=None, class_names, extra=None):
-    """Write `model` as an ONNX file with its labels inside.
+def write(serving, path, *, fixed, extra=None):
+    """Write an ONNX file with its labels inside.
 
     Args:
-        model: float32 Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.
+        serving: `Serving`.
         path: The file to write.
-        batch: The one batch size to accept; `None` for any, an axis named `batch`.
-        class_names: Written to the metadata as a JSON list under `labels`.
-        extra: JSON-able facts by name, each written to the metadata as JSON under its name.
+        fixed: Sizes of axes by name; the others may have any size, and have their names in the file.
+        extra: JSON-able facts by name, each written to the metadata as JSON under its name, beside the class
+            names as a list under `labels`.
 
     Raises:
         ExportError: tf2onnx cannot convert the model, or what it gives is not a valid graph.
 
     Example:
-        >>> write(model, Path("model.onnx"), class_names=["cat", "dog"])
+        >>> write(serving, Path("model.onnx"), fixed={})
         >>> onnxruntime.InferenceSession("model.onnx").get_modelmeta().custom_metadata_map["labels"]
         '["cat", "dog"]'
     """
-    serve = serving_function(model, batch)
+    serve = serving_function(serving, fixed)
     try:
-        with inlined_functions(), _errors_logged_by("tf2onnx") as errors:
+        with inlined_functions(), fourier_as_matrices(), _errors_logged_by("tf2onnx") as errors:
             graph, _ = tf2onnx.convert.from_function(
                 serve,
                 serve.input_signature,
@@ -46,11 +47,12 @@ def write(model, path, *, batch=None, class_names, extra=None):
                 custom_op_handlers={"Erfc": (_erfc, [])},
                 custom_rewriter=[_rank_one_addends],
             )
-            _make_constants_of_captures(graph.graph, serve.get_concrete_function())
+            _make_constants_of_captures(graph.graph, serving, serve.get_concrete_function())
         if errors:  # it goes on past them, and returns a graph all the same
             raise ValueError(errors[0])
-        _name_batch_axis(graph.graph, batch)
-        metadata = {"labels": class_names, "input_range": "0-255 RGB", **(extra or {})}
+        _name_axes(graph.graph, serving, fixed)
+        facts = {f"input_{name}": fact for given in serving.inputs for name, fact in given.facts.items()}
+        metadata = {"labels": serving.class_names, **facts, **(extra or {})}
         helper.set_model_props(graph, {name: json.dumps(value) for name, value in metadata.items()})
         onnx.checker.check_model(graph, full_check=True)
     except Exception as error:  # tf2onnx raises whatever it stumbles over
@@ -62,9 +64,9 @@ def write(model, path, *, batch=None, class_names, extra=None):
 
 
 def load(path):
-    """Return a callable from images `(B, H, W, 3)` to probabilities `(B, C)`, run by ONNX Runtime."""
+    """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by ONNX Runtime."""
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda images: session.run([OUTPUT], {INPUT: np.ascontiguousarray(images)})[0]
+    return lambda inputs: session.run([OUTPUT], inputs)[0]
 
 
 def _erfc(context, node, name, args):
@@ -95,27 +97,30 @@ def _rank_one_addends(graph, nodes):
     return nodes
 
 
-def _make_constants_of_captures(graph, function):
+def _make_constants_of_captures(graph, serving, function):
     """Turn graph inputs that are constants the function had captured into initializers; drop unused ones."""
     captures = function.captured_inputs
     placeholders = function.inputs[len(function.inputs) - len(captures) :]
     values = {inside.name: outside for inside, outside in zip(placeholders, captures, strict=True)}
     used = {name for node in graph.node for name in node.input}
-    for value in [value for value in graph.input if value.name != INPUT]:
+    names = {given.name for given in serving.inputs}
+    for value in [value for value in graph.input if value.name not in names]:
         if value.name in used:
             if value.name not in values:
-                raise ValueError(f"the graph asks for an input {value.name!r} beside {INPUT!r}")
+                raise ValueError(f"the graph asks for an input {value.name!r} beside {', '.join(names)}")
             graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
         graph.input.remove(value)
 
 
-def _name_batch_axis(graph, batch):
+def _name_axes(graph, serving, fixed):
+    axes = {given.name: given.axes for given in serving.inputs}
+    axes[OUTPUT] = (BATCH, len(serving.class_names))
     for value in (*graph.input, *graph.output):
-        axis = value.type.tensor_type.shape.dim[0]
-        if batch is None:
-            axis.dim_param = "batch"
-        else:
-            axis.dim_value = batch
+        for axis, given in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
+            if given in fixed:
+                axis.dim_value = fixed[given]
+            elif isinstance(given, str):
+                axis.dim_param = given
     del graph.value_info[:]  # stale after the optimizer's passes
 
 

@@ -6,47 +6,77 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ktransfer.exporters.serving import INPUT, OUTPUT, inlined_functions, serving_function
+from ktransfer.exporters.raw_text import SPEC, GraphTokenizer
+from ktransfer.exporters.serving import OUTPUT, inlined_functions, serving_function
 
 NAME = "savedmodel"
-BATCHES = (None,)
+CONVERTS = False
+SERVING, IDS = "serving_default", "ids"
 
 
-def write(model, path, *, batch=None, class_names=None, extra=None):
-    """Write `model` as a SavedModel folder.
+def write(serving, path, *, fixed, extra=None):
+    """Write a SavedModel folder with its labels inside.
 
-    A plain `tf.Module` that tracks the variables: `ExportArchive` stores the weights twice.
+    Of an image classifier the signature `serving_default` takes pixels. Of a text classifier it takes texts,
+    and the signature `ids` what the tokenizer makes of them.
 
     Args:
-        model: float32 Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.
+        serving: `Serving`.
         path: The folder to write.
-        batch: The one batch size to accept; `None` for any.
-        class_names: Written to `assets/labels.txt`, a line each.
+        fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `assets/extra.json`.
 
     Example:
-        >>> write(model, Path("savedmodel"), class_names=["cat", "dog"])
+        >>> write(serving, Path("savedmodel"), fixed={})
         >>> tf.saved_model.load("savedmodel").signatures["serving_default"](image=images)["probabilities"]
     """
     module = tf.Module()
-    module.model_variables = [variable.value for variable in model.weights]
     with inlined_functions():
-        serve = serving_function(model, batch).get_concrete_function()
+        serve = serving_function(serving, fixed).get_concrete_function()
+    signatures = {SERVING: serve}
+    if serving.preprocessing is not None:
+        graph = GraphTokenizer(serving.preprocessing)
+        module.tokenizer = graph.tokenizer
+
+        # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own.
+        @tf.function(input_signature=[SPEC], autograph=False)
+        def serve_text(text):
+            return serve(**graph.inputs(text))
+
+        signatures = {SERVING: serve_text, IDS: serve}
     with tempfile.TemporaryDirectory(dir=path.parent) as assets:
-        if class_names is not None:
-            module.labels = _asset(Path(assets, "labels.txt"), "".join(f"{name}\n" for name in class_names))
+        labels = "".join(f"{name}\n" for name in serving.class_names)
+        module.labels = _asset(Path(assets, "labels.txt"), labels)
         if extra is not None:
             module.extra = _asset(Path(assets, "extra.json"), json.dumps(extra))
-        tf.saved_model.save(module, str(path), signatures={"serving_default": serve})
+        save(module, serving, path, signatures)
+
+
+def save(module, serving, path, signatures):
+    """Save functions of `serving.model` and all that `module` holds.
+
+    A plain `tf.Module` that tracks the variables: `ExportArchive` stores the weights twice.
+    """
+    module.model_variables = [variable.value for variable in serving.model.weights]
+    tf.saved_model.save(module, str(path), signatures=signatures)
 
 
 def load(path):
-    """Return a callable from images `(B, H, W, 3)` to probabilities `(B, C)`, run by TensorFlow alone."""
+    """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by TensorFlow alone."""
     loaded = tf.saved_model.load(str(path))
+    return _answer(loaded, IDS if IDS in loaded.signatures else SERVING)
 
-    def answer(images):
+
+def load_text(path):
+    """Return a callable from `{"text": strings (B,)}` to probabilities `(B, C)`."""
+    return _answer(tf.saved_model.load(str(path)), SERVING)
+
+
+def _answer(loaded, signature):
+    def answer(inputs):
         # By way of `loaded`, which keeps the weights alive; its functions alone do not.
-        return loaded.signatures["serving_default"](**{INPUT: tf.constant(images)})[OUTPUT].numpy()
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        return loaded.signatures[signature](**tensors)[OUTPUT].numpy()
 
     return answer
 

@@ -1,53 +1,124 @@
-"""From a trained Keras model to the one function that every format is made of."""
+"""What every format is made from: named inputs, examples to prove it on, and the one function exported."""
 
 import contextlib
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from ktransfer.errors import ExportError
+from ktransfer.text_preprocessing import TextPreprocessing
 
-INPUT, OUTPUT = "image", "probabilities"
+OUTPUT = "probabilities"
+BATCH, SEQUENCE = "batch", "sequence"
 
 
-def serving_function(model, batch=None):
-    """Return the function that is exported: raw pixels to probabilities, in inference mode.
+@dataclass(frozen=True)
+class Input:
+    """One input of an artefact.
 
     Args:
-        model: float32 Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.
-        batch: The one batch size to accept; `None` for any.
+        name: As a program gives it.
+        axes: For each axis its size, or the name of one that may have any size: `BATCH` or `SEQUENCE`.
+        dtype: `"float32"`, `"int32"` or `"string"`.
+        facts: What else a program has to know, for the signature.
+
+    Example:
+        >>> Input("token_ids", (BATCH, SEQUENCE), "int32").shape({SEQUENCE: 64})
+        (None, 64)
+    """
+
+    name: str
+    axes: tuple[int | str, ...]
+    dtype: str
+    facts: dict = field(default_factory=dict)
+
+    def shape(self, fixed):
+        """Return the sizes of the axes, those in `fixed` by name as given there; `None` for any size."""
+        return tuple(fixed.get(axis) if isinstance(axis, str) else axis for axis in self.axes)
+
+    def describe(self, fixed):
+        """Return the input's entry in an artefact's signature."""
+        return {"name": self.name, "shape": list(self.shape(fixed)), "dtype": self.dtype, **self.facts}
+
+
+class Examples(Protocol):
+    """Real examples, as inputs of the model."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, *, longest: bool = False) -> dict[str, np.ndarray]:
+        """The inputs by name; `longest` pads sequences to the longest the artefact will see."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A model that fits its labels, inputs and examples, as `serve_images` and `serve_texts` make it.
+
+    Args:
+        model: Functional Keras model of float32, one tensor or a dictionary of tensors to logits `(None, C)`.
+        class_names: C names.
+        inputs: What an artefact of ids or pixels takes.
+        examples: To measure parity on.
+        attempts: Which axes a converter is asked to fix, to which sizes, in the order to try.
+        preprocessing: Of a text classifier.
+    """
+
+    model: keras.Model
+    class_names: list[str]
+    inputs: tuple[Input, ...]
+    examples: Examples
+    attempts: tuple[dict[str, int], ...]
+    preprocessing: TextPreprocessing | None = None
+
+
+def serving_function(serving, fixed):
+    """Return the function that is exported: raw inputs to probabilities, in inference mode.
+
+    Args:
+        serving: `Serving`.
+        fixed: Sizes of axes by name; the others may have any size.
 
     Returns:
-        `tf.function` with the fixed input `image` and the output dictionary `{"probabilities": ...}`.
+        `tf.function` of the named inputs, in their order, to the dictionary `{"probabilities": ...}`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
-        >>> serve = serving_function(model)
+        >>> serve = serving_function(serve_images(model, ["a", "b"], np.zeros((1, 8, 8, 3))), {})
         >>> serve(tf.zeros((1, 8, 8, 3)))["probabilities"].numpy().tolist()
         [[0.5, 0.5]]
     """
-    shape = (batch, *model.inputs[0].shape[1:])
+    names = [given.name for given in serving.inputs]
+    specs = [tf.TensorSpec(given.shape(fixed), given.dtype, name=given.name) for given in serving.inputs]
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT)], autograph=False)
-    def serve(image):
+    @tf.function(input_signature=specs, autograph=False)
+    def serve(*tensors):
+        inputs = _as_model_takes(serving, dict(zip(names, tensors, strict=True)))
         # Without training=False, preprocessing layers were seen to leak training mode into later layers.
-        return {OUTPUT: tf.nn.softmax(model(image, training=False))}
+        logits = serving.model(inputs, training=False)
+        return {OUTPUT: tf.nn.softmax(logits)}
 
     return serve
 
 
-def reference_function(model):
-    """Return a callable from images `(B, H, W, 3)` to the Keras model's own logits `(B, C)`, nothing traced.
+def reference_function(serving):
+    """Return a callable from inputs by name to the Keras model's own logits `(B, C)`, nothing traced.
 
     With the functions inside inlined here too: Keras has XLA compile grouped convolutions, and a MobileNet
     then takes a second an image on a CPU instead of twenty milliseconds.
     """
 
-    def logits(images):
+    def logits(inputs):
         with inlined_functions():
-            return model(images, training=False).numpy()
+            return serving.model(_as_model_takes(serving, inputs), training=False).numpy()
 
     return logits
+
+
+def _as_model_takes(serving, inputs):
+    return inputs if isinstance(serving.model.input, dict) else next(iter(inputs.values()))
 
 
 @contextlib.contextmanager
@@ -65,69 +136,10 @@ def inlined_functions():
         tf.config.run_functions_eagerly(before)
 
 
-def checked_model(model, class_names, images):
-    """Return `model` ready to be exported, in float32, after checking that it and the examples fit.
-
-    A model of a mixed-precision policy is built again with the float32 policy and the same weights: TFLite
-    never converts it as it is, ONNX sometimes.
-
-    Args:
-        model: Functional Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.
-        class_names: C names, one line each.
-        images: `(N, H, W, 3)`, N at least 1.
-
-    Raises:
-        ExportError: The model is of another kind, the class names or images
-            do not fit it, or it cannot be built again in float32.
-    """
-    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
-    if len(shapes) != 2 or len(shapes[0]) != 4 or None in shapes[0][1:] or len(shapes[1]) != 2:
+def check_class_names(class_names, classes):
+    """Raise `ExportError` unless there are `classes` names of one line each."""
+    if len(class_names) != classes or any(name.splitlines() != [name] for name in class_names):
         raise ExportError(
-            "Exporting takes a model from images (None, height, width, 3) to logits (None, classes). "
-            f"Received: {shapes}. Build it with `build_classifier`."
-        )
-    if len(class_names) != shapes[1][1] or any(name.splitlines() != [name] for name in class_names):
-        raise ExportError(
-            f"Exporting needs {shapes[1][1]} class names of one line each, one a logit. "
+            f"Exporting needs {classes} class names of one line each, one a logit. "
             f"Received: {list(class_names)!r}. Give them in the order of the labels."
         )
-    if not len(images) or images.shape[1:] != shapes[0][1:]:
-        raise ExportError(
-            f"Parity is measured on at least one image of shape {shapes[0][1:]}. "
-            f"Received: {images.shape}. Give images as the model takes them."
-        )
-    return model if _policies(model) == {"float32"} else _in_float32(model)
-
-
-def _policies(layer):
-    """Names of the dtype policies of a model and of all layers in it."""
-    return {layer.dtype_policy.name}.union(*(_policies(inner) for inner in getattr(layer, "layers", ())))
-
-
-def _in_float32(model):
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")  # for layers whose config names no policy
-    try:
-        clone = type(model).from_config(_with_float32_policy(model.get_config()))
-        clone.set_weights(model.get_weights())
-        if _policies(clone) != {"float32"}:
-            raise ValueError("a layer keeps its own policy")
-    except Exception as error:  # whatever a layer's own from_config raises
-        raise ExportError(
-            f"Exporting needs a float32 model. Received: {', '.join(sorted(_policies(model)))}, and it "
-            f"cannot be built again in float32 ({error}). Train it with the float32 policy."
-        ) from error
-    finally:
-        keras.config.set_dtype_policy(before)
-    return clone
-
-
-def _with_float32_policy(config):
-    """Return a copy of a Keras config in which every dtype policy is float32."""
-    if isinstance(config, dict):
-        if config.get("class_name") == "DTypePolicy":
-            return keras.dtype_policies.serialize(keras.DTypePolicy("float32"))
-        return {key: _with_float32_policy(value) for key, value in config.items()}
-    if isinstance(config, list | tuple):
-        return type(config)(_with_float32_policy(value) for value in config)
-    return config

@@ -1,7 +1,7 @@
-"""The metadata that mobile libraries read in a TFLite file: labels, and how pixels are to be scaled.
+"""The metadata that mobile libraries read in a TFLite file: inputs, labels, and how pixels are to be scaled.
 
 Laid out after metadata_schema.fbs of TensorFlow Lite Support, whose own writer wants protobuf 3. A field is
-given by its index in the schema; only what an image classifier needs is here.
+given by its index in the schema; only what a classifier needs is here.
 """
 
 import io
@@ -16,31 +16,37 @@ _RGB = 1  # ColorSpaceType
 _IMAGE_PROPERTIES = 2  # in the union ContentProperties
 _NORMALIZATION = 1  # in the union ProcessUnitOptions
 _DESCRIPTIONS, _AXIS_LABELS = 1, 2  # AssociatedFileType
+_ABOUT = {
+    "token_ids": "Ids that tokenizer.json gives",
+    "segment_ids": "Zeros",
+    "padding_mask": "1 on tokens, 0 on padding",
+}
 
 
-def add_metadata(content, class_names, extra=None):
+def add_metadata(content, serving, extra=None):
     """Return the TFLite file `content` with metadata, and with `labels.txt` zipped onto its end.
 
-    The scaling written down is none at all, mean 0 and standard deviation 1: it is inside the model.
+    The scaling of pixels is written down as none, mean 0 and standard deviation 1: it is inside the model.
 
     Args:
-        content: bytes of a TFLite file, one input of shape `(B, H, W, 3)` and one output `(B, C)`.
-        class_names: C names; in `labels.txt` a line each.
+        content: bytes of a TFLite file with the signature `serving_default`.
+        serving: `Serving` that it was made from; its class names are in `labels.txt` a line each.
         extra: JSON-able facts, or `None`; zipped on as `extra.json`.
 
     Example:
-        >>> content = add_metadata(content, ["cat", "dog"])
+        >>> content = add_metadata(content, serving)
         >>> zipfile.ZipFile(io.BytesIO(content)).read("labels.txt")
         b'cat\\ndog\\n'
     """
-    files = {"labels.txt": "".join(f"{name}\n" for name in class_names)}
+    files = {"labels.txt": "".join(f"{name}\n" for name in serving.class_names)}
     if extra is not None:
         files["extra.json"] = json.dumps(extra)
 
     model = schema.ModelT.InitFromPackedBuf(content)
-    graph = model.subgraphs[0]
-    _, height, width, _ = graph.tensors[graph.inputs[0]].shape
-    metadata = _model_metadata(int(height), int(width), described=extra is not None)
+    [signature], inputs = model.signatureDefs, {given.name: given for given in serving.inputs}
+    names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.inputs}
+    in_order = [inputs[names[index]] for index in model.subgraphs[0].inputs]
+    metadata = _model_metadata(in_order, described=extra is not None)
     model.buffers.append(schema.BufferT(data=metadata))
     entry = schema.MetadataT(name=_BUFFER_NAME, buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or []), entry]
@@ -62,9 +68,34 @@ class _AlignedBuilder(flatbuffers.Builder):
         return super().StartVector(elemSize, numElems, max(alignment, 16))
 
 
-def _model_metadata(height, width, *, described):
+def _model_metadata(inputs, *, described):
     b = flatbuffers.Builder(1024)
+    images = any(len(given.axes) == 4 for given in inputs)
+    inputs = [_image(b, given) if images else _ids(b, given) for given in inputs]
 
+    labels = _tables(b, [_file(b, "labels.txt", _AXIS_LABELS)])
+    name, about = b.CreateString("probabilities"), b.CreateString("One a label, of sum 1")
+    probabilities = _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about), _refer(b, 6, labels)))
+
+    inputs, outputs = _tables(b, inputs), _tables(b, [probabilities])
+    graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, inputs), _refer(b, 3, outputs)))])
+    name = b.CreateString("ImageClassifier" if images else "TextClassifier")
+    parser = b.CreateString("1.0.0")
+    files = _tables(b, [_file(b, "extra.json", _DESCRIPTIONS)] if described else [])
+    model = _table(
+        b, 8, lambda: (_refer(b, 0, name), _refer(b, 3, graphs), _refer(b, 6, files), _refer(b, 7, parser))
+    )
+    b.Finish(model, file_identifier=b"M001")
+    return bytes(b.Output())
+
+
+def _ids(b, given):
+    name, about = b.CreateString(given.name), b.CreateString(_ABOUT[given.name])
+    return _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about)))
+
+
+def _image(b, given):
+    _, height, width, _ = given.axes
     size = _table(b, 2, lambda: (b.PrependUint32Slot(0, width, 0), b.PrependUint32Slot(1, height, 0)))
     properties = _table(b, 2, lambda: (b.PrependInt8Slot(0, _RGB, 0), _refer(b, 1, size)))
     content = _table(b, 3, lambda: (b.PrependUint8Slot(0, _IMAGE_PROPERTIES, 0), _refer(b, 1, properties)))
@@ -74,8 +105,8 @@ def _model_metadata(height, width, *, described):
     units = _tables(b, [unit])
     highest, lowest = _floats(b, [255.0]), _floats(b, [0.0])
     stats = _table(b, 2, lambda: (_refer(b, 0, highest), _refer(b, 1, lowest)))
-    name, about = b.CreateString("image"), b.CreateString("RGB image, 0-255; scaled inside the model")
-    image = _table(
+    name, about = b.CreateString(given.name), b.CreateString("RGB image, 0-255; scaled inside the model")
+    return _table(
         b,
         7,
         lambda: (
@@ -86,20 +117,6 @@ def _model_metadata(height, width, *, described):
             _refer(b, 5, stats),
         ),
     )
-
-    labels = _tables(b, [_file(b, "labels.txt", _AXIS_LABELS)])
-    name, about = b.CreateString("probabilities"), b.CreateString("One a label, of sum 1")
-    probabilities = _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about), _refer(b, 6, labels)))
-
-    inputs, outputs = _tables(b, [image]), _tables(b, [probabilities])
-    graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, inputs), _refer(b, 3, outputs)))])
-    name, parser = b.CreateString("ImageClassifier"), b.CreateString("1.0.0")
-    files = _tables(b, [_file(b, "extra.json", _DESCRIPTIONS)] if described else [])
-    model = _table(
-        b, 8, lambda: (_refer(b, 0, name), _refer(b, 3, graphs), _refer(b, 6, files), _refer(b, 7, parser))
-    )
-    b.Finish(model, file_identifier=b"M001")
-    return bytes(b.Output())
 
 
 def _file(b, name, kind):

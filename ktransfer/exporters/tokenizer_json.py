@@ -12,6 +12,7 @@ import tokenizers
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from ktransfer.byte_pairs import byte_pair_tokenizer
 from ktransfer.errors import ExportError
 from ktransfer.exporters.artefact import fingerprint
 from ktransfer.exporters.tokenizer_normalizers import (
@@ -124,15 +125,8 @@ def _word_piece(tokenizer):
 
 
 def _byte_pair(tokenizer):
-    merges = [tuple(merge.split(" ")) for merge in tokenizer.merges if "#version:" not in merge]
-    written = Tokenizer(models.BPE(dict(tokenizer.vocabulary), merges))
+    written = byte_pair_tokenizer(tokenizer)
     written.normalizer = byte_pair_normalizer()
-    # keras-hub 0.32 hands the library its pattern as a plain string, which never occurs: it cuts nowhere.
-    written.pre_tokenizer = pre_tokenizers.ByteLevel(
-        add_prefix_space=tokenizer.add_prefix_space, use_regex=False
-    )
-    if tokenizer.unsplittable_tokens:
-        written.add_special_tokens(list(tokenizer.unsplittable_tokens))
     return written
 
 
@@ -197,11 +191,10 @@ def _prove(written, preprocessing, texts):
     wrong = [index for index, ids in enumerate(expected) if ids != encodings[index].ids]
     written.no_truncation()
     written.no_padding()
-    unlimited = dataclasses.replace(preprocessing, sequence_length=CHARACTERS + 2, longest=None)
-    scores = _scores(written)
+    scores = piece_scores(preprocessing.tokenizer) if wrong else None
     for index in wrong:
-        [whole], ids = unlimited.tokenize([texts[index]]), written.encode(utf8[index]).ids
-        if scores is None or not _tie(whole.tolist(), ids, scores):
+        ids = written.encode(utf8[index], add_special_tokens=False).ids
+        if not equally_probable(preprocessing, texts[index], ids, scores):
             raise ExportError(
                 f"Expected {NAME} to give the ids of keras-hub's {type(preprocessing.tokenizer).__name__}, "
                 f"{_shown(expected[index], encodings[index].ids)}, for the text {texts[index][:80]!r}. "
@@ -211,14 +204,36 @@ def _prove(written, preprocessing, texts):
     return len(wrong)
 
 
-def _scores(written):
-    """Logarithm of the probability of each id of a unigram model; None for another kind of model."""
-    model = json.loads(written.to_str())["model"]
-    if model["type"] != "Unigram":
+def piece_scores(tokenizer: keras_hub.tokenizers.Tokenizer) -> list[float] | None:
+    """Logarithm of the probability of each id, for a SentencePiece tokenizer; None for another kind."""
+    if not isinstance(tokenizer, keras_hub.tokenizers.SentencePieceTokenizer):
         return None
+    model = json.loads(_converted(tokenizer).to_str())["model"]
     scores = [score for _, score in model["vocab"]]
     scores[model["unk_id"]] = min(scores) - 10  # as the library and SentencePiece do
     return scores
+
+
+def equally_probable(
+    preprocessing: TextPreprocessing, text: str, ids: Sequence[int], scores: Sequence[float] | None
+) -> bool:
+    """Whether SentencePiece could as well have cut a text into these ids as into those it did.
+
+    Args:
+        preprocessing: What cut the text.
+        text: The text.
+        ids: All of it, special tokens left out.
+        scores: `piece_scores` of its tokenizer.
+
+    Example:
+
+        equally_probable(preprocessing, "......", ids, piece_scores(preprocessing.tokenizer))
+    """
+    if scores is None:
+        return False
+    unlimited = dataclasses.replace(preprocessing, sequence_length=CHARACTERS + 2, longest=None)
+    [whole] = unlimited.tokenize([text])
+    return _tie(whole[1:-1].tolist(), ids, scores)
 
 
 def _tie(ids, others, scores):

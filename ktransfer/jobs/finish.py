@@ -21,7 +21,7 @@ from ktransfer.head import (
 )
 from ktransfer.jobs.export import export
 from ktransfer.jobs.interrupts import between_batches
-from ktransfer.jobs.parts import Say, dataset, parity_images, parts, progress_bar
+from ktransfer.jobs.parts import Say, dataset, parity_inputs, parts, progress_bar
 from ktransfer.run import Run
 from ktransfer.training import fine_tune
 
@@ -48,12 +48,12 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
         result = evaluate(run.predict_probabilities(part.inputs), part.labels, run.labels)
         metrics[name] = result.to_dict()
         scores = f"accuracy {result.accuracy:.3f}, macro F1 {result.macro.f1:.3f}"
-        say(f"{name:<11}{scores} on {result.examples} images")
+        say(f"{name:<11}{scores} on {result.examples} {part.noun}")
     result.save_confusion(run.path / "confusion.png")
     write_json(run.path / "metrics.json", metrics)
     run.update(status="trained", metrics={name: m["accuracy"] for name, m in metrics.items()})
     if formats:
-        export(run, formats, images=parity_images(splits.validation, run), say=say)
+        export(run, formats, inputs=parity_inputs(splits.validation), say=say)
     return run
 
 
@@ -70,7 +70,7 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
             splits.train,
             splits.validation,
             run.recipe,
-            resize=run.preprocessing.resize,
+            preprocessing=run.preprocessing,
             store=store,
             track=track,
             say=say,
@@ -85,7 +85,8 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
 def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say):
     train, validation = splits.train, splits.validation
     if features is None:
-        batches = dataset(train, run, cache=False)
+        train = train.subset(run.preprocessing.order(train.inputs))
+        batches = dataset(train, run, keep=False)
         pooled, _ = extract_features(run.model, track(batches, len(batches), "running the backbone"))
     else:
         pooled = features.pooled()
@@ -99,7 +100,8 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
             label_smoothing=recipe.label_smoothing,
             seed=recipe.seed,
         )
-        line = f"head       solved on {len(pooled)} images x {pooled.shape[1]} features, L2 {found['l2']:.2g}"
+        shape = f"{len(pooled)} {train.noun} x {pooled.shape[1]} features"
+        line = f"head       solved on {shape}, L2 {found['l2']:.2g}"
         if features is not None:
             found["validation"] = head_accuracy(run.model, features.pooled("validation"), validation.labels)
             line += f"; validation accuracy {found['validation']:.3f}"

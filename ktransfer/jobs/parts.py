@@ -8,15 +8,17 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ktransfer.data.checks import require_readable
-from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.images import load_images
-from ktransfer.data.pipeline import image_dataset
+from ktransfer.data.examples import Examples, Splits, normalised, printable
 from ktransfer.data.sources import load_splits
+from ktransfer.data.text_columns import TextColumns
+from ktransfer.data.text_sources import load_text_splits
 from ktransfer.feature_store import FeatureStore
 from ktransfer.files import cache_folder
 from ktransfer.run import Run
 
-PARITY_IMAGES = 100
+PARITY_EXAMPLES = 100
+# A class with so many times the examples of another is worth a word.
+_UNEVEN = 3
 
 Say = Callable[[str], None]
 
@@ -39,19 +41,20 @@ def progress_bar(verbose: int | str) -> Progress:
     return Progress(console=console, transient=True, disable=not verbose or not console.is_terminal)
 
 
-def list_splits(facts: dict, seed: int) -> Splits:
-    """The examples of a run, from the `data` entry of its manifest; nothing is decoded."""
-    return load_splits(
-        facts["source"],
-        validation=facts["validation"],
-        validation_fraction=facts["validation_fraction"],
-        seed=seed,
-        data_dir=facts["data_dir"],
-    )
+def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
+    """The examples that the `data` entry of a manifest names, and of a table its columns."""
+    names = ("validation", "validation_fraction", "data_dir")
+    options = {name: facts[name] for name in names} | {"seed": seed}
+    if "skip_corrupt" in facts:
+        return load_splits(facts["source"], **options), None
+    columns = {name: facts[name] for name in ("text_column", "label_column", "encoding")}
+    return load_text_splits(facts["source"], **columns, **options)
 
 
 def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -> Splits:
     """The same with each image decoded once; what cannot be is an error, or left out if the facts say so."""
+    if splits.train.kind == "text":
+        return splits
     found = {}
     with progress_bar(verbose) as bar:
         for name, part in parts(splits):
@@ -73,19 +76,32 @@ def fingerprints(splits: Splits) -> dict[str, str]:
     return {name: part.fingerprint() for name, part in parts(splits)}
 
 
+def warn_of(splits: Splits, recipe, say: Say) -> None:
+    """Say what about the data makes a judgement or a class worse than it need be."""
+    counts = splits.train.counts()
+    most, least = max(counts, key=counts.get), min(counts, key=counts.get)
+    if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
+        say(
+            f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
+            f"{counts[least]:,}; with --class-weight balanced or --loss focal the rare ones count for more"
+        )
+    if splits.train.kind == "text":
+        known = set(map(normalised, splits.train.inputs))
+        for name, part in list(parts(splits))[1:]:
+            if seen := sum(normalised(text) in known for text in part.inputs):
+                say(
+                    f"warning    {seen} of {len(part)} {name} texts are trained on as well, and judge nothing"
+                )
+
+
 def dataset(examples: Examples, run: Run, **options):
-    """`image_dataset` with the size, the batches and the seed of a run."""
-    return image_dataset(
-        examples,
-        resize=run.preprocessing.resize,
-        batch_size=run.recipe.batch_size,
-        one_hot=True,
-        seed=run.recipe.seed,
-        **options,
+    """A `dataset` with the preprocessing, the batches and the seed of a run."""
+    return run.preprocessing.dataset(
+        examples, batch_size=run.recipe.batch_size, one_hot=True, seed=run.recipe.seed, **options
     )
 
 
-def parity_images(examples: Examples, run: Run) -> np.ndarray:
-    """At most `PARITY_IMAGES` images, evenly over the examples and so over the classes; float32, 0-255."""
-    chosen = np.linspace(0, len(examples) - 1, min(len(examples), PARITY_IMAGES)).round().astype(int)
-    return load_images([examples.inputs[index] for index in chosen], run.preprocessing.resize)
+def parity_inputs(examples: Examples) -> list[str]:
+    """At most `PARITY_EXAMPLES` files or texts, evenly over the examples and so over the classes."""
+    chosen = np.linspace(0, len(examples) - 1, min(len(examples), PARITY_EXAMPLES)).round().astype(int)
+    return [examples.inputs[index] for index in chosen]

@@ -8,17 +8,28 @@ from pathlib import Path
 
 import keras
 
-from ktransfer.backbones import load_backbone
-from ktransfer.classifier import build_classifier
-from ktransfer.default_recipes import image_recipe
-from ktransfer.errors import RecipeError, RunError
+from ktransfer.blocks import find_blocks
+from ktransfer.data.augmentation import Augmentation
+from ktransfer.data.task import TEXTS, find_task
+from ktransfer.data.text_augmentation import TextAugmentation
+from ktransfer.default_recipes import image_recipe, text_recipe
+from ktransfer.errors import DataError, RecipeError, RunError
 from ktransfer.exporters import FORMATS, check_formats
-from ktransfer.freezing import find_blocks, resolve_depth
+from ktransfer.freezing import resolve_depth
 from ktransfer.jobs.finish import finish
-from ktransfer.jobs.parts import Say, feature_store, fingerprints, list_splits, parts, readable
+from ktransfer.jobs.networks import image_network, text_network
+from ktransfer.jobs.parts import (
+    Say,
+    feature_store,
+    fingerprints,
+    parts,
+    read_splits,
+    readable,
+    warn_of,
+)
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
-from ktransfer.training import has_gpu
+from ktransfer.training import find_backbone, has_gpu
 
 
 def train(
@@ -31,9 +42,16 @@ def train(
     data_dir: str | Path | None = None,
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    encoding: str | None = None,
+    sequence_length: int | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     recipe: Recipe | None = None,
+    class_weight: str | None = None,
+    loss: str | None = None,
+    augmentation: Augmentation | TextAugmentation | None = None,
     random_weights: bool = False,
     fast_depthwise: bool = True,
     skip_corrupt: bool = False,
@@ -44,20 +62,25 @@ def train(
     say: Say = print,
     verbose: int | str = 1,
 ) -> Run:
-    """Train a classifier on labelled images, evaluate it, export it, and keep all of it in a run folder.
+    """Train a classifier on labelled images or texts, evaluate it, export it, and keep all in a run folder.
 
     Args:
-        data: A folder of class folders, one that holds `train/` (and `val/`, `test/`), or `tfds:NAME`.
-        backbone: As in `load_backbone`.
+        data: Images: a folder of class folders, or one that holds `train/` (and `val/`, `test/`). Texts: a
+            table (CSV, TSV, JSON lines, Parquet), a folder with `train.csv` and so on, or folders of `.txt`
+            files. Either: `tfds:NAME`.
+        backbone: As in `load_backbone`, or for texts as in `load_text_backbone`.
         out: The run folder to make.
-        validation: A folder of class folders to validate on instead of a part of `data`.
+        validation: Data of the same kind to validate on instead of a part of `data`.
         validation_fraction: The share of each class to hold out where there is no validation part.
         data_dir: Where TensorFlow Datasets keeps its data.
         image_size: Pixels; `None` takes the preset's own.
         scaling: As in `load_backbone`, for a `.keras` file.
+        text_column, label_column, encoding: As in `read_texts`.
+        sequence_length: Tokens that a longer text is cut to; `None` takes what 95 of 100 texts fit into.
         epochs: Of fine-tuning by the default recipe; 0 keeps the solved head. Not with `recipe`.
         seed: Of everything random; `None` takes the recipe's, which is 0 by default.
-        recipe: How to train; `None` takes `image_recipe` for these facts.
+        recipe: How to train; `None` takes `image_recipe` or `text_recipe` for these facts.
+        class_weight, loss, augmentation: As in `Recipe`; `None` takes the recipe's.
         random_weights: Start from a random backbone, to see what the pretrained one is worth.
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
         skip_corrupt: Leave out images that cannot be read.
@@ -78,6 +101,7 @@ def train(
     Example:
 
         run = ktransfer.train("flowers", "resnet_50_imagenet", "runs/flowers", image_size=160)
+        run = ktransfer.train("reviews.csv", "bert_tiny_en_uncased", "runs/reviews")
     """
     Run.check_free(out, overwrite=overwrite)
     check_formats(formats)
@@ -85,55 +109,57 @@ def train(
         raise RecipeError(
             f"A recipe brings its own epochs. Received: a recipe and epochs={epochs}. Leave one out."
         )
+    task = find_task(data, data_dir=data_dir)
+    of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
+    of_texts = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    _refuse(of_images if task == TEXTS else {**of_texts, "sequence_length": sequence_length}, task, data)
+    changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
+    asked = _recipe(recipe, task, 2, epochs, changes)  # refuses what cannot be before anything is read
     facts = {
         "source": _absolute(data),
         "validation": validation and _absolute(validation),
         "validation_fraction": validation_fraction,
         "data_dir": data_dir and _absolute(data_dir),
-        "skip_corrupt": skip_corrupt,
+        **(of_texts if task == TEXTS else {"skip_corrupt": skip_corrupt}),
     }
-    if recipe is None:
-        recipe = image_recipe(images=2, epochs=epochs, seed=seed or 0)  # checks what was asked for
-        splits = list_splits(facts, recipe.seed)
-        recipe = image_recipe(images=len(splits.train), gpu=has_gpu(), epochs=epochs, seed=seed or 0)
-    else:
-        recipe = recipe if seed is None else dataclasses.replace(recipe, seed=seed)
-        splits = list_splits(facts, recipe.seed)
+    splits, columns = read_splits(facts, asked.seed)
+    if columns is not None:
+        facts |= {"text_column": columns.text, "label_column": columns.label}
+        said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
+        say(", ".join(said + ["guessed"] * columns.guessed + ["no header"] * (not columns.header)))
+    recipe = _recipe(recipe, task, len(splits.train), epochs, changes)
     keras.utils.set_random_seed(recipe.seed)
-    network, preprocessing = load_backbone(
-        backbone,
-        image_size=image_size,
-        scaling=scaling,
-        load_weights=not random_weights,
-        dtype=recipe.precision,
-        fast_depthwise=fast_depthwise,
-    )
-    blocks = find_blocks(network)
+    classes = splits.train.class_names
+    if task == TEXTS:
+        options = {"texts": splits.train.inputs, "sequence_length": sequence_length}
+        network = text_network(backbone, len(classes), recipe, random_weights=random_weights, **options)
+    else:
+        options = {"image_size": image_size, "scaling": scaling, "fast_depthwise": fast_depthwise}
+        network = image_network(backbone, len(classes), recipe, random_weights=random_weights, **options)
+    model, inner = network.model, find_backbone(network.model)
+    blocks = find_blocks(inner)
     for stage in recipe.stages:
         resolve_depth(stage.depth, blocks)
-    classes, resize = splits.train.class_names, preprocessing.resize
-    model = build_classifier(network, len(classes), preprocessing, dropout=recipe.dropout, seed=recipe.seed)
     _require_room(out, model)
     splits = readable(splits, facts, say, verbose=verbose)
     counts = {name: len(part) for name, part in parts(splits)}
     say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
-    say(
-        f"backbone   {network.name}, {network.count_params():,} parameters in {len(blocks)} blocks; "
-        f"images of {resize.height} x {resize.width} pixels"
-    )
+    warn_of(splits, recipe, say)
+    size = f"{inner.count_params():,} parameters in {len(blocks)} blocks"
+    say(f"backbone   {inner.name}, {size}; {network.size}")
     run = Run.create(
         out,
         {
             "status": "training",
-            "task": "image-classification",
+            "task": task,
             "labels": list(classes),
-            "preprocessing": preprocessing.to_dict(),
+            "preprocessing": network.preprocessing.to_dict(),
             "backbone": {
                 "name": str(backbone),
-                "layer": network.name,
-                "parameters": network.count_params(),
+                "layer": inner.name,
+                "parameters": inner.count_params(),
                 "random_weights": random_weights,
-                "fast_depthwise": fast_depthwise,
+                **network.facts,
             },
             "recipe": dataclasses.asdict(recipe),
             "formats": list(formats),
@@ -141,9 +167,39 @@ def train(
         },
         overwrite=overwrite,
     )
+    run.preprocessing = network.preprocessing
+    if task == TEXTS:
+        network.preprocessing.save(run.path / "tokenizer")
     run.save_model(model)
     store = feature_store(cache_dir) if cache else None
     return finish(run, model, splits, store, formats, say, verbose)
+
+
+def _recipe(given, task, examples, epochs, changes):
+    """The recipe given, or the default one for so many examples, with what was chosen apart from it."""
+    if given is None:
+        default = {"texts": examples} if task == TEXTS else {"images": examples}
+        make = text_recipe if task == TEXTS else image_recipe
+        given = make(**default, gpu=has_gpu(), epochs=epochs)
+    changes = {name: value for name, value in changes.items() if value is not None}
+    recipe = dataclasses.replace(given, **changes)
+    kind = TextAugmentation if task == TEXTS else Augmentation
+    if not isinstance(recipe.augmentation, kind):
+        raise RecipeError(
+            f"{kind.__name__} was expected as the augmentation for {task}. "
+            f"Received: {recipe.augmentation!r}. Set augmentation={kind.__name__}(...) in the recipe."
+        )
+    return recipe
+
+
+def _refuse(options, task, data):
+    """Raise where an option was given that is for another kind of data."""
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise DataError(
+            f"Options for {task} were expected, which {data} is for. Received: {', '.join(given)}. "
+            "Leave it out, or check the path of the data."
+        )
 
 
 def resume(
@@ -177,7 +233,7 @@ def resume(
     check_formats(formats)
     facts = run.manifest["data"]
     keras.utils.set_random_seed(run.recipe.seed)
-    splits = readable(list_splits(facts, run.recipe.seed), facts, say, verbose=verbose)
+    splits = readable(read_splits(facts, run.recipe.seed)[0], facts, say, verbose=verbose)
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(
             f"The data that the run began with was expected in {facts['source']}. Received: other files. "

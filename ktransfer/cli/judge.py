@@ -1,0 +1,71 @@
+"""`ktransfer evaluate` and `ktransfer predict`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, RunFolder, TextColumn
+from ktransfer.files import write_json
+from ktransfer.terminal import print_evaluation, quiet_imports, shortened
+
+
+def evaluate(
+    run: RunFolder,
+    data: Data,
+    data_dir: DataDir = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    encoding: Encoding = None,
+    as_json: AsJson = False,
+):
+    """Judge a run on labelled images or texts: accuracy, precision, recall, F1, confusion matrix."""
+    with quiet_imports():
+        from ktransfer.jobs.evaluate import evaluate as evaluate_run
+        from ktransfer.run import Run
+    loaded = Run.load(run)
+    result, part = evaluate_run(
+        loaded,
+        data,
+        data_dir=data_dir,
+        text_column=text_column,
+        label_column=label_column,
+        encoding=encoding,
+        say=lambda line: typer.echo(line, err=as_json),
+    )
+    values = {"data": data, "part": part, **result.to_dict()}
+    write_json(run / "evaluation.json", values)
+    result.save_confusion(run / "evaluation.png")
+    if as_json:
+        typer.echo(json.dumps(values, ensure_ascii=False))
+        return
+    print_evaluation(result, "texts" if loaded.task == "text-classification" else "images")
+    typer.echo(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")
+
+
+def predict(
+    run: RunFolder,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images. Of a run on texts: texts, tables of them, or .txt files, each one text."
+        ),
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels for each.")] = 3,
+    text_column: TextColumn = None,
+    encoding: Encoding = None,
+    as_json: AsJson = False,
+):
+    """Classify images or texts: the most probable labels with their probabilities."""
+    with quiet_imports():
+        from ktransfer.jobs.predict import predict as predict_run
+        from ktransfer.run import Run
+    loaded = Run.load(run)
+    noun, found = predict_run(loaded, inputs, top_k=top_k, text_column=text_column, encoding=encoding)
+    for given, answers in found:
+        if as_json:
+            typer.echo(json.dumps({noun: given, "predictions": answers}, ensure_ascii=False))
+        else:
+            typer.echo(
+                f"{shortened(given)}: " + ", ".join(f"{a['label']} {a['probability']:.1%}" for a in answers)
+            )

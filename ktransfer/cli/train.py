@@ -1,0 +1,154 @@
+"""`ktransfer train` and `ktransfer demo`."""
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ktransfer.cli.options import (
+    DATA_HELP,
+    FORMATS,
+    CacheDir,
+    DataDir,
+    Encoding,
+    Format,
+    LabelColumn,
+    TextColumn,
+)
+from ktransfer.errors import RunError
+from ktransfer.terminal import quiet_imports
+
+
+def train(
+    data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            help="A keras-hub preset name, hf:// or kaggle:// handle, preset folder, Hugging Face folder "
+            "(texts) or .keras file (images)."
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to make.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Data of the same kind to validate on.")] = None,
+    validation_split: Annotated[
+        float, typer.Option(help="Share of each class to hold out where there is no validation data.")
+    ] = 0.2,
+    data_dir: DataDir = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning; 0 trains the head only.")] = None,
+    image_size: Annotated[int | None, typer.Option(help="Side of the images, pixels.")] = None,
+    scaling: Annotated[
+        str | None,
+        typer.Option(
+            help="For a .keras file: how 0-255 pixels become its input: none, 0..1, -1..1, imagenet."
+        ),
+    ] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    encoding: Encoding = None,
+    sequence_length: Annotated[
+        int | None, typer.Option(help="Tokens that longer texts are cut to; 95 of 100 fit if left out.")
+    ] = None,
+    class_weight: Annotated[
+        str | None, typer.Option(help="balanced: every class counts the same, however rare.")
+    ] = None,
+    loss: Annotated[str | None, typer.Option(help="cross_entropy or focal, which favours the hard.")] = None,
+    text_augmentation: Annotated[
+        float | None,
+        typer.Option(help="Share of words to swap, delete and mistype in training texts, such as 0.1."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = None,
+    recipe: Annotated[Path | None, typer.Option(help="A recipe as JSON, instead of the default one.")] = None,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Start from a random backbone, for comparison.")
+    ] = False,
+    fast_depthwise: Annotated[
+        bool, typer.Option(help="Compute grouped convolutions of one channel each as depthwise ones.")
+    ] = True,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace the run that lies at --out.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the interrupted run at --out.")
+    ] = False,
+    cache: Annotated[
+        bool, typer.Option(help="Run the frozen part of the backbone once and keep what it gives.")
+    ] = True,
+    cache_dir: CacheDir = None,
+    format: Format = None,
+    no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
+):
+    """Train a classifier, evaluate it, export it to all formats and verify them."""
+    formats = () if no_export else tuple(format or FORMATS)
+    if out is None:
+        raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
+    with quiet_imports():
+        from ktransfer.data.text_augmentation import TextAugmentation
+        from ktransfer.jobs.train import resume as resume_run
+        from ktransfer.jobs.train import train as train_run
+        from ktransfer.recipe import Recipe
+    options = {
+        "formats": formats,
+        "cache": cache,
+        "cache_dir": cache_dir,
+        "verbose": 1 if sys.stdout.isatty() else 2,
+    }
+    try:
+        if resume:
+            if data is not None or backbone is not None:
+                raise RunError(
+                    "A run knows its data and its backbone. Received: --resume with others. Leave them out."
+                )
+            options["formats"] = formats if format or no_export else None
+            run = resume_run(out, **options)
+        else:
+            if data is None or backbone is None:
+                raise RunError(f"{'DATA' if data is None else '--backbone'} was expected. Received: none.")
+            run = train_run(
+                data,
+                backbone,
+                out,
+                validation=validation,
+                validation_fraction=validation_split,
+                data_dir=data_dir,
+                image_size=image_size,
+                scaling=scaling,
+                text_column=text_column,
+                label_column=label_column,
+                encoding=encoding,
+                sequence_length=sequence_length,
+                epochs=epochs,
+                seed=seed,
+                recipe=Recipe.from_json(recipe.read_bytes()) if recipe else None,
+                class_weight=class_weight,
+                loss=loss,
+                augmentation=text_augmentation and TextAugmentation(*[text_augmentation] * 3),
+                random_weights=random_weights,
+                fast_depthwise=fast_depthwise,
+                skip_corrupt=skip_corrupt,
+                overwrite=overwrite,
+                **options,
+            )
+    except KeyboardInterrupt:
+        begun = (out / "manifest.json").is_file()
+        typer.echo(
+            f"\nInterrupted.{f' Go on with: ktransfer train --resume --out {out}' if begun else ''}", err=True
+        )
+        raise typer.Exit(130) from None
+    typer.echo(f"run        {run.path}")
+
+
+def demo(
+    out: Annotated[
+        Path | None, typer.Option(help="Where to put data and runs; a new folder if left out.")
+    ] = None,
+):
+    """Run everything on a toy task that ktransfer draws itself, with the small backbone that it ships."""
+    folder = out or Path(tempfile.mkdtemp(prefix="ktransfer-demo-"))
+    with quiet_imports():
+        from ktransfer.demo.job import run_demo
+    run_demo(folder, verbose=1 if sys.stdout.isatty() else 2)

@@ -1,0 +1,61 @@
+"""An image classifier, made ready for export."""
+
+import numpy as np
+
+from ktransfer.errors import ExportError
+from ktransfer.exporters.precision import in_float32
+from ktransfer.exporters.serving import BATCH, Input, Serving, check_class_names
+
+INPUT = "image"
+
+
+def serve_images(model, class_names, images):
+    """Return the `Serving` of an image classifier, after checking that all fit one another.
+
+    Args:
+        model: Functional Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.
+        class_names: C names, one line each.
+        images: `(N, H, W, 3)`, N at least 1.
+
+    Raises:
+        ExportError: The model is of another kind, the class names or images do not fit it, or it cannot be
+            built again in float32.
+
+    Example:
+        >>> serve_images(model, ["cat", "dog"], np.zeros((1, 32, 32, 3))).inputs[0].axes
+        ('batch', 32, 32, 3)
+    """
+    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
+    if len(shapes) != 2 or len(shapes[0]) != 4 or None in shapes[0][1:] or len(shapes[1]) != 2:
+        raise ExportError(
+            "Exporting takes a model from images (None, height, width, 3) to logits (None, classes), or a "
+            "text classifier with its preprocessing. "
+            f"Received: {shapes}. Build it with `build_classifier` or `build_text_classifier`."
+        )
+    check_class_names(class_names, shapes[1][1])
+    size, received = shapes[0][1:], np.shape(images)
+    if not len(images) or received[1:] != size:
+        raise ExportError(
+            f"Parity is measured on at least one image of shape {size}. "
+            f"Received: {received}. Give images as the model takes them."
+        )
+    return Serving(
+        model=in_float32(model),
+        class_names=list(class_names),
+        inputs=(Input(INPUT, (BATCH, *size), "float32", {"range": "0-255 RGB"}),),
+        examples=Images(images),
+        attempts=({}, {BATCH: 1}),
+    )
+
+
+class Images:
+    """`(N, H, W, 3)` in 0-255, as `Examples`."""
+
+    def __init__(self, images):
+        self._images = np.asarray(images, "float32")
+
+    def __len__(self):
+        return len(self._images)
+
+    def batch(self, indices, *, longest=False):
+        return {INPUT: self._images[indices]}

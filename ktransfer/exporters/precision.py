@@ -1,0 +1,52 @@
+"""A model in float32, whatever it was trained in."""
+
+import keras
+
+from ktransfer.errors import ExportError
+
+
+def in_float32(model):
+    """Return `model`, or where its policy is another one, a copy of it in float32 with the same weights.
+
+    TFLite never converts a mixed-precision model as it is, ONNX sometimes.
+
+    Raises:
+        ExportError: It cannot be built again.
+
+    Example:
+        >>> in_float32(model).compute_dtype
+        'float32'
+    """
+    if _policies(model) == {"float32"}:
+        return model
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # for layers whose config names no policy
+    try:
+        clone = type(model).from_config(_with_float32_policy(model.get_config()))
+        clone.set_weights(model.get_weights())
+        if _policies(clone) != {"float32"}:
+            raise ValueError("a layer keeps its own policy")
+    except Exception as error:  # whatever a layer's own from_config raises
+        raise ExportError(
+            f"Exporting needs a float32 model. Received: {', '.join(sorted(_policies(model)))}, and it "
+            f"cannot be built again in float32 ({error}). Train it with the float32 policy."
+        ) from error
+    finally:
+        keras.config.set_dtype_policy(before)
+    return clone
+
+
+def _policies(layer):
+    """Names of the dtype policies of a model and of all layers in it."""
+    return {layer.dtype_policy.name}.union(*(_policies(inner) for inner in getattr(layer, "layers", ())))
+
+
+def _with_float32_policy(config):
+    """Return a copy of a Keras config in which every dtype policy is float32."""
+    if isinstance(config, dict):
+        if config.get("class_name") == "DTypePolicy":
+            return keras.dtype_policies.serialize(keras.DTypePolicy("float32"))
+        return {key: _with_float32_policy(value) for key, value in config.items()}
+    if isinstance(config, list | tuple):
+        return type(config)(_with_float32_policy(value) for value in config)
+    return config

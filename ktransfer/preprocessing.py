@@ -1,0 +1,71 @@
+"""What becomes of pictures before the backbone, and how a run reads them."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ktransfer.data.examples import Examples
+from ktransfer.data.images import Resize, load_images
+from ktransfer.data.pipeline import image_dataset
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What becomes of a picture before the backbone: resized outside the model, scaled inside it.
+
+    Its methods are those of `TextPreprocessing`, so that whatever trains, judges or predicts need not know
+    which of the two it has.
+
+    Attributes:
+        resize: Size in pixels and how it is reached.
+        scale, offset: Pixels in 0-255 become `pixel * scale + offset`; a number, or one for each channel.
+    """
+
+    task: ClassVar[str] = "image-classification"
+    sequence_length: ClassVar[None] = None
+
+    resize: Resize
+    scale: float | list[float]
+    offset: float | list[float]
+
+    def __call__(self, paths: Sequence[str]) -> np.ndarray:
+        """The pixels of image files as the model takes them: float32 `(B, H, W, 3)` in 0-255.
+
+        Raises:
+            DataError: A file cannot be read as an image.
+        """
+        return load_images(paths, self.resize)
+
+    def order(self, paths: Sequence[str]) -> np.ndarray:
+        """The order in which a model runs over them fastest: int `(n,)`; for images any will do."""
+        return np.arange(len(paths))
+
+    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options):
+        """`image_dataset` with this `resize`; `keep` is its `cache`."""
+        return image_dataset(examples, resize=self.resize, cache=keep, **options)
+
+    def epoch_order(self, examples: Examples, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """The order of an epoch of a training `dataset`: int `(n,)`."""
+        return np.random.default_rng([seed, epoch]).permutation(len(examples))
+
+    def beside(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What goes into every part of the model beside features of these examples: of images nothing."""
+        return {}
+
+    def digest(self) -> dict:
+        """JSON-able facts of which one differs wherever the backbone would be given anything else."""
+        return self.to_dict()
+
+    def to_dict(self) -> dict:
+        """As the manifest holds it, flat."""
+        return {**dataclasses.asdict(self.resize), "scale": self.scale, "offset": self.offset}
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Preprocessing":
+        """The inverse of `to_dict`."""
+        values = dict(values)
+        scale, offset = values.pop("scale"), values.pop("offset")
+        return cls(Resize(**values), scale, offset)

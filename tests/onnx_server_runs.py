@@ -1,0 +1,161 @@
+"""What the ONNX server's tests share: tiny runs made by hand, and the server in a thread."""
+
+import contextlib
+import hashlib
+import io
+import json
+import threading
+import time
+
+import httpx
+import numpy as np
+import onnx
+import uvicorn
+from onnx import TensorProto, helper, numpy_helper
+from onnx_server.app import create_app
+from onnx_server.connections import patient_for
+from onnx_server.model import Model
+from onnx_server.settings import Settings
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+COLOURS = ["red", "green", "blue"]
+MOODS = ["bad", "good"]
+_SIZE = 8
+
+
+def png(colour, size=(_SIZE, _SIZE), format="PNG"):
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, format)
+    return file.getvalue()
+
+
+def softmax(*logits):
+    return np.exp(logits) / np.exp(logits).sum()
+
+
+def image_run(folder, *, batch="dynamic"):
+    """A run whose probabilities are the softmax of an image's mean colour / 128."""
+    shape = ["batch" if batch == "dynamic" else batch, _SIZE, _SIZE, 3]
+    nodes = [
+        helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0),
+        helper.make_node("Div", ["mean", "scale"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)]
+    constants = [numpy_helper.from_array(np.float32(128), "scale")]
+    preprocessing = {"height": _SIZE, "width": _SIZE, "mode": "crop", "interpolation": "bilinear"}
+    described = [{"name": "image", "shape": [None, _SIZE, _SIZE, 3], "dtype": "float32"}]
+    facts = {"task": "image-classification", "preprocessing": {**preprocessing, "antialias": True}}
+    return _write_run(folder, nodes, inputs, constants, described, COLOURS, batch, facts)
+
+
+def text_run(folder):
+    """A run of two moods: each "good" adds 1 to a logit, each "bad" to the other, a [PAD] seen adds 5."""
+    effects = np.float32([[5, 0], [0, 0], [0, 1], [1, 0]])
+    axes = ["batch", "sequence"]
+    nodes = [
+        helper.make_node("Gather", ["effects", "token_ids"], ["each"]),
+        helper.make_node("Cast", ["padding_mask"], ["seen"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["seen", "last"], ["weights"]),
+        helper.make_node("Mul", ["each", "weights"], ["weighted"]),
+        helper.make_node("ReduceSum", ["weighted", "first"], ["logits"], keepdims=0),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    names = ["token_ids", "padding_mask"]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, axes) for name in names]
+    constants = {"effects": effects, "last": np.int64([2]), "first": np.int64([1])}
+    constants = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    described = [{"name": name, "shape": [None, None], "dtype": "int32"} for name in names]
+    tokenizer = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "good": 2, "bad": 3}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_truncation(6)
+    content = tokenizer.to_str().encode()
+    facts = {
+        "path": "artefacts/tokenizer.json",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "sequence_length": 6,
+        "fixed_length": False,
+        "pad_token_id": 0,
+        "inputs": {"token_ids": "ids", "padding_mask": "attention_mask"},
+    }
+    (folder / "artefacts").mkdir(parents=True, exist_ok=True)
+    (folder / "artefacts" / "tokenizer.json").write_bytes(content)
+    facts = {"task": "text-classification", "tokenizer": facts}
+    return _write_run(folder, nodes, inputs, constants, described, MOODS, "dynamic", facts)
+
+
+def _write_run(folder, nodes, inputs, constants, described, labels, batch, facts):
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(labels)])]
+    graph = helper.make_graph(nodes, "classifier", inputs, outputs, constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"labels": json.dumps(labels)})
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString()
+    (folder / "artefacts").mkdir(parents=True, exist_ok=True)
+    (folder / "artefacts" / "model.onnx").write_bytes(content)
+    artefact = {
+        "format": "onnx",
+        "path": "artefacts/model.onnx",
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "size_bytes": len(content),
+        "batch": batch,
+        "signature": {
+            "inputs": described,
+            "output": {"name": "probabilities", "shape": [None, len(labels)], "dtype": "float32"},
+        },
+    }
+    manifest = {"format": 1, "labels": labels, "artefacts": [artefact], **facts}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
+
+class Held:
+    """A model that answers when it is let go."""
+
+    def __init__(self, model):
+        self._model, self.go, self.sizes = model, threading.Event(), []
+
+    def __getattr__(self, name):
+        return getattr(self._model, name)
+
+    def __call__(self, rows):
+        self.go.wait(10)
+        self.sizes.append(len(rows))
+        return self._model(rows)
+
+
+@contextlib.contextmanager
+def serving(run, *, hold=False, **settings):
+    """The server in a thread: yields a client of it, and the model."""
+    settings = Settings(run=run, **settings)
+    model = Model(run, max_pixels=settings.max_megapixels * 1e6)
+    model = Held(model) if hold else model
+    config = uvicorn.Config(
+        create_app(model, settings),
+        port=0,
+        http=patient_for(settings.read_timeout_s),
+        ws="none",
+        log_level="warning",
+        timeout_graceful_shutdown=5,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+            yield client, model
+    finally:
+        if hold:
+            model.go.set()
+        server.should_exit = True
+        thread.join()
+
+
+def wait_for(condition, seconds=20):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about in time"
+        time.sleep(0.01)

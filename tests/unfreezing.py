@@ -1,0 +1,43 @@
+"""What the tests of the callback share: a task, stages for it, a classifier, a quiet `fit`."""
+
+import keras
+import numpy as np
+import zoo
+
+from ktransfer.recipe import Stage
+
+rng = np.random.default_rng(0)
+IMAGES = rng.uniform(0, 255, (24, 32, 32, 3)).astype("float32")
+LABELS = rng.integers(0, 3, 24)
+STAGES = (
+    Stage(depth=0, epochs=2, learning_rate=1e-2),
+    Stage(depth=2, epochs=1, learning_rate=1e-3),
+    Stage(depth="all", epochs=2, learning_rate=1e-4),
+)
+
+
+def classifier(optimizer=None, **options):
+    backbone = zoo.vgg()
+    images = keras.Input((32, 32, 3))
+    features = backbone(keras.layers.Rescaling(1 / 255)(images))
+    pooled = keras.layers.GlobalAveragePooling2D()(features)
+    model = keras.Model(images, keras.layers.Dense(3, name="head", dtype="float32")(pooled))
+    model.compile(
+        optimizer or keras.optimizers.Adam(1e-2),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        **options,
+    )
+    return model, backbone
+
+
+def fit(model, callbacks, epochs=5, **options):
+    return model.fit(IMAGES, LABELS, batch_size=8, epochs=epochs, verbose=0, callbacks=callbacks, **options)
+
+
+def snapshot(variables):
+    return [keras.ops.convert_to_numpy(v) for v in variables]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
