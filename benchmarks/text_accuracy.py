@@ -110,12 +110,12 @@ def measure(name, folder, preset, tokens, epochs):
     print(json.dumps({"seconds": time.perf_counter() - start} | found))
 
 
-def compare(data, source, preset, smoke):
+def compare(data, source, preset, *, smoke, short):
     """The rows of one data set; ktransfer is first, as the others take its tokens and epochs."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         write_splits(source, Path(folder), most=64 if smoke else None)
-        for name in (OURS, *BASELINES[data]):
+        for name in (OURS, *(name for name in BASELINES[data] if name != PLAIN or not short)):
             ours = rows[0] if rows else {"tokens": 0, "epochs": 0}
             tokens, epochs = (0 if name == PLAIN else ours["tokens"]), max(1, ours["epochs"])
             command = [sys.executable, __file__, folder, preset, "--once", name, str(tokens), str(epochs)]
@@ -166,6 +166,7 @@ def main():
         default=SHARED / "backbones",
         help=f"folder that holds the preset {PRESET}, or a BERT preset (default: ../shared/backbones)",
     )
+    parser.add_argument("--short", action="store_true", help="without keras-hub at 512 tokens, half an hour")
     parser.add_argument("--smoke", action="store_true", help="the smallest sizes, only to see that it works")
     parser.add_argument(
         "--once", nargs=3, metavar=("NAME", "TOKENS", "EPOCHS"), help="what a measured process does"
@@ -181,7 +182,8 @@ def main():
             missing = source.relative_to(options.texts)
             refuse(f"{missing} was expected in TEXTS. Received: {options.texts}. Pass another.")
     (preset,) = presets(options, PRESET)
-    rows = [row for name, source in sources.items() for row in compare(name, source, preset, options.smoke)]
+    sizes = {"smoke": options.smoke, "short": options.short}
+    rows = [row for name, source in sources.items() for row in compare(name, source, preset, **sizes)]
     report(rows, preset=preset.name, batch_size=BATCH)
 
 

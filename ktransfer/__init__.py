@@ -38,7 +38,7 @@ _HOMES = {
     "load_backbone": "ktransfer.backbones",
     "load_splits": "ktransfer.data.sources",
     "load_text_backbone": "ktransfer.text_backbones",
-    "load_text_preprocessing": "ktransfer.text_preprocessing",
+    "load_text_preprocessing": "ktransfer.text_backbones",
     "load_text_splits": "ktransfer.data.text_sources",
     "progressive_stages": "ktransfer.recipe",
     "read_data": "ktransfer.data.sources",

@@ -34,9 +34,9 @@ from ktransfer.recipe import progressive_stages as progressive_stages
 from ktransfer.run import Run as Run
 from ktransfer.sequence_length import choose_sequence_length as choose_sequence_length
 from ktransfer.text_backbones import load_text_backbone as load_text_backbone
+from ktransfer.text_backbones import load_text_preprocessing as load_text_preprocessing
 from ktransfer.text_classifier import build_text_classifier as build_text_classifier
 from ktransfer.text_preprocessing import TextPreprocessing as TextPreprocessing
-from ktransfer.text_preprocessing import load_text_preprocessing as load_text_preprocessing
 from ktransfer.training import fine_tune as fine_tune
 
 __version__: str

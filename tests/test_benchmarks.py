@@ -12,7 +12,8 @@ from ktransfer.demo.drawing import write_target_task
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
-BENCHMARKS = ("time_to_accuracy", "epoch_cost", "pipeline", "depthwise", "memory", "cold_start", "gpu")
+ON_IMAGES = ("time_to_accuracy", "epoch_cost", "pipeline", "depthwise", "memory", "cold_start", "gpu")
+BENCHMARKS = (*ON_IMAGES, "text_accuracy")
 RECORD = {
     "benchmark": "epoch_cost",
     "date": "2026-11-23",

@@ -14,8 +14,8 @@ from ktransfer.feature_store import FeatureStore
 from ktransfer.frozen_features import FrozenFeatures
 from ktransfer.head import extract_features, solve_head
 from ktransfer.recipe import Recipe, Stage
+from ktransfer.text_backbones import load_text_preprocessing
 from ktransfer.text_classifier import build_text_classifier
-from ktransfer.text_preprocessing import load_text_preprocessing
 
 RECIPE = Recipe(
     stages=(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from text_zoo import write_preset
 
 from ktransfer import cli
 from ktransfer.demo import PRESET_PATH
@@ -327,3 +328,39 @@ def test_the_version_is_that_of_the_package(monkeypatch, capsys):
     import importlib.metadata
 
     assert run(monkeypatch, capsys, "--version")[1].strip() == importlib.metadata.version("ktransfer")
+
+
+def test_texts_go_the_same_way(monkeypatch, capsys, tmp_path):
+    _, preset = write_preset("Bert", tmp_path)
+    table = tmp_path / "a.tsv"
+    rows = [
+        f"{'the fox' if i % 2 else 'you brown'} {'quick ' * (i % 5)}{i}\t{'ab'[i % 2]}" for i in range(30)
+    ]
+    table.write_text("\n".join(rows) + "\n")
+    out = tmp_path / "run"
+    options = ("--sequence-length", "8", "--class-weight", "balanced", "--loss", "focal")
+    status, shown, _ = run(
+        monkeypatch, capsys, "train", table, "--backbone", preset, "--out", out, "--no-export", *options
+    )
+    assert status == 0
+    assert "columns    texts '1', labels '2', guessed, no header" in shown
+    assert "texts of up to 8 tokens" in shown
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["recipe"]["loss"], manifest["recipe"]["class_weight"]) == ("focal", "balanced")
+
+    status, shown, _ = run(monkeypatch, capsys, "evaluate", out, table)
+    assert status == 0
+    assert "30 texts, all of" in shown
+    assert "accuracy 1.000 on 30 texts" in shown
+
+    status, shown, _ = run(monkeypatch, capsys, "predict", out, "the fox", "--json")
+    assert json.loads(shown)["text"] == "the fox"
+    assert json.loads(shown)["predictions"][0]["label"] == "b"
+
+    status, _, error = run(
+        monkeypatch, capsys, "train", table, "--backbone", PRESET_PATH, "--out", tmp_path / "other"
+    )
+    assert status == 2
+    assert error.count("\n") == 1
+    assert "token_ids" in error
+    assert not (tmp_path / "other").exists()

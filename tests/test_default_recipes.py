@@ -1,8 +1,11 @@
+from functools import partial
+
 import pytest
 
 import ktransfer
 from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.default_recipes import image_recipe, text_recipe
+from ktransfer.errors import RecipeError
 
 
 def test_the_default_for_images_takes_the_epochs_it_is_given():
@@ -16,9 +19,7 @@ def test_many_images_thaw_the_whole_backbone_and_few_do_not():
     assert all(stage.depth != "all" for stage in image_recipe(images=300).stages)
 
 
-@pytest.mark.parametrize(
-    "recipe", [lambda **o: image_recipe(images=500, **o), lambda **o: text_recipe(texts=500, **o)]
-)
+@pytest.mark.parametrize("recipe", [partial(image_recipe, images=500), partial(text_recipe, texts=500)])
 def test_a_gpu_gets_mixed_precision_and_larger_batches(recipe):
     with_gpu, without = recipe(gpu=True), recipe()
     assert (with_gpu.precision, without.precision) == ("mixed_float16", "float32")
@@ -37,6 +38,12 @@ def test_the_default_for_texts_solves_the_head_and_thaws_at_once(texts):
 def test_the_default_for_texts_takes_the_epochs_it_is_given():
     assert text_recipe(texts=500, epochs=0).stages == ()
     assert text_recipe(texts=500, epochs=5).epochs == 5
+
+
+@pytest.mark.parametrize("recipe", [partial(image_recipe, images=500), partial(text_recipe, texts=500)])
+def test_fewer_epochs_than_none_are_refused_by_name(recipe):
+    with pytest.raises(RecipeError, match=r"epochs .*Received: -1"):
+        recipe(epochs=-1)
 
 
 def test_few_texts_are_seen_more_often():

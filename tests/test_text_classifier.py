@@ -11,9 +11,9 @@ from ktransfer.errors import BackboneError
 from ktransfer.head import extract_features, head_accuracy, solve_head
 from ktransfer.recipe import Recipe, Stage
 from ktransfer.sequence_length import choose_sequence_length
-from ktransfer.text_backbones import load_text_backbone
+from ktransfer.text_backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text_classifier import build_text_classifier
-from ktransfer.text_preprocessing import TextPreprocessing, load_text_preprocessing
+from ktransfer.text_preprocessing import TextPreprocessing
 from ktransfer.training import fine_tune
 
 TEXTS = ["the quick brown fox", "you", "the fox! you the fox! you"]

@@ -20,9 +20,9 @@ from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.parity import measure_parity, softmax
 from ktransfer.exporters.text_serving import Texts
 from ktransfer.exporters.tokenizer_json import write_tokenizer
-from ktransfer.text_backbones import load_text_backbone
+from ktransfer.text_backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text_classifier import build_text_classifier
-from ktransfer.text_preprocessing import TextPreprocessing, load_text_preprocessing
+from ktransfer.text_preprocessing import TextPreprocessing
 
 LENGTH = 24  # tokens
 TEXTS = [

@@ -10,7 +10,8 @@ import tensorflow as tf
 from text_zoo import FAMILIES, NASTY, PIECES, backbone_of, models, word_piece, write_preset
 
 from ktransfer.errors import BackboneError, RecipeError, RunError
-from ktransfer.text_preprocessing import TextPreprocessing, load_text_preprocessing
+from ktransfer.text_backbones import load_text_preprocessing
+from ktransfer.text_preprocessing import TextPreprocessing
 
 
 @pytest.fixture(scope="module", params=FAMILIES)

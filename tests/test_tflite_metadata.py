@@ -7,8 +7,8 @@ from test_litert import at, metadata, text
 from text_zoo import write_preset
 
 from ktransfer.exporters import export_model
+from ktransfer.text_backbones import load_text_preprocessing
 from ktransfer.text_classifier import build_text_classifier
-from ktransfer.text_preprocessing import load_text_preprocessing
 
 
 def test_each_input_of_ids_is_named_in_the_order_of_the_graph_and_labels_are_there(tmp_path):

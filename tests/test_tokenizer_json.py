@@ -22,7 +22,8 @@ from ktransfer.exporters import tokenizer_json
 from ktransfer.exporters.tokenizer_json import write_tokenizer
 from ktransfer.exporters.tokenizer_normalizers import sentence_piece_normalizer
 from ktransfer.exporters.tokenizer_texts import NASTY_TEXTS
-from ktransfer.text_preprocessing import TextPreprocessing, load_text_preprocessing
+from ktransfer.text_backbones import load_text_preprocessing
+from ktransfer.text_preprocessing import TextPreprocessing
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 hub = keras_hub.tokenizers

@@ -11,9 +11,9 @@ from ktransfer.classifier import build_classifier
 from ktransfer.preprocessing import Preprocessing
 from ktransfer.recipe import Recipe
 from ktransfer.sequence_length import choose_sequence_length
-from ktransfer.text_backbones import load_text_backbone
+from ktransfer.text_backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text_classifier import build_text_classifier
-from ktransfer.text_preprocessing import TextPreprocessing, load_text_preprocessing
+from ktransfer.text_preprocessing import TextPreprocessing
 
 
 @dataclass(frozen=True)

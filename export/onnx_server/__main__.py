@@ -1,0 +1,35 @@
+"""python -m onnx_server RUN: check the artefact, load it, and serve it until SIGTERM."""
+
+import sys
+
+import uvicorn
+
+from .app import create_app
+from .connections import patient_for
+from .errors import StartError
+from .model import Model
+from .settings import Settings
+
+
+def main(arguments=None):
+    """Serve; returns when every request in progress at SIGTERM has its answer."""
+    settings = Settings.parse(arguments)
+    try:
+        model = Model(settings.run, threads=settings.threads, max_pixels=settings.max_megapixels * 1e6)
+    except StartError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    uvicorn.run(
+        create_app(model, settings),
+        host=settings.host,
+        port=settings.port,
+        http=patient_for(settings.read_timeout_s),
+        ws="none",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.read_timeout_s + settings.answer_timeout_s) + 5,
+    )
+
+
+if __name__ == "__main__":
+    main()

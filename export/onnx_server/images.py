@@ -1,0 +1,95 @@
+"""From an encoded image to the pixels that the model takes."""
+
+import io
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from .errors import Refused
+
+# Others that Pillow reads start programs (EPS) or are rarely meant.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+Image.MAX_IMAGE_PIXELS = None  # `ImageReader` has a limit of its own, which is an error and not a warning
+
+
+class ImageReader:
+    """Decodes and sizes an image as in training.
+
+    Args:
+        preprocessing: The manifest's: `height` and `width` in pixels, `mode`, `interpolation`, `antialias`.
+        dtype: NumPy's name of the model's input type.
+        max_pixels: The largest image to decode.
+
+    Attributes:
+        limits: From an axis of a batch to the least and the most that it may be.
+
+    Example:
+        >>> read = ImageReader(manifest["preprocessing"], "float32", max_pixels=40e6)
+        >>> read(Path("rose.jpg").read_bytes())["image"].shape
+        (160, 160, 3)
+    """
+
+    def __init__(self, preprocessing, dtype, *, max_pixels):
+        self._preprocessing = preprocessing
+        self._dtype = dtype
+        self._max_pixels = max_pixels
+        height, width = preprocessing["height"], preprocessing["width"]
+        self.limits = {1: (height, height), 2: (width, width)}
+
+    def __call__(self, encoded):
+        """Return `{"image": (height, width, 3)}` of an image file's bytes; refuses what is none."""
+        try:
+            image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+            if image.width * image.height > self._max_pixels:
+                raise Refused(
+                    413,
+                    f"An image of at most {self._max_pixels:,.0f} pixels was expected. "
+                    f"Received: {image.width} x {image.height}. Make it smaller.",
+                )
+            pixels = sized(image, **self._preprocessing)
+        except UnidentifiedImageError as error:
+            raise Refused(
+                400, f"An image was expected ({', '.join(FORMATS)}). Received: {len(encoded)} bytes of none."
+            ) from error
+        except Exception as error:  # decoders raise whatever they stumble over
+            if isinstance(error, Refused | MemoryError):
+                raise
+            raise Refused(
+                400, f"A whole image was expected. Received: one that fails with: {error}."
+            ) from error
+        return {"image": pixels.astype(self._dtype, copy=False)}
+
+    @staticmethod
+    def collate(rows):
+        """Return the model's inputs for a batch of what `__call__` gave."""
+        return {"image": np.stack([row["image"] for row in rows])}
+
+
+def sized(image, height, width, mode, interpolation, antialias, **_):
+    """Return a Pillow image as float32 `(height, width, 3)`, RGB 0-255: upright, sized as in training."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
+        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).round().astype(np.uint8))
+    if image.has_transparency_data:
+        opaque = Image.new("RGBA", image.size, "white")
+        opaque.alpha_composite(image.convert("RGBA"))
+        image = opaque
+    image = image.convert("RGB")
+
+    fit_width = max(int(image.height * width / height), 1)
+    fit_height = max(int(image.width * height / width), 1)
+    if mode == "pad":
+        bars = max(fit_width - image.width, 0) // 2, max(fit_height - image.height, 0) // 2
+        image = ImageOps.expand(image, bars)
+    left, top, right, bottom = 0, 0, image.width, image.height
+    if mode == "crop":
+        left, top = max(right - fit_width, 0) // 2, max(bottom - fit_height, 0) // 2
+        right, bottom = left + min(right, fit_width), top + min(bottom, fit_height)
+    size, box = (width, height), (left, top, right, bottom)
+    resample = Image.Resampling[interpolation.upper().rstrip("3")]
+    if antialias or (right - left <= width and bottom - top <= height):
+        image = image.resize(size, resample, box=box)
+    else:  # `resize` always averages when it makes smaller, `transform` never does
+        image = image.transform(size, Image.Transform.EXTENT, box, resample)
+    return np.asarray(image, dtype=np.float32)

@@ -1,0 +1,254 @@
+"""Measure the server under load: every answer is checked; compared is one example at a time on all cores.
+
+python -m onnx_server.load_test RUN EXAMPLES [--kill 3] [-- SERVER OPTIONS]
+
+EXAMPLES is a folder of images, at any depth, or a file of texts, a line each. The server is started by this
+program, on this machine: what the clients need of its cores, the server lacks.
+"""
+
+import argparse
+import http.client
+import itertools
+import json
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+
+from .model import Model
+from .settings import cores
+
+_TOLERANCE = 1e-4  # of a probability: batches add up in another order
+_START_S, _GIVE_UP_S = 60, 60
+
+
+class Server:
+    """The server in a process of its own, on a free port.
+
+    Example:
+        >>> with Server("runs/flowers", ["--max-batch", "1"]) as server:
+        ...     server.rss_mib()
+        171.3
+    """
+
+    def __init__(self, run, options):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._command = [
+            sys.executable,
+            "-m",
+            __package__,
+            str(Path(run).resolve()),
+            "--port",
+            str(self.port),
+        ]
+        self._command += options
+
+    def __enter__(self):
+        folder = Path(__file__).resolve().parents[1]
+        self._process = subprocess.Popen(self._command, cwd=folder, stderr=subprocess.DEVNULL)
+        until = time.monotonic() + _START_S
+        while time.monotonic() < until and self._process.poll() is None:
+            try:
+                self._get("/readyz")
+                return self
+            except OSError:
+                time.sleep(0.05)
+        self.__exit__()
+        sys.exit(f"The server did not start: {' '.join(self._command)}")
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
+
+    def kill_and_restart(self):
+        """End the server without a chance to say goodbye, and start another on the same port."""
+        self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+        self.__enter__()
+
+    def metric(self, name):
+        """Return one number of /metrics."""
+        lines = self._get("/metrics").decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+
+    def rss_mib(self):
+        """Return the resident memory."""
+        return self.metric("process_resident_memory_bytes") / 2**20
+
+    def _get(self, path):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            return answer.read()
+
+
+class Load:
+    """Clients that send the next of `count` requests as soon as they have an answer.
+
+    Args:
+        port: Of the server on this machine.
+        requests: `[(content type, body, probability by label), ...]`, sent in turn.
+        persistent: Send again what got no answer, as when the server was killed.
+
+    Attributes:
+        latencies: Seconds, of each answer.
+        wrong: Answers that differ from the reference.
+        errors: Answers of another status than 200, and connections lost for good.
+        lost: Connections lost and tried again.
+    """
+
+    def __init__(self, port, requests, *, persistent=False):
+        self._port, self._requests, self._persistent = port, requests, persistent
+        self.latencies, self.wrong, self.errors, self.lost = [], 0, 0, 0
+        self._lock = threading.Lock()
+
+    def run(self, count, clients):
+        """Send so many requests; return the seconds it took."""
+        turns = iter(range(count))
+        threads = [threading.Thread(target=self._client, args=(turns,)) for _ in range(clients)]
+        begin = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - begin
+
+    def _client(self, turns):
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        while True:
+            with self._lock:
+                turn = next(turns, None)
+            if turn is None:
+                connection.close()
+                return
+            content_type, body, expected = self._requests[turn % len(self._requests)]
+            begin = time.perf_counter()
+            status, answer = self._ask(connection, content_type, body, len(expected))
+            seconds = time.perf_counter() - begin
+            with self._lock:
+                if status != 200:
+                    self.errors += 1
+                    continue
+                self.latencies.append(seconds)
+                (found,) = json.loads(answer)["results"]
+                found = {each["label"]: each["probability"] for each in found}
+                near = (abs(found[label] - expected[label]) <= _TOLERANCE for label in expected)
+                self.wrong += found.keys() != expected.keys() or not all(near)
+
+    def _ask(self, connection, content_type, body, top_k):
+        until = time.monotonic() + _GIVE_UP_S
+        while True:
+            try:
+                connection.request("POST", f"/predict?top_k={top_k}", body, {"Content-Type": content_type})
+                answer = connection.getresponse()
+                return answer.status, answer.read()
+            except (OSError, http.client.HTTPException):
+                connection.close()
+                if not self._persistent or time.monotonic() > until:
+                    return None, b""
+                with self._lock:
+                    self.lost += 1
+                time.sleep(0.05)
+
+
+def measure(run, requests, options, *, count, clients, kills=0):
+    """Return what one server does under load, as a dictionary of JSON values."""
+    with Server(run, options) as server:
+        Load(server.port, requests).run(4 * clients, clients)
+        load, before = Load(server.port, requests, persistent=bool(kills)), server.rss_mib()
+        cpu = server.metric("process_cpu_seconds_total")
+        killer = threading.Thread(target=_kill, args=(server, load, count, kills))
+        killer.start()
+        seconds = load.run(count, clients)
+        killer.join()
+        batches = server.metric("onnx_server_batch_size_sum") / server.metric("onnx_server_batch_size_count")
+        percentiles = statistics.quantiles(load.latencies, n=100) if len(load.latencies) > 1 else [0] * 99
+        return {
+            "options": options,
+            "requests": count,
+            "clients": clients,
+            "per_second": round(count / seconds, 1),
+            "server_cpu_ms": None
+            if kills
+            else round(1000 * (server.metric("process_cpu_seconds_total") - cpu) / count, 2),
+            **{f"p{rank}_ms": round(1000 * percentiles[rank - 1], 1) for rank in (50, 95, 99)},
+            "errors": load.errors,
+            "wrong_answers": load.wrong,
+            "kills": kills,
+            "lost_connections": load.lost,
+            "examples_per_batch": round(batches, 2),
+            "rss_mib": [round(before, 1), round(server.rss_mib(), 1)],
+        }
+
+
+def _kill(server, load, count, kills):
+    for turn in range(1, kills + 1):
+        while len(load.latencies) + load.errors < turn * count / (kills + 1):
+            time.sleep(0.01)
+        server.kill_and_restart()
+
+
+def prepare(run, examples):
+    """Return the requests of all examples, with the answers of the model run on each alone."""
+    model = Model(run, threads=cores())
+    if model.task == "text-classification":
+        bodies = [line for line in examples.read_text(encoding="utf-8").splitlines() if line.strip()]
+        requests = [("application/json", json.dumps({"text": body}).encode(), body) for body in bodies]
+    else:
+        files = sorted(
+            path for path in examples.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png")
+        )
+        requests = [(*_form(path.read_bytes()), path.read_bytes()) for path in files]
+    if not requests:
+        sys.exit(f"{examples} has no examples: pass a folder of images, or a file of texts.")
+    return [
+        (kind, body, dict(zip(model.labels, map(float, model([model.read(example)])[0]), strict=True)))
+        for kind, body, example in requests
+    ]
+
+
+def _form(image):
+    boundary = b"ktransfer-load-test"
+    head = (
+        b'Content-Disposition: form-data; name="image"; filename="image"\r\nContent-Type: image/jpeg\r\n\r\n'
+    )
+    body = b"--" + boundary + b"\r\n" + head + image + b"\r\n--" + boundary + b"--\r\n"
+    return f"multipart/form-data; boundary={boundary.decode()}", body
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="load_test", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="a run folder")
+    parser.add_argument("examples", type=Path, help="a folder of images, or a file of texts, a line each")
+    parser.add_argument("--requests", type=int, default=2000, help="of each measurement (%(default)s)")
+    parser.add_argument("--clients", type=int, default=32, help="at the same time (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="of both, in turn (%(default)s)")
+    parser.add_argument(
+        "--kill", type=int, default=0, metavar="N", help="kill and restart it N times instead"
+    )
+    parser.add_argument("options", nargs="*", help="of the server, after --")
+    arguments = parser.parse_args()
+    requests = prepare(arguments.run, arguments.examples)
+    common = {"count": arguments.requests, "clients": arguments.clients}
+    if arguments.kill:
+        measured = [measure(arguments.run, requests, arguments.options, kills=arguments.kill, **common)]
+        print(json.dumps(measured[0]))
+    else:
+        measured, one_by_one = [], ["--max-batch", "1", "--workers", "1", "--threads", str(cores())]
+        for _, options in itertools.product(range(arguments.rounds), ([], one_by_one)):
+            measured.append(measure(arguments.run, requests, [*arguments.options, *options], **common))
+            print(json.dumps(measured[-1]), flush=True)
+        batched, single = (
+            statistics.median(each["per_second"] for each in measured[start::2]) for start in (0, 1)
+        )
+        print(f"micro-batching {batched:.1f}/s, one by one {single:.1f}/s: {batched / single:.2f}x")
+    sys.exit(any(each["errors"] or each["wrong_answers"] for each in measured))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The artefact of a run, checked and loaded."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import onnxruntime
+
+from .errors import StartError
+from .images import ImageReader
+from .texts import TextReader
+
+
+class Model:
+    """The classifier of a run folder, run by ONNX Runtime.
+
+    Args:
+        folder: A run folder, or the `artefacts` folder in it.
+        threads: Cores for one run of the model.
+        max_pixels: The largest image to decode.
+
+    Attributes:
+        labels: Names of the classes, in the order of the probabilities.
+        task: `"image-classification"` or `"text-classification"`.
+        inputs: `[{"name", "shape", "dtype"}, ...]`; `None` in a shape is any size, the first is the batch.
+        max_batch: The one batch size that the artefact takes, or `None` for any.
+        read: From an image's bytes, or a text, to `{input: array}` without the batch axis.
+        sha256: Of the artefact.
+
+    Raises:
+        StartError: The folder is no run, has no ONNX artefact, or that is not the one that was proved.
+
+    Example:
+        >>> model = Model("runs/flowers")
+        >>> model([model.read(Path("rose.jpg").read_bytes())]).argmax()
+        2
+    """
+
+    def __init__(self, folder, *, threads=1, max_pixels=40e6):
+        root, manifest = _manifest(Path(folder))
+        artefact = next((entry for entry in manifest["artefacts"] if entry["format"] == "onnx"), None)
+        if artefact is None:
+            raise StartError(
+                f"A run with an ONNX artefact was expected. Received: {root}, which has "
+                f"{', '.join(entry['format'] for entry in manifest['artefacts']) or 'none'}. "
+                f"Run `ktransfer export {root} --format onnx`."
+            )
+        if artefact["batch"] not in ("dynamic", 1):
+            raise StartError(
+                f'An artefact of batch "dynamic" or 1 was expected. Received: {artefact["batch"]!r}. '
+                "Export it again."
+            )
+        content = _proved(root / artefact["path"], artefact["sha256"])
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        # Threads that spin while they wait for work take it from those that decode and speak HTTP.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        self.labels = json.loads(self._session.get_modelmeta().custom_metadata_map["labels"])
+        self.task = manifest["task"]
+        self.inputs = artefact["signature"]["inputs"]
+        self.output = artefact["signature"]["output"]
+        self.max_batch = None if artefact["batch"] == "dynamic" else artefact["batch"]
+        self.sha256 = artefact["sha256"]
+        if self.task == "text-classification":
+            self.read = _text_reader(root / Path(artefact["path"]).parent, manifest["tokenizer"], self.inputs)
+        else:
+            (image,) = self.inputs
+            self.read = ImageReader(manifest["preprocessing"], image["dtype"], max_pixels=max_pixels)
+
+    def __call__(self, rows):
+        """Return the probabilities `(B, classes)` of a batch of what `read` gave."""
+        return self._session.run([self.output["name"]], self.read.collate(rows))[0]
+
+
+def _manifest(folder):
+    for root in (folder, folder.resolve().parent):
+        if (root / "manifest.json").is_file():
+            return root, json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+    raise StartError(
+        "A run folder was expected, or the artefacts folder in it. "
+        f"Received: {folder}, without manifest.json."
+    )
+
+
+def _proved(path, sha256):
+    """Return the bytes of a file if they are those that the manifest tells of.
+
+    Read once, so that what is loaded is what was checked.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise StartError(f"{path} was expected. Received: {error.strerror}. Export it again.") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise StartError(
+            f"{path} was expected to have the SHA-256 {sha256}, as in manifest.json. Received: {found}. "
+            "Export it again."
+        )
+    return content
+
+
+def _text_reader(folder, facts, inputs):
+    import tokenizers  # not needed where images are served
+
+    content = _proved(folder / Path(facts["path"]).name, facts["sha256"])
+    return TextReader(tokenizers.Tokenizer.from_buffer(content), facts, inputs)
