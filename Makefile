@@ -20,8 +20,10 @@ $(STAMP): requirements.lock pyproject.toml setup.cfg
 demo: $(STAMP)
 	$(BIN)/ktransfer demo
 
+# Each worker takes some 4 GiB; most tests use one core.
+WORKERS ?= 2
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -1,16 +1,18 @@
+import ast
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from text_zoo import write_preset
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def run(name, **environment):
+def run(name, *arguments, **environment):
     return subprocess.run(
-        [sys.executable, EXAMPLES / name],
+        [sys.executable, EXAMPLES / name, *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
@@ -31,6 +33,17 @@ def test_the_whole_way_as_python():
     output = run("train_evaluate_export.py")
     assert "artefacts/model.onnx" in output
     assert "validation: accuracy" in output
+
+
+def test_texts_are_answered_alike_with_and_without_keras(tmp_path):
+    _, preset = write_preset("Bert", tmp_path)
+    table = tmp_path / "texts.csv"
+    rows = [f"{'the fox' if i % 2 else 'you brown'} {'quick ' * (i % 5)}{i},{'ab'[i % 2]}" for i in range(30)]
+    table.write_text("\n".join(["text,label", *rows]))
+    output = run("classify_texts.py", table, preset)
+    answers = [ast.literal_eval(line[6:]) for line in output.splitlines()[-2:]]
+    assert answers[0]["label"] == answers[1]["label"]
+    assert answers[0]["probability"] == pytest.approx(answers[1]["probability"], abs=1e-4)
 
 
 def test_an_example_is_short_enough_to_be_read():
