@@ -4,6 +4,7 @@ import contextlib
 import shutil
 
 import keras
+import numpy as np
 
 from ktransfer.cache_plan import can_cache
 from ktransfer.cached_training import fine_tune_cached
@@ -85,9 +86,10 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
 def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say):
     train, validation = splits.train, splits.validation
     if features is None:
-        train = train.subset(run.preprocessing.order(train.inputs))
-        batches = dataset(train, run, keep=False)
+        order = run.preprocessing.order(train.inputs)
+        batches = dataset(train.subset(order), run, keep=False)
         pooled, _ = extract_features(run.model, track(batches, len(batches), "running the backbone"))
+        pooled = pooled[np.argsort(order)]
     else:
         pooled = features.pooled()
     recipe = run.recipe
