@@ -24,6 +24,7 @@ _HOMES = {
     "Stage": "ktransfer.recipe",
     "TextAugmentation": "ktransfer.data.text_augmentation",
     "TextPreprocessing": "ktransfer.text_preprocessing",
+    "benchmark": "ktransfer.jobs.benchmark",
     "build_classifier": "ktransfer.classifier",
     "build_text_classifier": "ktransfer.text_classifier",
     "choose_sequence_length": "ktransfer.sequence_length",
@@ -49,6 +50,7 @@ _HOMES = {
     "text_recipe": "ktransfer.default_recipes",
     "train": "ktransfer.jobs.train",
     "use_depthwise": "ktransfer.depthwise",
+    "verify": "ktransfer.jobs.verify",
 }
 __all__ = sorted(_HOMES)
 

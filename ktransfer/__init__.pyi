@@ -24,10 +24,12 @@ from ktransfer.errors import RunError as RunError
 from ktransfer.freezing import set_depth as set_depth
 from ktransfer.head import extract_features as extract_features
 from ktransfer.head import solve_head as solve_head
+from ktransfer.jobs.benchmark import benchmark as benchmark
 from ktransfer.jobs.evaluate import evaluate as evaluate
 from ktransfer.jobs.export import export as export
 from ktransfer.jobs.train import resume as resume
 from ktransfer.jobs.train import train as train
+from ktransfer.jobs.verify import verify as verify
 from ktransfer.recipe import Recipe as Recipe
 from ktransfer.recipe import Stage as Stage
 from ktransfer.recipe import progressive_stages as progressive_stages

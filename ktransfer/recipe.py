@@ -144,6 +144,10 @@ class Recipe:
             image is varied V times, what the frozen part makes of each is kept, and epochs take turns.
         cache_dtype: `"float32"`, or `"float16"` to keep features in half the space.
         precision: Keras dtype policy, e.g. `"float32"` or `"mixed_float16"`.
+        float16_agreement: Smallest share of validation examples that a float16 artefact gives the model's
+            label.
+        int8_agreement: The same of an artefact in int8.
+        int8_accuracy_drop: By how much its accuracy may be lower than the model's; 0.01 is a point.
         seed: Of the split, the shuffling, the augmentation and the head.
     """
 
@@ -162,6 +166,9 @@ class Recipe:
     cached_views: int = 0
     cache_dtype: str = "float32"
     precision: str = "float32"
+    float16_agreement: float = 0.995
+    int8_agreement: float = 0.98
+    int8_accuracy_drop: float = 0.01
     seed: int = 0
 
     def __post_init__(self):
@@ -211,6 +218,8 @@ class Recipe:
             'cache_dtype must be "float32" or "float16"',
             self.cache_dtype,
         )
+        for name in ("float16_agreement", "int8_agreement", "int8_accuracy_drop"):
+            _check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1", getattr(self, name))
         _check(
             type(self.seed) is int and 0 <= self.seed < 2**32, "seed must be from 0 to 2**32 - 1", self.seed
         )

@@ -74,3 +74,34 @@ def print_evaluation(result, noun: str) -> None:
     if len(names) <= 20:
         console.print(confusion)
     print(f"accuracy {result.accuracy:.3f} on {result.examples} {noun}, log loss {result.log_loss:.3f}")
+
+
+def print_benchmark(result) -> None:
+    """The table and the line of a `Benchmark`."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("format", box=box.SIMPLE, collapse_padding=True, pad_edge=False)
+    for heading in ("MiB", "delta", "agrees", "right", "p50 ms", "p95 ms", "faster", "per s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in result.measured:
+        fixed = "" if row.batch == result.measured[0].batch else f" at {row.batch}"
+        table.add_row(
+            row.format,
+            f"{row.size_bytes / 2**20:.1f}",
+            f"{row.max_abs_delta:.0e}",
+            *(f"{share:.1%}" for share in (row.label_agreement, row.accuracy)),
+            *(f"{row.latency_ms[of]:.2f}" for of in ("p50", "p95")),
+            f"{row.speedup:.2f}",
+            f"{row.examples_per_s:.1f}{fixed}",
+        )
+    Console().print(table)
+    print(
+        f"delta: largest difference of a probability from Keras'; agrees: with its labels; right: of "
+        f"{result.examples} of {result.of} validation examples\n"
+        f"ms: for one example; faster: at that, than Keras by predict_on_batch on {result.backend}; per s: "
+        f"examples at batch {result.measured[0].batch}\n"
+        f"{result.rounds} rounds in turn after a warm-up, {result.threads} threads, "
+        f"{result.machine['cores']} cores of {result.machine['processor']}"
+    )

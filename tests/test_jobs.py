@@ -21,7 +21,7 @@ from ktransfer.errors import DataError, RunError
 from ktransfer.exporters.artefact import Artefact, fingerprint
 from ktransfer.jobs.evaluate import evaluate
 from ktransfer.jobs.export import export
-from ktransfer.jobs.parts import PARITY_EXAMPLES, parity_inputs
+from ktransfer.jobs.parts import evenly
 from ktransfer.jobs.train import resume, train
 from ktransfer.recipe import Recipe, Stage
 from ktransfer.run import Run
@@ -282,10 +282,9 @@ def test_what_is_fitted_is_not_fitted_again(data, tmp_path, monkeypatch):
 
 def test_parity_is_measured_on_examples_of_all_classes():
     examples = Examples(tuple(f"{i}.png" for i in range(500)), np.repeat(np.arange(5), 100), tuple("abcde"))
-    chosen = parity_inputs(examples)
-    labels = examples.labels[[int(path.removesuffix(".png")) for path in chosen]]
-    assert len(chosen) == PARITY_EXAMPLES
-    assert np.bincount(labels).tolist() == [20] * 5
+    chosen = evenly(examples, 100)
+    assert np.bincount(chosen.labels).tolist() == [20] * 5
+    assert len(evenly(examples, 1000)) == 500
 
 
 def test_a_mixed_precision_run_exports_in_float32(data, tmp_path):

@@ -131,3 +131,68 @@ def test_a_measurement_survives_json():
     values = parity.to_dict()
     assert isinstance(values["batch_sizes"], list)
     assert Parity.from_dict(values) == parity
+
+
+# Labels and accuracy, by which quantized artefacts are judged.
+
+
+def judged(agreement, *, examples=130, accuracy=None, accuracy_of_model=None, wrong=0.5, delta=0.2):
+    return Parity(
+        delta, 0.01, 0.5, 3.0, agreement, examples, (1, 8), wrong, 0.5, (), accuracy, accuracy_of_model
+    )
+
+
+def test_the_labels_of_an_example_agree_if_they_do_at_both_batch_sizes():
+    def artefact(inputs):
+        right = exact(inputs)
+        return (
+            right[:, ::-1] if len(right) == 1 and inputs["image"][0, 0, 0, 0] == PIXELS[3, 0, 0, 0] else right
+        )
+
+    assert measure_parity(artefact, logits, IMAGES).label_agreement == pytest.approx(10 / 11)
+
+
+def test_accuracy_is_the_share_of_right_labels_where_they_are_known():
+    parity = measure_parity(always(0.9, 0.1), always(0.0, 1.0), IMAGES, labels=np.array([0] * 4 + [1] * 7))
+    assert (parity.accuracy, parity.accuracy_of_model) == (pytest.approx(4 / 11), pytest.approx(7 / 11))
+    assert measure_parity(exact, logits, IMAGES).accuracy is None
+
+
+@pytest.mark.parametrize(
+    ("differing", "examples", "limit", "allowed"),
+    [
+        (2, 130, 0.98, True),  # 2.6
+        (3, 130, 0.98, False),
+        (2, 100, 0.98, True),  # in binary 1.9999999999999998
+        (1, 100, 0.995, True),  # one always
+        (2, 100, 0.995, False),
+        (1, 10, 0.98, True),
+        (1, 9, 0.98, False),  # but not of few
+    ],
+)
+def test_a_limit_on_agreement_is_counted_in_whole_examples(differing, examples, limit, allowed):
+    parity = judged(1 - differing / examples, examples=examples)
+    if allowed:
+        parity.check_labels("onnx-int8", agreement=limit)
+    else:
+        with pytest.raises(ExportError, match=rf"onnx-int8 .* same label for {limit:.1%}.* of {examples}\."):
+            parity.check_labels("onnx-int8", agreement=limit)
+
+
+def test_a_drop_in_accuracy_past_the_limit_names_both_accuracies():
+    limits = {"agreement": 0.5, "accuracy_drop": 0.01}
+    judged(0.9, examples=200, accuracy=0.89, accuracy_of_model=0.9).check_labels("tflite-int8", **limits)
+    parity = judged(0.9, examples=200, accuracy=0.885, accuracy_of_model=0.9)
+    with pytest.raises(
+        ExportError, match=r"1 points lower.*accuracy 88\.5% where the model's is 90\.0% on 200"
+    ):
+        parity.check_labels("tflite-int8", **limits)
+    parity.check_labels("tflite-int8", agreement=0.5)
+    judged(0.9).check_labels("tflite-int8", **limits)  # labels are not known
+
+
+def test_a_quantized_artefact_that_ignores_its_input_or_gives_no_numbers_fails_whatever_the_limits():
+    with pytest.raises(ExportError, match="look at its input"):
+        judged(1.0, wrong=0.001).check_labels("onnx-int8", agreement=0)
+    with pytest.raises(ExportError, match="Received: NaN"):
+        judged(1.0, delta=float("nan")).check_labels("onnx-int8", agreement=0)

@@ -36,9 +36,8 @@ def test_a_recipe_for_texts_survives_json(change):
 
 
 def test_a_recipe_survives_json():
-    recipe = Recipe(
-        stages=STAGES, label_smoothing=0.1, augmentation=Augmentation(flip=False, mixup=0.2), seed=7
-    )
+    augmentation = Augmentation(flip=False, mixup=0.2)
+    recipe = Recipe(stages=STAGES, label_smoothing=0.1, augmentation=augmentation, int8_agreement=0.9, seed=7)
     assert Recipe.from_json(recipe.to_json()) == recipe
     depths = [stage.depth for stage in Recipe.from_json(recipe.to_json()).stages]
     assert depths == [0, 0.5, "all"]
@@ -101,6 +100,9 @@ def test_a_stage_that_cannot_be_is_refused_at_birth(change, name):
         ({"dropout": 1.0}, "dropout"),
         ({"batch_norm": "free"}, "batch_norm"),
         ({"augmentation": None}, "augmentation"),
+        ({"float16_agreement": 1.5}, "float16_agreement"),
+        ({"int8_agreement": float("nan")}, "int8_agreement"),
+        ({"int8_accuracy_drop": -0.01}, "int8_accuracy_drop"),
         ({"seed": -1}, "seed"),
     ],
 )

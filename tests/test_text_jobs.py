@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from text_zoo import write_preset
 
+from ktransfer.data.audit_exclusions import read_exclusions
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.errors import DataError, RecipeError
+from ktransfer.jobs.audit import audit
 from ktransfer.jobs.evaluate import evaluate
 from ktransfer.jobs.parts import read_splits
 from ktransfer.jobs.predict import predict
@@ -196,15 +198,24 @@ def test_options_for_texts_are_refused_with_images(tmp_path, preset):
         train(tmp_path / "images", preset, tmp_path / "run", text_column="text", sequence_length=8)
 
 
-def test_texts_on_both_sides_of_given_files_are_said(tmp_path, preset, table):
+def test_texts_on_both_sides_of_given_files_stop_the_training(tmp_path, preset, table):
     data = tmp_path / "data"
     data.mkdir()
     (data / "train.csv").write_text(table.read_text())
-    rows = table.read_text().splitlines()
-    (data / "val.csv").write_text(
-        "\n".join([rows[0], rows[1].upper().replace("ANIMAL", "animal"), "fox,animal"])
-    )
+    known = table.read_text().splitlines()[1].split(",")[0]
+    (data / "val.csv").write_text(f"text,label\n{known.upper()},animal\nfox,animal\n")
     lines = []
     recipe = dataclasses.replace(RECIPE, stages=())
-    train(data, preset, tmp_path / "run", recipe=recipe, formats=(), verbose=0, say=lines.append)
-    assert begun(lines)["warning"].startswith("1 of 2 validation texts are trained on as well")
+    options = {"recipe": recipe, "formats": (), "verbose": 0, "say": lines.append}
+    with pytest.raises(DataError, match=r"1 leak, such as .*--allow-leakage"):
+        train(data, preset, tmp_path / "run", **options)
+    assert not (tmp_path / "run").exists()
+    train(data, preset, tmp_path / "run", allow_leakage=True, **options)
+    assert begun(lines)["warning"].startswith("1 leak, such as")
+
+    audit(data, out=tmp_path / "audit", fix=True, verbose=0)
+    run = train(data, preset, tmp_path / "other", exclude=tmp_path / "audit" / "exclude.txt", **options)
+    left_out = list(read_exclusions(tmp_path / "audit" / "exclude.txt").values())
+    assert left_out.count("leak") == 1
+    assert run.manifest["data"]["examples"] == {"train": 80 - len(left_out), "validation": 2}
+    assert resume(run.path, verbose=0, say=lambda line: None).manifest["status"] == "trained"

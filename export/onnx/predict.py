@@ -45,8 +45,9 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("run", type=Path, help="a run folder, or the artefacts folder in it")
     arguments.add_argument("given", nargs="+", metavar="image_or_text", help="as the run was trained on")
+    arguments.add_argument("--format", default=FORMAT, help=f"{FORMAT}, or one that begins with {FORMAT}-")
     arguments = arguments.parse_args()
-    path, manifest, artefact = find_artefact(arguments.run)
+    path, manifest, artefact = find_artefact(arguments.run, arguments.format)
     if manifest["task"] == "text-classification":
         read = text_reader(path, manifest, artefact)
     else:
@@ -58,15 +59,15 @@ def main():
         print(json.dumps({"label": labels[best], "probability": round(float(probabilities[best]), 6)}))
 
 
-def find_artefact(folder):
+def find_artefact(folder, format):
     """Return the artefact's path, the run's manifest, and what that says of the artefact."""
     for root in (folder, folder.resolve().parent):
         if (root / "manifest.json").is_file():
             manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
             for artefact in manifest["artefacts"]:
-                if artefact["format"] == FORMAT:
+                if artefact["format"] == format:
                     return root / artefact["path"], manifest, artefact
-            sys.exit(f"{root} has no {FORMAT} artefact: run `ktransfer export {root} --format {FORMAT}`.")
+            sys.exit(f"{root} has no {format} artefact: run `ktransfer export {root} --format {format}`.")
     sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
 
 

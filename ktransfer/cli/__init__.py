@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ktransfer import __version__
-from ktransfer.cli import export, judge, stock, train
+from ktransfer.cli import audit, export, judge, stock, train, verify
 from ktransfer.errors import KTransferError
 
 app = typer.Typer(
@@ -19,7 +19,15 @@ app = typer.Typer(
 )
 # In the order in which they are listed.
 for verb in (
-    *(train.train, judge.evaluate, judge.predict, export.export),
+    *(
+        audit.audit,
+        train.train,
+        judge.evaluate,
+        judge.predict,
+        export.export,
+        verify.verify,
+        verify.benchmark,
+    ),
     *(stock.backbones, stock.cache, train.demo),
 ):
     app.command()(verb)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 FORMATS = ("savedmodel", "tflite", "onnx")
+QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
 
 DATA_HELP = (
     "Images: a folder of class folders, or one that holds train/ val/ test/. Texts: a table (.csv, .tsv, "
@@ -19,7 +20,11 @@ RunFolder = Annotated[Path, typer.Argument(help="A run folder that `ktransfer tr
 DataDir = Annotated[Path | None, typer.Option(help="Where TensorFlow Datasets keeps its prepared data.")]
 Format = Annotated[
     list[str] | None,
-    typer.Option("--format", help=f"What to export: {', '.join(FORMATS)}; may be repeated."),
+    typer.Option(
+        "--format",
+        help=f"What to export, may be repeated: {', '.join(FORMATS)}, which are exported if left out; or "
+        f"smaller and less exact: {', '.join(QUANTIZED)}.",
+    ),
 ]
 CacheDir = Annotated[
     Path | None,

@@ -69,6 +69,12 @@ def train(
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
     ] = False,
+    exclude: Annotated[
+        Path | None, typer.Option(help="What to leave out: the exclude.txt of `ktransfer audit --fix`.")
+    ] = None,
+    allow_leakage: Annotated[
+        bool, typer.Option("--allow-leakage", help="Train although validation examples are trained on too.")
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that lies at --out.")
     ] = False,
@@ -130,6 +136,8 @@ def train(
                 random_weights=random_weights,
                 fast_depthwise=fast_depthwise,
                 skip_corrupt=skip_corrupt,
+                exclude=exclude,
+                allow_leakage=allow_leakage,
                 overwrite=overwrite,
                 **options,
             )

@@ -1,5 +1,7 @@
 """From a trained model to verified artefacts: SavedModel, TFLite, ONNX."""
 
+import contextlib
+import dataclasses
 import importlib
 import logging
 import os
@@ -7,13 +9,25 @@ from pathlib import Path
 
 from ktransfer.errors import ExportError
 from ktransfer.exporters.artefact import Artefact, fingerprint, publish, staging
-from ktransfer.exporters.parity import Parity, measure_parity
+from ktransfer.exporters.parity import TOLERANCE, Parity, measure_parity
+from ktransfer.recipe import Recipe
 
-__all__ = ["FORMATS", "Artefact", "Parity", "check_formats", "export_model"]
+__all__ = [
+    "ALL_FORMATS",
+    "FORMATS",
+    "QUANTIZED",
+    "Artefact",
+    "Parity",
+    "check_formats",
+    "export_model",
+    "label_limits",
+]
 
 # Each has NAME, CONVERTS, write and load, and imports its runtime: only the one asked for is loaded.
 _MODULES = {"savedmodel": "saved_model", "tflite": "litert", "onnx": "onnx"}
-FORMATS = tuple(_MODULES)
+FORMATS = tuple(_MODULES)  # in float32, written unless others are asked for
+QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
+ALL_FORMATS = FORMATS + QUANTIZED
 
 _LOG = logging.getLogger(__name__)
 
@@ -21,9 +35,9 @@ _LOG = logging.getLogger(__name__)
 def check_formats(formats):
     """Raise `ExportError` if one of `formats` is none, or the Keras backend is one that cannot export."""
     for format in formats:
-        if format not in FORMATS:
+        if format not in ALL_FORMATS:
             raise ExportError(
-                f"A format is one of {', '.join(FORMATS)}. Received: {format!r}. Choose one of them."
+                f"A format is one of {', '.join(ALL_FORMATS)}. Received: {format!r}. Choose one of them."
             )
     import keras  # here, as the names of the formats are wanted without it
 
@@ -43,8 +57,11 @@ def export_model(
     class_names,
     examples,
     preprocessing=None,
-    tolerance=1e-4,
+    tolerance=TOLERANCE,
     extra=None,
+    labels=None,
+    calibration=None,
+    limits=None,
 ):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
@@ -57,18 +74,27 @@ def export_model(
     export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed at its
     longest, then the batch at 1, and the artefact says so.
 
+    The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter. They are made
+    and run in a process of their own, as some end it, and judged by labels. `tflite-int8` takes images in
+    uint8.
+
     Args:
         model: From `build_classifier` or `build_text_classifier`, raw input to logits `(None, C)`; not
             changed. One of a mixed-precision policy is exported, and compared, as a float32 copy.
         folder: The `artefacts` folder of a run. Written there: `savedmodel/`, `model.tflite` or `model.onnx`,
-            and `labels.txt` beside.
-        format: One of `FORMATS`.
+            or a quantized `model_float16.tflite` and so on, and `labels.txt` beside.
+        format: One of `ALL_FORMATS`.
         class_names: C names, in the order of the logits.
         examples: Real validation examples to measure parity on: images `(N, H, W, 3)` in 0-255, or N texts;
             N at least 1, tens are better.
         preprocessing: `TextPreprocessing` of a text classifier; `None` says that it is one of images.
-        tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits.
+        tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
+            formats in float32.
         extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
+        labels: True classes of the examples, int `(N,)`, to measure accuracy by.
+        calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
+        limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
+            of `Recipe`.
 
     Returns:
         `Artefact`; its `path` is relative to the parent of `folder`.
@@ -84,48 +110,88 @@ def export_model(
         ('artefacts/model.onnx', 'dynamic')
     """
     check_formats([format])
+    family, _, precision = format.partition("-")
     serving = _serving(model, class_names, examples, preprocessing)
+    if precision == "int8" and calibration is not None and len(calibration):
+        calibrated = _serving(model, class_names, calibration, preprocessing).examples
+        serving = dataclasses.replace(serving, calibration=calibrated)
+    if precision:
+        limits = limits or label_limits(format)
     from ktransfer.exporters.serving import reference_function
 
     reference = reference_function(serving)
-    exporter = importlib.import_module(f"{__name__}.{_MODULES[format]}")
-    folder = Path(folder)
+    exporter = importlib.import_module(f"{__name__}.{_MODULES[family]}")
+    folder, name = Path(folder), exporter.NAME
+    options = {"extra": extra}
+    if precision:
+        name = f"_{precision}.".join(name.split("."))
+        options["precision"] = precision
 
     with staging(folder / f".{format}.partial") as partial:
-        path = partial / exporter.NAME
+        path = partial / name
 
         def write_and_prove(fixed):
-            exporter.write(serving, path, fixed=fixed, extra=extra)
-            parity = measure_parity(exporter.load(path), reference, serving.examples, fixed=fixed)
-            parity.check(format, tolerance)
+            exporter.write(serving, path, fixed=fixed, **options)
+            with _opened(exporter, format, path) as artefact:
+                parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
+            if not precision:
+                parity.check(format, tolerance)
             return fixed, parity
 
         attempts = serving.attempts if exporter.CONVERTS else serving.attempts[:1]
         fixed, parity = _first_that_works(write_and_prove, attempts, format)
+        if precision:
+            parity.check_labels(format, **limits)
         text_parity = differing_texts = None
         if preprocessing is not None and format == "savedmodel":
             from ktransfer.exporters.raw_text import measure_text_parity
 
             text_parity, differing_texts = measure_text_parity(exporter.load_text(path), serving)
             text_parity.check("savedmodel (raw text)", tolerance)
-        labels = partial / "labels.txt"
-        labels.write_text("".join(f"{name}\n" for name in class_names), encoding="utf-8")
+        listed = partial / "labels.txt"
+        listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
-        publish(path, folder / exporter.NAME)
-        os.replace(labels, folder / labels.name)
+        publish(path, folder / name)
+        os.replace(listed, folder / listed.name)
 
     return Artefact(
         format=format,
-        path=f"{folder.name}/{exporter.NAME}",
+        path=f"{folder.name}/{name}",
         sha256=sha256,
         size_bytes=size_bytes,
-        signature=_signature(serving, fixed, takes_text=text_parity is not None),
+        signature=_signature(
+            exporter.in_uint8(serving) if format == "tflite-int8" else serving,
+            fixed,
+            takes_text=text_parity is not None,
+        ),
         batch=fixed.get("batch", "dynamic"),
         parity=parity,
         sequence=_sequence(serving, fixed),
         text_parity=text_parity,
         differing_texts=differing_texts,
+        limits=limits if precision else None,
     )
+
+
+def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen
+    """Return what a quantized format is judged by, as `Parity.check_labels` takes it.
+
+    Example:
+        >>> label_limits("onnx-float16")
+        {'agreement': 0.995}
+    """
+    if format.endswith("float16"):
+        return {"agreement": recipe.float16_agreement}
+    return {"agreement": recipe.int8_agreement, "accuracy_drop": recipe.int8_accuracy_drop}
+
+
+def _opened(exporter, format, path):
+    """The artefact to be called; one that may end its process in another."""
+    if format in FORMATS:
+        return contextlib.nullcontext(exporter.load(path))
+    from ktransfer.exporters.own_process import OwnProcess
+
+    return OwnProcess(format, path)
 
 
 def _serving(model, class_names, examples, preprocessing):

@@ -15,7 +15,7 @@ class Artefact:
     """One exported model: what a program needs to use it, and the proof that it answers as the model does.
 
     Args:
-        format: `"savedmodel"`, `"tflite"` or `"onnx"`.
+        format: Of `ALL_FORMATS`.
         path: Where it lies, relative to the run folder, with forward slashes: `"artefacts/model.onnx"`.
         sha256: Of the file's bytes; for a folder, of its sorted relative paths and their contents.
         size_bytes: Of the file, or of all files in the folder.
@@ -27,6 +27,8 @@ class Artefact:
         sequence: Of a text classifier: `"dynamic"`, or the one length in tokens to which ids are padded.
         text_parity: The same on raw texts, where the artefact takes them.
         differing_texts: Of those texts, how many have other ids inside the artefact.
+        limits: What a quantized artefact was judged by, as `Parity.check_labels` takes it; `None` of one in
+            float32, which is judged by a tolerance.
 
     Example:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
@@ -45,6 +47,7 @@ class Artefact:
     sequence: str | int | None = None
     text_parity: Parity | None = None
     differing_texts: int | None = None
+    limits: dict[str, float] | None = None
 
     def to_dict(self):
         """Return the artefact as a dictionary of JSON values."""

@@ -1,58 +1,81 @@
 """TFLite: for phones and small boards, run by LiteRT; builtin operations only."""
 
-import re
+import contextlib
+import dataclasses
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import tensorflow as tf
-from ai_edge_litert.interpreter import Interpreter
 
-from ktransfer.errors import ExportError
 from ktransfer.exporters import saved_model
+from ktransfer.exporters.apart import apart
 from ktransfer.exporters.fourier import fourier_as_matrices
-from ktransfer.exporters.serving import OUTPUT, inlined_functions, serving_function
+from ktransfer.exporters.padding import finite_padding
+from ktransfer.exporters.runtimes import open_artefact
+from ktransfer.exporters.serving import inlined_functions, serving_function
+from ktransfer.exporters.tflite_conversion import convert
 from ktransfer.exporters.tflite_metadata import add_metadata
 
 NAME = "model.tflite"
 CONVERTS = True
 
 
-def write(serving, path, *, fixed, extra=None):
+def write(serving, path, *, fixed, extra=None, precision="float32"):
     """Write a TFLite file with its labels inside.
 
     By way of a SavedModel: `from_concrete_functions` on a live Keras model gave files that answered NaN.
 
     Args:
-        serving: `Serving`.
+        serving: `Serving`; for `"int8"` one that can be calibrated.
         path: The file to write.
         fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `extra.json` in the file.
+        precision: As in `tflite_conversion.convert`; one smaller than float32 is converted in a process of
+            its own. In `"int8"` an image is taken in uint8.
 
     Raises:
-        ExportError: The model has an operation that TFLite lacks.
+        ExportError: The model has an operation that TFLite lacks, or the converter ended its process.
 
     Example:
         >>> write(serving, Path("model.tflite"), fixed={})
     """
-    with inlined_functions(), fourier_as_matrices():
+    padding = contextlib.nullcontext()
+    if precision == "int8":
+        padding, serving = finite_padding(), in_uint8(serving)
+    with inlined_functions(), fourier_as_matrices(), padding:
         serve = serving_function(serving, fixed).get_concrete_function()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source = Path(folder, saved_model.NAME)
         saved_model.save(tf.Module(), serving, source, {saved_model.SERVING: serve})
-        converter = tf.lite.TFLiteConverter.from_saved_model(str(source))
-        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        try:
-            content = converter.convert()
-        except Exception as error:  # ConverterError is not public
-            missing = sorted(set(re.findall(r"'tf\.(\w+)' op", str(error))))
-            raise ExportError(
-                "TFLite needs a model of its builtin operations only. Received: "
-                f"{', '.join(missing) or str(error)[:200]}. Export ONNX, or choose another backbone."
-            ) from error
+        if precision == "float32":
+            content = convert(source)
+        else:
+            calibration = serving.calibration_batches() if precision == "int8" else ()
+            calibration = [_in_dtypes(inputs, serving) for inputs in calibration]
+            doing = f"convert the model to TFLite in {precision}"
+            content = apart(convert, source, precision, calibration, doing=doing)
     path.write_bytes(add_metadata(content, serving, extra))
 
 
 def load(path):
     """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by LiteRT."""
-    run = Interpreter(str(path)).get_signature_runner("serving_default")
-    return lambda inputs: run(**inputs)[OUTPUT].copy()
+    return open_artefact("tflite", path).answer
+
+
+def in_uint8(serving):
+    """Return the `Serving` that takes its images in uint8, the others unchanged.
+
+    Cast to float first thing, and not by way of a quantized input, whose steps would be those of the darkest
+    and the brightest pixel that calibration happened to see.
+    """
+    inputs = [
+        dataclasses.replace(given, dtype="uint8") if len(given.axes) == 4 else given
+        for given in serving.inputs
+    ]
+    return dataclasses.replace(serving, inputs=tuple(inputs))
+
+
+def _in_dtypes(inputs, serving):
+    dtypes = {given.name: given.dtype for given in serving.inputs}
+    return {name: np.rint(array).astype(dtypes[name]) for name, array in inputs.items()}

@@ -3,15 +3,19 @@
 import contextlib
 import json
 import logging
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import tf2onnx
 from onnx import helper, numpy_helper
 
 from ktransfer.errors import ExportError
+from ktransfer.exporters.apart import apart
 from ktransfer.exporters.fourier import fourier_as_matrices
+from ktransfer.exporters.onnx_quantization import make_smaller
+from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.exporters.serving import BATCH, OUTPUT, inlined_functions, serving_function
 
 NAME = "model.onnx"
@@ -19,7 +23,7 @@ CONVERTS = True
 _OPSET = 17  # right for every backbone tried; tf2onnx' default gave graphs that are not valid
 
 
-def write(serving, path, *, fixed, extra=None):
+def write(serving, path, *, fixed, extra=None, precision="float32"):
     """Write an ONNX file with its labels inside.
 
     Args:
@@ -28,9 +32,11 @@ def write(serving, path, *, fixed, extra=None):
         fixed: Sizes of axes by name; the others may have any size, and have their names in the file.
         extra: JSON-able facts by name, each written to the metadata as JSON under its name, beside the class
             names as a list under `labels`.
+        precision: `"float32"`, or as in `make_smaller`, which is then run in a process of its own.
 
     Raises:
-        ExportError: tf2onnx cannot convert the model, or what it gives is not a valid graph.
+        ExportError: tf2onnx cannot convert the model, what it gives is not a valid graph, or making it
+            smaller ended the process.
 
     Example:
         >>> write(serving, Path("model.onnx"), fixed={})
@@ -50,6 +56,7 @@ def write(serving, path, *, fixed, extra=None):
             _make_constants_of_captures(graph.graph, serving, serve.get_concrete_function())
         if errors:  # it goes on past them, and returns a graph all the same
             raise ValueError(errors[0])
+        _pad_in_the_pools(graph.graph)
         _name_axes(graph.graph, serving, fixed)
         facts = {f"input_{name}": fact for given in serving.inputs for name, fact in given.facts.items()}
         metadata = {"labels": serving.class_names, **facts, **(extra or {})}
@@ -60,13 +67,20 @@ def write(serving, path, *, fixed, extra=None):
             f"ONNX needs a model that tf2onnx can convert at opset {_OPSET}. "
             f"Received: {type(error).__name__}: {error}. Export another format, or choose another backbone."
         ) from error
-    onnx.save(graph, path)
+    if precision == "float32":
+        onnx.save(graph, path)
+        return
+    calibration = serving.calibration_batches() if precision == "int8" else ()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        source = Path(folder, NAME)
+        onnx.save(graph, source)
+        doing = f"make the ONNX model {precision}"
+        apart(make_smaller, source, path, precision, calibration, doing=doing)
 
 
 def load(path):
     """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by ONNX Runtime."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda inputs: session.run([OUTPUT], inputs)[0]
+    return open_artefact("onnx", path).answer
 
 
 def _erfc(context, node, name, args):
@@ -95,6 +109,33 @@ def _rank_one_addends(graph, nodes):
                 constant = graph.make_const(f"{node.name}_addend_{index}", value)
                 graph.replace_input(node, node.input[index], constant.output[0], index)
     return nodes
+
+
+def _pad_in_the_pools(graph):
+    """Let a max-pool pad by itself, which ONNX defines as with minus infinity, in the place of such a pad.
+
+    The same, and no calibration sees a range without end: keras-hub's ResNet v2 and CSPNet pad so.
+    """
+    constants = {value.name: value for value in graph.initializer}
+    pads = {
+        node.output[0]: node
+        for node in graph.node
+        if node.op_type == "Pad" and len(node.input) == 3 and constants.keys() >= {*node.input[1:]}
+    }
+    for pool in [node for node in graph.node if node.op_type == "MaxPool" and node.input[0] in pads]:
+        pad = pads[pool.input[0]]
+        sizes, value = (numpy_helper.to_array(constants[name]) for name in pad.input[1:])
+        readers = sum(pad.output[0] in node.input for node in graph.node)
+        if not np.isneginf(value) or readers > 1 or any(sizes[:2]) or any(sizes[4:6]):
+            continue
+        for attribute in [one for one in pool.attribute if one.name in ("pads", "auto_pad")]:
+            pool.attribute.remove(attribute)
+        pool.attribute.append(helper.make_attribute("pads", [*sizes[2:4].tolist(), *sizes[6:8].tolist()]))
+        pool.input[0] = pad.input[0]
+        graph.node.remove(pad)
+    used = {name for node in graph.node for name in node.input}
+    for value in [value for value in graph.initializer if value.name not in used]:
+        graph.initializer.remove(value)
 
 
 def _make_constants_of_captures(graph, serving, function):

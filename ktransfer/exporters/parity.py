@@ -8,7 +8,10 @@ from ktransfer.errors import ExportError
 
 # Below this, float32 softmax has no digits left to compare (its smallest normal number is 1.2e-38).
 _SMALLEST_PROBABILITY = 1e-30
+TOLERANCE = 1e-4  # of a probability in float32
 _LARGER_BATCH = 8  # examples
+_ENOUGH_FOR_ONE = 10  # examples, of which one may differ whatever the limit
+_CHANGES = 0.01  # of a probability, is what a quantized artefact has to change by when its input is wrong
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Parity:
         max_logit_delta: Largest difference of a log-probability, which is a logit less one constant an
             example. It shows what a saturated softmax hides.
         logit_scale: Largest absolute logit of the Keras model; what `max_logit_delta` is to be judged by.
-        label_agreement: Share of examples, 0 to 1, with the same first label.
+        label_agreement: Share of examples, 0 to 1, with the same first label at both batch sizes.
         examples: How many images or texts were compared.
         batch_sizes: The batch sizes at which the artefact was run.
         wrong_input_delta: Largest difference of a probability between the artefact's answers to wrong inputs
@@ -29,6 +32,8 @@ class Parity:
             what this check would see if the input were wrong. Near zero, the comparison proves little.
         wrong_input_delta_of_model: The same of the Keras model.
         sequence_lengths: The padded lengths, in tokens, at which the artefact was run; of images none.
+        accuracy: Share of the examples that the artefact labels rightly; `None` if nobody knows.
+        accuracy_of_model: The same of the Keras model.
 
     Example:
         >>> Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2).check("onnx", 1e-4)
@@ -44,6 +49,8 @@ class Parity:
     wrong_input_delta: float
     wrong_input_delta_of_model: float
     sequence_lengths: tuple[int, ...] = ()
+    accuracy: float | None = None
+    accuracy_of_model: float | None = None
 
     def check(self, format, tolerance):
         """Raise unless the artefact answers as the Keras model does.
@@ -69,6 +76,58 @@ class Parity:
                     f"Received: {what} that differ by {delta:.1e} on {self.examples} examples. "
                     "Export another format; nothing was written."
                 )
+        self.check_input(format, tolerance)
+
+    def check_labels(self, format, *, agreement, accuracy_drop=None):
+        """Raise unless the labels are the model's, and as often right: how a quantized artefact is judged.
+
+        The shares are counted in whole examples. One may always differ where there are ten or more: of a
+        hundred, 99.5% would be all of them, and one of them is often a draw.
+
+        Args:
+            format: The artefact's format, named in the error.
+            agreement: Smallest share of examples, 0 to 1, with the model's label.
+            accuracy_drop: By how much the accuracy, 0 to 1, may be lower than the model's; not looked at if
+                `None`, or if the labels are not known.
+
+        Raises:
+            ExportError: One of them is not held, an answer is not a number, or the input is ignored.
+        """
+        what = f"The {format} artefact has to answer as the model does, "
+        if not np.isfinite(self.max_abs_delta):
+            raise ExportError(f"{what}with numbers. Received: NaN or infinity. Export another format.")
+        self.check_input(format, _CHANGES)
+        mend = "Export another format, or change the limit in the recipe; nothing was written."
+        if self._examples(1 - self.label_agreement) > self._allowed(1 - agreement):
+            raise ExportError(
+                f"{what}with the same label for {agreement:.1%} of the examples. Received: "
+                f"{self.label_agreement:.1%} of {self.examples}{self._accuracies()}. {mend}"
+            )
+        if accuracy_drop is None or self.accuracy is None:
+            return
+        if self._examples(self.accuracy_of_model - self.accuracy) > self._allowed(accuracy_drop):
+            raise ExportError(
+                f"{what}its accuracy no more than {100 * accuracy_drop:g} points lower. Received: "
+                f"{self._accuracies().removeprefix(', ')} on {self.examples} examples. {mend}"
+            )
+
+    def _examples(self, share):
+        return round(share * self.examples)
+
+    def _allowed(self, share):
+        # A share such as 0.02 of 100 is a little less than 2 in binary.
+        return max(int(share * self.examples + 1e-6), int(self.examples >= _ENOUGH_FOR_ONE))
+
+    def _accuracies(self):
+        if self.accuracy is None:
+            return ""
+        return f", accuracy {self.accuracy:.1%} where the model's is {self.accuracy_of_model:.1%}"
+
+    def check_input(self, format, tolerance):
+        """Raise `ExportError` if the artefact's answers stay within `tolerance` when its input is made wrong.
+
+        Not if the model's own answers change by less than twice as much.
+        """
         if self.wrong_input_delta <= tolerance < self.wrong_input_delta_of_model / 2:
             raise ExportError(
                 f"The {format} artefact has to look at its input. Received: answers that change by "
@@ -90,7 +149,7 @@ class Parity:
         )
 
 
-def measure_parity(artefact, model, examples, *, fixed=()):
+def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
     """Run an artefact and the model on the same examples and compare the answers.
 
     All examples are run in batches of 8 (a shorter last batch is filled up with the first examples), or of 2
@@ -102,6 +161,7 @@ def measure_parity(artefact, model, examples, *, fixed=()):
         model: Callable, the same inputs to logits `(B, C)`; the Keras model in inference mode.
         examples: Real ones, `Examples`, at least 1.
         fixed: Sizes of the axes by name of which the artefact takes but one size.
+        labels: True classes of the examples, int `(N,)`, to measure the accuracy too.
 
     Returns:
         `Parity`; nothing is judged yet, see `Parity.check`.
@@ -145,6 +205,9 @@ def measure_parity(artefact, model, examples, *, fixed=()):
 
     wrong_delta = np.abs(wrong_answers - answers[:first])
     wrong_delta_of_model = np.abs(softmax(wrong_logits) - softmax(logits[:first]))
+    agree = answers.argmax(-1) == logits.argmax(-1)
+    agree[:first] &= single_answers.argmax(-1) == single_logits.argmax(-1)
+    accuracies = [None if labels is None else _share(a.argmax(-1) == labels) for a in (answers, logits)]
     answers, logits = np.concatenate([answers, single_answers]), np.concatenate([logits, single_logits])
     expected = softmax(logits)
     delta = np.abs(answers - expected)
@@ -154,12 +217,14 @@ def measure_parity(artefact, model, examples, *, fixed=()):
         mean_abs_delta=float(delta.mean()),
         max_logit_delta=float(np.abs(_log(answers) - _log(expected)).max()),
         logit_scale=float(np.abs(logits).max()),
-        label_agreement=float((answers.argmax(-1) == logits.argmax(-1)).mean()),
+        label_agreement=_share(agree),
         examples=count,
         batch_sizes=sizes,
         wrong_input_delta=float(wrong_delta.max()),
         wrong_input_delta_of_model=float(wrong_delta_of_model.max()),
         sequence_lengths=tuple(sorted(lengths)),
+        accuracy=accuracies[0],
+        accuracy_of_model=accuracies[1],
     )
 
 
@@ -167,6 +232,10 @@ def softmax(logits):
     """Return the probabilities `(B, C)` of logits `(B, C)`, in float64."""
     powers = np.exp(np.float64(logits) - np.max(logits, axis=-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def _share(holds):
+    return float(np.mean(holds))
 
 
 def _log(probabilities):

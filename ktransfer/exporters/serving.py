@@ -22,7 +22,7 @@ class Input:
     Args:
         name: As a program gives it.
         axes: For each axis its size, or the name of one that may have any size: `BATCH` or `SEQUENCE`.
-        dtype: `"float32"`, `"int32"` or `"string"`.
+        dtype: `"float32"`, `"uint8"`, `"int32"` or `"string"`.
         facts: What else a program has to know, for the signature.
 
     Example:
@@ -64,6 +64,7 @@ class Serving:
         examples: To measure parity on.
         attempts: Which axes a converter is asked to fix, to which sizes, in the order to try.
         preprocessing: Of a text classifier.
+        calibration: Training examples, to show an int8 artefact what flows between its layers.
     """
 
     model: keras.Model
@@ -72,6 +73,20 @@ class Serving:
     examples: Examples
     attempts: tuple[dict[str, int], ...]
     preprocessing: TextPreprocessing | None = None
+    calibration: Examples | None = None
+
+    def calibration_batches(self):
+        """Return the inputs by name of each example to calibrate on, alone and padded to the longest.
+
+        Raises:
+            ExportError: There is none.
+        """
+        if not self.calibration:
+            raise ExportError(
+                "An int8 artefact is calibrated on real training examples. Received: none. "
+                "Give some as `calibration`; a hundred are enough."
+            )
+        return [self.calibration.batch(np.array([i]), longest=True) for i in range(len(self.calibration))]
 
 
 def serving_function(serving, fixed):
@@ -95,6 +110,7 @@ def serving_function(serving, fixed):
 
     @tf.function(input_signature=specs, autograph=False)
     def serve(*tensors):
+        tensors = [tf.cast(each, tf.float32) if each.dtype == tf.uint8 else each for each in tensors]
         inputs = _as_model_takes(serving, dict(zip(names, tensors, strict=True)))
         # Without training=False, preprocessing layers were seen to leak training mode into later layers.
         logits = serving.model(inputs, training=False)

@@ -47,6 +47,7 @@ def add_metadata(content, serving, extra=None):
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.inputs}
     in_order = [inputs[names[index]] for index in model.subgraphs[0].inputs]
     metadata = _model_metadata(in_order, described=extra is not None)
+    _drop_names(model.subgraphs[0])
     model.buffers.append(schema.BufferT(data=metadata))
     entry = schema.MetadataT(name=_BUFFER_NAME, buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or []), entry]
@@ -61,8 +62,30 @@ def add_metadata(content, serving, extra=None):
     return file.getvalue()
 
 
+def _drop_names(graph):
+    """Take the names of inner tensors out, which nobody reads: half a percent of a small network's file."""
+    outside = {*graph.inputs, *graph.outputs}
+    for index, tensor in enumerate(graph.tensors):
+        if index not in outside:
+            tensor.name = b""
+
+
 class _AlignedBuilder(flatbuffers.Builder):
-    """Puts vectors at multiples of 16 bytes, as the TFLite schema asks of weights; the packer forgets to."""
+    """Puts vectors at multiples of 16 bytes, as the TFLite schema asks of weights; the packer forgets to.
+
+    Equal vectors are written once and referred to by all: each channel of int8 weights and of their bias has
+    a zero point of 8 bytes, always 0, a tenth of a MobileNet's file.
+    """
+
+    def __init__(self, size):
+        super().__init__(size)
+        self._written = {}
+
+    def CreateNumpyVector(self, x):
+        key = (x.dtype.str, x.tobytes())
+        if key not in self._written:
+            self._written[key] = super().CreateNumpyVector(x)
+        return self._written[key]
 
     def StartVector(self, elemSize, numElems, alignment):
         return super().StartVector(elemSize, numElems, max(alignment, 16))

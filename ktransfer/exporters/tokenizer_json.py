@@ -76,7 +76,7 @@ def write_tokenizer(
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / NAME) as partial:
         written.save(str(partial), pretty=False)
-        tied = _prove(Tokenizer.from_file(str(partial)), preprocessing, texts)
+        tied = prove_tokenizer(Tokenizer.from_file(str(partial)), preprocessing, texts)
         sha256, size_bytes = fingerprint(partial)
     settings = preprocessing.to_dict()
     names = ("sequence_length", "fixed_length", "start_token_id", "end_token_id", "pad_token_id")
@@ -180,7 +180,7 @@ def _add_packing(written, preprocessing):
         written.enable_padding(length=preprocessing.sequence_length, pad_id=int(pad), pad_token=names[pad])
 
 
-def _prove(written, preprocessing, texts):
+def prove_tokenizer(written, preprocessing, texts):
     """Raise `ExportError` unless `written` gives the ids of `preprocessing`; return how many texts tie."""
     expected = preprocessing.tokenize(texts)
     length = preprocessing.sequence_length if preprocessing.fixed_length else 0

@@ -22,7 +22,7 @@ from ktransfer.head import (
 )
 from ktransfer.jobs.export import export
 from ktransfer.jobs.interrupts import between_batches
-from ktransfer.jobs.parts import Say, dataset, parity_inputs, parts, progress_bar
+from ktransfer.jobs.parts import Say, dataset, parts, progress_bar
 from ktransfer.run import Run
 from ktransfer.training import fine_tune
 
@@ -54,7 +54,7 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
     write_json(run.path / "metrics.json", metrics)
     run.update(status="trained", metrics={name: m["accuracy"] for name, m in metrics.items()})
     if formats:
-        export(run, formats, inputs=parity_inputs(splits.validation), say=say)
+        export(run, formats, validation=splits.validation, say=say)
     return run
 
 

@@ -7,16 +7,21 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from ktransfer.data.audit_exclusions import leave_out
 from ktransfer.data.checks import require_readable
-from ktransfer.data.examples import Examples, Splits, normalised, printable
+from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.sources import load_splits
 from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_sources import load_text_splits
 from ktransfer.feature_store import FeatureStore
 from ktransfer.files import cache_folder
+from ktransfer.recipe import Recipe
 from ktransfer.run import Run
 
-PARITY_EXAMPLES = 100
+# Float32 artefacts are proved on so many examples, a tokenizer.json on so many texts.
+PARITY_EXAMPLES, TOKENIZED_TEXTS = 100, 2_000
+# What a quantized artefact is judged on, and accuracy measured: a point of it is five of them.
+JUDGED_EXAMPLES = 500
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
 
@@ -45,10 +50,20 @@ def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
     """The examples that the `data` entry of a manifest names, and of a table its columns."""
     names = ("validation", "validation_fraction", "data_dir")
     options = {name: facts[name] for name in names} | {"seed": seed}
+    columns = None
     if "skip_corrupt" in facts:
-        return load_splits(facts["source"], **options), None
-    columns = {name: facts[name] for name in ("text_column", "label_column", "encoding")}
-    return load_text_splits(facts["source"], **columns, **options)
+        splits = load_splits(facts["source"], **options)
+    else:
+        options |= {name: facts[name] for name in ("text_column", "label_column", "encoding")}
+        splits, columns = load_text_splits(facts["source"], **options)
+    if facts.get("exclude"):
+        splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))
+    return splits, columns
+
+
+def data_root(source: str) -> str | None:
+    """The folder that names of examples are told from; a TFDS data set has none."""
+    return None if source.startswith("tfds:") else source
 
 
 def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -> Splits:
@@ -76,8 +91,8 @@ def fingerprints(splits: Splits) -> dict[str, str]:
     return {name: part.fingerprint() for name, part in parts(splits)}
 
 
-def warn_of(splits: Splits, recipe, say: Say) -> None:
-    """Say what about the data makes a judgement or a class worse than it need be."""
+def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
+    """Say where classes are uneven and the recipe does nothing about it."""
     counts = splits.train.counts()
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
@@ -85,13 +100,6 @@ def warn_of(splits: Splits, recipe, say: Say) -> None:
             f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
             f"{counts[least]:,}; with --class-weight balanced or --loss focal the rare ones count for more"
         )
-    if splits.train.kind == "text":
-        known = set(map(normalised, splits.train.inputs))
-        for name, part in list(parts(splits))[1:]:
-            if seen := sum(normalised(text) in known for text in part.inputs):
-                say(
-                    f"warning    {seen} of {len(part)} {name} texts are trained on as well, and judge nothing"
-                )
 
 
 def dataset(examples: Examples, run: Run, **options):
@@ -101,7 +109,18 @@ def dataset(examples: Examples, run: Run, **options):
     )
 
 
-def parity_inputs(examples: Examples) -> list[str]:
-    """At most `PARITY_EXAMPLES` files or texts, evenly over the examples and so over the classes."""
-    chosen = np.linspace(0, len(examples) - 1, min(len(examples), PARITY_EXAMPLES)).round().astype(int)
-    return [examples.inputs[index] for index in chosen]
+def evenly(examples: Examples, count: int) -> Examples:
+    """At most so many, evenly over the examples and so over the classes.
+
+    Example:
+
+        len(evenly(validation, 100))   # 100
+    """
+    return examples.subset(np.linspace(0, len(examples) - 1, min(len(examples), count)).round().astype(int))
+
+
+def readable_part(examples: Examples, facts: dict) -> Examples:
+    """Those of a run's examples that can be read; an error where the run does not leave out the others."""
+    if examples.kind == "text":
+        return examples
+    return require_readable(examples, skip_corrupt=facts["skip_corrupt"])

@@ -16,16 +16,17 @@ from ktransfer.default_recipes import image_recipe, text_recipe
 from ktransfer.errors import DataError, RecipeError, RunError
 from ktransfer.exporters import FORMATS, check_formats
 from ktransfer.freezing import resolve_depth
+from ktransfer.jobs.audit import audit_before_training
 from ktransfer.jobs.finish import finish
 from ktransfer.jobs.networks import image_network, text_network
 from ktransfer.jobs.parts import (
     Say,
     feature_store,
     fingerprints,
+    hint_at_classes,
     parts,
     read_splits,
     readable,
-    warn_of,
 )
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
@@ -55,6 +56,8 @@ def train(
     random_weights: bool = False,
     fast_depthwise: bool = True,
     skip_corrupt: bool = False,
+    exclude: str | Path | None = None,
+    allow_leakage: bool = False,
     overwrite: bool = False,
     cache: bool = True,
     cache_dir: str | Path | None = None,
@@ -84,6 +87,8 @@ def train(
         random_weights: Start from a random backbone, to see what the pretrained one is worth.
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
         skip_corrupt: Leave out images that cannot be read.
+        exclude: An exclusion list that `ktransfer audit --fix` wrote; what it names is left out.
+        allow_leakage: Train although examples to judge by are trained on as well; it is said.
         overwrite: Replace a run that lies at `out`.
         cache: Run the frozen part of the backbone once and keep what it gives, where the recipe allows it.
         cache_dir: Where to keep it; `None` takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
@@ -120,6 +125,7 @@ def train(
         "validation": validation and _absolute(validation),
         "validation_fraction": validation_fraction,
         "data_dir": data_dir and _absolute(data_dir),
+        "exclude": exclude and _absolute(exclude),
         **(of_texts if task == TEXTS else {"skip_corrupt": skip_corrupt}),
     }
     splits, columns = read_splits(facts, asked.seed)
@@ -141,10 +147,14 @@ def train(
     for stage in recipe.stages:
         resolve_depth(stage.depth, blocks)
     _require_room(out, model)
-    splits = readable(splits, facts, say, verbose=verbose)
+    found = audit_before_training(
+        splits, facts["source"], allow_leakage=allow_leakage, say=say, verbose=verbose
+    )
+    if found.of("unreadable"):
+        splits = readable(splits, facts, say, verbose=verbose)
     counts = {name: len(part) for name, part in parts(splits)}
     say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
-    warn_of(splits, recipe, say)
+    hint_at_classes(splits, recipe, say)
     size = f"{inner.count_params():,} parameters in {len(blocks)} blocks"
     say(f"backbone   {inner.name}, {size}; {network.size}")
     run = Run.create(

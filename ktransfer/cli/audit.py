@@ -1,0 +1,86 @@
+"""`ktransfer audit`."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, TextColumn
+from ktransfer.terminal import quiet_imports, shortened
+
+
+def audit(
+    data: Data,
+    backbone: Annotated[
+        str | None, typer.Option(help="Find wrong labels and outliers by its features, as in train.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder for audit.json and audit.html; else nothing is written.")
+    ] = None,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write exclude.txt into --out, what train should leave out.")
+    ] = False,
+    image_size: Annotated[
+        int | None, typer.Option(help="Side of the images, pixels, for --backbone.")
+    ] = None,
+    scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    encoding: Encoding = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+):
+    """Find what ruins a training: broken files, leaks (exit status 1), duplicates, odd images, labels."""
+    with quiet_imports():
+        from ktransfer.jobs.audit import audit as audit_data
+    found = audit_data(
+        data,
+        backbone=backbone,
+        out=out,
+        fix=fix,
+        image_size=image_size,
+        scaling=scaling,
+        text_column=text_column,
+        label_column=label_column,
+        encoding=encoding,
+        data_dir=data_dir,
+    )
+    if as_json:
+        typer.echo(json.dumps({"data": data, **found.to_dict()}, ensure_ascii=False))
+    else:
+        _print(found)
+        if out is not None:
+            typer.echo(f"written to {out / 'audit.html'}, audit.json{' and exclude.txt' if fix else ''}")
+    raise typer.Exit(1 if found.is_severe else 0)
+
+
+def _print(found):
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from ktransfer.data.audit_findings import KINDS
+    from ktransfer.data.examples import printable
+
+    total = sum(sum(counts.values()) for counts in found.counts.values())
+    noun = "texts" if found.kind == "text" else "images"
+    counts = Counter(finding.kind for finding in found.findings)
+    if not counts:
+        typer.echo(f"nothing found in {total:,} {noun}")
+        return
+    table = Table("severity", "finding", box=box.SIMPLE)
+    table.add_column("times", justify="right")
+    table.add_column("the first")
+    for kind, count in counts.items():
+        first = found.of(kind)[0]
+        item = first.items[0] if first.items else None
+        named = item and (item.input if found.kind == "text" else printable(item.key))
+        where = f"{shortened(named, 60)}: " if named else ""
+        severity, meaning = KINDS[kind]
+        # As text, for a file's name may hold what Rich takes for its markup.
+        table.add_row(severity, Text(meaning), f"{count:,}", Text(f"{where}{first.detail}"))
+    Console().print(table)
+    typer.echo(f"{total:,} {noun} looked at")

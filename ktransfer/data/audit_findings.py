@@ -1,0 +1,184 @@
+"""What an audit says: findings, the examples they are about, and all of it as JSON."""
+
+import hashlib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from ktransfer.data.examples import Splits, printable
+
+PARTS = ("train", "validation", "test")
+
+# In the order in which they are shown: severity, and what a person reads.
+KINDS = {
+    "unreadable": ("error", "cannot be decoded"),
+    "leak": ("error", "the same in several parts: the result on them is worth nothing"),
+    "near_leak": ("error", "nearly the same in several parts"),
+    "contradiction": ("warning", "the same, or nearly, in several classes"),
+    "duplicate": ("warning", "the same more than once in one part"),
+    "near_duplicate": ("warning", "nearly the same in one part"),
+    "suspect_label": ("warning", "looks like another class than its own, the worst first"),
+    "constant": ("warning", "one colour all over"),
+    "few_examples": ("warning", "classes with too few examples"),
+    "imbalance": ("warning", "classes of uneven size"),
+    "outlier": ("note", "unlike everything else, the farthest first"),
+    "odd_size": ("note", "much smaller than the others, or very long"),
+    "rotated": ("note", "turned by the camera's orientation; ktransfer reads them upright"),
+    "cmyk": ("note", "colours for print; converted to RGB"),
+    "transparent": ("note", "with transparency; transparent parts come out white"),
+    "sixteen_bit": ("note", "16-bit grey; scaled to 8 bits"),
+    "animated": ("note", "animations; the first frame is taken"),
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One example as findings name it.
+
+    Attributes:
+        part: `"train"`, `"validation"` or `"test"`.
+        label: The name of its class.
+        input: The path of an image, or the text itself.
+        key: What names it in an exclusion list: the path below the data's folder; of a text a digest.
+    """
+
+    part: str
+    label: str
+    input: str
+    key: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something that is wrong with the data, or may be.
+
+    Attributes:
+        kind: One of `KINDS`.
+        items: The examples it is about; none where it is about classes.
+        detail: What was seen, in a few words.
+        score: How sure, where findings of the kind are ranked; the first is the worst.
+
+    Example:
+        >>> Finding("few_examples", (), "train: only 3 of daisy").severity
+        'warning'
+    """
+
+    kind: str
+    items: tuple[Item, ...]
+    detail: str
+    score: float | None = None
+
+    @property
+    def severity(self) -> str:
+        """`"error"`: mend it before training. `"warning"`: look at it. `"note"`: good to know."""
+        return KINDS[self.kind][0]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What was found in a data set.
+
+    Attributes:
+        kind: `"file"` for images, `"text"` for texts.
+        counts: Of each part, how many examples each class has.
+        findings: In the order of `KINDS`, and within a kind the worst first.
+
+    Example:
+        >>> Audit("file", {"train": {"daisy": 1}}, ()).is_severe
+        False
+    """
+
+    kind: str
+    counts: dict[str, dict[str, int]]
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_severe(self) -> bool:
+        """Whether anything is an error: a file that cannot be read, or examples that leak between parts."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+    def of(self, *kinds: str) -> list[Finding]:
+        """The findings of these kinds.
+
+        Example:
+            >>> Audit("file", {}, ()).of("leak", "near_leak")
+            []
+        """
+        return [finding for finding in self.findings if finding.kind in kinds]
+
+    def with_findings(self, findings: list[Finding]) -> "Audit":
+        """The same with more of them."""
+        return Audit(self.kind, self.counts, in_order([*self.findings, *findings]))
+
+    def to_dict(self) -> dict:
+        """As `audit.json` holds it."""
+        content = "text" if self.kind == "text" else "path"
+        return {
+            "severe": self.is_severe,
+            "examples": self.counts,
+            "summary": dict(Counter(finding.kind for finding in self.findings)),
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "severity": finding.severity,
+                    "detail": finding.detail,
+                    "score": finding.score,
+                    "items": [
+                        {
+                            "part": item.part,
+                            "class": item.label,
+                            content: printable(item.input) if content == "path" else item.input,
+                            "key": printable(item.key),
+                        }
+                        for item in finding.items
+                    ],
+                }
+                for finding in self.findings
+            ],
+        }
+
+
+def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Sorted by kind; within a kind they keep their order."""
+    kinds = list(KINDS)
+    return tuple(sorted(findings, key=lambda finding: kinds.index(finding.kind)))
+
+
+def list_items(splits: Splits, *, root: str | os.PathLike | None = None) -> list[Item]:
+    """All examples of all parts, in order.
+
+    The key of an image is its path below `root`, or the whole path where it lies elsewhere. The key of a text
+    is a digest of it and its class, with a number that tells identical ones apart; it stays the same when a
+    part is held out of `train` afterwards.
+
+    Args:
+        splits: The parts.
+        root: The data's folder.
+
+    Example:
+        >>> list_items(splits, root="flowers")[0].key  # doctest: +SKIP
+        'train/daisy/0001.jpg'
+    """
+    items, seen = [], Counter()
+    for name in PARTS:
+        part = getattr(splits, name)
+        if part is None:
+            continue
+        for content, label in zip(part.inputs, part.labels.tolist(), strict=True):
+            label = part.class_names[label]
+            if part.kind == "text":
+                digest = hashlib.sha256(f"{label}\0{content}".encode()).hexdigest()[:16]
+                seen[digest] += 1
+                key = f"{digest}-{seen[digest]}"
+            else:
+                key = _below(content, root)
+            items.append(Item(name, label, content, key))
+    return items
+
+
+def _below(path, root):
+    path = os.path.abspath(path)
+    root = root and os.path.abspath(Path(root).expanduser())
+    inside = root and os.path.commonpath([path, root]) == root
+    return Path(os.path.relpath(path, root)).as_posix() if inside else path

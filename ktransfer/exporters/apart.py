@@ -1,0 +1,77 @@
+"""A function run in a process of its own, so that a converter that aborts takes nothing with it."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+
+from ktransfer.errors import ExportError
+
+
+def apart(function, *arguments, doing):
+    """Call a function in a process of its own and return what it returns.
+
+    A process costs as long as the import of the function's module: a second for ONNX Runtime, five for
+    TensorFlow. So what has never been seen to abort, the conversion to float32, is done without.
+
+    Args:
+        function: Of a module, so that the other process finds it by name.
+        arguments: What can be pickled; so must be what the function returns.
+        doing: What it does, for the error: `"convert to tflite-int8"`.
+
+    Raises:
+        ExportError: The function raised, or its process ended by a signal or otherwise.
+
+    Example:
+        >>> apart(os.path.basename, "artefacts/model.onnx", doing="take a name apart")
+        'model.onnx'
+    """
+    with tempfile.TemporaryFile() as said:
+        # -P: a file named as a library, where the command was given, is not to be imported for it.
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        ) as process:
+            try:
+                answer, _ = process.communicate(pickle.dumps((function, arguments)))
+            except BaseException:  # Ctrl-C: nobody waits for it any more
+                process.kill()
+                raise
+        if process.returncode == 0 and answer:
+            value, error = pickle.loads(answer)
+            if error is not None:
+                raise error
+            return value
+        said.seek(0)
+        lines = said.read().decode("utf-8", "replace").splitlines()
+    status = process.returncode
+    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
+    raise ExportError(
+        f"A process of its own has to {doing}. Received: its end by {how}; the last line was: "
+        f"{last.rstrip('.')}. Export another format; nothing was written."
+    )
+
+
+def _main():
+    # What a converter prints must not come before the answer.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    function, arguments = pickle.load(sys.stdin.buffer)
+    try:
+        answer = function(*arguments), None
+    except ExportError as error:  # any other ends the process, and its last line says what it was
+        answer = None, error
+    with answers:
+        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,97 @@
+"""An ONNX file made smaller: float16, or int8."""
+
+import itertools
+import tempfile
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from ktransfer.exporters.mixed_precision import CALIBRATED, closest, evenly, lowest
+from ktransfer.exporters.runtimes import open_artefact
+
+_SHARES = (0.0, 0.003, 0.012)  # of all weights, that the lowest layers keep in float
+_KEPT_IN_FLOAT = {"Softmax"}  # 256 steps are few for a probability
+# What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
+_ELEMENTWISE = {"Add", "Mul", "Sub"}
+
+
+def make_smaller(source, path, precision, calibration=()):
+    """Write an ONNX file again with smaller weights; its metadata, inputs and outputs stay as they are.
+
+    In int8 a network of convolutions is quantized statically, weights by channel, in `QuantizeLinear` and
+    `DequantizeLinear` pairs: a dynamic convolution would become `ConvInteger`, ten times as slow. What stays
+    in float is measured as for TFLite. A network without has its weights in uint8, and what flows between
+    layers is quantized by what a batch is seen to need: texts of any length differ too much for a fixed
+    range.
+
+    Args:
+        source: The float32 file, `pathlib.Path`.
+        path: The file to write.
+        precision: `"float16"` or `"int8"`.
+        calibration: For `"int8"` inputs by name, each of batch 1.
+
+    Example:
+        >>> make_smaller(Path("model.onnx"), Path("model_float16.onnx"), "float16")
+    """
+    model = onnx.load(source)
+    if precision == "float16":
+        smaller = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    elif any(node.op_type == "Conv" for node in model.graph.node):
+        smaller = _static(source, calibration)
+    else:
+        # Signed weights saturate on processors without VNNI.
+        operations = ["MatMul", "Gemm", "Gather"]
+        quantize_dynamic(source, path, operations, per_channel=True, weight_type=QuantType.QUInt8)
+        smaller = onnx.load(path)
+    onnx.helper.set_model_props(smaller, {entry.key: entry.value for entry in model.metadata_props})
+    onnx.save(smaller, path)
+
+
+def _static(source, calibration):
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        prepared = Path(folder, "prepared.onnx")
+        # sympy, which the symbolic pass would need, is no dependency; the shapes are known without.
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        candidates = _quantized(prepared, Path(folder), calibration)
+        best = closest(lambda path: open_artefact("onnx", path).answer, source, candidates, calibration)
+        return onnx.load(best)
+
+
+def _quantized(prepared, folder, calibration):
+    """Paths of the model in int8, calibrated on more and less, with these and those layers left in float."""
+    graph = onnx.load(prepared).graph
+    sizes = {value.name: onnx.numpy_helper.to_array(value).size for value in graph.initializer}
+    weights = [sum(sizes.get(name, 0) for name in node.input) for node in graph.node]
+    counts = sorted({lowest(weights, share) for share in _SHARES})
+    every = {node.op_type for node in graph.node} - _KEPT_IN_FLOAT
+    choices = itertools.product(CALIBRATED, counts, (every, every - _ELEMENTWISE))
+    for number, (examples, count, operations) in enumerate(choices):
+        quantize_static(
+            prepared,
+            path := folder / f"{number}.onnx",
+            _Reader(evenly(calibration, examples)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=sorted(operations),
+            nodes_to_exclude=[node.name for node in graph.node[:count]],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        yield path
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, calibration):
+        self._inputs = iter(calibration)
+
+    def get_next(self):
+        return next(self._inputs, None)

@@ -1,0 +1,37 @@
+"""Quantized text classifiers: what holds beyond what the images' tests hold already."""
+
+import numpy as np
+import onnx
+import pytest
+from exporting import CLASSES
+from test_text_export import LENGTH, TEXTS, exported, probabilities, text_classifier
+
+from ktransfer.exporters.runtimes import open_artefact
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    return text_classifier("Bert", tmp_path_factory.mktemp("bert"))
+
+
+@pytest.mark.parametrize(
+    "format", [pytest.param("tflite-int8", marks=pytest.mark.slow), "onnx-float16", "onnx-int8"]
+)
+def test_a_quantized_text_classifier_takes_ids_and_answers_about_as_the_model(format, bert, tmp_path):
+    artefact = exported(bert, tmp_path, format, calibration=TEXTS, limits={"agreement": 0.8})
+    assert [given["dtype"] for given in artefact.signature["inputs"]] == ["int32"] * 3
+    _, preprocessing = bert
+    opened = open_artefact(format, tmp_path / artefact.path)
+    assert opened.labels == CLASSES
+    length = LENGTH if artefact.sequence == LENGTH else None
+    ids = preprocessing.pack(preprocessing.tokenize(TEXTS[: artefact.parity.batch_sizes[-1]]), length)
+    expected = probabilities(bert, TEXTS[: artefact.parity.batch_sizes[-1]])
+    np.testing.assert_allclose(opened.answer(ids), expected, atol=0.1)
+
+
+def test_texts_of_any_length_are_quantized_as_they_come(bert, tmp_path):
+    artefact = exported(bert, tmp_path, "onnx-int8", calibration=TEXTS, limits={"agreement": 0.8})
+    operations = {node.op_type for node in onnx.load(tmp_path / artefact.path).graph.node}
+    assert {"MatMulInteger", "DynamicQuantizeLinear"} <= operations
+    assert (artefact.batch, artefact.sequence) == ("dynamic", "dynamic")
+    assert len(artefact.parity.sequence_lengths) > 1
