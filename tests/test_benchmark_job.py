@@ -13,8 +13,9 @@ from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
 from ktransfer.errors import DataError, RunError
-from ktransfer.jobs.artefacts import evenly, validation_examples
+from ktransfer.jobs.artefacts import validation_examples
 from ktransfer.jobs.benchmark import BATCH, benchmark, pieces
+from ktransfer.jobs.parts import evenly
 from ktransfer.jobs.train import train
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
