@@ -131,14 +131,20 @@ def compare(data, source, preset, *, smoke, short):
 
 
 def write_splits(source, folder, *, most):
-    """Training and validation texts as CSV files that everybody reads; `most` of each, `None` for all."""
+    """Training and validation texts as CSV files that everybody reads; `most` of each, `None` for all.
+
+    Ten texts of snips are in both of its files; here they are only judged by.
+    """
     import ktransfer
+    from ktransfer.data.examples import normalised
 
     splits, _ = ktransfer.load_text_splits(source, seed=0)
     # keras-hub's `fit` takes the rows as they come, and those of snips come sorted by class.
     shuffle = random.Random(0).shuffle
+    held = set(map(normalised, splits.validation.inputs))
     for name, part in (("train", splits.train), ("val", splits.validation)):
         rows = [(t, part.class_names[label]) for t, label in zip(part.inputs, part.labels, strict=True)]
+        rows = [row for row in rows if name == "val" or normalised(row[0]) not in held]
         shuffle(rows)
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *rows[:most]])
