@@ -11,6 +11,8 @@ from ktransfer.data.examples import Examples
 from ktransfer.data.images import Resize, load_images
 from ktransfer.data.pipeline import image_dataset
 
+_LARGEST = 4_096  # pixels a side, that a manifest may ask for
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -65,7 +67,18 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Preprocessing":
-        """The inverse of `to_dict`."""
+        """The inverse of `to_dict`.
+
+        Raises:
+            ValueError, TypeError, KeyError, RecipeError: It is not what `to_dict` gave.
+        """
         values = dict(values)
         scale, offset = values.pop("scale"), values.pop("offset")
-        return cls(Resize(**values), scale, offset)
+        resize = Resize(**values)
+        if not all(type(size) is int and size <= _LARGEST for size in (resize.height, resize.width)):
+            raise ValueError(f"an image size that is no whole number up to {_LARGEST:,} pixels")
+        for factors in (scale, offset):
+            listed = factors if isinstance(factors, list) else [factors]
+            if len(listed) not in (1, 3) or not all(isinstance(factor, int | float) for factor in listed):
+                raise ValueError(f"{factors!r:.80} as scale or offset")
+        return cls(resize, scale, offset)

@@ -2,10 +2,8 @@
 
 import datetime
 import importlib.metadata
-import json
 import platform
 import shutil
-import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,12 +17,14 @@ from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.depthwise import use_depthwise
 from ktransfer.errors import RunError
 from ktransfer.files import replacing, write_json
+from ktransfer.keras_files import load_keras_file
+from ktransfer.manifest import FORMAT, MANIFEST, read_manifest
 from ktransfer.preprocessing import Preprocessing
 from ktransfer.recipe import Recipe
 from ktransfer.text_preprocessing import TextPreprocessing
+from ktransfer.untrusted import read_json
 
-MANIFEST = "manifest.json"
-FORMAT = 1
+_PARTIAL = ".manifest.partial.json"  # what is left where `create` was killed
 _PACKAGES = (
     *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
     *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
@@ -61,21 +61,22 @@ class Run:
         """
         path = Path(path)
         cls.check_free(path, overwrite=overwrite)
-        if path.is_dir():
-            for item in path.iterdir():
-                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, {"format": FORMAT, "created": _now(), "versions": _versions(), **manifest})
+        # First, so that one that is killed here leaves the old run or the new one.
         run.update()
+        for item in path.iterdir():
+            if item.name != MANIFEST:
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
         return run
 
     @staticmethod
     def check_free(path: str | Path, *, overwrite: bool = False) -> None:
         """Raise `RunError` if `create` would."""
         path = Path(path)
-        if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        if not path.exists() or (path.is_dir() and {p.name for p in path.iterdir()} <= {_PARTIAL}):
             return
-        if not _is_run(path):
+        if not is_run(path):
             raise RunError(
                 f"A free path was expected for the run. Received: {path}, which holds other files. "
                 "Choose another."
@@ -91,30 +92,9 @@ class Run:
         """Open a run folder.
 
         Raises:
-            RunError: It is not one, or was written by a newer ktransfer.
+            RunError: It is not one, is damaged, or was written by a newer ktransfer.
         """
-        path = Path(path)
-        try:
-            manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise RunError(
-                f"A run folder was expected, one that `ktransfer train` wrote. Received: {path}, "
-                f"which has no {MANIFEST}."
-            ) from error
-        except (OSError, ValueError) as error:
-            raise RunError(f"A readable {MANIFEST} was expected in {path}. Received: {error}.") from error
-        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-            found = manifest.get("format") if isinstance(manifest, dict) else manifest
-            raise RunError(
-                f"A manifest of format {FORMAT} was expected in {path}. Received: {found!r}. "
-                "Use the ktransfer that wrote it."
-            )
-        missing = [key for key in ("labels", "preprocessing", "recipe", "status") if key not in manifest]
-        if missing:
-            raise RunError(
-                f"{path / MANIFEST} lacks {', '.join(missing)}. Received: a damaged run. Train again."
-            )
-        return cls(path, manifest)
+        return cls(Path(path), read_manifest(Path(path)))
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -130,11 +110,16 @@ class Run:
         """How the model's examples are read; of texts, with the tokenizer in `tokenizer/`.
 
         Raises:
-            RunError: The tokenizer is not there or damaged.
+            RunError: What the manifest says of it, or the tokenizer, is not there or damaged.
         """
         if self.task == TEXTS:
             return TextPreprocessing.load(self.path / "tokenizer")
-        return Preprocessing.from_dict(self.manifest["preprocessing"])
+        try:
+            return Preprocessing.from_dict(self.manifest["preprocessing"])
+        except (TypeError, ValueError, KeyError) as error:
+            raise RunError(
+                f"How images are read was expected in {self.path / MANIFEST}. Received: {error}. Train again."
+            ) from error
 
     @property
     def recipe(self) -> Recipe:
@@ -153,12 +138,14 @@ class Run:
                 f"A trained model was expected in {self.path}. Received: a run that stopped before it."
             )
         try:
-            model = keras.models.load_model(path, compile=False, safe_mode=True)
-        except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
+            model = load_keras_file(path)
+        except (OSError, ValueError, MemoryError) as error:
+            raise RunError(f"A readable Keras model was expected in {path}. Received: {error}.") from error
+        if getattr(model, "output_shape", None) != (None, len(self.labels)):
             raise RunError(
-                f"A readable Keras model was expected in {path}. "
-                f"Received: {' '.join(str(error).split())[:300]}."
-            ) from error
+                f"A classifier of the {len(self.labels)} labels in {MANIFEST} was expected in {path}. "
+                f"Received: a model with another output. Train again."
+            )
         if self.manifest.get("backbone", {}).get("fast_depthwise", True):
             use_depthwise(model)
         return model
@@ -216,10 +203,10 @@ def logits_to_probabilities(logits: np.ndarray) -> np.ndarray:
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def _is_run(path):
-    """Whether a run wrote the manifest: web pages and apps have a `manifest.json` as well."""
+def is_run(path: Path) -> bool:
+    """Whether a run wrote the manifest there: web pages and apps have a `manifest.json` as well."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(path / MANIFEST)
     except (OSError, ValueError):
         return False
     return isinstance(manifest, dict) and {"format", "created", "versions"} <= manifest.keys()

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -21,12 +20,14 @@ from ktransfer.data.examples import Examples
 from ktransfer.data.text_pipeline import epoch_order, text_dataset
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.files import write_json
+from ktransfer.untrusted import MOST_JSON, read_bytes, read_json
 
 # Attention's cost grows with the square of the length, and most published encoders end here.
 LONGEST = 512  # tokens
 _FILE = "text_preprocessing.json"
 # No more of a text is looked at: 512 tokens are some 2,000 characters, and 10 MB would take 9 s to tokenize.
 _CHARACTERS = 100_000
+_LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,19 +260,35 @@ class TextPreprocessing:
         """
         folder = Path(folder)
         try:
-            values = json.loads((folder / _FILE).read_text(encoding="utf-8"))
-            # By its name among keras-hub's tokenizers: nothing else that a file may name is made.
-            kind = getattr(keras_hub.tokenizers, values["tokenizer"])
-            tokenizer = kind.from_config(values["settings"])
+            values = read_json(folder / _FILE)
+            for file in folder.iterdir():
+                read_bytes(file, most=8 * MOST_JSON)  # a vocabulary, and no pipe
+            tokenizer = _made(values["tokenizer"], values["settings"])
             tokenizer.load_assets(str(folder))
             fields = {name: values[name] for name in ("sequence_length", "longest", "fixed_length")}
-            return cls(tokenizer, tuple(values["inputs"]), **fields)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+            if type(fields["sequence_length"]) is not int or fields["sequence_length"] > _LONGEST_SAVED:
+                raise ValueError(f"a sequence length that is no whole number up to {_LONGEST_SAVED:,}")
+            found = cls(tokenizer, tuple(values["inputs"]), **fields)
+            found(["a"])  # its special tokens, its inputs: a stranger's may not fit together
+            return found
+        except Exception as error:  # whatever the libraries of tokenizers have for a damaged vocabulary
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise RunError(
                 f"A tokenizer that ktransfer saved was expected in {folder}. "
                 f"Received: {type(error).__name__}: {reason}. Train again."
             ) from error
+
+
+def _made(name, settings):
+    """A tokenizer without a vocabulary: by its name among keras-hub's, so that nothing else is made."""
+    kind = getattr(keras_hub.tokenizers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, keras_hub.tokenizers.Tokenizer)):
+        raise ValueError(f"{name!r:.80} for a tokenizer")
+    # A vocabulary that is a text would be read as a path; what pads would do so before we cut.
+    unset = ("vocabulary", "merges", "proto", "sequence_length")
+    if given := [key for key in unset if settings.get(key) is not None]:
+        raise ValueError(f"{', '.join(given)} in the settings")
+    return kind.from_config(settings)
 
 
 def _clean(text):

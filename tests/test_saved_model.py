@@ -131,8 +131,8 @@ def test_a_mixed_precision_model_is_exported_in_float32(policy, tmp_path):
     assert artefact.parity.max_abs_delta < 1e-6
     assert model.layers[-1].compute_dtype != "float32"  # the user's model is as it was
     rough = keras.ops.softmax(keras.ops.cast(model(pixels(4), training=False), "float32"))
-    answers = litert.load(tmp_path / artefact.path)({"image": pixels(4)})
-    np.testing.assert_allclose(answers, rough, atol=0.05)
+    answers = litert.load(tmp_path / artefact.path)({"image": pixels(1)})
+    np.testing.assert_allclose(answers, rough[:1], atol=0.05)
     assert keras.config.dtype_policy() == before
 
 

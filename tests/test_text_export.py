@@ -14,7 +14,7 @@ from exporting import CLASSES, kit_answers, small_model, write_text_manifest
 from text_zoo import FAMILIES, byte_pair, write_preset
 
 from ktransfer.errors import ExportError
-from ktransfer.exporters import FORMATS, Artefact, export_model, litert, raw_text, saved_model
+from ktransfer.exporters import FORMATS, Artefact, ExportOptions, export_model, litert, raw_text, saved_model
 from ktransfer.exporters import onnx as onnx_exporter
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.parity import measure_parity, softmax
@@ -50,6 +50,9 @@ def bert(tmp_path_factory):
     return text_classifier("Bert", tmp_path_factory.mktemp("bert"))
 
 
+ANY_BATCH = ExportOptions(dynamic_batch=True)
+
+
 def exported(classifier, folder, format, texts=TEXTS, **options):
     model, preprocessing = classifier
     options = {"class_names": CLASSES, "examples": texts, "preprocessing": preprocessing, **options}
@@ -75,7 +78,7 @@ def probabilities(classifier, texts):
 def test_a_family_answers_as_its_artefact_at_any_batch_and_length(family, format, tmp_path):
     classifier = text_classifier(family, tmp_path)
     preprocessing = classifier[1]
-    artefact = exported(classifier, tmp_path, format)
+    artefact = exported(classifier, tmp_path, format, options=ANY_BATCH)
     # FNet and RoFormer-v2 feel padding; of DeBERTa TFLite lacks Abs and Sign of int64 with a dynamic length.
     fixed = preprocessing.fixed_length or (family, format) == ("DebertaV3", "tflite")
     assert (artefact.batch, artefact.sequence) == ("dynamic", LENGTH if fixed else "dynamic")
@@ -90,8 +93,8 @@ def test_a_family_answers_as_its_artefact_at_any_batch_and_length(family, format
     expected = softmax(classifier[0].predict_on_batch(ids))
     np.testing.assert_allclose(run(ids), expected, atol=1e-5)
     if format == "savedmodel":
-        assert (artefact.text_parity.examples, artefact.differing_texts) == (len(TEXTS), 0)
-        answers = saved_model.load_text(tmp_path / artefact.path)({"text": [text.encode() for text in TEXTS]})
+        assert (artefact.raw_parity.examples, artefact.differing_texts) == (len(TEXTS), 0)
+        answers = saved_model.load(tmp_path / artefact.path)({"text": [text.encode() for text in TEXTS]})
         np.testing.assert_allclose(answers, probabilities(classifier, TEXTS), atol=1e-5)
 
 
@@ -151,10 +154,10 @@ def test_an_onnx_file_names_its_axes_and_holds_no_range_of_pixels(bert, tmp_path
 def test_a_saved_model_cuts_a_long_text_and_takes_what_preprocessing_takes(bert, tmp_path):
     path = tmp_path / exported(bert, tmp_path, "savedmodel").path
     texts = ["the fox " * 1000, "the \ud800 fox", "the\0fox", "the " * 60_000 + "fox"]
-    answers = saved_model.load_text(path)({"text": [text.encode("utf-8", "replace") for text in texts]})
+    answers = saved_model.load(path)({"text": [text.encode("utf-8", "replace") for text in texts]})
     np.testing.assert_allclose(answers, probabilities(bert, texts), atol=1e-5)
     # Bytes that are no text at all are answered.
-    assert np.isfinite(saved_model.load_text(path)({"text": [b"\xff\xfe fox"]})).all()
+    assert np.isfinite(saved_model.load(path)({"text": [b"\xff\xfe fox"]})).all()
 
 
 def test_the_ids_of_a_saved_model_are_padded_to_the_longest_text_only(bert):
@@ -188,7 +191,7 @@ def test_texts_that_sentencepiece_may_cut_two_ways_are_counted_and_compared_as_c
     monkeypatch.setattr(raw_text.GraphTokenizer, "tokens", lambda self, text: tokens(self, text)[:, ::-1])
     artefact = exported(classifier, tmp_path, "savedmodel")  # the same pieces, so as probable
     assert 0 < artefact.differing_texts < len(TEXTS)
-    assert artefact.text_parity.max_abs_delta < 1e-5
+    assert artefact.raw_parity.max_abs_delta < 1e-5
 
 
 # What cannot be dynamic, and what is refused.
@@ -205,7 +208,7 @@ def test_axes_are_fixed_in_turn_until_the_format_can_have_them(bert, tmp_path, m
 
     monkeypatch.setattr(litert, "write", nothing_dynamic)
     with caplog.at_level(logging.WARNING, "ktransfer"):
-        artefact = exported(bert, tmp_path, "tflite")
+        artefact = exported(bert, tmp_path, "tflite", options=ANY_BATCH)
     assert tried == [{}, {"sequence": LENGTH}, {"batch": 1, "sequence": LENGTH}]
     assert (artefact.batch, artefact.sequence) == (1, LENGTH)
     assert (artefact.parity.batch_sizes, artefact.parity.sequence_lengths) == ((1,), (LENGTH,))
@@ -220,7 +223,7 @@ def test_a_mixed_precision_text_model_is_exported_in_float32(format, tmp_path):
     backbone = load_text_backbone(preset, dtype="mixed_float16")
     preprocessing = load_text_preprocessing(preset, backbone, sequence_length=LENGTH)
     model = build_text_classifier(backbone, 3, preprocessing)
-    artefact = exported((model, preprocessing), tmp_path, format)
+    artefact = exported((model, preprocessing), tmp_path, format, options=ANY_BATCH)
     assert artefact.parity.max_abs_delta < 1e-6
     assert backbone.compute_dtype == "float16"  # the user's model is as it was
     answers = RUNTIMES[format].load(tmp_path / artefact.path)(preprocessing(TEXTS))
@@ -305,7 +308,7 @@ def test_the_kit_pads_ids_where_the_artefact_takes_one_length(tmp_path, monkeypa
     write = litert.write
 
     def fixed_length(serving, path, *, fixed, **contents):
-        write(serving, path, fixed=fixed or {"sequence": 7}, **contents)
+        write(serving, path, fixed={"sequence": 7} | fixed, **contents)
 
     monkeypatch.setattr(litert, "write", fixed_length)
     artefact = exported(classifier, tmp_path, "tflite")

@@ -47,7 +47,7 @@ class ImageReader:
                     f"An image of at most {self._max_pixels:,.0f} pixels was expected. "
                     f"Received: {image.width} x {image.height}. Make it smaller.",
                 )
-            pixels = sized(image, **self._preprocessing)
+            pixels = sized(image, **self._preprocessing, max_pixels=self._max_pixels)
         except UnidentifiedImageError as error:
             raise Refused(
                 400, f"An image was expected ({', '.join(FORMATS)}). Received: {len(encoded)} bytes of none."
@@ -66,8 +66,11 @@ class ImageReader:
         return {"image": np.stack([row["image"] for row in rows])}
 
 
-def sized(image, height, width, mode, interpolation, antialias, **_):
-    """Return a Pillow image as float32 `(height, width, 3)`, RGB 0-255: upright, sized as in training."""
+def sized(image, height, width, mode, interpolation, antialias, max_pixels=40e6, **_):
+    """Return a Pillow image as float32 `(height, width, 3)`, RGB 0-255: upright, sized as in training.
+
+    Refuses one that has more than `max_pixels` with its bars: a thin one made square can take any memory.
+    """
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
         image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).round().astype(np.uint8))
@@ -80,6 +83,12 @@ def sized(image, height, width, mode, interpolation, antialias, **_):
     fit_width = max(int(image.height * width / height), 1)
     fit_height = max(int(image.width * height / width), 1)
     if mode == "pad":
+        if max(image.width, fit_width) * max(image.height, fit_height) > max_pixels:
+            raise Refused(
+                413,
+                f"An image of at most {max_pixels:,.0f} pixels with its bars was expected. "
+                f"Received: {image.width} x {image.height}. Cut it.",
+            )
         bars = max(fit_width - image.width, 0) // 2, max(fit_height - image.height, 0) // 2
         image = ImageOps.expand(image, bars)
     left, top, right, bottom = 0, 0, image.width, image.height

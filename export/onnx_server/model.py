@@ -50,7 +50,12 @@ class Model:
                 f'An artefact of batch "dynamic" or 1 was expected. Received: {artefact["batch"]!r}. '
                 "Export it again."
             )
-        content = _proved(root / artefact["path"], artefact["sha256"])
+        path = root / artefact["path"]
+        if root.resolve() not in path.resolve().parents:
+            raise StartError(
+                f"An artefact in the run was expected. Received: {artefact['path']!r}. Export it again."
+            )
+        content = _proved(path, artefact["sha256"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that spin while they wait for work take it from those that decode and speak HTTP.

@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
 FORMAT = "tflite"
+MOST_PIXELS = 178_956_970  # what Pillow decodes at most
 
 
 def load_model(path):
@@ -75,7 +76,12 @@ def find_artefact(folder, format):
             manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
             for artefact in manifest["artefacts"]:
                 if artefact["format"] == format:
-                    return root / artefact["path"], manifest, artefact
+                    path = root / artefact["path"]
+                    if root.resolve() not in path.resolve().parents:
+                        sys.exit(
+                            f"{root}/manifest.json names {artefact['path']!r}, which is outside of the run."
+                        )
+                    return path, manifest, artefact
             sys.exit(f"{root} has no {format} artefact: run `ktransfer export {root} --format {format}`.")
     sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
 
@@ -88,8 +94,10 @@ def image_reader(preprocessing):
 def read_image(path, height, width, mode, interpolation, antialias, **_):
     """Return the image as float32 `(height, width, 3)`, RGB 0-255: upright, sized as in training."""
     try:
-        image = ImageOps.exif_transpose(Image.open(path))
-    except OSError as error:
+        # Of others that Pillow reads some start programs (EPS).
+        image = Image.open(path, formats=("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"))
+        image = ImageOps.exif_transpose(image)
+    except (OSError, Image.DecompressionBombError) as error:
         sys.exit(f"{path} cannot be decoded: {error}.")
     if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
         image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).round().astype(np.uint8))
@@ -102,6 +110,8 @@ def read_image(path, height, width, mode, interpolation, antialias, **_):
     fit_width = max(int(image.height * width / height), 1)
     fit_height = max(int(image.width * height / width), 1)
     if mode == "pad":
+        if max(image.width, fit_width) * max(image.height, fit_height) > MOST_PIXELS:
+            sys.exit(f"{path} is too long and narrow for bars: {image.width} x {image.height} pixels.")
         bars = max(fit_width - image.width, 0) // 2, max(fit_height - image.height, 0) // 2
         image = ImageOps.expand(image, bars)
     left, top, right, bottom = 0, 0, image.width, image.height

@@ -49,6 +49,8 @@ def config(manifest, name, *, max_batch=8, max_delay_us=2000):
 
 def tensor(kind, entry, batched, more=""):
     """Return one entry of `input` or `output`; where Triton batches, its shape is that of one example."""
+    if not re.fullmatch(r"\w+", entry["name"], re.ASCII):
+        sys.exit(f"A tensor named by letters, digits and '_' was expected. Received: {entry['name']!r}.")
     shape = entry["shape"][1:] if batched else [1, *entry["shape"][1:]]
     dims = ", ".join("-1" if size is None else str(size) for size in shape)
     described = f'  name: "{entry["name"]}"\n  data_type: {_TYPES[entry["dtype"]]}\n  dims: [ {dims} ]\n'
@@ -87,7 +89,10 @@ def main():
     try:
         (partial / "1").mkdir(parents=True)
         artefact = find_artefact(manifest)
-        copied = Path(shutil.copyfile(arguments.run / artefact["path"], partial / "1" / "model.onnx"))
+        path = arguments.run / artefact["path"]
+        if arguments.run.resolve() not in path.resolve().parents:
+            sys.exit(f"An artefact in the run was expected. Received: {artefact['path']!r}.")
+        copied = Path(shutil.copyfile(path, partial / "1" / "model.onnx"))
         if hashlib.sha256(copied.read_bytes()).hexdigest() != artefact["sha256"]:
             sys.exit(f"{artefact['path']} is not the file that manifest.json tells of: export it again.")
         (partial / "config.pbtxt").write_text(text, encoding="utf-8")

@@ -1,12 +1,38 @@
 """`ktransfer export`."""
 
+from typing import Annotated
+
+import typer
+
 from ktransfer.cli.options import FORMATS, Format, RunFolder
 from ktransfer.terminal import quiet_imports
 
 
-def export(run: RunFolder, format: Format = None):
+def export(
+    run: RunFolder,
+    format: Format = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="TFLite takes any number of examples at once, not one.")
+    ] = False,
+    any_size: Annotated[
+        bool, typer.Option("--any-size", help="ONNX takes images of any size, and resizes them itself.")
+    ] = False,
+    uint8: Annotated[bool, typer.Option("--uint8", help="Images are taken in uint8, not float32.")] = False,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="With the temperature that was fitted on validation.")
+    ] = False,
+):
     """Write a run as SavedModel, TFLite and ONNX, or smaller; verify that each answers as the model does."""
     with quiet_imports():
+        from ktransfer.exporters import ExportOptions
         from ktransfer.jobs.export import export as export_run
+        from ktransfer.jobs.export import fitted_temperature
         from ktransfer.run import Run
-    export_run(Run.load(run), tuple(format or FORMATS))
+    opened = Run.load(run)
+    options = ExportOptions(
+        dynamic_batch=dynamic_batch,
+        any_size=any_size,
+        uint8=uint8,
+        temperature=fitted_temperature(opened) if calibrated else 1.0,
+    )
+    export_run(opened, tuple(format or FORMATS), options=options)

@@ -24,6 +24,7 @@ _FILTERS = {
     "lanczos3": Image.Resampling.LANCZOS,
 }
 _MODES = ("crop", "pad", "stretch")
+_MOST_PIXELS = 178_956_970  # what Pillow decodes at most, unless told otherwise
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -115,8 +116,35 @@ def load_image(path_or_file: str | os.PathLike | BinaryIO, resize: Resize) -> np
         >>> load_image("rose.jpg", Resize(224, 224)).shape  # doctest: +SKIP
         (224, 224, 3)
     """
+    return np.asarray(_resized(_read(path_or_file), resize))
+
+
+def read_pixels(path_or_file: str | os.PathLike | BinaryIO) -> np.ndarray:
+    """Decode an image as `load_image` does, and leave it as large as it is: uint8 `(H, W, 3)`.
+
+    Raises:
+        DataError: As `load_image` does.
+
+    Example:
+        >>> read_pixels("rose.jpg").shape  # doctest: +SKIP
+        (480, 640, 3)
+    """
+    return np.asarray(_read(path_or_file))
+
+
+def resize_pixels(pixels: np.ndarray, resize: Resize) -> np.ndarray:
+    """Resize what `read_pixels` gave: uint8 `(height, width, 3)`.
+
+    Example:
+        >>> resize_pixels(np.zeros((480, 640, 3), np.uint8), Resize(160, 160)).shape
+        (160, 160, 3)
+    """
+    return np.asarray(_resized(Image.fromarray(pixels), resize))
+
+
+def _read(path_or_file):
     try:
-        image = _decoded(path_or_file)
+        return _rgb(_decoded(path_or_file))
     except _BROKEN as error:
         is_path = isinstance(path_or_file, str | os.PathLike)
         name = str(path_or_file if is_path else getattr(path_or_file, "name", "The image"))
@@ -124,7 +152,6 @@ def load_image(path_or_file: str | os.PathLike | BinaryIO, resize: Resize) -> np
             f"An image was expected. Received: {printable(name)}, which cannot be decoded "
             f"({_reason(path_or_file, error)}). Remove it, or name another."
         ) from error
-    return np.asarray(_resized(_rgb(image), resize))
 
 
 def load_images(paths: Iterable[str | os.PathLike], resize: Resize) -> np.ndarray:
@@ -186,6 +213,12 @@ def _resized(image, resize):
     fit_width = max(int(height * resize.width / resize.height), 1)
     fit_height = max(int(width * resize.height / resize.width), 1)
     if resize.mode == "pad":
+        if max(width, fit_width) * max(height, fit_height) > _MOST_PIXELS:
+            raise DataError(  # the bars of 1 x 60,000 pixels made square take 10 GB
+                "An image was expected whose black bars leave it within "
+                f"{_MOST_PIXELS // 10**6} million pixels. Received: {width} x {height} pixels. "
+                "Remove it, or cut it."
+            )
         image = ImageOps.expand(image, (max(fit_width - width, 0) // 2, max(fit_height - height, 0) // 2))
         width, height = image.size
     left, top = 0, 0

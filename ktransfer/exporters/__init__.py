@@ -7,8 +7,10 @@ import logging
 import os
 from pathlib import Path
 
+from ktransfer.data.task import IMAGES
 from ktransfer.errors import ExportError
 from ktransfer.exporters.artefact import Artefact, fingerprint, publish, staging
+from ktransfer.exporters.options import ExportOptions
 from ktransfer.exporters.parity import TOLERANCE, Parity, measure_parity
 from ktransfer.recipe import Recipe
 
@@ -17,6 +19,7 @@ __all__ = [
     "FORMATS",
     "QUANTIZED",
     "Artefact",
+    "ExportOptions",
     "Parity",
     "check_formats",
     "export_model",
@@ -62,17 +65,19 @@ def export_model(
     labels=None,
     calibration=None,
     limits=None,
+    options=ExportOptions(),  # noqa: B008  frozen
 ):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
-    The artefact of an image classifier takes raw pixels (`image`, float32 RGB in 0-255). That of a text
-    classifier takes ids as `tokenizer.json` gives them, int32 `(batch, sequence)` by the names of the
-    backbone's inputs; a SavedModel takes texts as well. It gives `probabilities` and carries its labels.
+    The artefact of an image classifier takes raw pixels (`image`, float32 RGB in 0-255); a SavedModel takes
+    image files as well (`image_bytes`). That of a text classifier takes ids as `tokenizer.json` gives them,
+    int32 `(batch, sequence)` by the names of the backbone's inputs; a SavedModel takes texts as well. It
+    gives `probabilities` and carries its labels. TFLite takes one example at a time, as phones do.
 
     It is run by its own runtime before it gets its final name, at batch 1 and at another batch size, ids at
-    several lengths, texts raw as well; if that fails, nothing of it is left, and an artefact of an earlier
-    export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed at its
-    longest, then the batch at 1, and the artefact says so.
+    several lengths, texts and image files raw as well; if that fails, nothing of it is left, and an artefact
+    of an earlier export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed
+    at its longest, then the batch at 1, and the artefact says so.
 
     The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter. They are made
     and run in a process of their own, as some end it, and judged by labels. `tflite-int8` takes images in
@@ -85,9 +90,10 @@ def export_model(
             or a quantized `model_float16.tflite` and so on, and `labels.txt` beside.
         format: One of `ALL_FORMATS`.
         class_names: C names, in the order of the logits.
-        examples: Real validation examples to measure parity on: images `(N, H, W, 3)` in 0-255, or N texts;
-            N at least 1, tens are better.
-        preprocessing: `TextPreprocessing` of a text classifier; `None` says that it is one of images.
+        examples: Real validation examples to measure parity on: N texts, N image files, or without
+            `preprocessing` pixels `(N, H, W, 3)` in 0-255; N at least 1, tens are better.
+        preprocessing: `TextPreprocessing` of a text classifier, or `Preprocessing` of one of images, without
+            which an artefact takes pixels of its own size alone.
         tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
             formats in float32.
         extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
@@ -95,6 +101,7 @@ def export_model(
         calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
         limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
+        options: `ExportOptions`.
 
     Returns:
         `Artefact`; its `path` is relative to the parent of `folder`.
@@ -115,6 +122,10 @@ def export_model(
     if precision == "int8" and calibration is not None and len(calibration):
         calibrated = _serving(model, class_names, calibration, preprocessing).examples
         serving = dataclasses.replace(serving, calibration=calibrated)
+    serving = _as_asked(serving, format, options)
+    takes_raw = preprocessing is not None and (
+        format == "savedmodel" or (format == "onnx" and options.any_size)
+    )
     if precision:
         limits = limits or label_limits(format)
     from ktransfer.exporters.serving import reference_function
@@ -122,16 +133,16 @@ def export_model(
     reference = reference_function(serving)
     exporter = importlib.import_module(f"{__name__}.{_MODULES[family]}")
     folder, name = Path(folder), exporter.NAME
-    options = {"extra": extra}
+    written = {"extra": extra}
     if precision:
         name = f"_{precision}.".join(name.split("."))
-        options["precision"] = precision
+        written["precision"] = precision
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
         def write_and_prove(fixed):
-            exporter.write(serving, path, fixed=fixed, **options)
+            exporter.write(serving, path, fixed=fixed, **written)
             with _opened(exporter, format, path) as artefact:
                 parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
             if not precision:
@@ -142,12 +153,12 @@ def export_model(
         fixed, parity = _first_that_works(write_and_prove, attempts, format)
         if precision:
             parity.check_labels(format, **limits)
-        text_parity = differing_texts = None
-        if preprocessing is not None and format == "savedmodel":
-            from ktransfer.exporters.raw_text import measure_text_parity
+        raw_parity = differing_texts = None
+        if takes_raw:
+            from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
 
-            text_parity, differing_texts = measure_text_parity(exporter.load_text(path), serving)
-            text_parity.check("savedmodel (raw text)", tolerance)
+            raw_parity, differing_texts = measure_raw_parity(exporter.load(path), serving, format, labels)
+            check_raw_parity(raw_parity, preprocessing.task, format, tolerance)
         listed = partial / "labels.txt"
         listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
@@ -159,17 +170,14 @@ def export_model(
         path=f"{folder.name}/{name}",
         sha256=sha256,
         size_bytes=size_bytes,
-        signature=_signature(
-            exporter.in_uint8(serving) if format == "tflite-int8" else serving,
-            fixed,
-            takes_text=text_parity is not None,
-        ),
+        signature=_signature(serving, fixed, takes_raw and format == "savedmodel"),
         batch=fixed.get("batch", "dynamic"),
         parity=parity,
         sequence=_sequence(serving, fixed),
-        text_parity=text_parity,
+        raw_parity=raw_parity,
         differing_texts=differing_texts,
         limits=limits if precision else None,
+        temperature=options.temperature,
     )
 
 
@@ -196,30 +204,49 @@ def _opened(exporter, format, path):
 
 def _serving(model, class_names, examples, preprocessing):
     # Here, as they load TensorFlow.
-    if preprocessing is None:
+    if preprocessing is None or preprocessing.task == IMAGES:
         from ktransfer.exporters.image_serving import serve_images
 
-        return serve_images(model, class_names, examples)
+        return serve_images(model, class_names, examples, preprocessing)
     from ktransfer.exporters.text_serving import serve_texts
 
     return serve_texts(model, class_names, examples, preprocessing)
 
 
-def _signature(serving, fixed, *, takes_text):
+def _as_asked(serving, format, options):
+    """The `Serving` with what its format and the options ask for."""
+    from ktransfer.exporters.image_serving import in_uint8, of_any_size
+    from ktransfer.exporters.serving import one_at_a_time
+
+    serving = dataclasses.replace(serving, temperature=options.temperature)
+    if options.any_size and format == "onnx":
+        serving = of_any_size(serving)
+    if options.uint8 or format == "tflite-int8":
+        serving = in_uint8(serving)
+    if format.startswith("tflite") and not options.dynamic_batch:
+        serving = one_at_a_time(serving)
+    return serving
+
+
+def _signature(serving, fixed, takes_raw):
     from ktransfer.exporters.serving import OUTPUT
 
     shape = [fixed.get("batch"), len(serving.class_names)]
     output = {"name": OUTPUT, "shape": shape, "dtype": "float32"}
     signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
-    if not takes_text:
+    if not takes_raw:
         return signature
+    if serving.preprocessing.task == IMAGES:
+        from ktransfer.exporters.image_files import FILE
+
+        return {**signature, FILE.name: {"inputs": [FILE.describe({})], "output": output}}
     from ktransfer.exporters.raw_text import TEXT
 
     return {"inputs": [TEXT.describe({})], "output": output, "ids": signature}
 
 
 def _sequence(serving, fixed):
-    if serving.preprocessing is None:
+    if serving.preprocessing is None or serving.preprocessing.task == IMAGES:
         return None
     return serving.inputs[0].shape(fixed)[1] or "dynamic"
 

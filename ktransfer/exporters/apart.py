@@ -1,13 +1,15 @@
 """A function run in a process of its own, so that a converter that aborts takes nothing with it."""
 
+import importlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import tempfile
+from io import BytesIO
 
 from ktransfer.errors import ExportError
+from ktransfer.exporters.messages import receive, send
 
 
 def apart(function, *arguments, doing):
@@ -18,7 +20,7 @@ def apart(function, *arguments, doing):
 
     Args:
         function: Of a module, so that the other process finds it by name.
-        arguments: What can be pickled; so must be what the function returns.
+        arguments: Data, as `messages.send` takes it; so must be what the function returns.
         doing: What it does, for the error: `"convert to tflite-int8"`.
 
     Raises:
@@ -40,14 +42,16 @@ def apart(function, *arguments, doing):
             | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
         ) as process:
             try:
-                answer, _ = process.communicate(pickle.dumps((function, arguments)))
+                question = BytesIO()
+                send(question, (function.__module__, function.__qualname__, arguments))
+                answer, _ = process.communicate(question.getvalue())
             except BaseException:  # Ctrl-C: nobody waits for it any more
                 process.kill()
                 raise
         if process.returncode == 0 and answer:
-            value, error = pickle.loads(answer)
+            value, error = receive(BytesIO(answer))
             if error is not None:
-                raise error
+                raise ExportError(error)
             return value
         said.seek(0)
         lines = said.read().decode("utf-8", "replace").splitlines()
@@ -64,13 +68,13 @@ def _main():
     # What a converter prints must not come before the answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    function, arguments = pickle.load(sys.stdin.buffer)
+    module, name, arguments = receive(sys.stdin.buffer)
     try:
-        answer = function(*arguments), None
+        answer = getattr(importlib.import_module(module), name)(*arguments), None
     except ExportError as error:  # any other ends the process, and its last line says what it was
-        answer = None, error
+        answer = None, str(error)
     with answers:
-        pickle.dump(answer, answers, protocol=pickle.HIGHEST_PROTOCOL)
+        send(answers, answer)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,12 @@ class Artefact:
         batch: `"dynamic"`, or the one batch size that the artefact takes.
         parity: What was measured when the artefact was run again by its own runtime; of texts, on their ids.
         sequence: Of a text classifier: `"dynamic"`, or the one length in tokens to which ids are padded.
-        text_parity: The same on raw texts, where the artefact takes them.
+        raw_parity: The same on examples as people have them, where the artefact takes them: texts, image
+            files, images of any size.
         differing_texts: Of those texts, how many have other ids inside the artefact.
         limits: What a quantized artefact was judged by, as `Parity.check_labels` takes it; `None` of one in
             float32, which is judged by a tolerance.
+        temperature: What the logits are divided by before softmax.
 
     Example:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
@@ -45,22 +47,63 @@ class Artefact:
     batch: str | int
     parity: Parity
     sequence: str | int | None = None
-    text_parity: Parity | None = None
+    raw_parity: Parity | None = None
     differing_texts: int | None = None
     limits: dict[str, float] | None = None
+    temperature: float = 1.0
 
     def to_dict(self):
         """Return the artefact as a dictionary of JSON values."""
-        parities = {"parity": self.parity, "text_parity": self.text_parity}
+        parities = {"parity": self.parity, "raw_parity": self.raw_parity}
         return asdict(self) | {name: parity and parity.to_dict() for name, parity in parities.items()}
 
     @classmethod
     def from_dict(cls, values):
-        """Return the artefact that `to_dict` gave."""
-        parities = {name: values.get(name) for name in ("parity", "text_parity")}
+        """Return the artefact that `to_dict` gave.
+
+        Raises:
+            TypeError, ValueError: The values are none that it gave.
+        """
+        if not isinstance(values, dict):
+            raise TypeError(f"{values!r:.80} for an artefact")
+        for name, kind in _KINDS.items():
+            if not isinstance(values.get(name), kind):
+                raise ValueError(f"{values.get(name)!r:.80} as {name} of an artefact")
+        _check_signature(values["signature"])
+        limits = values.get("limits") or {}
+        if not limits.keys() <= {"agreement", "accuracy_drop"} or not all(
+            isinstance(limit, int | float) for limit in limits.values()
+        ):
+            raise ValueError(f"{limits!r:.80} as limits of an artefact")
+        parities = {name: values.get(name) for name in ("parity", "raw_parity")}
         return cls(
-            **values | {name: parity and Parity.from_dict(parity) for name, parity in parities.items()}
+            **values
+            | {
+                name: None if parity is None else Parity.from_dict(parity)
+                for name, parity in parities.items()
+            }
         )
+
+
+_KINDS = {
+    **dict.fromkeys(("format", "path", "sha256"), str),
+    **{"size_bytes": int, "signature": dict, "batch": int | str, "parity": dict},
+    **{"sequence": int | str | None, "raw_parity": dict | None, "limits": dict | None},
+}
+
+
+def _check_signature(signature):
+    """Raise `ValueError` unless it, and any under a name in it, has inputs and an output as in `Artefact`."""
+    for name, value in ({"inputs": None, "output": None} | signature).items():
+        if name not in ("inputs", "output"):
+            if not isinstance(value, dict) or "inputs" not in value or "output" not in value:
+                raise ValueError(f"{value!r:.80} for a signature")
+            _check_signature(value)
+            continue
+        for tensor in value if isinstance(value, list) else [value]:
+            known = isinstance(tensor, dict) and {"name", "shape", "dtype"} <= tensor.keys()
+            if not known or not all(isinstance(tensor[key], str) for key in ("name", "dtype")):
+                raise ValueError(f"{tensor!r:.80} for an input or output")
 
 
 def fingerprint(path):

@@ -1,7 +1,6 @@
 """TFLite: for phones and small boards, run by LiteRT; builtin operations only."""
 
 import contextlib
-import dataclasses
 import tempfile
 from pathlib import Path
 
@@ -32,7 +31,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
         fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `extra.json` in the file.
         precision: As in `tflite_conversion.convert`; one smaller than float32 is converted in a process of
-            its own. In `"int8"` an image is taken in uint8.
+            its own.
 
     Raises:
         ExportError: The model has an operation that TFLite lacks, or the converter ended its process.
@@ -42,7 +41,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
     """
     padding = contextlib.nullcontext()
     if precision == "int8":
-        padding, serving = finite_padding(), in_uint8(serving)
+        padding = finite_padding()
     with inlined_functions(), fourier_as_matrices(), padding:
         serve = serving_function(serving, fixed).get_concrete_function()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
@@ -61,19 +60,6 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
 def load(path):
     """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by LiteRT."""
     return open_artefact("tflite", path).answer
-
-
-def in_uint8(serving):
-    """Return the `Serving` that takes its images in uint8, the others unchanged.
-
-    Cast to float first thing, and not by way of a quantized input, whose steps would be those of the darkest
-    and the brightest pixel that calibration happened to see.
-    """
-    inputs = [
-        dataclasses.replace(given, dtype="uint8") if len(given.axes) == 4 else given
-        for given in serving.inputs
-    ]
-    return dataclasses.replace(serving, inputs=tuple(inputs))
 
 
 def _in_dtypes(inputs, serving):

@@ -51,7 +51,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
                 serve.input_signature,
                 opset=_OPSET,
                 custom_op_handlers={"Erfc": (_erfc, [])},
-                custom_rewriter=[_rank_one_addends],
+                custom_rewriter=[_rank_one_addends, _transposes_of_one],
             )
             _make_constants_of_captures(graph.graph, serving, serve.get_concrete_function())
         if errors:  # it goes on past them, and returns a graph all the same
@@ -109,6 +109,38 @@ def _rank_one_addends(graph, nodes):
                 constant = graph.make_const(f"{node.name}_addend_{index}", value)
                 graph.replace_input(node, node.input[index], constant.output[0], index)
     return nodes
+
+
+def _transposes_of_one(graph, nodes):
+    """Reshape at once to what a transpose after it, of nothing but an axis of size 1, would give.
+
+    tf2onnx makes a reshape of the transpose, in which 0 stands for a size of its input, and then gives it the
+    input of the reshape before: MiT's attention of one head answered a batch of 1 alone.
+    """
+    for node in nodes:
+        if node.type != "Transpose" or len(node.inputs) < 2 or not node.inputs[1].is_const():
+            continue
+        reshape, order = node.inputs[0], node.inputs[1].get_tensor_value()
+        if reshape.type != "Reshape" or reshape.inputs[1].type != "Pack":
+            continue
+        sizes = reshape.inputs[1]
+        ones = {i for i, size in enumerate(sizes.inputs) if size.is_const() and size.get_tensor_value() == 1}
+        moved = [axis for axis in order if axis not in ones]
+        if moved != sorted(moved):
+            continue
+        known = {"shapes": node.output_shapes, "dtypes": node.output_dtypes}
+        as_tensorflow = {"skip_conversion": False}
+        sizes = graph.make_node(
+            "Pack",
+            [sizes.input[axis] for axis in order],
+            attr={"axis": 0},
+            dtypes=sizes.output_dtypes,
+            **as_tensorflow,
+        )
+        inputs = [reshape.input[0], sizes.output[0]]
+        graph.remove_node(node.name)
+        graph.make_node("Reshape", inputs, outputs=node.output, name=node.name, **known, **as_tensorflow)
+    return graph.get_nodes()
 
 
 def _pad_in_the_pools(graph):

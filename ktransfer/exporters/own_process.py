@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import tempfile
 import time
 
 from ktransfer.errors import ExportError
+from ktransfer.exporters.messages import receive, send
 from ktransfer.exporters.runtimes import open_artefact
 
 
@@ -70,16 +70,15 @@ class OwnProcess:
 
     def _asked(self, *question):
         try:
-            pickle.dump(question, self._process.stdin, protocol=pickle.HIGHEST_PROTOCOL)
-            self._process.stdin.flush()
+            send(self._process.stdin, question)
         except OSError as error:
             raise self._ended() from error
         return self._received()
 
     def _received(self):
         try:
-            return pickle.load(self._process.stdout)
-        except (EOFError, pickle.UnpicklingError) as error:
+            return receive(self._process.stdout)
+        except (EOFError, ValueError) as error:
             raise self._ended() from error
 
     def _ended(self):
@@ -99,17 +98,13 @@ def _main(format, path, threads):
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
-    def send(found):
-        pickle.dump(found, answers, protocol=pickle.HIGHEST_PROTOCOL)
-        answers.flush()
-
     # What goes wrong ends the process, and its last line says what it was.
     opened = open_artefact(format, path, threads=int(threads) or None)
-    send((opened.labels, opened.signature))
+    send(answers, (opened.labels, opened.signature))
     with contextlib.suppress(EOFError):  # nobody asks any more
         while True:
-            inputs, repeats = pickle.load(sys.stdin.buffer)
-            send(_seconds(opened, inputs, repeats) if repeats else opened.answer(inputs))
+            inputs, repeats = receive(sys.stdin.buffer)
+            send(answers, _seconds(opened, inputs, repeats) if repeats else opened.answer(inputs))
 
 
 def _seconds(opened, inputs, repeats):

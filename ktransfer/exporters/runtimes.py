@@ -1,7 +1,6 @@
 """An artefact as its own runtime sees it: the labels it carries, what it takes and gives, what it answers."""
 
 import contextlib
-import json
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ktransfer.errors import ExportError
+from ktransfer.untrusted import MOST_JSON, is_line, parse_json, read_bytes
 
 KERAS = "keras"
 _ONNX_DTYPES = {"float": "float32", "double": "float64"}  # the others are named as in NumPy
@@ -79,8 +79,8 @@ def _open_onnx(path, threads):
         cast = {name: array.astype(dtypes[name], copy=False) for name, array in given.items()}
         return session.run([output.name], cast)[0]
 
-    labels = json.loads(session.get_modelmeta().custom_metadata_map.get("labels", "[]"))
-    return Opened(labels, {"inputs": inputs, "output": described(output)}, answer)
+    labels = parse_json(session.get_modelmeta().custom_metadata_map.get("labels", "[]"))
+    return Opened(_checked(labels), {"inputs": inputs, "output": described(output)}, answer)
 
 
 def _open_tflite(path, threads):
@@ -101,10 +101,29 @@ def _open_tflite(path, threads):
 
     labels = []
     if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive, contextlib.suppress(KeyError):
-            labels = archive.read("labels.txt").decode().splitlines()
+        with (
+            zipfile.ZipFile(path) as archive,
+            contextlib.suppress(KeyError),
+            archive.open("labels.txt") as file,
+        ):
+            labels = _lines(file.read(MOST_JSON + 1))
     inputs = [described(name, details) for name, details in takes.items()]
     return Opened(labels, {"inputs": inputs, "output": described(output, details)}, answer)
+
+
+def _lines(content):
+    """Labels of a file of lines, of which no more was read than may be."""
+    if len(content) > MOST_JSON:
+        raise ExportError(
+            f"Labels of at most {MOST_JSON:,} bytes were expected. Received: more. Export again."
+        )
+    return _checked(content.decode("utf-8", "replace").splitlines())
+
+
+def _checked(labels):
+    if not isinstance(labels, list) or not all(map(is_line, labels)):
+        raise ExportError(f"Labels of one line were expected. Received: {labels!r:.80}. Export again.")
+    return labels
 
 
 def _quantized(array, details):
@@ -147,11 +166,18 @@ def _open_savedmodel(path, threads):
     def answer(given):
         # By way of `loaded`, which keeps the weights alive; its functions alone do not.
         function = loaded.signatures[by_inputs[frozenset(given)]]
-        [answers] = function(**{name: tf.constant(array) for name, array in given.items()}).values()
+        specs = function.structured_input_signature[1]
+        tensors = {name: tf.constant(array) for name, array in given.items()}
+        # Of pixels in uint8 the examples are float32, as the model takes them.
+        cast = {
+            name: tensor if tensor.dtype == specs[name].dtype else tf.cast(tensor, specs[name].dtype)
+            for name, tensor in tensors.items()
+        }
+        [answers] = function(**cast).values()
         return answers.numpy()
 
     labels = path / "assets" / "labels.txt"
-    labels = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
+    labels = _lines(read_bytes(labels)) if labels.is_file() else []
     return Opened(labels, {**signatures.pop("serving_default"), **signatures}, answer)
 
 

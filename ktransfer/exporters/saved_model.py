@@ -6,8 +6,13 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from ktransfer.data.task import TEXTS
+from ktransfer.exporters.graph_images import pixels_of_files
+from ktransfer.exporters.image_files import FILE
+from ktransfer.exporters.image_serving import INPUT
 from ktransfer.exporters.raw_text import SPEC, GraphTokenizer
-from ktransfer.exporters.serving import OUTPUT, inlined_functions, serving_function
+from ktransfer.exporters.runtimes import open_artefact
+from ktransfer.exporters.serving import OUTPUT, inlined_functions, probabilities, serving_function
 
 NAME = "savedmodel"
 CONVERTS = False
@@ -17,8 +22,9 @@ SERVING, IDS = "serving_default", "ids"
 def write(serving, path, *, fixed, extra=None):
     """Write a SavedModel folder with its labels inside.
 
-    Of an image classifier the signature `serving_default` takes pixels. Of a text classifier it takes texts,
-    and the signature `ids` what the tokenizer makes of them.
+    Of an image classifier the signature `serving_default` takes pixels, and `image_bytes` image files where
+    it is known how they are read. Of a text classifier `serving_default` takes texts, and `ids` what the
+    tokenizer makes of them.
 
     Args:
         serving: `Serving`.
@@ -34,7 +40,16 @@ def write(serving, path, *, fixed, extra=None):
     with inlined_functions():
         serve = serving_function(serving, fixed).get_concrete_function()
     signatures = {SERVING: serve}
-    if serving.preprocessing is not None:
+    if serving.files:
+        resize = serving.preprocessing.resize
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, FILE.name)], autograph=False)
+        def serve_files(image_bytes):
+            return {OUTPUT: probabilities(serving, {INPUT: pixels_of_files(image_bytes, resize)})}
+
+        with inlined_functions():
+            signatures[FILE.name] = serve_files.get_concrete_function()
+    elif serving.preprocessing is not None and serving.preprocessing.task == TEXTS:
         graph = GraphTokenizer(serving.preprocessing)
         module.tokenizer = graph.tokenizer
 
@@ -62,23 +77,8 @@ def save(module, serving, path, signatures):
 
 
 def load(path):
-    """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by TensorFlow alone."""
-    loaded = tf.saved_model.load(str(path))
-    return _answer(loaded, IDS if IDS in loaded.signatures else SERVING)
-
-
-def load_text(path):
-    """Return a callable from `{"text": strings (B,)}` to probabilities `(B, C)`."""
-    return _answer(tf.saved_model.load(str(path)), SERVING)
-
-
-def _answer(loaded, signature):
-    def answer(inputs):
-        # By way of `loaded`, which keeps the weights alive; its functions alone do not.
-        tensors = {name: tf.constant(value) for name, value in inputs.items()}
-        return loaded.signatures[signature](**tensors)[OUTPUT].numpy()
-
-    return answer
+    """Return a callable, inputs by name to probabilities `(B, C)`: pixels, ids, texts or image files."""
+    return open_artefact("savedmodel", path).answer
 
 
 def _asset(path, text):

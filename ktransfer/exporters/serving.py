@@ -1,6 +1,8 @@
 """What every format is made from: named inputs, examples to prove it on, and the one function exported."""
 
 import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from ktransfer.errors import ExportError
+from ktransfer.preprocessing import Preprocessing
 from ktransfer.text_preprocessing import TextPreprocessing
 
 OUTPUT = "probabilities"
-BATCH, SEQUENCE = "batch", "sequence"
+BATCH, SEQUENCE, HEIGHT, WIDTH = "batch", "sequence", "height", "width"
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Input:
 
     Args:
         name: As a program gives it.
-        axes: For each axis its size, or the name of one that may have any size: `BATCH` or `SEQUENCE`.
+        axes: For each axis its size, or the name of one that may have any size, such as `BATCH`.
         dtype: `"float32"`, `"uint8"`, `"int32"` or `"string"`.
         facts: What else a program has to know, for the signature.
 
@@ -63,8 +66,11 @@ class Serving:
         inputs: What an artefact of ids or pixels takes.
         examples: To measure parity on.
         attempts: Which axes a converter is asked to fix, to which sizes, in the order to try.
-        preprocessing: Of a text classifier.
+        preprocessing: How examples are read; `None` of an image classifier that is given pixels alone.
         calibration: Training examples, to show an int8 artefact what flows between its layers.
+        files: The image files that the examples are, where they are known.
+        prepare: What becomes of the named inputs before the model, in the graph.
+        temperature: What logits are divided by before softmax (Guo et al. 2017).
     """
 
     model: keras.Model
@@ -72,8 +78,11 @@ class Serving:
     inputs: tuple[Input, ...]
     examples: Examples
     attempts: tuple[dict[str, int], ...]
-    preprocessing: TextPreprocessing | None = None
+    preprocessing: Preprocessing | TextPreprocessing | None = None
     calibration: Examples | None = None
+    files: Sequence[str] = ()
+    prepare: Callable[[dict], dict] = lambda inputs: inputs
+    temperature: float = 1.0
 
     def calibration_batches(self):
         """Return the inputs by name of each example to calibrate on, alone and padded to the longest.
@@ -87,6 +96,12 @@ class Serving:
                 "Give some as `calibration`; a hundred are enough."
             )
         return [self.calibration.batch(np.array([i]), longest=True) for i in range(len(self.calibration))]
+
+
+def one_at_a_time(serving):
+    """Return the `Serving` of which the batch is 1, whatever else may have any size."""
+    attempts = dict.fromkeys(tuple(sorted({**fixed, BATCH: 1}.items())) for fixed in serving.attempts)
+    return dataclasses.replace(serving, attempts=tuple(map(dict, attempts)))
 
 
 def serving_function(serving, fixed):
@@ -111,16 +126,25 @@ def serving_function(serving, fixed):
     @tf.function(input_signature=specs, autograph=False)
     def serve(*tensors):
         tensors = [tf.cast(each, tf.float32) if each.dtype == tf.uint8 else each for each in tensors]
-        inputs = _as_model_takes(serving, dict(zip(names, tensors, strict=True)))
-        # Without training=False, preprocessing layers were seen to leak training mode into later layers.
-        logits = serving.model(inputs, training=False)
-        return {OUTPUT: tf.nn.softmax(logits)}
+        inputs = serving.prepare(dict(zip(names, tensors, strict=True)))
+        return {OUTPUT: probabilities(serving, inputs)}
 
     return serve
 
 
+def probabilities(serving, inputs):
+    """Return the probabilities `(B, C)` of the model's inputs by name; to be called in a `tf.function`."""
+    # Without training=False, preprocessing layers were seen to leak training mode into later layers.
+    logits = serving.model(_as_model_takes(serving, inputs), training=False)
+    if serving.temperature != 1.0:
+        logits /= serving.temperature
+    return tf.nn.softmax(logits)
+
+
 def reference_function(serving):
-    """Return a callable from inputs by name to the Keras model's own logits `(B, C)`, nothing traced.
+    """Return a callable from the model's inputs by name to its own logits `(B, C)`, nothing traced.
+
+    They are divided by the temperature, if there is one.
 
     With the functions inside inlined here too: Keras has XLA compile grouped convolutions, and a MobileNet
     then takes a second an image on a CPU instead of twenty milliseconds.
@@ -128,7 +152,8 @@ def reference_function(serving):
 
     def logits(inputs):
         with inlined_functions():
-            return serving.model(_as_model_takes(serving, inputs), training=False).numpy()
+            logits = serving.model(_as_model_takes(serving, inputs), training=False).numpy()
+        return logits / np.float32(serving.temperature)
 
     return logits
 

@@ -12,6 +12,8 @@ from ktransfer.errors import ExportError
 from ktransfer.exporters.mixed_precision import CALIBRATED, closest, evenly, lowest
 
 _SHARES = (0.0, 0.003, 0.012)  # of all weights, that the lowest layers keep in float
+# Where in the graph an operation lies, and its name.
+_LACKING = re.compile(r"""fused\["\w+:", "([^"@]+)@[^\n]*'tf\.(\w+)' op is neither""")
 # What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
 _ELEMENTWISE = ("ADD", "MUL", "SUB")
 
@@ -50,7 +52,9 @@ def convert(source, precision="float32", calibration=()):
             converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
     except Exception as error:  # ConverterError is not public
-        missing = sorted(set(re.findall(r"'tf\.(\w+)' op", str(error))))
+        # A phone runs TensorFlow's operations by the Flex delegate, which no runtime for Python has any
+        # more: a file with them could not be proved.
+        missing = dict.fromkeys(f"{op} in {place}" for place, op in _LACKING.findall(str(error)))
         raise ExportError(
             "TFLite needs a model of its builtin operations only. Received: "
             f"{', '.join(missing) or str(error)[:200]}. Export ONNX, or choose another backbone."

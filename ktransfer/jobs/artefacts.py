@@ -5,13 +5,14 @@ from ktransfer.errors import RunError
 from ktransfer.exporters.artefact import Artefact
 from ktransfer.jobs.parts import read_splits, readable_part
 from ktransfer.run import Run
+from ktransfer.untrusted import inside
 
 
 def artefacts(run: Run) -> list[Artefact]:
     """The artefacts that the manifest of a run names.
 
     Raises:
-        RunError: There is none, or what the manifest says of one is not all there.
+        RunError: There is none, or what the manifest says of one is not all there or leads out of the run.
 
     Example:
 
@@ -24,11 +25,20 @@ def artefacts(run: Run) -> list[Artefact]:
             f"Write them with `ktransfer export {run.path}`, or train first."
         )
     try:
-        return [Artefact.from_dict(entry) for entry in entries]
-    except (TypeError, AttributeError) as error:
+        found = [Artefact.from_dict(entry) for entry in entries]
+        for artefact in found:
+            inside(run.path, artefact.path)
+        if "tokenizer" in run.manifest:
+            facts = run.manifest["tokenizer"]
+            inside(run.path, facts["path"])
+            if not isinstance(facts["sha256"], str) or not isinstance(facts["size_bytes"], int):
+                raise ValueError(f"{facts!r:.80} for a tokenizer")
+        return found
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise RunError(
             f"Artefacts as this ktransfer describes them were expected in {run.path / 'manifest.json'}. "
-            f"Received: {error}. Export them again, or use the ktransfer that wrote them."
+            f"Received: {type(error).__name__}: {error}. "
+            "Export them again, or use the ktransfer that wrote them."
         ) from error
 
 
@@ -42,7 +52,7 @@ def validation_examples(run: Run) -> Examples:
 
         validation_examples(Run.load("runs/flowers")).counts()
     """
-    facts = run.manifest["data"]
+    facts = run.manifest.get("data", {})
     return readable_part(read_splits(facts, run.recipe.seed)[0].validation, facts)
 
 

@@ -3,8 +3,16 @@
 from collections.abc import Sequence
 
 from ktransfer.data.examples import Examples
-from ktransfer.data.task import TEXTS
-from ktransfer.exporters import FORMATS, Artefact, check_formats, export_model, label_limits
+from ktransfer.data.task import IMAGES, TEXTS
+from ktransfer.errors import RunError
+from ktransfer.exporters import (
+    FORMATS,
+    Artefact,
+    ExportOptions,
+    check_formats,
+    export_model,
+    label_limits,
+)
 from ktransfer.exporters.tokenizer_json import write_tokenizer
 from ktransfer.jobs.parts import (
     JUDGED_EXAMPLES,
@@ -16,12 +24,19 @@ from ktransfer.jobs.parts import (
     readable_part,
 )
 from ktransfer.run import Run
+from ktransfer.untrusted import read_json
 
 _CALIBRATED = 100  # training examples
+_RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
 
 
 def export(
-    run: Run, formats: Sequence[str] = FORMATS, *, validation: Examples | None = None, say: Say = print
+    run: Run,
+    formats: Sequence[str] = FORMATS,
+    *,
+    validation: Examples | None = None,
+    options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
+    say: Say = print,
 ) -> list[Artefact]:
     """Write a run's artefacts, each proved to answer as the model does, and enter them in the manifest.
 
@@ -33,6 +48,7 @@ def export(
         run: What `Run.load` or `train` gave.
         formats: Of `ALL_FORMATS` of `ktransfer.exporters`.
         validation: Readable examples to prove them on; `None` takes what the run was validated on.
+        options: What the artefacts take and give beyond their formats.
         say: Where lines for a person go.
 
     Returns:
@@ -40,15 +56,17 @@ def export(
 
     Raises:
         DataError: What the run was trained or validated on is wanted, and is not where it was.
-        ExportError: A format cannot be written, or does not answer as the model does.
+        ExportError: A format cannot be written, or does not answer as the model does; or an option is for
+            none of the formats.
 
     Example:
 
         ktransfer.export(Run.load("runs/flowers"), ["onnx", "onnx-int8"])
     """
     check_formats(formats)
+    options.check(formats, run.task)
     quantized = [name for name in formats if name not in FORMATS]
-    facts, splits = run.manifest["data"], None
+    facts, splits = run.manifest.get("data", {}), None
     calibrate = any(name.endswith("int8") for name in quantized)
     if validation is None or calibrate:
         splits = read_splits(facts, run.recipe.seed)[0]
@@ -61,19 +79,39 @@ def export(
         tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
         path = run.path / run.manifest["tokenizer"]["path"]
         say(f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {path}")
-    exact, judged = {"examples": _as_model_takes(run, evenly(validation, PARITY_EXAMPLES))}, {}
+    exact, judged = {"examples": list(evenly(validation, PARITY_EXAMPLES).inputs)}, {}
     if quantized:
         chosen = evenly(validation, JUDGED_EXAMPLES)
-        judged = {"examples": _as_model_takes(run, chosen), "labels": chosen.labels}
+        judged = {"examples": list(chosen.inputs), "labels": chosen.labels}
     if calibrate:
-        train = readable_part(evenly(splits.train, _CALIBRATED), facts)
-        judged["calibration"] = _as_model_takes(run, train)
+        judged["calibration"] = list(readable_part(evenly(splits.train, _CALIBRATED), facts).inputs)
     return [
-        _export(run, name, say, **judged | {"limits": label_limits(name, run.recipe)})
+        _export(run, name, say, options=options, **judged | {"limits": label_limits(name, run.recipe)})
         if name in quantized
-        else _export(run, name, say, **exact)
+        else _export(run, name, say, options=options, **exact)
         for name in formats
     ]
+
+
+def fitted_temperature(run: Run) -> float:
+    """The temperature that was fitted on what a run was validated on, from its `metrics.json`.
+
+    Raises:
+        RunError: It says nothing of one.
+
+    Example:
+
+        ExportOptions(temperature=fitted_temperature(Run.load("runs/flowers")))
+    """
+    path = run.path / "metrics.json"
+    try:
+        return float(read_json(path)["validation"]["calibrated"]["temperature"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"A temperature fitted on validation was expected in {path}. "
+            f"Received: {type(error).__name__}: {error}. Train the run with this ktransfer, or leave "
+            "--calibrated out."
+        ) from error
 
 
 def _export(run, name, say, **options):
@@ -82,22 +120,20 @@ def _export(run, name, say, **options):
         run.path / "artefacts",
         name,
         class_names=run.labels,
-        preprocessing=run.preprocessing if run.task == TEXTS else None,
+        preprocessing=run.preprocessing,
         extra={"preprocessing": run.manifest["preprocessing"]},
         **options,
     )
     others = [entry for entry in run.manifest.get("artefacts", []) if entry["format"] != name]
     run.update(artefacts=[*others, artefact.to_dict()])
-    parity, accuracy = artefact.parity, ""
+    parity, accuracy, raw = artefact.parity, "", ""
+    if artefact.raw_parity is not None:
+        raw = f"; {_RAW[run.task]} {artefact.raw_parity.label_agreement:.1%}"
     if parity.accuracy is not None:
         accuracy = f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     say(
         f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}, "
-        f"largest difference {parity.max_abs_delta:.1e}, labels agree {parity.label_agreement:.1%}{accuracy} "
+        f"largest difference {parity.max_abs_delta:.1e}, labels agree {parity.label_agreement:.1%}{accuracy}{raw} "
         f"on {parity.examples} {'texts' if run.task == TEXTS else 'images'}  {run.path / artefact.path}"
     )
     return artefact
-
-
-def _as_model_takes(run, examples):
-    return list(examples.inputs) if run.task == TEXTS else run.preprocessing(examples.inputs)

@@ -14,13 +14,14 @@ from ktransfer.exporters.artefact import Artefact, fingerprint
 from ktransfer.exporters.image_serving import serve_images
 from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.exporters.parity import TOLERANCE, Parity, measure_parity
-from ktransfer.exporters.raw_text import measure_text_parity
+from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
 from ktransfer.exporters.serving import Serving, reference_function
 from ktransfer.exporters.text_serving import serve_texts
 from ktransfer.exporters.tokenizer_json import prove_tokenizer
 from ktransfer.jobs.artefacts import artefacts, fixed_axes, validation_examples
 from ktransfer.jobs.parts import JUDGED_EXAMPLES, PARITY_EXAMPLES, Say, evenly
 from ktransfer.run import Run
+from ktransfer.untrusted import read_bytes, visible
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Checked:
         path: Relative to the run folder.
         problems: What differs, a clause each; none if all is well.
         parity: How far its answers are from the model's, where they were compared.
-        text_parity: The same on raw texts, where the artefact takes them.
+        raw_parity: The same on raw texts or image files, where the artefact takes them.
 
     Example:
         >>> Checked("onnx", "artefacts/model.onnx", ("sha256 is 9f86d0, 60303a was exported",)).problems
@@ -43,7 +44,7 @@ class Checked:
     path: str
     problems: tuple[str, ...] = ()
     parity: Parity | None = None
-    text_parity: Parity | None = None
+    raw_parity: Parity | None = None
 
 
 @dataclass(frozen=True)
@@ -115,13 +116,13 @@ def verify(run: Run, *, answers: bool = True, say: Say = print) -> Verification:
             judged, not_compared = {}, str(error)
     checked = []
     for found in _checks(run, entries, judged):
-        say(f"{found.name:<15}{_said(found, run)}")
+        say(visible(f"{found.name:<15}{_said(found, run)}"))
         checked.append(found)
     if not_compared is not None:
         say(f"answers        not compared: {not_compared} --no-answers does without.")
     unknown = _unknown(run, checked)
     for path in unknown:
-        say(f"warning        {run.path / path} is not in the manifest, and was not checked")
+        say(f"warning        {visible(str(run.path / path))} is not in the manifest, and was not checked")
     return Verification(tuple(checked), tuple(unknown), not_compared)
 
 
@@ -139,7 +140,7 @@ def _judged_on(run, validation, quantized):
     if run.task == TEXTS:
         serving = serve_texts(run.model, run.labels, list(chosen.inputs), run.preprocessing)
     else:
-        serving = serve_images(run.model, run.labels, run.preprocessing(chosen.inputs))
+        serving = serve_images(run.model, run.labels, chosen.inputs, run.preprocessing)
     return serving, chosen.labels
 
 
@@ -160,26 +161,29 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
     except ExportError as error:
         problems.append(str(error))
     for name, parity in parities.items():
-        if not _as_exported(artefact, parity):
+        if not _as_exported(artefact, parity, run.task if name == "raw_parity" else None):
             problems.append(
-                f"its answers{' to raw texts' if name == 'text_parity' else ''} differ from the model's by "
+                f"its answers{' to raw examples' if name == 'raw_parity' else ''} differ from the model's by "
                 f"up to {parity.max_abs_delta:.1e}, {_agreement(parity)}"
             )
     return dataclasses.replace(checked, problems=tuple(problems), **parities)
 
 
 def _parities(runtime, artefact, serving, labels):
+    serving = dataclasses.replace(serving, temperature=artefact.temperature)
     reference, options = reference_function(serving), {"fixed": fixed_axes(artefact), "labels": labels}
     found = {"parity": measure_parity(runtime, reference, serving.examples, **options)}
-    if artefact.text_parity is not None:
-        found["text_parity"], _ = measure_text_parity(runtime, serving)
+    if artefact.raw_parity is not None:
+        found["raw_parity"], _ = measure_raw_parity(runtime, serving, artefact.format, labels)
     return found
 
 
-def _as_exported(artefact, parity):
-    """Whether answers are within the limits that the export had."""
+def _as_exported(artefact, parity, raw_task):
+    """Whether answers are within the limits that the export had; `raw_task` of those to raw examples."""
     try:
-        if artefact.limits is None:
+        if raw_task is not None:
+            check_raw_parity(parity, raw_task, artefact.format)
+        elif artefact.limits is None:
             parity.check(artefact.format, TOLERANCE)
         else:
             parity.check_labels(artefact.format, **artefact.limits)
@@ -213,7 +217,7 @@ def _labels(run, folder):
     path, problems = run.path / folder / "labels.txt", ()
     if not path.is_file():
         problems = ("it is not there",)
-    elif (found := path.read_text(encoding="utf-8", errors="replace").splitlines()) != list(run.labels):
+    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.labels):
         problems = (f"it has {_listed(found)}, the run {_listed(run.labels)}",)
     return Checked(path.name, (folder / path.name).as_posix(), problems)
 
@@ -260,7 +264,7 @@ def _said(found, run):
         return f"DIFFERS  {'; '.join(found.problems)}"
     if found.parity is None:
         return "ok"
-    parities = [parity for parity in (found.parity, found.text_parity) if parity is not None]
+    parities = [parity for parity in (found.parity, found.raw_parity) if parity is not None]
     return (
         f"ok       largest difference {max(parity.max_abs_delta for parity in parities):.1e}, "
         f"{_agreement(min(parities, key=lambda parity: parity.label_agreement))} "

@@ -1,0 +1,124 @@
+"""Milliseconds for one image by ONNX Runtime: ktransfer's file, conversions by hand, and Keras itself.
+
+python benchmarks/onnx_latency.py [DATA [BACKBONES]]
+
+The same weights and image; all run in turn. DATA is not read. By hand are: tf2onnx of the model as it stands,
+Keras' own `model.export`, ktransfer's file of a fixed batch, and that after `onnxslim`, if it is installed.
+A conversion that fails, or answers otherwise than Keras, is left out and named.
+"""
+
+import importlib.util
+import os
+import tempfile
+from pathlib import Path
+
+from harness import MOBILENET, RESNET, arguments, note, presets, report
+from measuring import classifier, medians
+
+CLASSES = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
+
+
+def main():
+    options = arguments(__doc__).parse_args()
+    folders = presets(options, RESNET, MOBILENET)
+    size = options.image_size or (64 if options.smoke else 160)
+    repeats = 3 if options.smoke else 100
+    import numpy as np
+
+    image = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype("float32")
+    rows, left_out = [], []
+    for preset in folders:
+        model, _, _ = classifier(preset, size, len(CLASSES))
+        expected = _softmax(model.predict_on_batch(image))
+        with tempfile.TemporaryDirectory() as folder:
+            functions = {"Keras": lambda model=model: model.predict_on_batch(image)}
+            for name, convert in _conversions(image).items():
+                try:
+                    functions[name] = answer = _opened(convert(model, Path(folder)), image)
+                    found = answer()
+                    found = found if np.allclose(found.sum(), 1, atol=1e-3) else _softmax(found)
+                    if np.abs(found - expected).max() > 1e-3:
+                        raise ValueError("answers otherwise than Keras")
+                except Exception as error:  # noqa: BLE001  whatever a converter or runtime raises
+                    functions.pop(name, None)
+                    left_out.append(f"{preset.name}, {name}: {str(error).splitlines()[0][:150]}")
+                    note(left_out[-1])
+            milliseconds = {name: 1000 * value for name, value in medians(functions, repeats).items()}
+        note(milliseconds)
+        by_hand = {name: value for name, value in milliseconds.items() if name not in ("Keras", "ktransfer")}
+        best = min(by_hand, key=by_hand.get)
+        rows.append(
+            {
+                "preset": preset.name,
+                "keras_ms": milliseconds["Keras"],
+                "ktransfer_ms": milliseconds["ktransfer"],
+                "keras_to_ktransfer": milliseconds["Keras"] / milliseconds["ktransfer"],
+                "best_by_hand": best,
+                "best_by_hand_ms": by_hand[best],
+                "ktransfer_to_best_by_hand": milliseconds["ktransfer"] / by_hand[best],
+            }
+        )
+        note(rows[-1])
+    report(rows, image_size=size, batch_size=1, left_out=left_out)
+
+
+def _conversions(image):
+    """Functions of a model and a folder that write a file and return its path, by name."""
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    from ktransfer.exporters import export_model
+    from ktransfer.exporters import onnx as exporter
+    from ktransfer.exporters.image_serving import serve_images
+
+    def ours(model, folder):
+        artefact = export_model(model, folder / "artefacts", "onnx", class_names=CLASSES, examples=image)
+        return folder / artefact.path
+
+    def fixed(model, folder):
+        path = folder / "fixed.onnx"
+        exporter.write(serve_images(model, CLASSES, image), path, fixed={"batch": 1})
+        return path
+
+    def by_tf2onnx(model, folder):
+        path = folder / "tf2onnx.onnx"
+        spec = [tf.TensorSpec(image.shape, tf.float32, name="image")]
+        function = tf.function(lambda x: tf.nn.softmax(model(x, training=False)), input_signature=spec)
+        tf2onnx.convert.from_function(function, spec, opset=17, output_path=str(path))
+        return path
+
+    def by_keras(model, folder):
+        path = folder / "keras.onnx"
+        model.export(path, format="onnx", verbose=False)
+        return path
+
+    def slim(model, folder):
+        import onnxslim
+
+        path = folder / "slim.onnx"
+        onnx.save(onnxslim.slim(str(folder / "artefacts" / "model.onnx")), path)
+        return path
+
+    found = {"ktransfer": ours, "fixed batch": fixed, "tf2onnx": by_tf2onnx, "keras export": by_keras}
+    return found | ({"onnxslim": slim} if importlib.util.find_spec("onnxslim") else {})
+
+
+def _opened(path, image):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = len(os.sched_getaffinity(0))
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    [given] = session.get_inputs()
+    return lambda: session.run(None, {given.name: image})[0]
+
+
+def _softmax(logits):
+    from ktransfer.exporters.parity import softmax
+
+    return softmax(logits)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+from exporting import CLASSES, SIZE, pixels, small_model
+from PIL import Image
+
+from ktransfer.data.images import Resize
+from ktransfer.data.task import IMAGES, TEXTS
+from ktransfer.errors import ExportError
+from ktransfer.exporters import ExportOptions, export_model
+from ktransfer.exporters.runtimes import open_artefact
+from ktransfer.preprocessing import Preprocessing
+
+PREPROCESSING = Preprocessing(Resize(SIZE, SIZE), 1.0, 0.0)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """Paths of twelve image files, all of other sizes, one of which TensorFlow cannot decode."""
+    folder = tmp_path_factory.mktemp("photographs")
+    generator, paths = np.random.default_rng(0), []
+    for index, ending in enumerate(["jpg", "png", "gif", "bmp"] * 2 + ["jpg"] * 3 + ["webp"]):
+        colours = Image.fromarray(generator.integers(0, 256, (3, 4, 3), np.uint8))
+        path = folder / f"{index}.{ending}"
+        colours.resize((50 + 7 * index, 90 - 3 * index), Image.Resampling.BICUBIC).save(path)
+        paths.append(str(path))
+    return paths
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Of answers that are far from one another."""
+    found = small_model()
+    kernel = found.layers[-1].kernel
+    kernel.assign(kernel * 8.0)
+    return found
+
+
+def exported(model, photographs, folder, format, **options):
+    given = {"class_names": CLASSES, "examples": photographs, "preprocessing": PREPROCESSING}
+    return export_model(model, folder / "artefacts", format, options=ExportOptions(**options), **given)
+
+
+def answers_of_keras(model, photographs, temperature=1.0):
+    return keras.ops.convert_to_numpy(
+        keras.ops.softmax(model(PREPROCESSING(photographs), training=False) / temperature)
+    )
+
+
+def test_a_savedmodel_takes_image_files_of_any_size_and_format(model, photographs, tmp_path):
+    artefact = exported(model, photographs, tmp_path, "savedmodel")
+    loaded = tf.saved_model.load(str(tmp_path / artefact.path))
+    files = [open(path, "rb").read() for path in photographs[:8]]  # noqa: SIM115
+    answers = loaded.signatures["image_bytes"](image_bytes=tf.constant(files))["probabilities"].numpy()
+    np.testing.assert_allclose(answers, answers_of_keras(model, photographs[:8]), atol=0.02)
+    assert artefact.raw_parity.examples == 11  # without the WebP
+    assert artefact.signature["image_bytes"]["inputs"][0]["name"] == "image_bytes"
+    assert artefact.signature["inputs"][0]["shape"] == [None, SIZE, SIZE, 3]
+
+
+def test_pixels_alone_make_a_savedmodel_without_the_signature_of_files(model, tmp_path):
+    artefact = export_model(
+        model, tmp_path / "artefacts", "savedmodel", class_names=CLASSES, examples=pixels(3)
+    )
+    assert set(tf.saved_model.load(str(tmp_path / artefact.path)).signatures) == {"serving_default"}
+    assert artefact.raw_parity is None
+
+
+def test_an_onnx_file_takes_images_of_any_size(model, photographs, tmp_path):
+    artefact = exported(model, photographs, tmp_path, "onnx", any_size=True)
+    session = onnxruntime.InferenceSession(tmp_path / artefact.path)
+    assert session.get_inputs()[0].shape == ["batch", "height", "width", 3]
+    wide = np.asarray(Image.open(photographs[1]).convert("RGB"), "float32")[None]
+    answers = session.run(None, {"image": np.repeat(wide, 3, axis=0)})[0]
+    np.testing.assert_allclose(answers, np.repeat(answers_of_keras(model, photographs[1:2]), 3, 0), atol=0.02)
+    assert artefact.signature["inputs"][0]["shape"] == [None, None, None, 3]
+    assert (artefact.raw_parity.examples, artefact.raw_parity.batch_sizes) == (12, (1,))
+
+
+def test_an_artefact_that_resizes_otherwise_than_the_run_is_refused(
+    model, photographs, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(
+        "ktransfer.exporters.image_serving.resized",
+        lambda images, resize: 255.0 - tf.image.resize(images, (SIZE, SIZE)),
+    )
+    with pytest.raises(ExportError, match="has to answer as the model does"):
+        exported(model, photographs, tmp_path, "onnx", any_size=True)
+    assert not list((tmp_path / "artefacts").glob("*.onnx"))
+
+
+@pytest.mark.parametrize("format", ["savedmodel", "tflite", "onnx"])
+def test_images_in_uint8_answer_as_in_float(model, photographs, tmp_path, format):
+    artefact = exported(model, photographs, tmp_path, format, uint8=True)
+    assert artefact.signature["inputs"][0]["dtype"] == "uint8"
+    opened = open_artefact(format, tmp_path / artefact.path)
+    assert opened.signature["inputs"][0]["dtype"] == "uint8"
+    image = PREPROCESSING(photographs[:1])
+    np.testing.assert_allclose(
+        opened.answer({"image": image.astype("uint8")}), answers_of_keras(model, photographs[:1]), atol=1e-5
+    )
+
+
+def test_tflite_takes_one_image_unless_asked_for_more(model, photographs, tmp_path):
+    artefact = exported(model, photographs, tmp_path, "tflite")
+    assert (artefact.batch, artefact.parity.batch_sizes) == (1, (1,))
+    artefact = exported(model, photographs, tmp_path, "tflite", dynamic_batch=True)
+    assert (artefact.batch, artefact.parity.batch_sizes) == ("dynamic", (1, 8))
+
+
+@pytest.mark.parametrize("format", ["savedmodel", "tflite", "onnx"])
+def test_a_temperature_is_folded_into_the_graph(model, photographs, tmp_path, format):
+    artefact = exported(model, photographs, tmp_path, format, temperature=4.0)
+    assert artefact.temperature == 4.0
+    image = PREPROCESSING(photographs[:1])
+    answers = open_artefact(format, tmp_path / artefact.path).answer({"image": image})
+    np.testing.assert_allclose(answers, answers_of_keras(model, photographs[:1], 4.0), atol=1e-5)
+    assert np.abs(answers - answers_of_keras(model, photographs[:1])).max() > 0.02  # it does something
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ExportError, match=r"A temperature above 0 was expected\. Received: "):
+        ExportOptions(temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    ("options", "formats", "task", "message"),
+    [
+        ({"any_size": True}, ["onnx"], TEXTS, "any_size is for images and the format onnx"),
+        ({"any_size": True}, ["tflite", "onnx-int8"], IMAGES, "any_size is for images and the format onnx"),
+        ({"uint8": True}, ["onnx"], TEXTS, "uint8 is for images"),
+        ({"dynamic_batch": True}, ["onnx"], IMAGES, "dynamic_batch is for a TFLite format"),
+    ],
+)
+def test_an_option_that_is_for_something_else_is_refused(options, formats, task, message):
+    with pytest.raises(ExportError, match=message):
+        ExportOptions(**options).check(formats, task)
+
+
+def test_options_that_fit_are_taken():
+    ExportOptions(any_size=True, uint8=True, dynamic_batch=True).check(["tflite-int8", "onnx"], IMAGES)
+
+
+def test_any_size_without_files_to_prove_it_on_is_refused(model, tmp_path):
+    with pytest.raises(ExportError, match="needs an image classifier and its preprocessing"):
+        export_model(
+            model,
+            tmp_path / "artefacts",
+            "onnx",
+            class_names=CLASSES,
+            examples=pixels(3),
+            options=ExportOptions(any_size=True),
+        )
