@@ -36,7 +36,7 @@ def test_a_run_judges_by_its_validation_examples_and_the_limits_of_its_recipe(tm
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "share"), [("resnet50_v2_3stage_imagenet", 0.27), ("mobilenet_v2_100_imagenet", 0.285)]
+    ("name", "share"), [("resnet50_v2_3stage_imagenet", 0.27), ("mobilenet_v2_100_imagenet", 0.28)]
 )
 def test_int8_of_a_real_backbone_is_a_quarter_as_large_and_at_most_a_point_worse(name, share, tmp_path):
     preset, flowers = SHARED / "backbones" / name, SHARED / "data" / "flowers"

@@ -9,6 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from ktransfer.errors import ExportError
+from ktransfer.exporters.half_weights import halve_weights
 from ktransfer.exporters.mixed_precision import CALIBRATED, closest, evenly, lowest
 
 _SHARES = (0.0, 0.003, 0.012)  # of all weights, that the lowest layers keep in float
@@ -40,7 +41,7 @@ def convert(source, precision="float32", calibration=()):
     try:
         if precision == "int8":
             candidates = (
-                candidate
+                halve_weights(candidate)
                 for count in CALIBRATED
                 for candidate in _quantized(_converter(source), evenly(calibration, count))
             )
