@@ -49,11 +49,16 @@ def check_markers(docs, names):
 
 
 def write_docs(docs, records):
+    write_tables(docs, {name: table(record) for name, record in records.items()})
+
+
+def write_tables(docs, tables):
+    """Put each table, Markdown by the name of its markers, in the place of what stands between them."""
     text = docs.read_text(encoding="utf-8")
-    for name, record in records.items():
+    for name, lines in tables.items():
         before, begin, rest = text.partition(f"<!-- {name} -->")
         _, end, after = rest.partition(f"<!-- /{name} -->")
-        text = f"{before}{begin}\n{table(record)}{end}{after}"
+        text = f"{before}{begin}\n{lines}{end}{after}"
     write_text(docs, text)
 
 

@@ -43,6 +43,7 @@ _HOMES = {
     "load_text_splits": "ktransfer.data.text_sources",
     "progressive_stages": "ktransfer.recipe",
     "read_data": "ktransfer.data.sources",
+    "report": "ktransfer.jobs.report",
     "resume": "ktransfer.jobs.train",
     "set_depth": "ktransfer.freezing",
     "solve_head": "ktransfer.head",

@@ -27,6 +27,7 @@ from ktransfer.head import solve_head as solve_head
 from ktransfer.jobs.benchmark import benchmark as benchmark
 from ktransfer.jobs.evaluate import evaluate as evaluate
 from ktransfer.jobs.export import export as export
+from ktransfer.jobs.report import report as report
 from ktransfer.jobs.train import resume as resume
 from ktransfer.jobs.train import train as train
 from ktransfer.jobs.verify import verify as verify

@@ -1,8 +1,6 @@
 """A preset name, a hub handle, a folder or a `.keras` file -> a headless backbone and its preprocessing."""
 
 import difflib
-import json
-import zipfile
 from pathlib import Path
 
 import keras
@@ -12,6 +10,7 @@ import numpy as np
 from ktransfer.data.images import Resize
 from ktransfer.depthwise import use_depthwise
 from ktransfer.errors import BackboneError
+from ktransfer.keras_files import check_preset, load_keras_file
 from ktransfer.preprocessing import Preprocessing
 
 HUB_PREFIXES = ("hf://", "kaggle://", "modelscope://")
@@ -152,16 +151,10 @@ def _checked_preset(name):
 def load_part(kind, preset, what, **options):
     """`from_preset`, whose failures are of many kinds: of the network, the hub's client, the files, Keras."""
     try:
+        if (folder := Path(preset)).is_dir():
+            check_preset(folder)
         return kind.from_preset(preset, **options)
-    except (
-        ValueError,
-        TypeError,
-        OSError,
-        KeyError,
-        ImportError,
-        RuntimeError,
-        json.JSONDecodeError,
-    ) as error:
+    except Exception as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise BackboneError(
             f"{what.capitalize()} was expected in the preset {preset!r}. Received: {type(error).__name__}: "
@@ -217,9 +210,9 @@ def _from_file(path, size, scaling):
     if not path.is_file():
         raise BackboneError(f"A .keras file was expected. Received: {path}, which does not exist.")
     try:
-        model = keras.models.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".")
+        model = load_keras_file(path)
+    except (OSError, ValueError, MemoryError) as error:
+        reason = str(error).rstrip(".")
         raise BackboneError(f"A Keras model was expected in {path}. Received: {reason}.") from error
     last = model.layers[-1] if getattr(model, "layers", None) else None
     if isinstance(last, keras.layers.Dense | keras.layers.Softmax):

@@ -1,6 +1,5 @@
 """Fine-tuning on kept features: each stage trains only what lies above its lowest trained block."""
 
-import os
 from collections.abc import Callable, Sequence
 
 import keras
@@ -8,13 +7,16 @@ import keras
 from ktransfer.blocks import find_blocks
 from ktransfer.cache_plan import can_cache
 from ktransfer.callbacks import ProgressiveUnfreezing
+from ktransfer.checkpoint import Checkpoint
+from ktransfer.draws import SeededDraws
 from ktransfer.errors import RecipeError
 from ktransfer.feature_cache import FeatureBatches
 from ktransfer.freezing import resolve_depth, set_depth
 from ktransfer.frozen_features import FrozenFeatures
 from ktransfer.head import class_weights
+from ktransfer.memory import in_smaller_batches
 from ktransfer.optimizers import GroupedOptimizer
-from ktransfer.training import compile_classifier, find_backbone
+from ktransfer.training import WholeHistory, compile_classifier, find_backbone, warn
 
 _HEAD_STEPS = 32
 
@@ -23,11 +25,10 @@ def fine_tune_cached(
     model: keras.Model,
     features: FrozenFeatures,
     *,
-    first_stage: int = 0,
     callbacks: Callable[[int], Sequence[keras.callbacks.Callback]] = lambda stage: (),
-    on_stage_end: Callable[[int], None] = lambda stage: None,
     baseline: float | None = None,
-    best_path: str | os.PathLike | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_trouble: Callable[[str], None] = warn,
     verbose: int | str = 1,
 ) -> dict[str, list[float]]:
     """Do what `fine_tune` does, with the frozen part of the backbone run once for each stage.
@@ -40,11 +41,10 @@ def fine_tune_cached(
     Args:
         model: A classifier whose head is trained; trained in place.
         features: Of this model, with the examples and the recipe; one that `can_cache`.
-        first_stage: Where to begin; the stages before it are done.
         callbacks: Further ones for the `fit` of a stage, by its index.
-        on_stage_end: Called with the index of a stage that is done.
-        baseline: Validation accuracy of the solved head that `first_stage` starts from; `None` judges it.
-        best_path: As in `ProgressiveUnfreezing`.
+        baseline: Validation accuracy of the solved head; `None` judges it.
+        checkpoint: As in `fine_tune`.
+        on_trouble: As in `fine_tune`.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -53,6 +53,7 @@ def fine_tune_cached(
 
     Raises:
         RecipeError: The recipe cannot be cached, or a stage does not fit the backbone.
+        RunError: One example at a time does not fit into memory.
 
     Example:
 
@@ -74,55 +75,73 @@ def fine_tune_cached(
     train = features.examples["train"]
     weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
     optimizer = _optimizer_for_all_stages(model, backbone, blocks, max(depths), recipe)
-    history: dict[str, list[float]] = {}
-    for index in range(first_stage, len(depths)):
-        set_depth(backbone, blocks, depths[index])
-        kept = features.batches(index)
-        if kept:
-            part, order, _ = kept
-            batches, judged = (each.data for each in kept[1:])
-        else:
-            part, order = model, None
-            batches, judged = map(features.dataset, ("train", "validation"))
-        part.compile(
-            optimizer=optimizer,
-            loss=model.loss,
-            metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
-            # Where only a head trains, calling into the backend costs more than the step itself.
-            steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
+    history, part_size, done = WholeHistory(), recipe.batch_size, 0
+    if checkpoint:
+        checkpoint.restore(model.trainable_variables, optimizer)  # all that any stage trains
+        done = checkpoint.epoch
+        baseline = checkpoint.best if checkpoint.found else baseline
+    for index, stage in enumerate(recipe.stages):
+        start = sum(before.epochs for before in recipe.stages[:index])
+        end = start + stage.epochs
+        if done >= end:
+            continue
+        begin = max(start, done)
+        # As many passes as have gone by, which are fewer than planned where a stage ended early.
+        passed = begin - len(checkpoint.rows if checkpoint else history.epoch)
+        unfreezing = _OneStage(
+            backbone,
+            recipe.stages[: index + 1],
+            monitor="val_accuracy",
+            baseline=baseline,
+            on_divergence=on_trouble,
+            verbose=int(bool(verbose)),
         )
-        if baseline is None and recipe.head == "solve":
-            baseline = part.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
-        start = sum(stage.epochs for stage in recipe.stages[:index])
-        stage_callbacks = [
-            _OneStage(
-                backbone,
-                recipe.stages[: index + 1],
-                monitor="val_accuracy",
-                baseline=baseline,
-                best_path=best_path,
-                verbose=int(bool(verbose)),
+        # Each stage has a `fit` of its own, which begins at its own epoch.
+        getattr(optimizer, "inner_optimizer", optimizer).skipped_epochs.assign(0)
+        if checkpoint:
+            checkpoint.watch(unfreezing)
+
+        def fit(size, index=index, begin=begin, end=end, passed=passed, unfreezing=unfreezing):
+            broken_off = unfreezing.go_back()
+            first = begin if broken_off is None else broken_off
+            set_depth(backbone, blocks, depths[index])
+            stage_callbacks = [unfreezing, SeededDraws(model, recipe.seed, passed=passed)]
+            stage_callbacks += [checkpoint] if checkpoint else []
+            kept = features.batches(index, batch_size=size)
+            if kept:
+                part, order, _ = kept
+                batches, judged = (each.data for each in kept[1:])
+                stage_callbacks.append(_EpochOrder(order, passed))
+            else:
+                part = model
+                batches = features.dataset("train", batch_size=size, first_pass=first - passed)
+                judged = features.dataset("validation", batch_size=size)
+            if size < recipe.batch_size:
+                unfreezing.parts = recipe.batch_size, size, len(train)
+            part.compile(
+                optimizer=optimizer,
+                loss=model.loss,
+                metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+                # Where only a head trains, calling into the backend costs more than the step itself.
+                steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
             )
-        ]
-        if order:
-            # As many epochs as have gone by, which are fewer than planned where a stage ended early.
-            stage_callbacks.append(_EpochOrder(order, start - len(history.get("loss", ()))))
-        found = part.fit(
-            batches,
-            validation_data=judged,
-            initial_epoch=start,
-            epochs=start + recipe.stages[index].epochs,
-            shuffle=False,
-            class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
-            callbacks=[*stage_callbacks, *callbacks(index)],
-            verbose=verbose,
-        )
-        baseline = stage_callbacks[0].best
-        stage_callbacks[0].forget_skipped_epochs()
-        for name, values in found.history.items():
-            history.setdefault(name, []).extend(values)
-        on_stage_end(index)
-    return history
+            if unfreezing.baseline is None and recipe.head == "solve":
+                unfreezing.baseline = part.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
+            part.fit(
+                batches,
+                validation_data=judged,
+                initial_epoch=first,
+                epochs=end,
+                shuffle=False,
+                class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
+                callbacks=[*stage_callbacks, *callbacks(index), history],
+                verbose=verbose,
+            )
+            return size
+
+        part_size = in_smaller_batches(fit, recipe.batch_size, on_trouble, start=part_size)
+        baseline = unfreezing.best
+    return history.history
 
 
 class _OneStage(ProgressiveUnfreezing):
@@ -133,10 +152,6 @@ class _OneStage(ProgressiveUnfreezing):
 
     def on_train_end(self, logs=None):
         self._end_training()
-
-    def forget_skipped_epochs(self):
-        """The next stage has a `fit` of its own, which begins at its own epoch."""
-        self._grouped.skipped_epochs.assign(0)
 
 
 class _EpochOrder(keras.callbacks.Callback):

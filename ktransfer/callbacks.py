@@ -1,20 +1,21 @@
 """ProgressiveUnfreezing: thaw a backbone stage by stage inside one `model.fit`."""
 
-import contextlib
+import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from ktransfer.best_weights import BestWeights
-from ktransfer.blocks import find_blocks, sublayers
+from ktransfer.blocks import find_blocks, inner_backbone
 from ktransfer.errors import BackboneError, RecipeError
 from ktransfer.freezing import resolve_depth, set_depth
-from ktransfer.optimizers import GroupedOptimizer
+from ktransfer.optimizers import group_optimizer, set_optimizer
 from ktransfer.recipe import Stage, progressive_stages, stage_at
+from ktransfer.recovery import Recovery
 
 
 class ProgressiveUnfreezing(keras.callbacks.Callback):
@@ -28,6 +29,9 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     The stage follows from the epoch. A stage with `patience` may end before its time; the epochs that it did
     not use are then left out and `fit` ends that much earlier.
+
+    Where the loss is no number, or infinite, weights and optimizer go back to what the epoch began with and
+    all learning rates to a tenth, once; when it happens again the stage ends there.
 
     Runs on TensorFlow and JAX, under mixed precision, `jit_compile`, `steps_per_execution` and
     `MirroredStrategy`, and beside EarlyStopping, ModelCheckpoint, BackupAndRestore, TensorBoard, CSVLogger,
@@ -46,6 +50,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             are the best ones. `None` when they are not worth keeping, as a new head's are not.
         best_path: An `.npz` file to keep the best weights in, so that an interrupted `fit` knows them when
             it goes on; to be removed when all is done.
+        on_divergence: Told in a sentence where the loss was no number; `None` warns.
         verbose: 1 prints a line for each stage, 0 nothing.
 
     Raises:
@@ -74,6 +79,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         mode: str = "auto",
         baseline: float | None = None,
         best_path: str | os.PathLike | None = None,
+        on_divergence: Callable[[str], None] | None = None,
         verbose: int = 1,
     ):
         super().__init__()
@@ -92,6 +98,10 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self.baseline = baseline
         self.verbose = verbose
         self.best_path = best_path and Path(best_path)
+        self.on_divergence = on_divergence or (lambda text: warnings.warn(f"ktransfer: {text}", stacklevel=4))
+        # Where `fit` is given parts of batches: examples in a batch, in a part, in an epoch.
+        self.parts: tuple[int, int, int] | None = None
+        self._epoch, self._broken_off = None, False
         self._rising = monitor.endswith(("acc", "accuracy", "auc")) if mode == "auto" else mode == "max"
 
     def set_model(self, model):
@@ -111,7 +121,10 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 "A head with weights that train was expected on the backbone. "
                 f"Received: {model.name}, which has none. Add one, such as a Dense layer."
             )
-        self._wrap_optimizer()
+        set_depth(self._backbone, self._blocks, len(self._blocks), batch_norm=self.batch_norm)
+        self._grouped = group_optimizer(model, self._groups)
+        if self.parts:
+            self._grouped.sum_parts(*self.parts)
 
     def on_train_begin(self, logs=None):
         epochs = self.params["epochs"]
@@ -136,16 +149,33 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 "A stage's learning_rate and a compiled LearningRateSchedule exclude each other. "
                 "Received: both. Compile with a number, or leave learning_rate out of the stages."
             )
-        self._stage, self._warned = None, False
-        self._best = BestWeights(rising=self._rising, baseline=self.baseline, path=self.best_path)
+        self._stage, self._warned, self._stage_over = None, False, False
+        if not self._broken_off:
+            self.best_weights = BestWeights(rising=self._rising, baseline=self.baseline, path=self.best_path)
+            self._recovery = Recovery(self.model, self._grouped, self.on_divergence)
+        self._broken_off = False
 
     def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
         planned = epoch + _number(self._grouped.skipped_epochs)
         index = stage_at(self._plan, planned)
         if index != self._stage:
             # In the middle of a stage that the optimizer knows: its state was restored, its counts go on.
             resumed = planned > self._first_epoch(index) and _number(self._grouped.stage) == index
             self._begin(index, None if resumed and self._stage is None else self._end(index) - planned)
+            self._recovery.take(self._moving_variables(), proven=True)
+        if self._grouped.parts:
+            self._grouped.parts.begin_epoch()
+
+    def on_train_batch_end(self, batch, logs=None):
+        if math.isfinite((logs or {}).get("loss", 0.0)):
+            self._recovery.prove()
+            return
+        self._stage_over = self._recovery.diverged(f"in batch {batch + 1} of epoch {self._epoch + 1}")
+        if self._stage_over:
+            self.model.stop_training = True  # the epoch; on_epoch_end goes on
+        elif batch + 1 != self.params["steps"]:
+            self.model.reset_metrics()  # whose means would stay as they are
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
@@ -154,6 +184,11 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         logs["stage"] = self._stage
         logs.setdefault("learning_rate", float(keras.ops.convert_to_numpy(self._grouped.rate(0))))
         value = logs.get(self.monitor)
+        if not self._stage_over and not self._recovery.take(self._moving_variables()):
+            self._stage_over = self._recovery.diverged(f"after epoch {epoch + 1}")
+            value = math.nan  # it was that of other weights
+        elif not math.isfinite(logs.get("val_loss", 0.0)):
+            value = math.nan  # an accuracy can be had of logits that are no numbers
         if value is None and stage.patience and not self._warned:
             self._warned = True
             warnings.warn(
@@ -162,89 +197,38 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 stacklevel=2,
             )
         if value is not None:
-            self._best.offer(value, self._moving_variables(), f"epoch {epoch + 1}")
-        if stage.patience and self._best.waited >= stage.patience and now < end:
+            self.best_weights.offer(value, self._moving_variables(), f"epoch {epoch + 1}")
+        over = self._stage_over
+        if over:
+            self._stage_over = self.model.stop_training = False
+        elif stage.patience and self.best_weights.waited >= stage.patience and now < end:
             self._say(f"stage {self._stage} ends early: no better {self.monitor} in {stage.patience} epochs")
+            over = True
+        if over:
             self._grouped.skipped_epochs.assign_add(end - now)
             now = end
         if now >= end:
-            self._best.restore(self.model.variables)
+            self.best_weights.restore(self.model.variables)
         if now >= self._epochs:
             self.model.stop_training = True
 
     def on_train_end(self, logs=None):
         self._end_training()
-        self._put_optimizer(self._grouped.unwrapped(self.model.trainable_variables))
+        set_optimizer(self.model, self._grouped.unwrapped(self.model.trainable_variables))
         self.model.make_train_function(force=True)
 
     @property
     def best(self) -> float | None:
         """The monitored value of the weights that the model has when `fit` ends."""
-        return self._best.value
+        return self.best_weights.value
 
     def _end_training(self):
-        self._best.restore(self.model.variables)
-        if self._best.value is not None:
-            self._say(f"best {self.monitor} {self._best.value:.4f}, kept: {self._best.origin}")
+        self.best_weights.restore(self.model.variables)
+        if self.best_weights.value is not None:
+            self._say(f"best {self.monitor} {self.best_weights.value:.4f}, kept: {self.best_weights.origin}")
 
     def _find_backbone(self, model):
-        if isinstance(self.backbone, str):
-            names = [layer.name for layer in model.layers]
-            if self.backbone not in names:
-                raise BackboneError(
-                    f"A layer of the model was expected as the backbone. Received: {self.backbone!r}. "
-                    f"The model has {', '.join(names)}."
-                )
-            return model.get_layer(self.backbone)
-        if not any(layer is self.backbone for layer in sublayers(model)):
-            raise BackboneError(
-                "The backbone must be a layer of the model that is fit. "
-                f"Received: {getattr(self.backbone, 'name', self.backbone)!r}, which {model.name} does not "
-                "hold. Pass model.get_layer(...)."
-            )
-        return self.backbone
-
-    def _wrap_optimizer(self):
-        optimizer = self.model.optimizer
-        if optimizer is None:
-            raise RecipeError("A compiled model was expected. Received: a model without an optimizer.")
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        if isinstance(inner, keras.optimizers.MultiOptimizer):
-            raise RecipeError(
-                "One optimizer was expected, its rates by depth are made here. "
-                "Received: a MultiOptimizer. Compile with a plain one."
-            )
-        if isinstance(inner, GroupedOptimizer) and inner.groups == self._groups:
-            self._grouped = inner  # an interrupted fit goes on
-            return
-        set_depth(self._backbone, self._blocks, len(self._blocks), batch_norm=self.batch_norm)
-        with self._scope():
-            if isinstance(inner, GroupedOptimizer):
-                inner = inner.unwrapped(self.model.trainable_variables)
-            self._grouped = GroupedOptimizer(inner, self._groups)
-            self._put_optimizer(self._grouped)
-            self.model.optimizer.build(self.model.trainable_variables)
-
-    def _put_optimizer(self, optimizer):
-        """Set the model's optimizer; a loss scale around it stays, as far as it has come."""
-        outer = self.model.optimizer
-        with self._scope():
-            if isinstance(outer, keras.optimizers.LossScaleOptimizer):
-                scale = outer.dynamic_scale if outer.built else outer.initial_scale
-                outer = keras.optimizers.LossScaleOptimizer(
-                    optimizer,
-                    initial_scale=float(keras.ops.convert_to_numpy(scale)),
-                    dynamic_growth_steps=outer.dynamic_growth_steps,
-                )
-                if optimizer.built:
-                    outer.build(self.model.trainable_variables)
-                self.model.optimizer = outer
-            else:
-                self.model.optimizer = optimizer
-
-    def _scope(self):
-        strategy = getattr(self.model, "distribute_strategy", None)
-        return strategy.scope() if strategy is not None else contextlib.nullcontext()
+        return inner_backbone(model, self.backbone)
 
     def _first_epoch(self, index):
         return sum(stage.epochs for stage in self._plan[:index])
@@ -260,7 +244,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         if epochs is not None:
             if stage.learning_rate is not None:
                 self._grouped.learning_rate = stage.learning_rate
-            steps = self.params["steps"] or 0
+            parts = self._grouped.parts
+            steps = parts.steps if parts else self.params["steps"] or 0
             self._grouped.begin_stage(
                 stage=index,
                 rates=[1.0, *stage.rates(len(self._blocks))],
@@ -269,14 +254,21 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 linear_steps=epochs * steps if stage.schedule == "linear" else 0,
             )
         self.model.make_train_function(force=True)
-        self._best.join(self._moving_variables())
+        self.best_weights.join(self._moving_variables(), resumed=epochs is None)
         trained = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
-        rate = float(keras.ops.convert_to_numpy(self._grouped.learning_rate))
+        rate = float(keras.ops.convert_to_numpy(self._grouped.learning_rate * self._grouped.slowed()))
         lowest = f", down to {self._blocks[depth - 1].name}" if depth else ""
         self._say(
             f"stage {index}: {depth} of {len(self._blocks)} blocks train{lowest}; "
             f"{trained:,} weights, learning rate {rate:.3g}"
         )
+
+    def go_back(self) -> int | None:
+        """After a `fit` that broke off: put back what its epoch began with, and return it (`None`: none)."""
+        if self._epoch is not None:
+            self._recovery.restore()
+            self._broken_off = True
+        return self._epoch
 
     def _moving_variables(self):
         """What training can change: all but the backbone's frozen weights."""

@@ -1,12 +1,14 @@
 """Raw pixels -> scaling -> backbone -> pooling -> standardised features -> logits, in one model."""
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
 
 from ktransfer.errors import BackboneError
+from ktransfer.memory import is_out_of_memory
 from ktransfer.preprocessing import Preprocessing
 
 
@@ -92,7 +94,8 @@ def predict_in_batches(
 ) -> Iterator[np.ndarray | list[np.ndarray]]:
     """What `model` answers to each batch, in inference mode.
 
-    A batch smaller than the first is filled up and cut again: a new size would be compiled anew.
+    A batch smaller than the first is filled up and cut again: a new size would be compiled anew. Where memory
+    runs out batches are run in halves from there on, and a warning says so.
 
     Args:
         model: Any.
@@ -110,13 +113,30 @@ def predict_in_batches(
         batch = keras.tree.map_structure(np.asarray, batch)  # JAX takes no tensors of TensorFlow
         count = len(keras.tree.flatten(batch)[0])
         size = size or count
-        if count < size:
-            batch = keras.tree.map_structure(
-                lambda rows: np.pad(rows, [(0, size - count)] + [(0, 0)] * (rows.ndim - 1), "edge"),  # noqa: B023
-                batch,
-            )
-        answers = model.predict_on_batch(batch)
-        yield keras.tree.map_structure(lambda rows: rows[:count], answers)  # noqa: B023  used at once
+        answers = []
+        while (start := sum(len(keras.tree.flatten(answer)[0]) for answer in answers)) < count:
+            try:
+                answers.append(_predict_part(model, batch, start, size))
+            except Exception as error:
+                if not is_out_of_memory(error) or size == 1:
+                    raise
+                size = -(-size // 2)
+                warnings.warn(f"ktransfer: out of memory; batches are run in parts of {size}", stacklevel=2)
+        if len(answers) == 1:
+            yield answers[0]
+        else:
+            yield keras.tree.map_structure(lambda *parts: np.concatenate(parts), *answers)
+
+
+def _predict_part(model, batch, start, size):
+    """The answers to `size` examples from `start` on, or as many as there are."""
+    part = keras.tree.map_structure(lambda rows: rows[start : start + size], batch)
+    count = len(keras.tree.flatten(part)[0])
+    if count < size:
+        part = keras.tree.map_structure(
+            lambda rows: np.pad(rows, [(0, size - count)] + [(0, 0)] * (rows.ndim - 1), "edge"), part
+        )
+    return keras.tree.map_structure(lambda rows: rows[:count], model.predict_on_batch(part))
 
 
 def _pool(features, pixels):

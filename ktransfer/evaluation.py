@@ -8,7 +8,16 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from ktransfer.data.examples import Examples
 from ktransfer.files import replacing
+from ktransfer.reporting.calibration import (
+    Calibration,
+    calibration,
+    cross_fitted,
+    fit_temperature,
+    wilson_interval,
+    with_temperature,
+)
 
 
 @dataclass(frozen=True)
@@ -22,13 +31,28 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """What `evaluate` measured.
+class Calibrated(Calibration):
+    """What a temperature makes of the probabilities.
+
+    Attributes:
+        temperature: By which the logits are divided.
+        cross_fitted: Whether it was fitted on these examples. What is measured then is what each half of them
+            gets by the temperature of the other half.
+    """
+
+    temperature: float
+    cross_fitted: bool
+
+
+@dataclass(frozen=True)
+class Evaluation(Calibration):
+    """What `evaluate` measured, with `log_loss`, `brier`, `ece` and `reliability` of `Calibration`.
 
     Attributes:
         examples: How many were judged.
         accuracy: Share of them whose most probable class is the true one.
-        log_loss: Mean negative log probability of the true class, in nats.
+        accuracy_interval: Where the true share lies with a confidence of 95 % (Wilson 1927).
+        calibrated: The same of the probabilities after temperature scaling, which changes no answer.
         macro: Means over the classes that have examples.
         per_class: Scores by class name.
         confusion: Counts, `confusion[true][predicted]`, in the order of `per_class`.
@@ -36,7 +60,8 @@ class Evaluation:
 
     examples: int
     accuracy: float
-    log_loss: float
+    accuracy_interval: tuple[float, float]
+    calibrated: Calibrated
     macro: ClassScore
     per_class: dict[str, ClassScore]
     confusion: list[list[int]]
@@ -69,13 +94,29 @@ class Evaluation:
             figure.savefig(partial, dpi=120)
 
 
-def evaluate(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequence[str]) -> Evaluation:
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model answered to a part of the data: probabilities `(N, C)`, and how good they are."""
+
+    examples: Examples
+    probabilities: np.ndarray
+    evaluation: Evaluation
+
+
+def evaluate(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    temperature: float | None = None,
+) -> Evaluation:
     """Compare predictions with the truth.
 
     Args:
         probabilities: `(N, C)`, each row summing to 1.
         labels: int `(N,)`, the true classes.
         class_names: C names.
+        temperature: Fitted on other examples; `None` fits it on these.
 
     Returns:
         An `Evaluation`.
@@ -96,10 +137,21 @@ def evaluate(probabilities: np.ndarray, labels: np.ndarray, class_names: Sequenc
         *(float(np.mean([getattr(s, key) for s in present])) for key in ("precision", "recall", "f1")),
         support=len(labels),
     )
+    right = int((predicted == labels).sum())
+    fit = temperature is None
+    if fit:
+        temperature = fit_temperature(probabilities, labels)
+        softened = cross_fitted(probabilities, labels)
+    else:
+        softened = with_temperature(probabilities, temperature)
     return Evaluation(
+        **vars(calibration(probabilities, labels)),
         examples=len(labels),
-        accuracy=float((predicted == labels).mean()),
-        log_loss=float(-np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean()),
+        accuracy=right / len(labels),
+        accuracy_interval=wilson_interval(right, len(labels)),
+        calibrated=Calibrated(
+            **vars(calibration(softened, labels)), temperature=temperature, cross_fitted=fit
+        ),
         macro=macro,
         per_class=per_class,
         confusion=confusion_matrix(labels, predicted, labels=indices).tolist(),

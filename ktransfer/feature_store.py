@@ -1,6 +1,7 @@
 """Arrays on disk by key: streamed, written whole or not at all, checked when opened, evicted past a limit."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
@@ -14,9 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ktransfer.untrusted import read_json
+
 FORMAT = 1
 _META, _DATA = "meta.json", "rows.bin"
-_STALE_SECONDS = 24 * 3600
+_DTYPES = ("float32", "float16")
+_STALE_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -80,8 +84,10 @@ class FeatureStore:
         """The array of `key`, or `None`; one that is damaged or of another version is removed."""
         path = self.folder / key
         try:
-            meta = json.loads((path / _META).read_text(encoding="utf-8"))
+            meta = read_json(path / _META)
             shape, dtype = tuple(meta["shape"]), meta["dtype"]
+            if dtype not in _DTYPES or not all(type(size) is int and size >= 0 for size in shape):
+                raise ValueError("no array that is kept here")
             whole = meta["format"] == FORMAT and _checksum(path / _DATA) == meta["crc32"]
             whole = whole and (path / _DATA).stat().st_size == math.prod(shape) * np.dtype(dtype).itemsize
         except (FileNotFoundError, NotADirectoryError):
@@ -125,10 +131,13 @@ class FeatureStore:
                     append(batch)
         """
         partial = self.folder / f".{key}.{uuid.uuid4().hex}.partial"
+        self._sweep()
         partial.mkdir(parents=True)
         crc = rows = 0
         try:
             with open(partial / _DATA, "wb") as file:
+                with contextlib.suppress(OSError):  # a file system without locks
+                    fcntl.flock(file, fcntl.LOCK_EX)  # until closed, or killed
 
                 def append(batch):
                     nonlocal crc, rows
@@ -139,11 +148,12 @@ class FeatureStore:
                     crc, rows = zlib.crc32(content.data, crc), rows + len(content)
 
                 yield append
-            if rows != shape[0]:
-                raise ValueError(f"{shape[0]} rows were expected, not {rows}")
-            meta = {"format": FORMAT, "shape": list(shape), "dtype": dtype, "crc32": crc, "facts": facts}
-            (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
-            self._publish(partial, self.folder / key)
+                if rows != shape[0]:
+                    raise ValueError(f"{shape[0]} rows were expected, not {rows}")
+                file.flush()
+                meta = {"format": FORMAT, "shape": list(shape), "dtype": dtype, "crc32": crc, "facts": facts}
+                (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
+                self._publish(partial, self.folder / key)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
         self._evict(keep=key)
@@ -159,8 +169,8 @@ class FeatureStore:
         for path in self.folder.glob(f"*/{_META}"):
             if path.parent.name.startswith("."):
                 continue
-            with contextlib.suppress(OSError, ValueError):
-                facts = json.loads(path.read_text(encoding="utf-8")).get("facts", {})
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                facts = dict(read_json(path)["facts"])
                 size = sum(item.stat().st_size for item in path.parent.iterdir())
                 found.append(Entry(path.parent.name, size, path.stat().st_mtime, facts))
         return sorted(found, key=lambda entry: -entry.used)
@@ -182,11 +192,17 @@ class FeatureStore:
                 if not (target / _META).is_file():
                     raise
 
-    def _evict(self, keep):
+    def _sweep(self):
+        """Remove what writers that were killed have left; those at work hold a lock."""
         for path in self.folder.glob(".*.partial"):
             with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > _STALE_SECONDS:  # a writer that was killed
+                if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                    for data in path.glob(_DATA):
+                        with open(data, "rb") as file:
+                            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(path, ignore_errors=True)
+
+    def _evict(self, keep):
         total = 0
         for entry in self.entries():
             total += entry.size_bytes

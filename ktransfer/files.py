@@ -21,10 +21,17 @@ def replacing(path: str | os.PathLike):
     path = Path(path)
     partial = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
+        partial.unlink(missing_ok=True)  # a link of this name would be written through
         yield partial
         os.replace(partial, path)
+    except OSError as error:
+        # A full disk names no file, and nobody knows the temporary one.
+        if error.errno and str(error.filename) in ("None", str(partial)):
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong is said above
+            partial.unlink()
 
 
 def cache_folder() -> Path:

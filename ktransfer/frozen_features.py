@@ -11,6 +11,7 @@ import numpy as np
 from ktransfer.blocks import find_blocks
 from ktransfer.cache_plan import plan_stages
 from ktransfer.data.examples import Examples
+from ktransfer.data.pipeline import rebatched
 from ktransfer.feature_cache import (
     HEAD,
     FeatureBatches,
@@ -102,27 +103,41 @@ class FrozenFeatures:
             return extract_features(self._model, self._pass.inputs(part, None))[0][places]
         return found[part, None, HEAD.name].read(places)
 
-    def dataset(self, part: str):
-        """Batches of the examples themselves, as `part` of a `fit`: `"train"` or `"validation"`."""
+    def dataset(self, part: str, *, batch_size: int | None = None, first_pass: int = 0):
+        """Batches of the examples themselves, as `part` of a `fit`: `"train"` or `"validation"`.
+
+        Args:
+            part: Of the data.
+            batch_size: Where not the recipe's.
+            first_pass: The order and variation to begin with.
+        """
         recipe = self.recipe
-        return self.preprocessing.dataset(
+        batches = self.preprocessing.dataset(
             self.examples[part],
             batch_size=recipe.batch_size,
             training=part == "train",
             augmentation=recipe.augmentation,
             one_hot=True,
             seed=recipe.seed,
+            first_pass=first_pass,
         )
+        if batch_size in (None, recipe.batch_size):
+            return batches
+        return rebatched(batches, batch_size, len(self.examples[part]))
 
-    def batches(self, stage: int) -> tuple[keras.Model, FeatureBatches, FeatureBatches] | None:
+    def batches(
+        self, stage: int, *, batch_size: int | None = None
+    ) -> tuple[keras.Model, FeatureBatches, FeatureBatches] | None:
         """The upper part that trains in a stage, and its batches for training and validation.
 
-        `None` where the stage has to run on the examples themselves, from `dataset`.
+        Their size is the recipe's where it is not given. `None` where the stage has to run on the examples
+        themselves, from `dataset`.
         """
         cut = self._plan[stage].cut
         if cut is None:
             return None
         wanted: dict = {}
+        batch_size = batch_size or self.recipe.batch_size
         self._want(wanted, cut)
         found = self._rows(wanted)
         if found is None:
@@ -144,7 +159,7 @@ class FrozenFeatures:
         training = FeatureBatches(
             [rows("train", view) for view in self._training_views()],
             targets["train"],
-            batch_size=self.recipe.batch_size,
+            batch_size=batch_size,
             order=functools.partial(self._pass.order, "train"),
             beside=beside("train"),
         )
@@ -152,7 +167,7 @@ class FrozenFeatures:
             [rows("validation", None)],
             targets["validation"],
             # Judging is the same in batches of any size, and pooled features are small.
-            batch_size=1024 if cut is HEAD else self.recipe.batch_size,
+            batch_size=1024 if cut is HEAD else batch_size,
             beside=beside("validation"),
         )
         return upper_part(self._model, self._backbone, cut), training, judged

@@ -122,6 +122,9 @@ class FrozenPass:
         return found, computed
 
     def _compute(self, part, view, missing):
+        # The lowest is entered first and so kept last: were it kept without the others, these would be
+        # computed from it after a kill, and differ in their last bits.
+        missing = sorted(missing, key=lambda cut: -cut.above)
         start = rows = None
         for start in cuts_below(self._blocks, max(cut.above for cut in missing)):
             if rows := self._store.open(self._key(start, part, view)):

@@ -1,9 +1,16 @@
 """One optimizer for a backbone that thaws: a group for each block, with its own rate and count."""
 
+import contextlib
 from collections.abc import Sequence
 
 import keras
 from keras import ops
+
+from ktransfer.batch_parts import BatchParts
+from ktransfer.errors import RecipeError
+
+# What a loss that is not a number leaves of all learning rates.
+SLOWED = 0.1
 
 
 @keras.saving.register_keras_serializable("ktransfer")
@@ -16,7 +23,10 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     `learning_rate` is that of the first group, the head, and can be read and set like any optimizer's
     (`LearningRateScheduler`, `ReduceLROnPlateau`, a `LearningRateSchedule`); the groups' own rates are shares
-    of it. A warmup and a cosine or linear fall, counted from the start of the stage, multiply it.
+    of it. A warmup and a cosine or linear fall, counted from the start of the stage, multiply it, and once
+    training has diverged (`divergences`) all rates are a tenth.
+
+    After `sum_parts` it is applied to parts of a batch and takes the step of the whole one.
 
     Args:
         optimizer: The `keras.optimizers.Optimizer` to copy, as compiled.
@@ -66,7 +76,9 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self.warmup_steps = number("warmup_steps")
         self.cosine_steps = number("cosine_steps")
         self.linear_steps = number("linear_steps")
+        self.divergences = number("divergences")
         self.rates = number("rates", "float32", (len(self.groups),), "ones")
+        self.parts: BatchParts | None = None
 
     def build(self, variables):
         if self.built:
@@ -94,6 +106,10 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
     @property
     def variables(self):
+        return self._kept + (self.parts.variables if self.parts else [])
+
+    @property
+    def _kept(self):
         return super().variables + [variable for copy in self.copies for variable in copy.variables]
 
     def begin_stage(self, *, rates, stage=0, warmup_steps=0, cosine_steps=0, linear_steps=0):
@@ -104,6 +120,14 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         self.warmup_steps.assign(warmup_steps)
         self.cosine_steps.assign(cosine_steps)
         self.linear_steps.assign(linear_steps)
+
+    def sum_parts(self, batch_size: int, part_size: int, examples: int) -> None:
+        """From now on take gradients of parts of a batch, and step when it is whole (see `BatchParts`)."""
+        self.parts = BatchParts(self._trainable_variables, batch_size, part_size, examples)
+
+    def slowed(self):
+        """What `divergences` leave of the learning rates: 1 or a tenth."""
+        return ops.where(self.divergences > 0, SLOWED, 1.0)
 
     def rate(self, index):
         """Learning rate of a group at this step, warmup and fall included."""
@@ -116,7 +140,8 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         progress = ops.clip((step - warmup) / ops.maximum(last - warmup, 1.0), 0.0, 1.0)
         fall = ops.where(cosine > 0, 0.5 * (1.0 + ops.cos(3.141592653589793 * progress)), 1.0)
         fall = ops.where(linear > 0, 1.0 - progress, fall)
-        return ops.cast(self.learning_rate, "float32") * self.rates[index] * climb * fall
+        base = ops.cast(self.learning_rate, "float32") * self.slowed()
+        return base * self.rates[index] * climb * fall
 
     def apply(self, grads, trainable_variables=None):
         variables = self._training() if trainable_variables is None else list(trainable_variables)
@@ -124,6 +149,12 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         if not pairs:
             raise ValueError("No gradients provided for any variable.")
+        if self.parts:
+            self.parts.add(pairs, self._kept, self._step)
+        else:
+            self._step(pairs)
+
+    def _step(self, pairs):
         if self.clip_all:
             norm = ops.sqrt(sum(ops.sum(ops.square(ops.cast(g, "float32"))) for g, _ in pairs))
             scale = ops.minimum(1.0, self.clip_all / ops.maximum(norm, 1e-12))
@@ -206,3 +237,64 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 def _copy_into(variable, other):
     # Through NumPy: JAX donates the buffers of a step, and two variables must not share one.
     variable.assign(ops.convert_to_numpy(other))
+
+
+def group_optimizer(model: keras.Model, groups: Sequence[Sequence[str]]) -> GroupedOptimizer:
+    """Give a compiled model a `GroupedOptimizer` of its own, built on all that trains in it now.
+
+    One that it has for the same groups stays, as after a `fit` that was interrupted.
+
+    Raises:
+        RecipeError: The model is not compiled, or has a `MultiOptimizer`.
+
+    Example:
+
+        optimizer = group_optimizer(model, [["head/kernel"], ["backbone/conv/kernel"]])
+    """
+    optimizer = model.optimizer
+    if optimizer is None:
+        raise RecipeError("A compiled model was expected. Received: a model without an optimizer.")
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if isinstance(inner, keras.optimizers.MultiOptimizer):
+        raise RecipeError(
+            "One optimizer was expected, its rates by depth are made here. "
+            "Received: a MultiOptimizer. Compile with a plain one."
+        )
+    if isinstance(inner, GroupedOptimizer):
+        if inner.groups == groups:
+            return inner
+        inner = inner.unwrapped(model.trainable_variables)
+    with _scope(model):
+        grouped = GroupedOptimizer(inner, groups)
+        set_optimizer(model, grouped)
+        model.optimizer.build(model.trainable_variables)
+    return grouped
+
+
+def set_optimizer(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Give a compiled model another optimizer; a loss scale around its own stays, as far as it has come.
+
+    Example:
+
+        set_optimizer(model, keras.optimizers.Adam(1e-3))
+    """
+    outer = model.optimizer
+    with _scope(model):
+        if isinstance(outer, keras.optimizers.LossScaleOptimizer):
+            scale = outer.dynamic_scale if outer.built else outer.initial_scale
+            outer = keras.optimizers.LossScaleOptimizer(
+                optimizer,
+                initial_scale=float(ops.convert_to_numpy(scale)),
+                dynamic_growth_steps=outer.dynamic_growth_steps,
+            )
+            if optimizer.built:
+                outer.build(model.trainable_variables)
+            model.optimizer = outer
+        else:
+            model.optimizer = optimizer
+
+
+def _scope(model: keras.Model):
+    """Where variables of the model's TensorFlow strategy are made; nothing without one."""
+    strategy = getattr(model, "distribute_strategy", None)
+    return strategy.scope() if strategy is not None else contextlib.nullcontext()

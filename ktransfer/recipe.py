@@ -9,6 +9,7 @@ from typing import Any
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.errors import RecipeError
+from ktransfer.untrusted import parse_json
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +246,7 @@ class Recipe:
             RecipeError: It is not JSON, has unknown or missing fields, or values that cannot be.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
         except ValueError as error:  # no JSON, or no UTF-8
             raise RecipeError(
                 f"A recipe in JSON was expected. Received: {error}. Write one with to_json()."

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+from ktransfer.untrusted import visible
+
 
 @contextlib.contextmanager
 def quiet_imports():
@@ -45,8 +47,8 @@ def print_entries(entries: list) -> None:
 
 
 def shortened(text: str, longest: int = 80) -> str:
-    """`text` on one line of at most so many characters."""
-    text = " ".join(text.split())
+    """`text` on one line of at most so many characters, with nothing in it that a terminal obeys."""
+    text = visible(" ".join(text[: 10 * longest].split()))
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 

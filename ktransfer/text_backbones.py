@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import json
 from pathlib import Path
 
 import keras
@@ -12,6 +11,7 @@ import numpy as np
 from ktransfer.backbones import HUB_PREFIXES, load_part
 from ktransfer.errors import BackboneError
 from ktransfer.text_preprocessing import LONGEST, TextPreprocessing
+from ktransfer.untrusted import read_json
 
 
 def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "float32") -> keras.Model:
@@ -119,8 +119,10 @@ def _takes_accents_off(name):
             from huggingface_hub import hf_hub_download
 
             path = Path(hf_hub_download(name.removeprefix("hf://"), path.name))
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except (OSError, ValueError, ImportError):
+        return False
+    if not isinstance(config, dict):
         return False
     accents = config.get("strip_accents")
     return bool(config.get("do_lower_case") if accents is None else accents)

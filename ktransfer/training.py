@@ -1,13 +1,22 @@
 """Train a classifier by a recipe: the head first, then the backbone from the top."""
 
-import os
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
 from ktransfer.callbacks import ProgressiveUnfreezing
+from ktransfer.checkpoint import Checkpoint
+from ktransfer.data.pipeline import rebatched
+from ktransfer.draws import SeededDraws
 from ktransfer.errors import RecipeError
+from ktransfer.memory import in_smaller_batches
 from ktransfer.recipe import Recipe
+
+
+def warn(text: str) -> None:
+    """What is told of trouble where nothing else is asked for."""
+    warnings.warn(f"ktransfer: {text}", stacklevel=2)
 
 
 def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = False) -> None:
@@ -64,27 +73,32 @@ def fine_tune(
     backbone: keras.Model | None = None,
     class_weight: Mapping[int, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
-    best_path: str | os.PathLike | None = None,
+    checkpoint: Checkpoint | None = None,
+    examples: int | None = None,
+    on_trouble: Callable[[str], None] = warn,
     verbose: int | str = 1,
 ) -> keras.callbacks.History:
     """Train `model` through every stage of `recipe`, in one `fit`.
 
     Each stage unfreezes deeper blocks at lower learning rates (Howard and Ruder 2018, section 3.3); the
     weights that were best on `validation` are put back at the end of each. With `recipe.head == "solve"`
-    call `ktransfer.solve_head` before.
+    call `ktransfer.solve_head` before. Where the loss is no number it does as `ProgressiveUnfreezing` says;
+    where memory runs out the epoch begins again with parts of the batches (`ktransfer.batch_parts`).
 
     Args:
         model: A classifier from `build_classifier` or `build_text_classifier`; trained in place.
         train: `tf.data.Dataset` of `(inputs, labels)`: images float32 `(B, H, W, 3)` in 0-255, or the ids of
             texts int32 `(B, L)` by name; and int `(B,)` or shares of the classes `(B, classes)`. Its length
-            must be known.
+            must be known. Or a function from the epoch that comes first to such a dataset.
         validation: The same, not augmented; or `None`.
         recipe: What to do.
         backbone: The layer of `model` that thaws; `None` finds it.
         class_weight: How much an example of each class index counts, as in `keras.Model.fit`; the recipe's
             own is for those who know the labels.
         callbacks: Further ones.
-        best_path: As in `ProgressiveUnfreezing`.
+        checkpoint: Keeps what an interrupted call goes on from, and goes on; `train` must then be a function.
+        examples: How many `train` has, in batches of `recipe.batch_size`; `None` lets out of memory raise.
+        on_trouble: Told in a sentence of a loss that is no number and of too little memory.
         verbose: As in `keras.Model.fit`.
 
     Returns:
@@ -93,6 +107,7 @@ def fine_tune(
     Raises:
         RecipeError: A stage names a depth that the backbone does not have, there are no stages, or label
             smoothing or focal loss meets labels as indices.
+        RunError: One example at a time does not fit into memory.
 
     Example:
 
@@ -101,31 +116,59 @@ def fine_tune(
     if not recipe.stages:
         raise RecipeError("A recipe with stages was expected. Received: none of them.")
     backbone = find_backbone(model) if backbone is None else backbone
-    one_hot = len(train.element_spec[1].shape) == 2
-    compile_classifier(model, recipe, one_hot=one_hot)
-    baseline = None
-    if recipe.head == "solve" and validation is not None:
-        # A solved head is worth keeping, should fine-tuning not beat it.
-        baseline = model.evaluate(validation, verbose=0, return_dict=True)["accuracy"]
+    data = train if callable(train) else lambda epoch: train
+    compile_classifier(model, recipe, one_hot=len(data(0).element_spec[1].shape) == 2)
     unfreezing = ProgressiveUnfreezing(
         backbone,
         recipe.stages,
         batch_norm=recipe.batch_norm,
         # Label smoothing makes the loss fall with confidence while fewer labels are right.
         monitor="val_accuracy",
-        baseline=baseline,
-        best_path=best_path,
+        on_divergence=on_trouble,
         verbose=int(bool(verbose)),
     )
-    return model.fit(
-        train,
-        validation_data=validation,
-        epochs=recipe.epochs,
-        shuffle=False,  # the dataset shuffles itself
-        class_weight=class_weight and dict(class_weight),
-        callbacks=[unfreezing, *callbacks],
-        verbose=verbose,
-    )
+    history, begin, kept = WholeHistory(), 0, []
+    if checkpoint:
+        unfreezing.set_model(model)  # whose optimizer is then the one that the checkpoint is of
+        checkpoint.watch(unfreezing)
+        checkpoint.restore(model.weights, model.optimizer)
+        begin = len(checkpoint.rows) if checkpoint.epoch < recipe.epochs else recipe.epochs
+        kept = [checkpoint]
+
+    def fit(part_size):
+        broken_off = unfreezing.go_back()
+        first = begin if broken_off is None else broken_off
+        batches, judged = data(first), validation
+        if part_size < recipe.batch_size:
+            unfreezing.parts = recipe.batch_size, part_size, examples
+            batches, judged = rebatched(batches, part_size, examples), rebatched(judged, part_size)
+        if recipe.head == "solve" and judged is not None and unfreezing.baseline is None:
+            # A solved head is worth keeping, should fine-tuning not beat it. Measured when resumed as well,
+            # although the checkpoint knows: on JAX a `fit` before which nothing ran takes one pass more.
+            unfreezing.baseline = model.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
+        return model.fit(
+            batches,
+            validation_data=judged,
+            initial_epoch=first,
+            epochs=recipe.epochs,
+            shuffle=False,  # the dataset shuffles itself
+            class_weight=class_weight and dict(class_weight),
+            callbacks=[unfreezing, SeededDraws(model, recipe.seed), *kept, *callbacks, history],
+            verbose=verbose,
+        )
+
+    return in_smaller_batches(fit, recipe.batch_size, on_trouble) if examples else fit(recipe.batch_size)
+
+
+class WholeHistory(keras.callbacks.History):
+    """Goes on where a `fit` broke off, instead of beginning anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = []
+
+    def on_train_begin(self, logs=None):
+        pass
 
 
 def has_gpu() -> bool:

@@ -2,6 +2,8 @@ import base64
 import io
 import re
 
+import browser
+import pytest
 from images import draw
 from PIL import Image
 
@@ -48,3 +50,17 @@ def test_of_many_findings_the_worst_are_shown_and_the_rest_is_counted():
     assert "text39<" in html
     assert "text40<" not in html
     assert "and 60 more" in html
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_a_browser_shows_the_page_as_text_and_has_nothing_to_complain_of(tmp_path, width):
+    path, evil = draw(tmp_path / "wide.png", size=(400, 100)), "<script>alert(1)</script>" * 9
+    findings = [Finding("outlier", (Item("train", evil, path, evil),) * 3, evil)]
+    (tmp_path / "audit.html").write_text(page(audit_of(*findings), title=evil), encoding="utf-8")
+    with browser.chromium(tmp_path / "profile") as chromium:
+        browser.show(chromium, tmp_path / "audit.html", width=width)
+        assert browser.complaints(chromium) == []
+        assert browser.requests(chromium) == [(tmp_path / "audit.html").as_uri()]
+        assert chromium.find_element("tag name", "body").text.count(evil) == 8
+        assert browser.broken_images(chromium) == browser.without_alt(chromium) == 0
+        assert browser.overflow(chromium) <= 0

@@ -55,7 +55,7 @@ def write_page(folder, text, *records):
     return page.read_text(), done
 
 
-@pytest.mark.parametrize("script", [*BENCHMARKS, "run_all", "docs_tables"])
+@pytest.mark.parametrize("script", [*BENCHMARKS, "run_all", "docs_tables", "export_matrix", "export_cells"])
 def test_help_is_answered_without_loading_a_framework(script):
     done = run(script, "--help", flags=("-X", "importtime"))
     assert done.returncode == 0

@@ -54,3 +54,25 @@ def test_an_interrupted_run_knows_the_best_weights_again(tmp_path):
     assert values(members) == [1.0, 2.0]
     assert (again.value, again.origin) == (0.9, "epoch 1")
     assert [item.name for item in path.parent.iterdir()] == ["best.npz"]
+
+
+def test_its_state_goes_over_into_another_one():
+    first, members = BestWeights(rising=True), variables(1.0)
+    first.offer(0.9, members, "epoch 1")
+    first.offer(0.8, members, "epoch 2")
+    second = BestWeights(rising=True, baseline=0.95)
+    second.set_state(*first.state())
+    members[0].assign(2.0)
+    second.restore(members)
+    assert values(members) == [1.0]
+    assert (second.value, second.origin, second.waited) == (0.9, "epoch 1", 1)
+
+
+def test_a_stage_that_is_resumed_goes_on_counting_and_a_new_one_begins():
+    best, members = BestWeights(rising=True), variables(1.0)
+    best.offer(0.9, members, "epoch 1")
+    best.offer(0.8, members, "epoch 2")
+    best.join(members, resumed=True)
+    assert best.waited == 1
+    best.join(members)
+    assert best.waited == 0

@@ -6,6 +6,7 @@ import os
 import keras
 import numpy as np
 import pytest
+from unfreezing import OutOfMemory
 
 from ktransfer.backbones import load_backbone
 from ktransfer.cached_training import fine_tune_cached
@@ -171,6 +172,20 @@ def test_a_stage_that_ends_early_lets_the_next_one_run_its_whole_length(splits, 
         splits, FeatureStore(tmp_path), Recipe(stages=stages, batch_size=8, augmentation=Augmentation.none())
     )
     assert history["stage"] == [0, 1, 1]  # the solved head is the best already
+
+
+def test_out_of_memory_ends_with_the_weights_of_whole_batches(splits, tmp_path):
+    told, store = [], FeatureStore(tmp_path)
+    found = cached(
+        splits,
+        store,
+        callbacks=lambda stage: [OutOfMemory(4, place=(1, 1), examples=24)],
+        on_trouble=told.append,
+    )
+    assert_equal(found, cached(splits, store)[:2])
+    assert told == [
+        "out of memory in batches of 8: trained on in parts of 4, whose gradients add up to batches of 8"
+    ]
 
 
 def test_a_full_disk_warns_and_trains_on_the_images(splits, tmp_path, monkeypatch):

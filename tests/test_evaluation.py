@@ -55,6 +55,10 @@ def test_accuracy_and_log_loss_are_those_worked_out_by_hand(result):
     assert result.log_loss == pytest.approx(-math.log(likelihood) / 6)
 
 
+def test_the_interval_is_that_of_three_right_of_six(result):
+    assert result.accuracy_interval == pytest.approx((0.1876, 0.8124), abs=1e-4)
+
+
 def test_a_certain_wrong_answer_costs_much_and_not_for_ever():
     result = evaluate(np.array([[1.0, 0.0]]), np.array([1]), ["cat", "dog"])
     assert result.log_loss == pytest.approx(-math.log(1e-12))

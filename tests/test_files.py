@@ -1,3 +1,4 @@
+import errno
 import os
 
 import pytest
@@ -67,3 +68,13 @@ def test_values_that_are_not_json_leave_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_json(tmp_path / "a.json", {"size": object()})
     assert (tmp_path / "a.json").read_text() == "1\n"
+
+
+def test_a_full_disk_names_the_file_and_not_the_temporary_one(tmp_path):
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(OSError, match="No space left") as caught:
+        write_and_raise(tmp_path / "labels.txt", full)
+    assert caught.value.filename == str(tmp_path / "labels.txt")
+    with pytest.raises(FileNotFoundError) as caught:
+        write_text(tmp_path / "removed" / "labels.txt", "new")
+    assert caught.value.filename == str(tmp_path / "removed" / "labels.txt")

@@ -8,11 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from ktransfer.checkpoint import Checkpoint
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.examples import Examples
 from ktransfer.demo import DEMO_CLASSES, PRESET_PATH
@@ -58,7 +58,7 @@ def test_one_call_leads_from_a_folder_to_three_verified_artefacts(finished):
         assert artefact.parity.max_abs_delta < 1e-4
         assert artefact.parity.examples == 24
     assert sum("largest difference" in line for line in lines) == 3
-    assert not (run.path / "checkpoint").exists()
+    assert not (run.path / "checkpoint.npz").exists()
     assert (run.path / "history.csv").read_text().count("\n") == 3
 
 
@@ -162,7 +162,7 @@ def test_a_full_disk_ends_clearly_and_what_was_trained_loads(data, tmp_path, mon
     def full(self, epoch, logs=None):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
 
-    monkeypatch.setattr(keras.callbacks.BackupAndRestore, "on_epoch_end", full)
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", full)
     with pytest.raises(OSError, match="No space left"):
         train(
             data, PRESET_PATH, tmp_path / "run", recipe=RECIPE, formats=(), verbose=0, say=lambda line: None
@@ -261,7 +261,7 @@ def test_ctrl_c_says_how_to_go_on_and_resume_still_knows_the_best_weights(data, 
     assert done.manifest["status"] == "trained"
     assert done.manifest["metrics"]["validation"] >= solved.manifest["metrics"]["validation"]
     assert "artefacts" not in done.manifest  # as it was begun
-    assert not (run.path / "checkpoint").exists()
+    assert not (run.path / "checkpoint.npz").exists()
     epochs = [row.split(",")[0] for row in (run.path / "history.csv").read_text().splitlines()[1:]]
     assert epochs == [str(epoch) for epoch in range(40)]
 

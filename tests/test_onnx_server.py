@@ -116,7 +116,10 @@ def test_images_are_sized_as_the_kits_runner_does(mode, antialias, tmp_path, mon
     transparent.save(tmp_path / "transparent.png")
     grey = Image.fromarray(np.arange(2500, dtype=np.uint16).reshape(50, 50) * 26)
     grey.save(tmp_path / "grey.png")
-    for file in (path, tmp_path / "transparent.png", tmp_path / "grey.png"):
+    on_its_side = Image.Exif()
+    on_its_side[0x0112] = 6
+    Image.open(path).save(tmp_path / "turned.jpg", exif=on_its_side)
+    for file in (path, *(tmp_path / name for name in ("transparent.png", "grey.png", "turned.jpg"))):
         np.testing.assert_array_equal(sized(Image.open(file), **facts), predict.read_image(file, **facts))
 
 

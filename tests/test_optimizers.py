@@ -193,3 +193,13 @@ def test_what_a_checkpoint_holds_of_it_comes_back(tmp_path):
             ops.convert_to_numpy(one), ops.convert_to_numpy(other), err_msg=one.path
         )
     assert int(ops.convert_to_numpy(again.optimizer.stage)) == 2
+
+
+def test_however_often_training_diverged_all_rates_are_a_tenth():
+    members = variables(0.0, 0.0)
+    wrapped = grouped(keras.optimizers.SGD(0.5), [members[:1], members[1:]], rates=[1.0, 0.1])
+    for count in (1, 2):
+        wrapped.divergences.assign(count)
+        wrapped.apply(gradients(1.0, 1.0), members)
+        np.testing.assert_allclose(values(members), [-0.05 * count, -0.005 * count], rtol=1e-6)
+    assert float(ops.convert_to_numpy(wrapped.learning_rate)) == 0.5

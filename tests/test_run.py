@@ -126,6 +126,27 @@ def test_overwriting_removes_a_link_and_not_what_it_points_to(run, tmp_path):
     assert names(run.path) == [MANIFEST]
 
 
+def test_a_folder_in_which_a_run_was_killed_before_its_manifest_is_free(tmp_path):
+    (tmp_path / ".manifest.partial.json").write_text("half of")
+    Run.create(tmp_path, facts())
+    assert names(tmp_path) == [MANIFEST]
+
+
+def test_overwriting_that_is_cut_off_leaves_the_new_run_to_begin_again(run, monkeypatch):
+    (run.path / "artefacts").mkdir()
+
+    def killed(path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shutil.rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        Run.create(run.path, facts() | {"status": "beginning"}, overwrite=True)
+    monkeypatch.undo()
+    assert Run.load(run.path).manifest["status"] == "beginning"
+    Run.create(run.path, facts(), overwrite=True)
+    assert names(run.path) == [MANIFEST]
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     for path in (tmp_path, tmp_path / "missing"):
         with pytest.raises(RunError, match=f"{path.name}, which has no {MANIFEST}"):

@@ -84,17 +84,17 @@ FAMILIES = {
 }
 
 
-def backbone_of(name, vocabulary_size):
-    sizes = {**SIZES, "vocab_size" if name == "Electra" else "vocabulary_size": vocabulary_size}
+def backbone_of(name, vocabulary_size, **sizes):
+    sizes = {**SIZES, **sizes, "vocab_size" if name == "Electra" else "vocabulary_size": vocabulary_size}
     if name == "FNet":
         del sizes["num_heads"]
     return getattr(models, f"{name}Backbone")(**sizes, **FAMILIES[name][1])
 
 
-def write_preset(name, folder):
-    """`(backbone, preset folder)` of a family."""
+def write_preset(name, folder, **sizes):
+    """`(backbone, preset folder)` of a family; `sizes` in the place of some of `SIZES`."""
     tokenizer = FAMILIES[name][0](folder)
-    backbone = backbone_of(name, tokenizer.vocabulary_size())
+    backbone = backbone_of(name, tokenizer.vocabulary_size(), **sizes)
     backbone.save_to_preset(str(folder / "preset"))
     tokenizer.save_to_preset(str(folder / "preset"))
     return backbone, str(folder / "preset")

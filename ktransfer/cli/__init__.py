@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from ktransfer import __version__
-from ktransfer.cli import audit, export, judge, stock, train, verify
+from ktransfer.cli import audit, export, judge, report, stock, train, verify
 from ktransfer.errors import KTransferError
+from ktransfer.untrusted import visible
 
 app = typer.Typer(
     name="ktransfer",
@@ -24,6 +25,7 @@ for verb in (
         train.train,
         judge.evaluate,
         judge.predict,
+        report.report,
         export.export,
         verify.verify,
         verify.benchmark,
@@ -44,7 +46,7 @@ def main():
 
 
 def _fail(text):
-    typer.echo(f"ktransfer: {text}", err=True)
+    typer.echo(f"ktransfer: {visible(text)}", err=True)
     sys.exit(2)
 
 

@@ -79,11 +79,17 @@ def train(
         bool, typer.Option("--overwrite", help="Replace the run that lies at --out.")
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the interrupted run at --out.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run at --out, interrupted or killed, as it was begun. With DATA and "
+            "--backbone, begin it where there is none.",
+        ),
     ] = False,
     cache: Annotated[
-        bool, typer.Option(help="Run the frozen part of the backbone once and keep what it gives.")
-    ] = True,
+        bool | None,
+        typer.Option(help="Run the frozen part of the backbone once and keep what it gives; the default."),
+    ] = None,
     cache_dir: CacheDir = None,
     format: Format = None,
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
@@ -97,20 +103,16 @@ def train(
         from ktransfer.jobs.train import resume as resume_run
         from ktransfer.jobs.train import train as train_run
         from ktransfer.recipe import Recipe
+        from ktransfer.run import is_run
     options = {
         "formats": formats,
-        "cache": cache,
         "cache_dir": cache_dir,
         "verbose": 1 if sys.stdout.isatty() else 2,
     }
     try:
-        if resume:
-            if data is not None or backbone is not None:
-                raise RunError(
-                    "A run knows its data and its backbone. Received: --resume with others. Leave them out."
-                )
+        if resume and (is_run(out) or (data is None and backbone is None)):
             options["formats"] = formats if format or no_export else None
-            run = resume_run(out, **options)
+            run = resume_run(out, data=data, backbone=backbone, cache=cache, **options)
         else:
             if data is None or backbone is None:
                 raise RunError(f"{'DATA' if data is None else '--backbone'} was expected. Received: none.")
@@ -139,6 +141,7 @@ def train(
                 exclude=exclude,
                 allow_leakage=allow_leakage,
                 overwrite=overwrite,
+                cache=cache is not False,
                 **options,
             )
     except KeyboardInterrupt:

@@ -56,6 +56,7 @@ def page(audit: Audit, *, title: str) -> str:
     body = "".join(_section(kind, found, audit.kind == "file") for kind in KINDS if (found := audit.of(kind)))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>Audit of {title}</title><style>{_STYLE}</style></head><body>"
         f"<h1>Audit of {title}</h1>{_counts(audit)}{body or '<p>Nothing was found.</p>'}</body></html>\n"

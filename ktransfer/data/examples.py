@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ktransfer.errors import DataError
+from ktransfer.untrusted import is_line, visible
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +50,11 @@ class Examples:
                 f"Received: {len(self.inputs)} inputs, labels of shape {labels.shape}. Pass as many of each."
             )
         # Exported label files hold one name a line.
-        wrong = [n for n in self.class_names if n.splitlines() != [n] or self.class_names.count(n) > 1]
+        repeated = {name for name, count in Counter(self.class_names).items() if count > 1}
+        wrong = [name for name in self.class_names if not is_line(name) or name in repeated]
         if wrong:
             raise DataError(
-                "Expected class names of one line, each given once. "
+                "Expected class names of one line without control characters, each given once. "
                 f"Received: {wrong[0]!r}. Rename that class."
             )
         if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(self.class_names):
@@ -205,8 +208,8 @@ class Splits:
 
 
 def printable(path: str) -> str:
-    """`path` as it can be printed: a name that is not UTF-8 shows a replacement character."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """`path` as it can be printed: replacement characters for what is no UTF-8, `\\x1b` for a control."""
+    return visible(re.sub("[\ud800-\udfff]", "\ufffd", os.fspath(path)))
 
 
 def normalised(text: str) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 from ktransfer.data.examples import printable
 from ktransfer.data.text_columns import TextColumns, find_column, has_header, has_text_header, pick_columns
 from ktransfer.errors import DataError
+from ktransfer.untrusted import visible
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")
 
+_MOST_UNPACKED = 2**32  # bytes; a small Parquet file can be made to unpack to any size
 _NAMED = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -158,10 +160,6 @@ def read_text(path: str | os.PathLike, encoding: str | None = None) -> str:
         encoding = "utf-16" if marked else "utf-8-sig"
     try:
         return content.decode(encoding)
-    except LookupError as error:
-        raise DataError(
-            f"Expected an encoding that Python knows. Received: {encoding!r}. Pass such as latin-1."
-        ) from error
     except UnicodeDecodeError as error:
         bad = [number for number, line in enumerate(content.split(b"\n"), 1) if not _decodes(line, encoding)]
         around = content[max(error.start - 10, 0) : error.start + 10].decode("latin-1")
@@ -170,6 +168,10 @@ def read_text(path: str | os.PathLike, encoding: str | None = None) -> str:
             f"Expected {encoding.upper().removesuffix('-SIG')} in {printable(str(path))}. Received: the byte "
             f"0x{content[error.start]:02X} in {named_rows(bad, 'line')} ({around!r}). "
             f"{hint}, or pass --encoding latin-1 if it was written so."
+        ) from error
+    except (LookupError, ValueError) as error:  # of some encodings no position is told
+        raise DataError(
+            f"Expected an encoding of text that Python knows. Received: {encoding!r}. Pass such as latin-1."
         ) from error
 
 
@@ -187,7 +189,7 @@ def named_rows(rows: Sequence[int], noun: str = "row") -> str:
 def _decodes(line, encoding):
     try:
         line.decode(encoding)
-    except UnicodeDecodeError:
+    except UnicodeError:
         return False
     return True
 
@@ -202,14 +204,22 @@ def _read_parquet(path, encoding):
             'Run `pip install "ktransfer[parquet]"`.'
         ) from error
     try:
+        facts = pyarrow.parquet.read_metadata(path)
+        unpacked = sum(facts.row_group(group).total_byte_size for group in range(facts.num_row_groups))
+        if max(unpacked, facts.num_rows * facts.num_columns) > _MOST_UNPACKED:
+            raise ValueError(f"more than {_MOST_UNPACKED:,} bytes or values, unpacked")
         table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowInvalid as error:
+        # The index that pandas writes along is no column of the data.
+        kept = [at for at, name in enumerate(table.column_names) if not name.startswith("__index_level_")]
+        names = [table.column_names[at] for at in kept]
+        records = list(zip(*(table.column(at).to_pylist() for at in kept), strict=True))
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a damaged file has Arrow raise errors of many kinds, and dates out of range
         raise DataError(
-            f"Expected a Parquet file. Received: {printable(str(path))} ({error}). Write it again."
+            f"Expected a Parquet file. Received: {printable(str(path))} ({visible(str(error))[:300]}). "
+            "Write it again."
         ) from error
-    # The index that pandas writes along is no column of the data.
-    names = [name for name in table.column_names if not name.startswith("__index_level_")]
-    records = list(zip(*(table.column(name).to_pylist() for name in names), strict=True))
     return names, records, list(range(1, len(records) + 1))
 
 
@@ -221,7 +231,7 @@ def _read_json_lines(path, encoding):
             continue
         try:
             value = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _broken(path, row, f"which is no JSON ({error})", "Mend that line.") from error
         if not isinstance(value, dict):
             raise _broken(path, row, f"a JSON {type(value).__name__}", "Write one object a line.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from ktransfer.data.sources import SPLIT_NAMES
 from ktransfer.errors import DataError
 from ktransfer.files import cache_folder
+from ktransfer.untrusted import inside
 
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _SPEC = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
@@ -56,7 +57,13 @@ def read_tfds(
     described = (prepared / "dataset_info.json").read_bytes() + (prepared / "features.json").read_bytes()
     described += b"%d" % (prepared / "dataset_info.json").stat().st_mtime_ns
     digest = hashlib.sha256(described).hexdigest()[:8]
-    target = cache / "tfds" / builder.info.full_name
+    try:
+        target = inside(cache / "tfds", builder.info.full_name)
+    except ValueError as error:
+        raise DataError(
+            f"Expected a data set's name, configuration and version. Received: tfds:{spec}, where {error}. "
+            "Prepare it anew."
+        ) from error
     target = target.with_name(f"{target.name}-{digest}")
     if not target.exists():
         _write(target, builder, image_key, label_key, list(folders))

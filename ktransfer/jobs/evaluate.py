@@ -3,13 +3,14 @@
 import os
 from pathlib import Path
 
-from ktransfer.data.examples import normalised
+from ktransfer.data.examples import Splits, normalised
 from ktransfer.data.sources import read_data
 from ktransfer.data.task import TEXTS
 from ktransfer.data.text_sources import read_texts
-from ktransfer.errors import DataError
-from ktransfer.evaluation import Evaluation
+from ktransfer.errors import KTransferError
+from ktransfer.evaluation import Answers, Evaluation
 from ktransfer.evaluation import evaluate as judge
+from ktransfer.files import write_json
 from ktransfer.jobs.parts import Say, parts, read_splits
 from ktransfer.run import Run
 
@@ -45,12 +46,12 @@ def evaluate(
         evaluation, part = ktransfer.evaluate(run, "flowers")
     """
     if run.task == TEXTS:
-        trained = run.manifest["data"]
+        trained = run.manifest.get("data", {})
         splits, _ = read_texts(
             data,
             class_names=run.labels,
-            text_column=text_column or trained["text_column"],
-            label_column=label_column or trained["label_column"],
+            text_column=text_column or trained.get("text_column"),
+            label_column=label_column or trained.get("label_column"),
             data_dir=data_dir,
             encoding=encoding,
         )
@@ -62,14 +63,50 @@ def evaluate(
     if seen := _trained_on(run, examples):
         noun = f"of these {examples.noun}; they say nothing about others"
         say(f"warning    the run was trained on {seen} {noun}")
-    return judge(run.predict_probabilities(examples.inputs), examples.labels, run.labels), part
+    probabilities = run.predict_probabilities(examples.inputs)
+    temperature = run.manifest.get("temperature")
+    return judge(probabilities, examples.labels, run.labels, temperature=temperature), part
+
+
+def judge_parts(run: Run, splits: Splits, *, say: Say = print) -> dict[str, Answers]:
+    """Judge a run on its own validation and test part, and enter it in the run folder.
+
+    Writes `metrics.json`, `confusion.png` of the last part, and the accuracies and the temperature, which is
+    fitted on the validation part, into the manifest.
+
+    Args:
+        run: Trained.
+        splits: What it was trained on and what it is to be judged on.
+        say: Where lines for a person go.
+
+    Returns:
+        By the name of the part.
+
+    Example:
+
+        judge_parts(run, splits)["validation"].evaluation.accuracy
+    """
+    answers, temperature = {}, None
+    for name, part in list(parts(splits))[1:]:
+        probabilities = run.predict_probabilities(part.inputs)
+        result = judge(probabilities, part.labels, run.labels, temperature=temperature)
+        temperature = result.calibrated.temperature
+        answers[name] = Answers(part, probabilities, result)
+        low, high = result.accuracy_interval
+        scores = f"accuracy {result.accuracy:.3f}, macro F1 {result.macro.f1:.3f}"
+        say(f"{name:<11}{scores} on {result.examples} {part.noun}; 95 % interval {low:.3f} to {high:.3f}")
+    result.save_confusion(run.path / "confusion.png")
+    write_json(run.path / "metrics.json", {name: a.evaluation.to_dict() for name, a in answers.items()})
+    accuracies = {name: found.evaluation.accuracy for name, found in answers.items()}
+    run.update(metrics=accuracies, temperature=answers[next(iter(answers))].evaluation.calibrated.temperature)
+    return answers
 
 
 def _trained_on(run, examples):
     """How many of the examples the run was trained on, as far as its own can still be found."""
     try:
-        train = read_splits(run.manifest["data"], run.recipe.seed)[0].train
-    except DataError:
+        train = read_splits(run.manifest.get("data", {}), run.recipe.seed)[0].train
+    except KTransferError:
         return 0
     same = normalised if examples.kind == "text" else os.path.realpath
     known = set(map(same, train.inputs))

@@ -24,7 +24,6 @@ from ktransfer.jobs.parts import (
     readable_part,
 )
 from ktransfer.run import Run
-from ktransfer.untrusted import read_json
 
 _CALIBRATED = 100  # training examples
 _RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
@@ -94,24 +93,22 @@ def export(
 
 
 def fitted_temperature(run: Run) -> float:
-    """The temperature that was fitted on what a run was validated on, from its `metrics.json`.
+    """The temperature that was fitted on what a run was validated on.
 
     Raises:
-        RunError: It says nothing of one.
+        RunError: None was.
 
     Example:
 
         ExportOptions(temperature=fitted_temperature(Run.load("runs/flowers")))
     """
-    path = run.path / "metrics.json"
-    try:
-        return float(read_json(path)["validation"]["calibrated"]["temperature"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    temperature = run.manifest.get("temperature")
+    if not isinstance(temperature, int | float):
         raise RunError(
-            f"A temperature fitted on validation was expected in {path}. "
-            f"Received: {type(error).__name__}: {error}. Train the run with this ktransfer, or leave "
-            "--calibrated out."
-        ) from error
+            f"A temperature fitted on validation was expected in the manifest of {run.path}. "
+            f"Received: {temperature!r}. Fit it with `ktransfer report {run.path}`, or leave it out."
+        )
+    return float(temperature)
 
 
 def _export(run, name, say, **options):
@@ -126,14 +123,14 @@ def _export(run, name, say, **options):
     )
     others = [entry for entry in run.manifest.get("artefacts", []) if entry["format"] != name]
     run.update(artefacts=[*others, artefact.to_dict()])
-    parity, accuracy, raw = artefact.parity, "", ""
+    parity, labels = artefact.parity, f"{artefact.parity.label_agreement:.1%}"
     if artefact.raw_parity is not None:
-        raw = f"; {_RAW[run.task]} {artefact.raw_parity.label_agreement:.1%}"
+        labels += f" ({_RAW[run.task]} {artefact.raw_parity.label_agreement:.1%})"
     if parity.accuracy is not None:
-        accuracy = f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+        labels += f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     say(
         f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}, "
-        f"largest difference {parity.max_abs_delta:.1e}, labels agree {parity.label_agreement:.1%}{accuracy}{raw} "
+        f"largest difference {parity.max_abs_delta:.1e}, labels agree {labels} "
         f"on {parity.examples} {'texts' if run.task == TEXTS else 'images'}  {run.path / artefact.path}"
     )
     return artefact

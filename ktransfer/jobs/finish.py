@@ -1,17 +1,15 @@
 """Everything after the backbone is loaded: the head, fine-tuning, judgement, artefacts."""
 
 import contextlib
-import shutil
 
-import keras
 import numpy as np
 
 from ktransfer.cache_plan import can_cache
 from ktransfer.cached_training import fine_tune_cached
+from ktransfer.checkpoint import Checkpoint
 from ktransfer.data.examples import Splits
-from ktransfer.evaluation import evaluate
+from ktransfer.exporters.artefact import fingerprint
 from ktransfer.feature_store import FeatureStore
-from ktransfer.files import write_json
 from ktransfer.frozen_features import FrozenFeatures
 from ktransfer.head import (
     class_weights,
@@ -20,10 +18,13 @@ from ktransfer.head import (
     solve_head,
     standardise_features,
 )
+from ktransfer.jobs.evaluate import judge_parts
 from ktransfer.jobs.export import export
 from ktransfer.jobs.interrupts import between_batches
-from ktransfer.jobs.parts import Say, dataset, parts, progress_bar
+from ktransfer.jobs.parts import Say, dataset, progress_bar
+from ktransfer.jobs.report import REPORT, write_report
 from ktransfer.run import Run
+from ktransfer.terminal import shortened
 from ktransfer.training import fine_tune
 
 
@@ -37,25 +38,44 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
-                run.save_model(model)
+                if _checkpoint(run).is_file():  # before there is one, the run goes on from the model as it is
+                    run.save_model(model)
             with contextlib.suppress(OSError):
                 run.update(status="interrupted")
             raise
         run.save_model(model)
         run.update(status="fitted")
-        shutil.rmtree(run.path / "checkpoint", ignore_errors=True)
-    metrics = {}
-    for name, part in list(parts(splits))[1:]:
-        result = evaluate(run.predict_probabilities(part.inputs), part.labels, run.labels)
-        metrics[name] = result.to_dict()
-        scores = f"accuracy {result.accuracy:.3f}, macro F1 {result.macro.f1:.3f}"
-        say(f"{name:<11}{scores} on {result.examples} {part.noun}")
-    result.save_confusion(run.path / "confusion.png")
-    write_json(run.path / "metrics.json", metrics)
-    run.update(status="trained", metrics={name: m["accuracy"] for name, m in metrics.items()})
-    if formats:
-        export(run, formats, validation=splits.validation, say=say)
+    _checkpoint(run).unlink(missing_ok=True)
+    answers = None
+    if run.manifest["status"] != "trained":
+        answers = judge_parts(run, splits, say=say)
+        run.update(status="trained")
+    if missing := [name for name in formats if not _is_written(run, name)]:
+        export(run, missing, validation=splits.validation, say=say)
+    if answers or missing or not (run.path / REPORT).is_file():
+        _report(run, splits, answers, say)
     return run
+
+
+def _checkpoint(run):
+    return run.path / "checkpoint.npz"
+
+
+def _report(run, splits, answers, say):
+    try:
+        write_report(run, splits, answers or judge_parts(run, splits, say=say), say=say)
+    except Exception as error:  # noqa: BLE001  whatever fails, the run is trained, exported and of use
+        say(f"warning    no report ({shortened(str(error))}); make it with `ktransfer report {run.path}`")
+
+
+def _is_written(run, format):
+    """Whether an artefact is there as it was entered when it was proved."""
+    return any(
+        entry["format"] == format
+        and (path := run.path / entry["path"]).exists()
+        and fingerprint(path) == (entry["sha256"], entry["size_bytes"])
+        for entry in run.manifest.get("artefacts", [])
+    )
 
 
 def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar):
@@ -80,7 +100,7 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
         _fit_head(run, splits, features, track, say)
     if run.recipe.stages:
         bar.stop()  # Keras draws its own
-        _fine_tune(run, splits, features, interrupts, verbose)
+        _fine_tune(run, splits, features, interrupts, say, verbose)
 
 
 def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say):
@@ -115,31 +135,24 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
     run.update(head=found)
 
 
-def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interrupts, verbose):
-    history, best_path = run.path / "history.csv", run.path / "checkpoint" / "best.npz"
+def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interrupts, say: Say, verbose):
+    checkpoint = Checkpoint(_checkpoint(run), history=run.path / "history.csv")
+    checkpoint.write_history()
 
-    def callbacks(stage):
-        return [
-            keras.callbacks.BackupAndRestore(run.path / "checkpoint" / str(stage), double_checkpoint=True),
-            keras.callbacks.CSVLogger(history, append=history.exists()),
-            interrupts,
-        ]
-
-    def on_stage_end(stage):
-        if stage + 1 < len(run.recipe.stages):  # what follows the last one saves it
-            run.save_model(run.model)
-            run.update(stages_done=stage + 1)
+    def on_trouble(text):
+        say(f"trouble    {text}")
+        said = run.manifest.get("trouble", [])
+        if text not in said:  # an epoch that is run again has the same
+            run.update(trouble=[*said, text])
 
     if features is not None and can_cache(run.recipe):
-        done = run.manifest.get("stages_done", 0)
         fine_tune_cached(
             run.model,
             features,
-            first_stage=done,
-            baseline=None if done else run.manifest["head"].get("validation"),
-            callbacks=callbacks,
-            on_stage_end=on_stage_end,
-            best_path=best_path,
+            baseline=run.manifest["head"].get("validation"),
+            callbacks=lambda stage: [interrupts],
+            checkpoint=checkpoint,
+            on_trouble=on_trouble,
             verbose=verbose,
         )
     else:
@@ -147,11 +160,15 @@ def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interr
         weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
         fine_tune(
             run.model,
-            dataset(train, run, training=True, augmentation=recipe.augmentation),
+            lambda epoch: dataset(
+                train, run, training=True, augmentation=recipe.augmentation, first_pass=epoch
+            ),
             dataset(splits.validation, run),
             recipe,
             class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
-            callbacks=callbacks("all"),
-            best_path=best_path,
+            callbacks=[interrupts],
+            checkpoint=checkpoint,
+            examples=len(train),
+            on_trouble=on_trouble,
             verbose=verbose,
         )

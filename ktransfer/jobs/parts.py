@@ -13,6 +13,7 @@ from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.sources import load_splits
 from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_sources import load_text_splits
+from ktransfer.errors import RunError
 from ktransfer.feature_store import FeatureStore
 from ktransfer.files import cache_folder
 from ktransfer.recipe import Recipe
@@ -48,17 +49,32 @@ def progress_bar(verbose: int | str) -> Progress:
 
 def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
     """The examples that the `data` entry of a manifest names, and of a table its columns."""
-    names = ("validation", "validation_fraction", "data_dir")
-    options = {name: facts[name] for name in names} | {"seed": seed}
+    of_images = "skip_corrupt" in facts
+    names = ("validation", "data_dir", *(() if of_images else ("text_column", "label_column", "encoding")))
+    _check_facts(facts, (*names, *({"exclude"} & facts.keys())))
+    options = {name: facts[name] for name in (*names, "validation_fraction")} | {"seed": seed}
     columns = None
-    if "skip_corrupt" in facts:
+    if of_images:
         splits = load_splits(facts["source"], **options)
     else:
-        options |= {name: facts[name] for name in ("text_column", "label_column", "encoding")}
         splits, columns = load_text_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))
     return splits, columns
+
+
+def _check_facts(facts, names):
+    """A manifest may be a stranger's, or damaged."""
+    for name, kind in {
+        **dict.fromkeys(names, str | None),
+        "source": str,
+        "validation_fraction": float | int,
+    }.items():
+        if name not in facts or not isinstance(facts[name], kind):
+            raise RunError(
+                f"What a run was trained on was expected in its manifest, data with {name}. "
+                f"Received: {facts.get(name)!r:.80}. Train again."
+            )
 
 
 def data_root(source: str) -> str | None:

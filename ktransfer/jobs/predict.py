@@ -40,7 +40,7 @@ def predict(
     """
     if run.task != TEXTS:
         return "file", list(zip(inputs, run.predict(inputs, top_k=top_k), strict=True))
-    column = text_column or run.manifest["data"]["text_column"]
+    column = text_column or run.manifest.get("data", {}).get("text_column")
     texts = [text for given in inputs for text in _texts(given, column, encoding)]
     return "text", list(zip(texts, run.predict(texts, top_k=top_k), strict=True))
 

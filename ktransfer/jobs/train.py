@@ -15,6 +15,7 @@ from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.default_recipes import image_recipe, text_recipe
 from ktransfer.errors import DataError, RecipeError, RunError
 from ktransfer.exporters import FORMATS, check_formats
+from ktransfer.files import write_text
 from ktransfer.freezing import resolve_depth
 from ktransfer.jobs.audit import audit_before_training
 from ktransfer.jobs.finish import finish
@@ -28,9 +29,20 @@ from ktransfer.jobs.parts import (
     read_splits,
     readable,
 )
+from ktransfer.jobs.reproduce import (
+    RECIPE,
+    absolute,
+    arguments,
+    command,
+    machine,
+    read_arguments,
+    require_same,
+)
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
 from ktransfer.training import find_backbone, has_gpu
+
+BEGINNING = "beginning"  # the status of a run whose model is not written yet
 
 
 def train(
@@ -108,6 +120,7 @@ def train(
         run = ktransfer.train("flowers", "resnet_50_imagenet", "runs/flowers", image_size=160)
         run = ktransfer.train("reviews.csv", "bert_tiny_en_uncased", "runs/reviews")
     """
+    given = arguments(locals())
     Run.check_free(out, overwrite=overwrite)
     check_formats(formats)
     if recipe is not None and epochs is not None:
@@ -121,11 +134,11 @@ def train(
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
     asked = _recipe(recipe, task, 2, epochs, changes)  # refuses what cannot be before anything is read
     facts = {
-        "source": _absolute(data),
-        "validation": validation and _absolute(validation),
+        "source": absolute(data),
+        "validation": validation and absolute(validation),
         "validation_fraction": validation_fraction,
-        "data_dir": data_dir and _absolute(data_dir),
-        "exclude": exclude and _absolute(exclude),
+        "data_dir": data_dir and absolute(data_dir),
+        "exclude": exclude and absolute(exclude),
         **(of_texts if task == TEXTS else {"skip_corrupt": skip_corrupt}),
     }
     splits, columns = read_splits(facts, asked.seed)
@@ -160,7 +173,7 @@ def train(
     run = Run.create(
         out,
         {
-            "status": "training",
+            "status": BEGINNING,
             "task": task,
             "labels": list(classes),
             "preprocessing": network.preprocessing.to_dict(),
@@ -174,13 +187,17 @@ def train(
             "recipe": dataclasses.asdict(recipe),
             "formats": list(formats),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
+            "reproduce": {"command": command(given, Path(absolute(out))), "arguments": given},
+            "machine": machine(),
         },
         overwrite=overwrite,
     )
     run.preprocessing = network.preprocessing
+    write_text(run.path / RECIPE, recipe.to_json() + "\n")
     if task == TEXTS:
         network.preprocessing.save(run.path / "tokenizer")
     run.save_model(model)
+    run.update(status="training")
     store = feature_store(cache_dir) if cache else None
     return finish(run, model, splits, store, formats, say, verbose)
 
@@ -215,24 +232,32 @@ def _refuse(options, task, data):
 def resume(
     out: str | Path,
     *,
-    cache: bool = True,
+    data: str | Path | None = None,
+    backbone: str | None = None,
+    cache: bool | None = None,
     cache_dir: str | Path | None = None,
     formats: Sequence[str] | None = None,
     say: Say = print,
     verbose: int | str = 1,
 ) -> Run:
-    """Go on with a run that was interrupted, on the same data, from its last whole epoch.
+    """Go on with a run that was interrupted, or killed, at whatever it was doing.
+
+    Training goes on from its last whole epoch, with the same data; what is done and whole is not done again.
+    The result is that of a run that was never interrupted.
 
     Args:
         out: The run folder.
-        formats: What to export; `None` takes what the run was begun with.
-        cache, cache_dir, say, verbose: As in `train`.
+        data, backbone: Of the run; refused where it was begun with others.
+        formats: What to export; `None` takes what the run was begun with. What is there and whole stays.
+        cache, cache_dir: As in `train`; `None` takes what the run was begun with.
+        say, verbose: As in `train`.
 
     Returns:
         The finished `Run`.
 
     Raises:
-        RunError: There is no such run, or its data has changed.
+        RunError: There is no such run, it was begun with other data or another backbone, or its data has
+            changed.
 
     Example:
 
@@ -241,10 +266,17 @@ def resume(
     run = Run.load(out)
     formats = run.manifest.get("formats", FORMATS) if formats is None else formats
     check_formats(formats)
-    facts = run.manifest["data"]
+    given = read_arguments(run.manifest) if "reproduce" in run.manifest else {}
+    require_same(given, data, backbone)
+    if run.manifest["status"] == BEGINNING:
+        again = given | {"formats": formats, "recipe": run.recipe}
+        return train(out=out, overwrite=True, say=say, verbose=verbose, **again)
+    cache = given.get("cache", True) if cache is None else cache
+    cache_dir = given.get("cache_dir") if cache_dir is None else cache_dir
+    facts = run.manifest.get("data", {})
     keras.utils.set_random_seed(run.recipe.seed)
     splits = readable(read_splits(facts, run.recipe.seed)[0], facts, say, verbose=verbose)
-    if fingerprints(splits) != facts["fingerprint"]:
+    if fingerprints(splits) != facts.get("fingerprint"):
         raise RunError(
             f"The data that the run began with was expected in {facts['source']}. Received: other files. "
             "Put it back, or train a new run."
@@ -256,7 +288,7 @@ def resume(
 def _require_room(out, model):
     """Say before training that the disk is too small; Keras' own writes end badly when it fills up."""
     weights = sum(math.prod(v.shape) * 4 for v in model.variables)
-    # The model, two checkpoints with the optimizer's two slots each, the best weights, three artefacts.
+    # The model, a checkpoint and the next one (weights, two slots of the optimizer, best ones), artefacts.
     needed = 11 * weights
     folder = next(parent for parent in (Path(out).resolve(), *Path(out).resolve().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free
@@ -265,7 +297,3 @@ def _require_room(out, model):
             f"About {needed / 2**20:.0f} MiB of free disk were expected for the run and its checkpoints. "
             f"Received: {free / 2**20:.0f} MiB in {folder}. Make room, or choose another --out."
         )
-
-
-def _absolute(data):
-    return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())

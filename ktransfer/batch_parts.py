@@ -1,0 +1,76 @@
+"""The step of a whole batch, taken from the gradients of its parts."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import ops
+
+
+class BatchParts:
+    """Sums gradients over the parts of a batch that does not fit into memory.
+
+    The result is the gradient of the whole batch: each part counts by its examples, also in the last batch of
+    an epoch, which may be smaller. Keras' own accumulation is over a fixed number of parts, whose means count
+    alike, so that an epoch's last batch runs into the next epoch.
+
+    Args:
+        variables: All that will ever train.
+        batch_size: Examples in a whole batch.
+        part_size: In a part; it divides `batch_size`.
+        examples: In an epoch.
+
+    Example:
+
+        parts = BatchParts(model.trainable_variables, 32, 8, 1000)
+    """
+
+    def __init__(self, variables: Sequence[keras.Variable], batch_size: int, part_size: int, examples: int):
+        self._batch_size, self._part_size, self._examples = batch_size, part_size, examples
+        self._part = keras.Variable(0, dtype="int", trainable=False, name="part")
+        self._sums = {
+            id(v): keras.Variable(ops.zeros(v.shape, v.dtype), trainable=False, name=f"sum_{v.name}")
+            for v in variables
+        }
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return [self._part, *self._sums.values()]
+
+    @property
+    def steps(self) -> int:
+        """Whole batches in an epoch."""
+        return -(-self._examples // self._batch_size)
+
+    def begin_epoch(self) -> None:
+        """What comes next is the first part of an epoch."""
+        self._part.assign(0)
+
+    def add(self, pairs: Sequence[tuple], state: Sequence[keras.Variable], step: Callable) -> None:
+        """Add a part's gradients, and `step` with the sums when the batch is whole.
+
+        Args:
+            pairs: `(gradient of the part's mean loss, variable)`.
+            state: What `step` changes besides these variables.
+            step: Takes such pairs.
+        """
+        first = self._part * self._part_size
+        batch = first - first % self._batch_size
+        batch_end = ops.minimum(batch + self._batch_size, self._examples)
+        end = ops.minimum(first + self._part_size, batch_end)
+        share = ops.cast(end - first, "float32") / ops.cast(batch_end - batch, "float32")
+        totals = []
+        for gradient, variable in pairs:
+            total = ops.convert_to_tensor(self._sums[id(variable)])
+            # What is left of a batch that was broken off does not count.
+            start = ops.where(ops.equal(first, batch), ops.zeros_like(total), total)
+            totals.append(start + ops.cast(gradient, total.dtype) * ops.cast(share, total.dtype))
+        touched = [*(variable for _, variable in pairs), *state]
+        before = [ops.copy(variable) for variable in touched]
+        step([(total, variable) for total, (_, variable) in zip(totals, pairs, strict=True)])
+        # Taken and, within a batch, taken back: on JAX a branch cannot assign.
+        for variable, value in zip(touched, before, strict=True):
+            now = ops.convert_to_tensor(variable)
+            variable.assign(ops.where(ops.equal(end, batch_end), now, value))
+        for total, (_, variable) in zip(totals, pairs, strict=True):
+            self._sums[id(variable)].assign(total)
+        self._part.assign_add(1)

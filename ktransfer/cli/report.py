@@ -1,0 +1,22 @@
+"""`ktransfer report`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ktransfer.cli.options import RunFolder
+from ktransfer.terminal import quiet_imports
+
+
+def report(
+    run: RunFolder,
+    data: Annotated[
+        Path | None, typer.Option(help="Where the data of the run lies now, if it was moved.")
+    ] = None,
+):
+    """Judge a run anew and write report.html, a page to show: result, mistakes, why, artefacts."""
+    with quiet_imports():
+        from ktransfer.jobs.report import report as report_run
+        from ktransfer.run import Run
+    report_run(Run.load(run), data=data, say=typer.echo)

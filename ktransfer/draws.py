@@ -1,0 +1,32 @@
+"""What a model draws at random in training, as a function of the seed and the epoch."""
+
+import keras
+import numpy as np
+
+
+class SeededDraws(keras.callbacks.Callback):
+    """Sets the state of everything that draws in a model, such as dropout, at the start of each epoch.
+
+    So the draws follow from the seed and the epoch, as the order of the examples and their variation do, and
+    an epoch that is run again, in this process or in another, draws the same.
+
+    Args:
+        model: Whose layers draw; what is fit may be a part of it.
+        seed: A non-negative integer.
+        passed: Epochs of `fit` before its first one that no draws were made for.
+
+    Example:
+
+        model.fit(train, epochs=3, callbacks=[SeededDraws(model, 0)])
+    """
+
+    def __init__(self, model: keras.Model, seed: int, *, passed: int = 0):
+        super().__init__()
+        held = {id(variable) for variable in model.weights}
+        self._states = [variable for variable in model.variables if id(variable) not in held]
+        self._seed, self._passed = seed, passed
+
+    def on_epoch_begin(self, epoch, logs=None):
+        random = np.random.default_rng([self._seed, epoch - self._passed, 2])
+        for state in self._states:
+            state.assign(random.integers(2**31, size=state.shape))

@@ -1,0 +1,343 @@
+"""A run that is cut off at any moment goes on and ends as the one that was not."""
+
+import dataclasses
+import json
+import os
+import random
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from test_text_jobs import write_table
+from text_zoo import write_preset
+from typer.testing import CliRunner
+
+from ktransfer.cli import app
+from ktransfer.data.augmentation import Augmentation
+from ktransfer.data.text_augmentation import TextAugmentation
+from ktransfer.demo import PRESET_PATH
+from ktransfer.demo.drawing import write_target_task
+from ktransfer.errors import RunError
+from ktransfer.exporters.artefact import fingerprint
+from ktransfer.feature_store import FeatureStore
+from ktransfer.jobs.reproduce import arguments, command, read_arguments
+from ktransfer.jobs.train import resume, train
+from ktransfer.recipe import Recipe, Stage
+from ktransfer.run import Run
+
+# Dropout draws, patience ends the first stage early, and the optimizer's state goes over to the next.
+RECIPE = Recipe(
+    stages=(
+        Stage(depth=1, epochs=5, learning_rate=1e-3, patience=2),
+        Stage(depth=2, epochs=2, learning_rate=1e-3, schedule="cosine"),
+    ),
+    batch_size=8,
+    dropout=0.3,
+    seed=5,
+)
+RECIPES = {
+    "cached": dataclasses.replace(RECIPE, augmentation=Augmentation.none()),
+    "augmented": RECIPE,
+    "views": dataclasses.replace(RECIPE, cached_views=2),
+    "adapting": dataclasses.replace(RECIPE, batch_norm="adapt"),
+    "mixed": dataclasses.replace(RECIPE, precision="mixed_float16", augmentation=Augmentation.none()),
+    "texts": dataclasses.replace(RECIPE, augmentation=TextAugmentation(0.1, 0.1, 0.1)),
+}
+QUIET = {"verbose": 0, "say": lambda line: None}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_target_task(
+        tmp_path_factory.mktemp("data") / "things", train_per_class=4, validation_per_class=2
+    )
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    return write_table(tmp_path_factory.mktemp("data") / "animals.csv", 60)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """With dropout of its own, as the published ones have."""
+    folder = Path(write_preset("Bert", tmp_path_factory.mktemp("bert"))[1])
+    config = json.loads((folder / "config.json").read_text())
+    config["config"]["dropout"] = 0.1
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cut_off(tmp_path_factory, images, texts, bert):
+    """Of each case the run that was not cut off, and copies of its folder as a kill would have left it.
+
+    A copy is made just before a file gets its name: `"checkpoint.npz 3"` is before its fourth version.
+    """
+    done = {}
+
+    def begun(case):
+        if case not in done:
+            folder, rename = tmp_path_factory.mktemp(case), os.replace
+            whole, counts, copies = folder / "whole", {}, {}
+
+            def replace(source, target):
+                if Path(target).parent == whole:
+                    name = Path(target).name
+                    count = counts[name] = counts.get(name, -1) + 1
+                    copies[f"{name} {count}"] = copy = folder / f"copy {len(copies)}"
+                    shutil.copytree(whole, copy / "run")
+                    shutil.copytree(folder / "cache", copy / "cache", dirs_exist_ok=True)
+                rename(source, target)
+
+            (folder / "cache").mkdir()
+            data, backbone = (texts, str(bert)) if case == "texts" else (images, PRESET_PATH)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(os, "replace", replace)
+                options = {"recipe": RECIPES[case], "formats": (), "cache_dir": folder / "cache"}
+                train(data, backbone, whole, **options, **QUIET)
+            done[case] = whole, copies
+        return done[case]
+
+    return begun
+
+
+def same_weights(one, other):
+    first, second = (keras.models.load_model(run / "model.keras", compile=False) for run in (one, other))
+    for mine, theirs in zip(first.weights, second.weights, strict=True):
+        np.testing.assert_array_equal(mine.numpy(), theirs.numpy(), err_msg=mine.path)
+
+
+def assert_same_result(run, whole):
+    same_weights(run, whole)
+    for name in ("history.csv", "metrics.json"):
+        assert (run / name).read_text() == (whole / name).read_text(), name
+    assert Run.load(run).manifest["status"] == "trained"
+    left = [path.name for path in run.iterdir() if path.name.startswith((".", "checkpoint"))]
+    assert left == []
+
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(
+    ("case", "moment"),
+    [
+        ("cached", "manifest.json 2"),  # the head is solved and saved, the manifest does not know
+        ("cached", "history.csv 1"),  # amid patience; the history lacks the checkpoint's last row
+        ("augmented", "checkpoint.npz 4"),  # after a stage that ended early
+        slow("cached", "recipe.json 0"),  # the manifest is there, and nothing else
+        slow("cached", "checkpoint.npz 0"),  # in the first epoch
+        slow("cached", "manifest.json 4"),  # all is trained, the manifest does not know
+        slow("augmented", "checkpoint.npz 1"),
+        slow("views", "checkpoint.npz 2"),
+        slow("adapting", "checkpoint.npz 2"),
+        slow("mixed", "checkpoint.npz 2"),
+        slow("texts", "checkpoint.npz 2"),
+        slow("texts", "checkpoint.npz 4"),
+    ],
+)
+def test_a_run_killed_at_this_moment_ends_as_the_one_that_was_not(cut_off, case, moment):
+    whole, copies = cut_off(case)
+    copy = copies[moment]
+    resume(copy / "run", cache_dir=copy / "cache", **QUIET)
+    assert_same_result(copy / "run", whole)
+
+
+def test_the_case_that_is_cut_off_has_a_stage_that_ended_early(cut_off):
+    whole, _ = cut_off("cached")
+    rows = (whole / "history.csv").read_text().splitlines()
+    epochs = [int(row.split(",")[0]) for row in rows[1:]]
+    assert epochs[:3] == [0, 1, 2]
+    assert epochs[-2:] == [5, 6]
+    assert len(epochs) < 7
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_first_epoch_leaves_the_model_that_the_run_goes_on_from(
+    cut_off, images, tmp_path, monkeypatch
+):
+    from ktransfer.checkpoint import Checkpoint
+
+    def interrupted(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Checkpoint, "on_epoch_end", interrupted)
+    options = {"recipe": RECIPES["cached"], "formats": (), "cache_dir": tmp_path / "cache"}
+    with pytest.raises(KeyboardInterrupt):
+        train(images, PRESET_PATH, tmp_path / "run", **options, **QUIET)
+    monkeypatch.undo()
+    assert Run.load(tmp_path / "run").manifest["status"] == "interrupted"
+    resume(tmp_path / "run", **QUIET)
+    assert_same_result(tmp_path / "run", cut_off("cached")[0])
+
+
+def test_what_is_exported_and_whole_is_not_exported_again(cut_off, tmp_path, monkeypatch):
+    copy = shutil.copytree(cut_off("cached")[0], tmp_path / "run")
+    (copy / "artefacts").mkdir()
+    entries = []
+    for name in ("tflite", "onnx"):
+        (copy / "artefacts" / name).write_bytes(b"all of it")
+        sha256, size = fingerprint(copy / "artefacts" / name)
+        entries.append({"format": name, "path": f"artefacts/{name}", "sha256": sha256, "size_bytes": size})
+    Run.load(copy).update(artefacts=entries)
+    (copy / "artefacts" / "onnx").write_bytes(b"half of it")
+    asked = []
+    monkeypatch.setattr("ktransfer.jobs.finish.export", lambda run, formats, **options: asked.append(formats))
+    resume(copy, formats=["tflite", "savedmodel", "onnx"], **QUIET)
+    assert asked == [["savedmodel", "onnx"]]
+
+
+def test_a_damaged_checkpoint_is_named_with_what_to_do(cut_off, tmp_path):
+    _, copies = cut_off("cached")
+    run = shutil.copytree(copies["checkpoint.npz 2"] / "run", tmp_path / "run")
+    content = (run / "checkpoint.npz").read_bytes()
+    (run / "checkpoint.npz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(RunError, match=r"checkpoint\.npz.*Remove it to train again from model"):
+        resume(run, cache_dir=tmp_path / "cache", **QUIET)
+
+
+@pytest.mark.slow
+def test_the_manifest_has_the_command_that_trains_the_same_again(cut_off, tmp_path):
+    whole, _ = cut_off("augmented")
+    manifest = Run.load(whole).manifest
+    program, *words = shlex.split(manifest["reproduce"]["command"])
+    assert program == "ktransfer"
+    words[words.index("NEW")] = str(tmp_path / "again")
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    same_weights(tmp_path / "again", whole)
+    assert manifest["machine"]["cores"] >= 1
+
+
+def test_resume_refuses_other_data_than_the_run_was_begun_with(cut_off, texts):
+    whole, _ = cut_off("cached")
+    with pytest.raises(RunError, match=r"data that the run was begun with.*animals\.csv"):
+        resume(whole, data=texts, **QUIET)
+
+
+GIVEN = {
+    "data": "tfds:mnist",
+    "backbone": "resnet_50_imagenet",
+    "validation": None,
+    "validation_fraction": 0.2,
+    "data_dir": None,
+    "image_size": 96,
+    "scaling": None,
+    "text_column": "the text",
+    "label_column": None,
+    "encoding": None,
+    "sequence_length": None,
+    "random_weights": True,
+    "fast_depthwise": False,
+    "skip_corrupt": False,
+    "exclude": None,
+    "allow_leakage": False,
+    "cache": True,
+    "cache_dir": None,
+    "formats": ("onnx", "onnx-int8"),
+}
+
+
+def test_the_command_says_what_differs_from_what_it_takes_by_itself():
+    expected = (
+        "ktransfer train tfds:mnist --recipe /r/recipe.json --backbone resnet_50_imagenet "
+        "--validation-split 0.2 --image-size 96 --text-column 'the text' --random-weights "
+        "--no-fast-depthwise --format onnx --format onnx-int8 --out NEW"
+    )
+    assert command(arguments(GIVEN), Path("/r")) == expected
+    assert command(arguments(GIVEN | {"formats": ()}), Path("/r")).endswith("--no-export --out NEW")
+    assert command(arguments(GIVEN | {"image_size": (96, 64)}), Path("/r")) is None
+
+
+@pytest.mark.parametrize("changes", [{"image_size": "large"}, {"formats": None}, {"data": ["a"]}])
+def test_arguments_in_a_manifest_that_nobody_gave_are_refused(changes):
+    manifest = {"reproduce": {"arguments": arguments(GIVEN) | changes}}
+    with pytest.raises(RunError, match=f"with {next(iter(changes))}"):
+        read_arguments(manifest)
+    given = json.loads(json.dumps({"reproduce": {"arguments": arguments(GIVEN | {"image_size": (96, 64)})}}))
+    assert read_arguments(given)["image_size"] == (96, 64)
+
+
+def test_a_writer_of_features_at_work_is_not_taken_for_one_that_was_killed(tmp_path):
+    store = FeatureStore(tmp_path)
+    with store.writer("slow", (1, 2), "float32", {}) as append:
+        (partial,) = tmp_path.glob(".slow.*.partial")
+        os.utime(partial, (0, 0))
+        store.write("quick", (1, 2), "float32", [np.zeros((1, 2))], {})
+        append(np.ones((1, 2)))
+    assert store.open("slow") is not None
+
+
+KILLS = 24
+
+
+@pytest.mark.slow
+def test_runs_killed_at_random_moments_lose_nothing(images, texts, bert, tmp_path):
+    """Children ended by SIGKILL, some while a cache, a checkpoint, the model or an artefact is written."""
+    draws, killed, moments = random.Random(0), 0, []
+    for case in ("cached", "augmented", "texts"):
+        data, backbone = (texts, bert) if case == "texts" else (images, PRESET_PATH)
+        (tmp_path / f"{case}.json").write_text(RECIPES[case].to_json())
+        command = ["train", data, "--backbone", backbone, "--recipe", tmp_path / f"{case}.json", "--resume"]
+
+        def start(out, command=command):
+            """A child, past the imports."""
+            child = subprocess.Popen(
+                [sys.executable, "-c", _CHILD, out.with_suffix(".ready"), *command, "--out", out],
+                env=os.environ | {"KTRANSFER_CACHE": str(out.with_suffix(".cache"))},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            while not out.with_suffix(".ready").exists() and child.poll() is None:
+                time.sleep(0.01)
+            out.with_suffix(".ready").unlink(missing_ok=True)
+            return child
+
+        whole = tmp_path / case
+        child, began = start(whole), time.monotonic()
+        output, _ = child.communicate()
+        assert child.returncode == 0, output
+        took = time.monotonic() - began
+        for index in range(4):
+            run = tmp_path / f"{case} {index}"
+            for _ in range(KILLS // 12):
+                child = start(run)
+                time.sleep(draws.uniform(0, took))
+                child.send_signal(signal.SIGKILL)
+                output, _ = child.communicate()
+                if child.returncode == -signal.SIGKILL:
+                    killed += 1
+                    manifest = run / "manifest.json"
+                    status = json.loads(manifest.read_text())["status"] if manifest.exists() else "nothing"
+                    moments.append(f"{case} {index}: {status}")
+                else:
+                    assert child.returncode == 0, output
+            child = start(run)
+            output, _ = child.communicate()
+            assert child.returncode == 0, output
+            assert_same_result(run, whole)
+            entries = Run.load(run).manifest["artefacts"]
+            assert sorted(entry["format"] for entry in entries) == ["onnx", "savedmodel", "tflite"]
+            for entry in entries:
+                assert fingerprint(run / entry["path"]) == (entry["sha256"], entry["size_bytes"])
+    (tmp_path / "kills.txt").write_text("\n".join(moments))
+    assert killed >= 20
+
+
+_CHILD = """
+import pathlib, sys
+import ktransfer.jobs.train, ktransfer.exporters.onnx, ktransfer.exporters.litert
+from ktransfer.cli import main
+pathlib.Path(sys.argv.pop(1)).touch()
+main()
+"""
