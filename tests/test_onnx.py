@@ -10,6 +10,7 @@ import tensorflow as tf
 import tf2onnx
 from exporting import CLASSES, classifier, kit_answers, pixels, small_model, write_manifest
 from images import draw
+from onnx import helper, numpy_helper
 from zoo import BACKBONES
 
 from ktransfer.data.images import Resize, load_image
@@ -95,6 +96,16 @@ def test_a_captured_constant_becomes_part_of_the_graph(tmp_path):
     artefact, model = exported(custom(lambda x: x / 255 * captured), tmp_path)
     assert [value.name for value in model.graph.input] == ["image"]
     assert artefact.parity.max_abs_delta < 1e-6
+
+
+def test_weights_are_not_kept_for_their_shape_alone():
+    weights = numpy_helper.from_array(np.zeros((3, 4), np.float32), "weights")
+    axes = helper.make_tensor_value_info("x", 1, [1, 4]), helper.make_tensor_value_info("y", 1, [3, 4])
+    nodes = [helper.make_node("Shape", ["weights"], ["s"]), helper.make_node("Expand", ["x", "s"], ["y"])]
+    graph = helper.make_graph(nodes, "g", axes[:1], axes[1:], [weights])
+    onnx_exporter._leave_out_what_is_known(graph)
+    assert [node.op_type for node in graph.node] == ["Expand"]
+    assert {v.name: numpy_helper.to_array(v).tolist() for v in graph.initializer} == {"s": [3, 4]}
 
 
 def test_an_operation_that_onnx_lacks_is_named(tmp_path):

@@ -85,14 +85,15 @@ FAMILIES = {
 
 
 def backbone_of(name, vocabulary_size, **sizes):
-    sizes = {**SIZES, **sizes, "vocab_size" if name == "Electra" else "vocabulary_size": vocabulary_size}
+    sizes = {**SIZES, **FAMILIES[name][1], **sizes}
+    sizes["vocab_size" if name == "Electra" else "vocabulary_size"] = vocabulary_size
     if name == "FNet":
         del sizes["num_heads"]
-    return getattr(models, f"{name}Backbone")(**sizes, **FAMILIES[name][1])
+    return getattr(models, f"{name}Backbone")(**sizes)
 
 
 def write_preset(name, folder, **sizes):
-    """`(backbone, preset folder)` of a family; `sizes` in the place of some of `SIZES`."""
+    """`(backbone, preset folder)` of a family; `sizes` in the place of its own."""
     tokenizer = FAMILIES[name][0](folder)
     backbone = backbone_of(name, tokenizer.vocabulary_size(), **sizes)
     backbone.save_to_preset(str(folder / "preset"))

@@ -106,6 +106,7 @@ def _image_model(family, folder):
 
 
 def _text_model(family, folder):
-    backbone, preset = write_preset(family, folder, **_WIDE)
+    heads = {"head_size": _WIDE["hidden_dim"] // 2} if family == "RoformerV2" else {}
+    backbone, preset = write_preset(family, folder, **_WIDE, **heads)
     preprocessing = load_text_preprocessing(preset, backbone, sequence_length=LENGTH)
     return build_text_classifier(backbone, len(_WORDS), preprocessing), preprocessing

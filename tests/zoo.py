@@ -117,9 +117,9 @@ def hgnetv2(light=False):
     )
 
 
-def vgg():
+def vgg(filters=(8, 8, 16)):
     return keras_hub.models.VGGBackbone(
-        stackwise_num_repeats=[1, 2, 1], stackwise_num_filters=[16, 16, 32], image_shape=(SIZE, SIZE, 3)
+        stackwise_num_repeats=[1, 2, 1], stackwise_num_filters=[*filters], image_shape=(SIZE, SIZE, 3)
     )
 
 
@@ -191,7 +191,7 @@ BACKBONES = {
     "csp_resnext": csp_resnext,
     "hgnetv2": hgnetv2,
     "hgnetv2_light": lambda: hgnetv2(light=True),
-    "vgg": vgg,
+    "vgg": lambda: vgg((16, 16, 32)),
     "xception": xception,
     "vit": vit,
     "deit": deit,

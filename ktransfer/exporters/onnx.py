@@ -57,6 +57,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
         if errors:  # it goes on past them, and returns a graph all the same
             raise ValueError(errors[0])
         _pad_in_the_pools(graph.graph)
+        _leave_out_what_is_known(graph.graph)
         _name_axes(graph.graph, serving, fixed)
         facts = {f"input_{name}": fact for given in serving.inputs for name, fact in given.facts.items()}
         metadata = {"labels": serving.class_names, **facts, **(extra or {})}
@@ -165,6 +166,23 @@ def _pad_in_the_pools(graph):
         pool.attribute.append(helper.make_attribute("pads", [*sizes[2:4].tolist(), *sizes[6:8].tolist()]))
         pool.input[0] = pad.input[0]
         graph.node.remove(pad)
+
+
+def _leave_out_what_is_known(graph):
+    """Write the shapes of constants as constants, and leave out the constants that nothing else reads.
+
+    tf2onnx keeps a second copy of the weights of each attention for nothing but its shape. It also gives the
+    products of two a `beta` for a third that is not there, and ONNX Runtime then leaves them unquantized.
+    """
+    sizes = {value.name: value.dims for value in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Shape" and node.input[0] in sizes]:
+        shape = np.array(sizes[node.input[0]], np.int64)
+        graph.initializer.append(numpy_helper.from_array(shape, node.output[0]))
+        graph.node.remove(node)
+    for node in graph.node:
+        if node.op_type == "Gemm" and len(node.input) == 2:
+            for attribute in [one for one in node.attribute if one.name == "beta"]:
+                node.attribute.remove(attribute)
     used = {name for node in graph.node for name in node.input}
     for value in [value for value in graph.initializer if value.name not in used]:
         graph.initializer.remove(value)

@@ -49,10 +49,7 @@ def make_smaller(source, path, precision, calibration=()):
     elif any(node.op_type == "Conv" for node in model.graph.node):
         smaller = _static(source, calibration)
     else:
-        # Signed weights saturate on processors without VNNI.
-        operations = ["MatMul", "Gemm", "Gather"]
-        quantize_dynamic(source, path, operations, per_channel=True, weight_type=QuantType.QUInt8)
-        smaller = onnx.load(path)
+        smaller = _dynamic(source)
     OnnxModel(smaller).topological_sort()  # the casts of float16 come last, which no valid graph has
     _shorten_names(smaller.graph)
     onnx.helper.set_model_props(smaller, {entry.key: entry.value for entry in model.metadata_props})
@@ -78,11 +75,26 @@ def _shorten_names(graph):
     del graph.value_info[:]
 
 
+def _dynamic(source):
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        prepared, path = _prepared(source, folder), Path(folder, "dynamic.onnx")
+        operations = ["MatMul", "Gemm", "Gather"]
+        # Signed weights saturate on processors without VNNI.
+        quantize_dynamic(prepared, path, operations, per_channel=True, weight_type=QuantType.QUInt8)
+        return onnx.load(path)
+
+
+def _prepared(source, folder):
+    """The model with its constants folded: a weight that is reshaped first is not seen to be one."""
+    prepared = Path(folder, "prepared.onnx")
+    # sympy, which the symbolic pass would need, is no dependency; the shapes are known without.
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    return prepared
+
+
 def _static(source, calibration):
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        prepared = Path(folder, "prepared.onnx")
-        # sympy, which the symbolic pass would need, is no dependency; the shapes are known without.
-        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        prepared = _prepared(source, folder)
         candidates = _quantized(prepared, Path(folder), calibration)
         best = closest(lambda path: open_artefact("onnx", path).answer, source, candidates, calibration)
         return onnx.load(best)
