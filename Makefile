@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # Ours alone; a machine's own settings would change what is tested.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: install demo test lint lock bench clean
+.PHONY: install demo test lint lock advisories bench clean
 
 install: $(STAMP)
 
@@ -36,6 +36,14 @@ lock:
 	.venv-lock/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 	rm -rf .venv-lock
+
+# The known faults of what is locked, from the database that pip-audit asks; the tests read the file alone.
+advisories: $(STAMP)
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/python -m pip install --quiet pip-audit
+	-.venv-audit/bin/pip-audit -r requirements.lock --disable-pip --require-hashes --format json -o advisories.json
+	rm -rf .venv-audit
+	$(BIN)/python tests/advisories.py
 
 # Leave the machine alone meanwhile. ONLY="epoch_cost memory" runs some of them.
 bench: $(STAMP)

@@ -277,17 +277,15 @@ def test_a_writer_of_features_at_work_is_not_taken_for_one_that_was_killed(tmp_p
     assert store.open("slow") is not None
 
 
-KILLS = 24
-
-
 @pytest.mark.slow
 def test_runs_killed_at_random_moments_lose_nothing(images, texts, bert, tmp_path):
     """Children ended by SIGKILL, some while a cache, a checkpoint, the model or an artefact is written."""
-    draws, killed, moments = random.Random(0), 0, []
+    draws, moments = random.Random(0), []
     for case in ("cached", "augmented", "texts"):
         data, backbone = (texts, bert) if case == "texts" else (images, PRESET_PATH)
         (tmp_path / f"{case}.json").write_text(RECIPES[case].to_json())
         command = ["train", data, "--backbone", backbone, "--recipe", tmp_path / f"{case}.json", "--resume"]
+        command += ["--format", "onnx"]
 
         def start(out, command=command):
             """A child, past the imports."""
@@ -308,30 +306,30 @@ def test_runs_killed_at_random_moments_lose_nothing(images, texts, bert, tmp_pat
         output, _ = child.communicate()
         assert child.returncode == 0, output
         took = time.monotonic() - began
-        for index in range(4):
-            run = tmp_path / f"{case} {index}"
-            for _ in range(KILLS // 12):
-                child = start(run)
-                time.sleep(draws.uniform(0, took))
+        for index in range(3):
+            run, left = tmp_path / f"{case} {index}", took
+            for _ in range(3):
+                child, moment = start(run), draws.uniform(0, 0.6 * left)
+                time.sleep(moment)
                 child.send_signal(signal.SIGKILL)
                 output, _ = child.communicate()
-                if child.returncode == -signal.SIGKILL:
-                    killed += 1
+                assert child.returncode in (0, -signal.SIGKILL), output
+                left -= moment
+                if child.returncode:
                     manifest = run / "manifest.json"
                     status = json.loads(manifest.read_text())["status"] if manifest.exists() else "nothing"
-                    moments.append(f"{case} {index}: {status}")
-                else:
-                    assert child.returncode == 0, output
+                    amid = " amid its epochs" * (run / "checkpoint.npz").exists()
+                    moments.append(f"{case} {index}: after {moment:.1f} s, {status}{amid}")
             child = start(run)
             output, _ = child.communicate()
             assert child.returncode == 0, output
             assert_same_result(run, whole)
             entries = Run.load(run).manifest["artefacts"]
-            assert sorted(entry["format"] for entry in entries) == ["onnx", "savedmodel", "tflite"]
-            for entry in entries:
-                assert fingerprint(run / entry["path"]) == (entry["sha256"], entry["size_bytes"])
-    (tmp_path / "kills.txt").write_text("\n".join(moments))
-    assert killed >= 20
+            assert [entry["format"] for entry in entries] == ["onnx"]
+            path = run / entries[0]["path"]
+            assert fingerprint(path) == (entries[0]["sha256"], entries[0]["size_bytes"])
+    (tmp_path / "kills.txt").write_text("\n".join(moments))  # to see where they hit
+    assert len(moments) >= 20
 
 
 _CHILD = """

@@ -15,6 +15,8 @@ from ktransfer.exporters.mixed_precision import CALIBRATED, closest, evenly, low
 _SHARES = (0.0, 0.003, 0.012)  # of all weights, that the lowest layers keep in float
 # Where in the graph an operation lies, and its name.
 _LACKING = re.compile(r"""fused\["\w+:", "([^"@]+)@[^\n]*'tf\.(\w+)' op is neither""")
+# 256 steps are few for a probability, and none are left for scores beside the -2e38 that masks them.
+_IN_FLOAT = ("SOFTMAX", "SELECT", "SELECT_V2")
 # What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
 _ELEMENTWISE = ("ADD", "MUL", "SUB")
 
@@ -24,7 +26,7 @@ def convert(source, precision="float32", calibration=()):
 
     In int8 weights are quantized by channel. Which of the lowest layers stay in float, whether sums and
     scalings do, and on how many examples ranges are calibrated, is what is measured to answer the calibration
-    examples closest to float32. Softmax stays in float always.
+    examples closest to float32. Softmax and masks stay in float always.
 
     Args:
         source: The folder of a SavedModel with the signature `serving_default`.
@@ -81,7 +83,7 @@ def _quantized(converter, calibration):
     counts = sorted({lowest([weights for _, weights in layers], share) for share in _SHARES})
     for count, operations in itertools.product(counts, ((), _ELEMENTWISE)):
         debugger.options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_nodes=[name for name, _ in layers[:count]], denylisted_ops=["SOFTMAX", *operations]
+            denylisted_nodes=[name for name, _ in layers[:count]], denylisted_ops=[*_IN_FLOAT, *operations]
         )
         yield debugger.get_nondebug_quantized_model()
 
