@@ -112,7 +112,7 @@ def list_backbones(task: str = "image", *, max_params: int | None = None) -> lis
 def _from_preset(name, size, **options):
     preset = _checked_preset(name)
     converter = load_part(keras_hub.layers.ImageConverter, preset, "an image converter")
-    size = size or tuple(converter.image_size or (224, 224))
+    size = size or _own_size(converter)
     backbone = load_part(keras_hub.models.Backbone, preset, "a backbone", **options)
     fixed = _image_input(backbone).shape[1:3]
     if None not in fixed and fixed != tuple(size):
@@ -153,7 +153,10 @@ def load_part(kind, preset, what, **options):
     try:
         if (folder := Path(preset)).is_dir():
             check_preset(folder)
-        return kind.from_preset(preset, **options)
+        found = kind.from_preset(preset, **options)
+        if not isinstance(found, kind):  # Keras takes a configuration that names no class for a dictionary
+            raise TypeError(f"a {type(found).__name__}")
+        return found
     except Exception as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise BackboneError(
@@ -172,6 +175,17 @@ def _image_input(backbone):
             f"Received: {backbone.name}, which takes {shapes or 'no known input'}."
         )
     return inputs[0]
+
+
+def _own_size(converter):
+    size = converter.image_size or (224, 224)
+    if not isinstance(size, list | tuple) or [type(pixels) for pixels in size] != [int, int]:
+        raise BackboneError(
+            "A height and a width in pixels were expected of the preset's image converter. "
+            f"Received: {size!r:.80}. "
+            "Pass --image-size, or mend image_converter.json."
+        )
+    return tuple(size)
 
 
 def _preprocessing(converter, size):

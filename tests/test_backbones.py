@@ -90,6 +90,24 @@ def test_a_preset_gives_its_own_size_unless_another_is_asked_for(preset):
     assert size(image_size=(64, 32)) == (64, 32)
 
 
+@pytest.mark.parametrize("size", ["large", [48], [48, "40"], 48])
+def test_a_preset_whose_size_is_none_is_refused(tmp_path, size):
+    save_preset(tmp_path)
+    path = tmp_path / "image_converter.json"
+    values = json.loads(path.read_text())
+    values["config"]["image_size"] = size
+    path.write_text(json.dumps(values))
+    with pytest.raises(BackboneError, match=r"image converter"):
+        load_backbone(tmp_path)
+
+
+def test_a_preset_whose_converter_is_of_no_class_is_refused(tmp_path):
+    save_preset(tmp_path)
+    (tmp_path / "image_converter.json").write_text('{"image_size": [48, 40]}')
+    with pytest.raises(BackboneError, match=r"An image converter was expected in the preset"):
+        load_backbone(tmp_path)
+
+
 def test_a_converter_that_names_no_figures_leaves_pixels_alone(tmp_path):
     save_preset(tmp_path, scale=None, offset=None, image_size=None)
     preprocessing = load_backbone(tmp_path)[1]

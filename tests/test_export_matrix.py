@@ -14,20 +14,15 @@ from ktransfer.exporters import ALL_FORMATS
 
 sys.path.append(str(FOLDER))
 matrix, page, cells = (importlib.import_module(f"export_{name}") for name in ("matrix", "page", "cells"))
-# Every other cell works. In int8 throughout, a text is now and then labelled otherwise, or its order is not
-# seen any more; whether so often that a limit is past hangs on the training.
-MAY_BE_REFUSED = dict.fromkeys(
-    [(family, "tflite-int8") for family in matrix.TEXTS],
-    r"accuracy \d+\.\d% where the model's is|look at its input",
-)
+# (family, format) -> what the refusal of a cell that the format cannot hold says; every other cell works.
+REFUSED = {}
 
 
 def check(family, cell):
-    """A cell works, or is refused where it may be and for that reason."""
-    if cell["outcome"] == "refused" and (family, cell["format"]) in MAY_BE_REFUSED:
-        assert re.search(MAY_BE_REFUSED[family, cell["format"]], cell["reason"])
-    else:
-        assert cell["outcome"] == "works", cell.get("reason")
+    """A cell works, or is refused where that is expected and for that reason."""
+    reason = REFUSED.get((family, cell["format"]))
+    assert cell["outcome"] == ("refused" if reason else "works"), cell.get("reason")
+    assert reason is None or re.search(reason, cell["reason"])
 
 
 def test_the_rows_are_the_families_of_the_zoos_and_the_columns_all_formats():

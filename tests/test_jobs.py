@@ -270,7 +270,7 @@ def test_what_is_fitted_is_not_fitted_again(data, tmp_path, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ktransfer.jobs.finish.evaluate", interrupted)
+    monkeypatch.setattr("ktransfer.jobs.finish.judge_parts", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(
             data, PRESET_PATH, tmp_path / "run", recipe=RECIPE, formats=(), verbose=0, say=lambda line: None
