@@ -219,5 +219,25 @@ def test_a_resnet_v2_pads_in_its_max_pool_in_onnx(tmp_path):
         assert artefact.parity.max_logit_delta < 0.2
 
 
+def test_what_a_mask_hides_does_not_take_the_steps_of_what_it_shows(tmp_path):
+    class Masked(keras.layers.Layer):
+        def call(self, scores):
+            return keras.ops.softmax(keras.ops.where(np.arange(8) < 6, scores, -2e38))
+
+    image = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 5, strides=4, activation="relu")(keras.layers.Rescaling(1 / 255)(image))
+    scores = keras.layers.Dense(8, kernel_initializer="orthogonal")(keras.layers.Flatten()(x))
+    last = keras.layers.Dense(len(CLASSES), kernel_initializer=keras.initializers.Orthogonal(4))
+    model = keras.Model(image, last(Masked()(scores)))
+    options = {
+        "class_names": CLASSES,
+        "examples": IMAGES,
+        "calibration": IMAGES,
+        "limits": {"agreement": 0.0},
+    }
+    parity = export_model(model, tmp_path / "artefacts", "tflite-int8", **options).parity
+    assert parity.wrong_input_delta > parity.wrong_input_delta_of_model / 2 > 0
+
+
 def test_the_command_line_offers_the_quantized_formats():
     assert importlib.import_module("ktransfer.cli.options").QUANTIZED == QUANTIZED

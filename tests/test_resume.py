@@ -133,7 +133,7 @@ def slow(*values):
     [
         ("cached", "manifest.json 2"),  # the head is solved and saved, the manifest does not know
         ("cached", "history.csv 1"),  # amid patience; the history lacks the checkpoint's last row
-        ("augmented", "checkpoint.npz 4"),  # after a stage that ended early
+        ("augmented", "checkpoint.npz 3"),  # there are four at least, whatever ends early
         slow("cached", "recipe.json 0"),  # the manifest is there, and nothing else
         slow("cached", "checkpoint.npz 0"),  # in the first epoch
         slow("cached", "manifest.json 4"),  # all is trained, the manifest does not know
@@ -142,7 +142,7 @@ def slow(*values):
         slow("adapting", "checkpoint.npz 2"),
         slow("mixed", "checkpoint.npz 2"),
         slow("texts", "checkpoint.npz 2"),
-        slow("texts", "checkpoint.npz 4"),
+        slow("texts", "checkpoint.npz 3"),
     ],
 )
 def test_a_run_killed_at_this_moment_ends_as_the_one_that_was_not(cut_off, case, moment):
@@ -156,7 +156,6 @@ def test_the_case_that_is_cut_off_has_a_stage_that_ended_early(cut_off):
     whole, _ = cut_off("cached")
     rows = (whole / "history.csv").read_text().splitlines()
     epochs = [int(row.split(",")[0]) for row in rows[1:]]
-    assert epochs[:3] == [0, 1, 2]
     assert epochs[-2:] == [5, 6]
     assert len(epochs) < 7
 

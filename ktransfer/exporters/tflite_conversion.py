@@ -79,19 +79,25 @@ def _quantized(converter, calibration):
     debugger = tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=lambda: iter(calibration[:1])
     )
-    layers = _layers(debugger.calibrated_model)
+    layers, masked = _layers(debugger.calibrated_model)
     counts = sorted({lowest([weights for _, weights in layers], share) for share in _SHARES})
     for count, operations in itertools.product(counts, ((), _ELEMENTWISE)):
         debugger.options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_nodes=[name for name, _ in layers[:count]], denylisted_ops=[*_IN_FLOAT, *operations]
+            denylisted_nodes=[*(name for name, _ in layers[:count]), *masked],
+            denylisted_ops=[*_IN_FLOAT, *operations],
         )
         yield debugger.get_nondebug_quantized_model()
 
 
 def _layers(content):
-    """For each operation, from the input up, the name of what it gives and how many weights it has."""
+    """For each operation, from the input up, the name of what it gives and how many weights it has.
+
+    Also the names of what is masked: it would be given the range of the mask, which itself is in float.
+    """
     model = schema.ModelT.InitFromPackedBuf(content)
-    tensors = model.subgraphs[0].tensors
+    tensors, operations = model.subgraphs[0].tensors, model.subgraphs[0].operators
+    masks = {schema.BuiltinOperator.SELECT, schema.BuiltinOperator.SELECT_V2}
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
 
     def weights(index):
         tensor = tensors[index]
@@ -99,10 +105,17 @@ def _layers(content):
             return 0
         return int(np.prod(tensor.shape))
 
-    return [
+    layers = [
         (tensors[operation.outputs[0]].name.decode(), sum(map(weights, operation.inputs)))
-        for operation in model.subgraphs[0].operators
+        for operation in operations
     ]
+    masked = [
+        tensors[index].name.decode()
+        for operation in operations
+        if codes[operation.opcodeIndex] in masks
+        for index in operation.inputs
+    ]
+    return layers, masked
 
 
 def _load(content):
