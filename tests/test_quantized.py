@@ -175,17 +175,6 @@ def test_a_converter_that_aborts_is_an_error_and_leaves_nothing(model, tmp_path,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_process_of_its_own_said_last_is_in_the_error():
-    with pytest.raises(ExportError, match=r"exit status 1; the last line was: ModuleNotFoundError.*'nope'"):
-        apart(importlib.import_module, "nope", doing="import it")
-
-
-def test_a_process_of_its_own_returns_values_and_raises_errors_whatever_it_prints():
-    assert apart(eval, "print('said') or 6 * 7", doing="count") == 42
-    with pytest.raises(ExportError, match=r"builtin operations only"):
-        apart(exec, "import ktransfer.errors as e\nraise e.ExportError('builtin operations only')", doing="x")
-
-
 # The pad of minus infinity.
 
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from io import BytesIO
 
 from ktransfer.errors import ExportError
@@ -33,7 +35,7 @@ def apart(function, *arguments, doing):
     with tempfile.TemporaryFile() as said:
         # -P: a file named as a library, where the command was given, is not to be imported for it.
         with subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
+            [sys.executable, "-P", "-m", __name__, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=said,
@@ -64,7 +66,15 @@ def apart(function, *arguments, doing):
     )
 
 
-def _main():
+def _end_with(parent):
+    """End the process when the one that asked is gone: killed, it would meet our files in its next run."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _main(parent):
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     # What a converter prints must not come before the answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -78,4 +88,4 @@ def _main():
 
 
 if __name__ == "__main__":
-    _main()
+    _main(*sys.argv[1:])
