@@ -12,7 +12,10 @@ from ktransfer.demo.drawing import write_target_task
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
-ON_IMAGES = ("time_to_accuracy", "epoch_cost", "pipeline", "depthwise", "memory", "cold_start", "gpu")
+ON_IMAGES = (
+    *("time_to_accuracy", "epoch_cost", "pipeline", "depthwise"),
+    *("onnx_latency", "memory", "cold_start", "gpu"),
+)
 BENCHMARKS = (*ON_IMAGES, "text_accuracy")
 RECORD = {
     "benchmark": "epoch_cost",
@@ -75,7 +78,13 @@ def test_data_that_is_not_there_is_named_in_one_line(script, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "script", ["time_to_accuracy", "epoch_cost", "pipeline", "depthwise", "memory", "cold_start", "run_all"]
+    "script",
+    [
+        *("time_to_accuracy", "epoch_cost", "pipeline", "depthwise", "onnx_latency"),
+        "memory",
+        "cold_start",
+        "run_all",
+    ],
 )
 def test_a_preset_that_is_not_there_is_named_in_one_line(script, tmp_path):
     (tmp_path / "train").mkdir()
