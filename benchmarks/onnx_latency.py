@@ -2,19 +2,25 @@
 
 python benchmarks/onnx_latency.py [DATA [BACKBONES]]
 
-The same weights and image; all run in turn. DATA is not read. By hand are: tf2onnx of the model as it stands,
-Keras' own `model.export`, ktransfer's file of a fixed batch, and that after `onnxslim`, if it is installed.
-A conversion that fails, or answers otherwise than Keras, is left out and named.
+The same weights and image; all run in turn, each file in a process of its own, as the threads of one runtime
+go on spinning for a while and would slow the next. DATA is not read. By hand are: tf2onnx of the model as it
+stands, Keras' own `model.export`, ktransfer's file of a fixed batch, and ktransfer's after `onnxslim`, if that is
+installed. A conversion that fails, or answers otherwise than Keras, is left out and named.
 """
 
+import contextlib
+import functools
 import importlib.util
 import os
+import statistics
 import tempfile
+import time
 from pathlib import Path
 
 from harness import MOBILENET, RESNET, arguments, note, presets, report
-from measuring import classifier, medians
+from measuring import classifier
 
+_SINGLES = 10  # answers, a round
 CLASSES = ["daisy", "dandelion", "roses", "sunflowers", "tulips"]
 
 
@@ -22,28 +28,35 @@ def main():
     options = arguments(__doc__).parse_args()
     folders = presets(options, RESNET, MOBILENET)
     size = options.image_size or (64 if options.smoke else 160)
-    repeats = 3 if options.smoke else 100
+    rounds = 1 if options.smoke else 20
     import numpy as np
+
+    from ktransfer.exporters.own_process import OwnProcess
+    from ktransfer.exporters.parity import softmax
 
     image = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype("float32")
     rows, left_out = [], []
     for preset in folders:
         model, _, _ = classifier(preset, size, len(CLASSES))
-        expected = _softmax(model.predict_on_batch(image))
-        with tempfile.TemporaryDirectory() as folder:
-            functions = {"Keras": lambda model=model: model.predict_on_batch(image)}
+        expected = softmax(model.predict_on_batch(image))
+        with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+            contenders = {"Keras": lambda repeats, model=model: _seconds(model, image, repeats)}
             for name, convert in _conversions(image).items():
                 try:
-                    functions[name] = answer = _opened(convert(model, Path(folder)), image)
-                    found = answer()
-                    found = found if np.allclose(found.sum(), 1, atol=1e-3) else _softmax(found)
+                    path = convert(model, Path(folder))
+                    runtime = stack.enter_context(OwnProcess("onnx", path, threads=_cores()))
+                    [given] = runtime.signature["inputs"]
+                    inputs = {given["name"]: image}
+                    found = runtime(inputs)
+                    found = found if np.allclose(found.sum(), 1, atol=1e-3) else softmax(found)
                     if np.abs(found - expected).max() > 1e-3:
                         raise ValueError("answers otherwise than Keras")
                 except Exception as error:  # noqa: BLE001  whatever a converter or runtime raises
-                    functions.pop(name, None)
                     left_out.append(f"{preset.name}, {name}: {str(error).splitlines()[0][:150]}")
                     note(left_out[-1])
-            milliseconds = {name: 1000 * value for name, value in medians(functions, repeats).items()}
+                else:
+                    contenders[name] = functools.partial(runtime.seconds, inputs)
+            milliseconds = _in_turn(contenders, rounds)
         note(milliseconds)
         by_hand = {name: value for name, value in milliseconds.items() if name not in ("Keras", "ktransfer")}
         best = min(by_hand, key=by_hand.get)
@@ -104,20 +117,28 @@ def _conversions(image):
     return found | ({"onnxslim": slim} if importlib.util.find_spec("onnxslim") else {})
 
 
-def _opened(path, image):
-    import onnxruntime
+def _in_turn(contenders, rounds):
+    """Median milliseconds of each by name; none is always the one that follows the slowest."""
+    names, found = list(contenders), {name: [] for name in contenders}
+    for name in names:
+        contenders[name](_SINGLES)
+    for turn in range(rounds):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:
+            found[name] += contenders[name](_SINGLES)
+    return {name: 1000 * statistics.median(seconds) for name, seconds in found.items()}
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = len(os.sched_getaffinity(0))
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    [given] = session.get_inputs()
-    return lambda: session.run(None, {given.name: image})[0]
+
+def _seconds(model, image, repeats):
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        model.predict_on_batch(image)
+        found.append(time.perf_counter() - start)
+    return found
 
 
-def _softmax(logits):
-    from ktransfer.exporters.parity import softmax
-
-    return softmax(logits)
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 if __name__ == "__main__":
