@@ -4,8 +4,8 @@ python benchmarks/onnx_latency.py [DATA [BACKBONES]]
 
 The same weights and image; all run in turn, each file in a process of its own, as the threads of one runtime
 go on spinning for a while and would slow the next. DATA is not read. By hand are: tf2onnx of the model as it
-stands, Keras' own `model.export`, ktransfer's file of a fixed batch, and ktransfer's after `onnxslim`, where it
-is installed. A conversion that fails, or answers otherwise than Keras, is left out and named.
+stands, Keras' own `model.export`, ktransfer's file of a fixed batch, and ktransfer's after `onnxslim`, if
+installed. A conversion that fails, or answers otherwise than Keras, is left out and named.
 """
 
 import contextlib
