@@ -99,6 +99,8 @@ def print_benchmark(result) -> None:
             f"{row.examples_per_s:.1f}{fixed}",
         )
     Console().print(table)
+    for path, reason in result.left_out.items():
+        print(visible(f"{path} is left out: it {reason}"))
     print(
         f"delta: largest difference of a probability from Keras'; agrees: with its labels; right: of "
         f"{result.examples} of {result.of} validation examples\n"

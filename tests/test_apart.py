@@ -8,7 +8,8 @@ import time
 import pytest
 
 from ktransfer.errors import ExportError
-from ktransfer.exporters.apart import apart
+from ktransfer.exporters import apart as apart_module
+from ktransfer.exporters.apart import Ended, apart, prepare
 
 _WAITS = """
 import sys, time
@@ -49,6 +50,29 @@ def test_a_process_of_its_own_returns_values_and_raises_errors_whatever_it_print
     assert apart(eval, "print('said') or 6 * 7", doing="count") == 42
     with pytest.raises(ExportError, match=r"builtin operations only"):
         apart(exec, "import ktransfer.errors as e\nraise e.ExportError('builtin operations only')", doing="x")
+
+
+def test_a_process_is_kept_for_the_next_question_and_another_takes_the_place_of_one_that_ended():
+    prepare("os")
+    first = apart(os.getpid, doing="tell its number")
+    assert first != os.getpid()
+    assert apart(os.getpid, doing="tell its number") == first
+    with pytest.raises(Ended, match=r"has to stop\. Received: its end by SIGABRT"):
+        apart(os.abort, doing="stop")
+    assert apart(os.getpid, doing="tell its number") != first
+
+
+def test_what_was_said_to_an_earlier_question_is_not_in_the_error():
+    apart(os.write, 2, b"said before\n", doing="say it")
+    with pytest.raises(Ended, match="the last line was: nothing was said"):
+        apart(os.abort, doing="stop")
+
+
+def test_a_process_that_nobody_asks_ends(monkeypatch):
+    monkeypatch.setattr(apart_module, "_IDLE", 0.3)
+    kept = apart(os.getpid, doing="tell its number")
+    assert waited_for(lambda: not is_there(kept))
+    assert apart(os.getpid, doing="tell its number") != kept
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

@@ -154,3 +154,16 @@ def test_any_size_without_files_to_prove_it_on_is_refused(model, tmp_path):
             examples=pixels(3),
             options=ExportOptions(any_size=True),
         )
+
+
+def test_the_model_answers_once_for_all_formats(model, photographs, tmp_path):
+    given = {"class_names": CLASSES, "examples": PREPROCESSING(photographs[:8]), "answered": {}}
+    export_model(model, tmp_path, "savedmodel", **given)
+    known = dict(given["answered"])
+    for format in ("tflite", "onnx"):
+        export_model(model, tmp_path, format, **given)
+    assert given["answered"].keys() == known.keys()
+    # They are what the artefacts are held against.
+    given["answered"] |= {key: -answer for key, answer in known.items()}
+    with pytest.raises(ExportError, match="has to answer as the model does"):
+        export_model(model, tmp_path, "onnx", **given)

@@ -4,6 +4,7 @@ import logging
 import os
 import zipfile
 
+import aborting
 import flatbuffers
 import keras
 import numpy as np
@@ -213,3 +214,20 @@ def test_the_kit_whitens_what_is_transparent_and_scales_16_bits(tmp_path):
         seen = namespace["read_image"](tmp_path / name, 8, 8, "stretch", "bilinear", True)
         assert np.unique(seen).tolist() == [value]
         np.testing.assert_array_equal(seen, load_image(tmp_path / name, Resize(8, 8, mode="stretch")))
+
+
+class Roll(keras.layers.Layer):
+    def call(self, features):
+        return keras.ops.roll(features, 1, axis=1)
+
+
+def test_a_converter_that_ends_its_process_leaves_ours_and_names_the_operation(tmp_path, monkeypatch):
+    image = keras.Input((32, 32, 3))
+    x = keras.layers.Conv2D(4, 3, strides=4, padding="same")(image)
+    beside = keras.layers.BatchNormalization()(keras.layers.Conv2D(4, 3, padding="same")(x))
+    x = keras.layers.Add()([beside, Roll(name="shifted")(x)])
+    logits = keras.layers.Dense(len(CLASSES))(keras.layers.GlobalAveragePooling2D()(x))
+    monkeypatch.setattr(litert, "convert", aborting.convert)
+    with pytest.raises(ExportError, match=r"its end by SIGABRT.* It ends at \w+ in \S*shifted\S*"):
+        export_model(keras.Model(image, logits), tmp_path, "tflite", **EXAMPLES)
+    assert list(tmp_path.iterdir()) == []

@@ -196,3 +196,15 @@ def test_a_quantized_artefact_that_ignores_its_input_or_gives_no_numbers_fails_w
         judged(1.0, wrong=0.001).check_labels("onnx-int8", agreement=0)
     with pytest.raises(ExportError, match="Received: NaN"):
         judged(1.0, delta=float("nan")).check_labels("onnx-int8", agreement=0)
+
+
+@pytest.mark.parametrize(("fixed", "rows"), [({}, [8, 8, 8, 8]), ({"batch": 1}, [8, 3, 8, 8])])
+def test_the_model_is_asked_for_images_one_by_one_in_batches(fixed, rows):
+    asked = []
+
+    def model(inputs):
+        asked.append(len(inputs["image"]))
+        return logits(inputs)
+
+    assert measure_parity(exact, model, IMAGES, fixed=fixed).label_agreement == 1.0
+    assert asked == rows

@@ -14,10 +14,12 @@ from exporting import CLASSES, classifier, kit_answers, pixels, small_model, wri
 from images import FLOWERS, SHARED, draw
 from zoo import BACKBONES
 
+from ktransfer import exporters
 from ktransfer.data.images import Resize, load_image
 from ktransfer.errors import ExportError
-from ktransfer.exporters import FORMATS, Artefact, export_model, litert, saved_model
+from ktransfer.exporters import FORMATS, Artefact, export_model
 from ktransfer.exporters.artefact import fingerprint, publish
+from ktransfer.exporters.runtimes import open_artefact
 
 EXAMPLES = {"class_names": CLASSES, "examples": pixels(4)}
 
@@ -101,10 +103,10 @@ def test_an_earlier_artefact_outlives_a_failed_export_and_not_a_good_one(tmp_pat
 
 
 def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
-    def interrupted(path):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(saved_model, "load", interrupted)
+    monkeypatch.setattr(exporters, "measure_parity", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export_model(small_model(), tmp_path, "savedmodel", **EXAMPLES)
     assert list(tmp_path.iterdir()) == []
@@ -131,7 +133,7 @@ def test_a_mixed_precision_model_is_exported_in_float32(policy, tmp_path):
     assert artefact.parity.max_abs_delta < 1e-6
     assert model.layers[-1].compute_dtype != "float32"  # the user's model is as it was
     rough = keras.ops.softmax(keras.ops.cast(model(pixels(4), training=False), "float32"))
-    answers = litert.load(tmp_path / artefact.path)({"image": pixels(1)})
+    answers = open_artefact("tflite", tmp_path / artefact.path).answer({"image": pixels(1)})
     np.testing.assert_allclose(answers, rough[:1], atol=0.05)
     assert keras.config.dtype_policy() == before
 

@@ -14,10 +14,10 @@ from exporting import CLASSES, kit_answers, small_model, write_text_manifest
 from text_zoo import FAMILIES, byte_pair, write_preset
 
 from ktransfer.errors import ExportError
-from ktransfer.exporters import FORMATS, Artefact, ExportOptions, export_model, litert, raw_text, saved_model
-from ktransfer.exporters import onnx as onnx_exporter
+from ktransfer.exporters import FORMATS, Artefact, ExportOptions, export_model, litert, raw_text
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.parity import measure_parity, softmax
+from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.exporters.text_serving import Texts
 from ktransfer.exporters.tokenizer_json import write_tokenizer
 from ktransfer.text_backbones import load_text_backbone, load_text_preprocessing
@@ -29,7 +29,6 @@ TEXTS = [
     *("the quick brown fox", "you", "", "B'day, you've the café!", "the fox! you the fox! you", "you\0fox"),
     *("a quick fox " * 12, "you and me", "brown", "日本語 👍🏽"),
 ]
-RUNTIMES = {"savedmodel": saved_model, "tflite": litert, "onnx": onnx_exporter}
 QUICK = (
     *((family, format) for family in ("Bert", "GPT2") for format in FORMATS),
     *(("FNet", "tflite"), ("FNet", "onnx"), ("DebertaV3", "tflite")),
@@ -64,6 +63,10 @@ def probabilities(classifier, texts):
     return softmax(model.predict_on_batch(preprocessing(texts)))
 
 
+def answers_to_texts(path, texts):
+    return open_artefact("savedmodel", path).answer({"text": texts})
+
+
 # Every family in every format.
 
 
@@ -88,13 +91,13 @@ def test_a_family_answers_as_its_artefact_at_any_batch_and_length(family, format
     lengths = artefact.parity.sequence_lengths
     assert lengths == (LENGTH,) if fixed else len(lengths) > 1
     # Not by the exporter's own comparison, on a batch and a length it has not seen.
-    run = RUNTIMES[format].load(tmp_path / artefact.path)
+    run = open_artefact(format, tmp_path / artefact.path).answer
     ids = preprocessing.pack(preprocessing.tokenize(TEXTS[1:3]), LENGTH if fixed else 11)
     expected = softmax(classifier[0].predict_on_batch(ids))
     np.testing.assert_allclose(run(ids), expected, atol=1e-5)
     if format == "savedmodel":
         assert (artefact.raw_parity.examples, artefact.differing_texts) == (len(TEXTS), 0)
-        answers = saved_model.load(tmp_path / artefact.path)({"text": [text.encode() for text in TEXTS]})
+        answers = answers_to_texts(tmp_path / artefact.path, [text.encode() for text in TEXTS])
         np.testing.assert_allclose(answers, probabilities(classifier, TEXTS), atol=1e-5)
 
 
@@ -154,10 +157,10 @@ def test_an_onnx_file_names_its_axes_and_holds_no_range_of_pixels(bert, tmp_path
 def test_a_saved_model_cuts_a_long_text_and_takes_what_preprocessing_takes(bert, tmp_path):
     path = tmp_path / exported(bert, tmp_path, "savedmodel").path
     texts = ["the fox " * 1000, "the \ud800 fox", "the\0fox", "the " * 60_000 + "fox"]
-    answers = saved_model.load(path)({"text": [text.encode("utf-8", "replace") for text in texts]})
+    answers = answers_to_texts(path, [text.encode("utf-8", "replace") for text in texts])
     np.testing.assert_allclose(answers, probabilities(bert, texts), atol=1e-5)
     # Bytes that are no text at all are answered.
-    assert np.isfinite(saved_model.load(path)({"text": [b"\xff\xfe fox"]})).all()
+    assert np.isfinite(answers_to_texts(path, [b"\xff\xfe fox"])).all()
 
 
 def test_the_ids_of_a_saved_model_are_padded_to_the_longest_text_only(bert):
@@ -226,7 +229,7 @@ def test_a_mixed_precision_text_model_is_exported_in_float32(format, tmp_path):
     artefact = exported((model, preprocessing), tmp_path, format, options=ANY_BATCH)
     assert artefact.parity.max_abs_delta < 1e-6
     assert backbone.compute_dtype == "float16"  # the user's model is as it was
-    answers = RUNTIMES[format].load(tmp_path / artefact.path)(preprocessing(TEXTS))
+    answers = open_artefact(format, tmp_path / artefact.path).answer(preprocessing(TEXTS))
     np.testing.assert_allclose(answers, probabilities((model, preprocessing), TEXTS), atol=0.01)
 
 

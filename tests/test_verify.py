@@ -16,6 +16,7 @@ from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
 from ktransfer.errors import ExportError, RunError
+from ktransfer.exporters import own_process
 from ktransfer.exporters.artefact import fingerprint
 from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.jobs.train import train
@@ -212,6 +213,14 @@ def test_a_runtime_that_is_aborted_says_so_and_nothing_else_ends(exported):
         os.kill(artefact._process.pid, signal.SIGABRT)
         with pytest.raises(ExportError, match="Received: SIGABRT"):
             artefact({"image": image})
+
+
+def test_a_runtime_that_hangs_is_ended_and_said_so(exported, monkeypatch):
+    with OwnProcess("onnx", exported.path / "artefacts" / "model.onnx") as artefact:
+        os.kill(artefact._process.pid, signal.SIGSTOP)
+        monkeypatch.setattr(own_process, "_LONGEST", 0.2)
+        with pytest.raises(ExportError, match=r"onnx artefact .* Received: no answer within 0\.2 seconds"):
+            artefact({"image": pixels(2, size=64)})
 
 
 def test_a_library_of_the_same_name_in_the_working_folder_is_not_run(exported, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ python predict.py RUN TEXT...
 
 import argparse
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -24,6 +25,12 @@ def load_model(path):
     with zipfile.ZipFile(path) as archive:  # a TFLite file with metadata is a zip archive as well
         labels = archive.read("labels.txt").decode().splitlines()
     run = Interpreter(str(path)).get_signature_runner("serving_default")
+    # In the file a name lies between the length before it and the zero after it.
+    if flex := sorted({name.decode() for name in re.findall(rb"\0Flex(\w+)\0", path.read_bytes())}):
+        sys.exit(
+            f"{path} has operations of TensorFlow ({', '.join(flex)}), which LiteRT alone cannot run: an app "
+            "needs org.tensorflow:tensorflow-lite-select-tf-ops (Android) or TensorFlowLiteSelectTfOps (iOS)."
+        )
     dtypes = {name: details["dtype"] for name, details in run.get_input_details().items()}
 
     def classify(inputs):

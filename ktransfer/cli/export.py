@@ -18,6 +18,14 @@ def export(
         bool, typer.Option("--any-size", help="ONNX takes images of any size, and resizes them itself.")
     ] = False,
     uint8: Annotated[bool, typer.Option("--uint8", help="Images are taken in uint8, not float32.")] = False,
+    allow_flex: Annotated[
+        bool,
+        typer.Option(
+            "--allow-flex",
+            help="TFLite may have operations of TensorFlow where it cannot do without; an app then needs the "
+            "Flex delegate.",
+        ),
+    ] = False,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="With the temperature that was fitted on validation.")
     ] = False,
@@ -33,6 +41,7 @@ def export(
         dynamic_batch=dynamic_batch,
         any_size=any_size,
         uint8=uint8,
+        allow_flex=allow_flex,
         temperature=fitted_temperature(opened) if calibrated else 1.0,
     )
     export_run(opened, tuple(format or FORMATS), options=options)

@@ -9,9 +9,13 @@ from pathlib import Path
 
 from ktransfer.data.task import IMAGES
 from ktransfer.errors import ExportError
+from ktransfer.exporters.apart import prepare
 from ktransfer.exporters.artefact import Artefact, fingerprint, publish, staging
 from ktransfer.exporters.options import ExportOptions
+from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.exporters.parity import TOLERANCE, Parity, measure_parity
+from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
+from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.recipe import Recipe
 
 __all__ = [
@@ -26,7 +30,7 @@ __all__ = [
     "label_limits",
 ]
 
-# Each has NAME, CONVERTS, write and load, and imports its runtime: only the one asked for is loaded.
+# Each has NAME, CONVERTS and write, and imports its converter: only the one asked for is loaded.
 _MODULES = {"savedmodel": "saved_model", "tflite": "litert", "onnx": "onnx"}
 FORMATS = tuple(_MODULES)  # in float32, written unless others are asked for
 QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
@@ -66,6 +70,7 @@ def export_model(
     calibration=None,
     limits=None,
     options=ExportOptions(),  # noqa: B008  frozen
+    answered=None,
 ):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
@@ -79,9 +84,9 @@ def export_model(
     of an earlier export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed
     at its longest, then the batch at 1, and the artefact says so.
 
-    The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter. They are made
-    and run in a process of their own, as some end it, and judged by labels. `tflite-int8` takes images in
-    uint8.
+    The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter, and judged by
+    labels. `tflite-int8` takes images in uint8. TFLite is converted, and both TFLite and ONNX are run, in
+    processes of their own: some models end them.
 
     Args:
         model: From `build_classifier` or `build_text_classifier`, raw input to logits `(None, C)`; not
@@ -102,6 +107,8 @@ def export_model(
         limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
         options: `ExportOptions`.
+        answered: A dictionary for what the model answers. The same for several formats of a model that does
+            not change between them spares asking it again.
 
     Returns:
         `Artefact`; its `path` is relative to the parent of `folder`.
@@ -123,6 +130,8 @@ def export_model(
         calibrated = _serving(model, class_names, calibration, preprocessing).examples
         serving = dataclasses.replace(serving, calibration=calibrated)
     serving = _as_asked(serving, format, options)
+    if answered is not None:
+        serving = dataclasses.replace(serving, answered=answered)
     takes_raw = preprocessing is not None and (
         format == "savedmodel" or (format == "onnx" and options.any_size)
     )
@@ -141,27 +150,31 @@ def export_model(
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
-        def write_and_prove(fixed):
-            exporter.write(serving, path, fixed=fixed, **written)
-            with _opened(exporter, format, path) as artefact:
+        def write_and_prove(fixed, flex):
+            exporter.write(serving, path, fixed=fixed, **written, **flex)
+            with _opened(format, path) as artefact:
                 parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
-            if not precision:
-                parity.check(format, tolerance)
-            return fixed, parity
+                if not precision:
+                    parity.check(format, tolerance)
+                raw = measure_raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
+            return fixed, parity, *raw
 
         attempts = serving.attempts if exporter.CONVERTS else serving.attempts[:1]
-        fixed, parity = _first_that_works(write_and_prove, attempts, format)
+        fixed, parity, raw_parity, differing_texts = _first_that_works(
+            write_and_prove, options.attempts(attempts, format), format
+        )
         if precision:
             parity.check_labels(format, **limits)
-        raw_parity = differing_texts = None
         if takes_raw:
-            from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
-
-            raw_parity, differing_texts = measure_raw_parity(exporter.load(path), serving, format, labels)
             check_raw_parity(raw_parity, preprocessing.task, format, tolerance)
         listed = partial / "labels.txt"
         listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
+        found = ()
+        if family == "tflite":
+            from ktransfer.exporters.flex import flex_ops
+
+            found = flex_ops(path)
         publish(path, folder / name)
         os.replace(listed, folder / listed.name)
 
@@ -178,6 +191,7 @@ def export_model(
         differing_texts=differing_texts,
         limits=limits if precision else None,
         temperature=options.temperature,
+        flex_ops=found,
     )
 
 
@@ -193,13 +207,21 @@ def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen
     return {"agreement": recipe.int8_agreement, "accuracy_drop": recipe.int8_accuracy_drop}
 
 
-def _opened(exporter, format, path):
-    """The artefact to be called; one that may end its process in another."""
-    if format in FORMATS:
-        return contextlib.nullcontext(exporter.load(path))
-    from ktransfer.exporters.own_process import OwnProcess
-
+def _opened(format, path):
+    """The artefact to be called; in a process of its own, but for TensorFlow's, which is here anyhow."""
+    if format == "savedmodel":
+        return contextlib.nullcontext(open_artefact(format, path).answer)
     return OwnProcess(format, path)
+
+
+def warm_up(formats):
+    """Start what converts to these formats, so that its imports are done when it is wanted.
+
+    Example:
+        >>> warm_up(["savedmodel", "tflite"])
+    """
+    if any(format.startswith("tflite") for format in formats):
+        prepare("ktransfer.exporters.tflite_conversion")
 
 
 def _serving(model, class_names, examples, preprocessing):
@@ -253,10 +275,13 @@ def _sequence(serving, fixed):
 
 def _first_that_works(attempt, attempts, format):
     *preferred, last = attempts
-    for fixed, after in zip(preferred, attempts[1:], strict=True):
+    for (fixed, flex), (after, then_flex) in zip(preferred, attempts[1:], strict=True):
         try:
-            return attempt(fixed)
+            return attempt(fixed, flex)
         except ExportError as error:
+            if then_flex and not flex:
+                _LOG.warning("%s cannot be had of builtin operations only; trying Flex. %s", format, error)
+                continue
             _LOG.warning(
                 "%s cannot have a dynamic %s; trying %s. %s",
                 format,
@@ -264,4 +289,4 @@ def _first_that_works(attempt, attempts, format):
                 ", ".join(f"{axis} {size}" for axis, size in after.items()),
                 error,
             )
-    return attempt(last)
+    return attempt(*last)

@@ -1,5 +1,7 @@
-"""A function run in a process of its own, so that a converter that aborts takes nothing with it."""
+"""Functions run in a process of their own, so that a converter that aborts takes nothing with it."""
 
+import atexit
+import contextlib
 import importlib
 import os
 import signal
@@ -8,17 +10,28 @@ import sys
 import tempfile
 import threading
 import time
-from io import BytesIO
 
 from ktransfer.errors import ExportError
 from ktransfer.exporters.messages import receive, send
+
+# Not -m, which would load this module twice.
+_PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
+_IDLE = 60.0  # seconds after which a process that nobody asks is ended
+_KEPT = {}  # by the module whose functions it runs
+_LOCK = threading.RLock()
+
+
+class Ended(ExportError):
+    """The process of its own ended before it answered; `aborted` if by a signal, not by an exception."""
+
+    aborted = False
 
 
 def apart(function, *arguments, doing):
     """Call a function in a process of its own and return what it returns.
 
-    A process costs as long as the import of the function's module: a second for ONNX Runtime, five for
-    TensorFlow. So what has never been seen to abort, the conversion to float32, is done without.
+    The process is kept for the next function of that module and ends when a minute has passed without one:
+    the import of TensorFlow alone takes five seconds.
 
     Args:
         function: Of a module, so that the other process finds it by name.
@@ -26,66 +39,138 @@ def apart(function, *arguments, doing):
         doing: What it does, for the error: `"convert to tflite-int8"`.
 
     Raises:
-        ExportError: The function raised, or its process ended by a signal or otherwise.
+        Ended: Its process ended by a signal or otherwise.
+        ExportError: The function raised one.
 
     Example:
         >>> apart(os.path.basename, "artefacts/model.onnx", doing="take a name apart")
         'model.onnx'
     """
-    with tempfile.TemporaryFile() as said:
-        # -P: a file named as a library, where the command was given, is not to be imported for it.
-        with subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__, str(os.getpid())],
+    with _LOCK:
+        process = _kept(function.__module__)
+        try:
+            value, error = process.asked(function.__qualname__, arguments)
+        except (EOFError, ValueError, OSError) as lost:
+            raise _forget(function.__module__).ended(doing) from lost
+        except BaseException:  # Ctrl-C: nobody waits for the answer any more
+            _forget(function.__module__).close()
+            raise
+    if error is not None:
+        raise ExportError(error)
+    return value
+
+
+def prepare(module):
+    """Start the process for the functions of a module, which imports it while this one goes on.
+
+    Example:
+        >>> prepare("ktransfer.exporters.tflite_conversion")
+    """
+    with _LOCK:
+        _kept(module)
+
+
+class _Process:
+    def __init__(self, module):
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._process = subprocess.Popen(
+            # -P: a file named as a library, where the command was given, is not to be imported for it.
+            [sys.executable, "-P", "-c", _PROGRAM, str(os.getpid()), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=self._said,
             env=os.environ
             | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
-        ) as process:
-            try:
-                question = BytesIO()
-                send(question, (function.__module__, function.__qualname__, arguments))
-                answer, _ = process.communicate(question.getvalue())
-            except BaseException:  # Ctrl-C: nobody waits for it any more
-                process.kill()
-                raise
-        if process.returncode == 0 and answer:
-            value, error = receive(BytesIO(answer))
-            if error is not None:
-                raise ExportError(error)
-            return value
-        said.seek(0)
-        lines = said.read().decode("utf-8", "replace").splitlines()
-    status = process.returncode
-    how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
-    raise ExportError(
-        f"A process of its own has to {doing}. Received: its end by {how}; the last line was: "
-        f"{last.rstrip('.')}. Export another format; nothing was written."
-    )
+        )
+        self._end_later()
+
+    @property
+    def alive(self):
+        return self._process.poll() is None
+
+    def asked(self, *question):
+        self._retirement.cancel()
+        self._said.seek(0)  # for both: what was said before is of another question
+        self._said.truncate()
+        send(self._process.stdin, question)
+        answer = receive(self._process.stdout)
+        self._end_later()
+        return answer
+
+    def _end_later(self):
+        self._idle_since = time.monotonic()
+        self._retirement = threading.Timer(_IDLE, self._end_if_idle)
+        self._retirement.daemon = True
+        self._retirement.start()
+
+    def _end_if_idle(self):
+        with _LOCK:  # which whoever asks meanwhile has, and then it is not idle
+            if time.monotonic() - self._idle_since >= _IDLE:
+                self.close()
+
+    def ended(self, doing):
+        """The error that says how it ended, which it has or is about to."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(10)
+        self._said.seek(0)
+        lines = self._said.read().decode("utf-8", "replace").splitlines()
+        self.close()
+        status = self._process.returncode
+        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
+        ended = Ended(
+            f"A process of its own has to {doing}. Received: its end by {how}; the last line was: "
+            f"{last.rstrip('.')}. Export another format; nothing was written."
+        )
+        ended.aborted = status < 0
+        return ended
+
+    def close(self):
+        self._retirement.cancel()
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            with contextlib.suppress(OSError):  # what was not sent
+                stream.close()
+
+
+def _kept(module):
+    if module in _KEPT and not _KEPT[module].alive:
+        _forget(module).close()
+    if module not in _KEPT:
+        _KEPT[module] = _Process(module)
+    return _KEPT[module]
+
+
+def _forget(module):
+    return _KEPT.pop(module)
+
+
+@atexit.register
+def _close_all():
+    for module in list(_KEPT):
+        _forget(module).close()
 
 
 def _end_with(parent):
-    """End the process when the one that asked is gone: killed, it would meet our files in its next run."""
+    """End the process when the one that asks is gone: killed, it would meet our files in its next run."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _main(parent):
+def _main(parent, module):
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     # What a converter prints must not come before the answer.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    module, name, arguments = receive(sys.stdin.buffer)
-    try:
-        answer = getattr(importlib.import_module(module), name)(*arguments), None
-    except ExportError as error:  # any other ends the process, and its last line says what it was
-        answer = None, str(error)
-    with answers:
-        send(answers, answer)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])
+    functions = importlib.import_module(module)
+    with contextlib.suppress(EOFError):  # nobody asks any more
+        while True:
+            name, arguments = receive(sys.stdin.buffer)
+            try:
+                answer = getattr(functions, name)(*arguments), None
+            except ExportError as error:  # any other ends the process, and its last line says what it was
+                answer = None, str(error)
+            send(answers, answer)

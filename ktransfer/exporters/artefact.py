@@ -31,6 +31,7 @@ class Artefact:
         limits: What a quantized artefact was judged by, as `Parity.check_labels` takes it; `None` of one in
             float32, which is judged by a tolerance.
         temperature: What the logits are divided by before softmax.
+        flex_ops: Operations of TensorFlow itself in a TFLite file, by name: an app needs the Flex delegate.
 
     Example:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
@@ -51,6 +52,7 @@ class Artefact:
     differing_texts: int | None = None
     limits: dict[str, float] | None = None
     temperature: float = 1.0
+    flex_ops: tuple[str, ...] = ()
 
     def to_dict(self):
         """Return the artefact as a dictionary of JSON values."""
@@ -75,9 +77,13 @@ class Artefact:
             isinstance(limit, int | float) for limit in limits.values()
         ):
             raise ValueError(f"{limits!r:.80} as limits of an artefact")
+        flex_ops = tuple(values.get("flex_ops", ()))
+        if not all(isinstance(name, str) for name in flex_ops):
+            raise ValueError(f"{flex_ops!r:.80} as flex_ops of an artefact")
         parities = {name: values.get(name) for name in ("parity", "raw_parity")}
         return cls(
             **values
+            | {"flex_ops": flex_ops}
             | {
                 name: None if parity is None else Parity.from_dict(parity)
                 for name, parity in parities.items()

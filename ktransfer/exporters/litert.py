@@ -1,4 +1,4 @@
-"""TFLite: for phones and small boards, run by LiteRT; builtin operations only."""
+"""TFLite: for phones and small boards, run by LiteRT; builtin operations only, unless Flex is allowed."""
 
 import contextlib
 import tempfile
@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from ktransfer.errors import ExportError
 from ktransfer.exporters import saved_model
-from ktransfer.exporters.apart import apart
+from ktransfer.exporters.apart import Ended, apart
+from ktransfer.exporters.fatal_operation import fatal_operation
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.padding import finite_padding
-from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.exporters.serving import inlined_functions, serving_function
 from ktransfer.exporters.tflite_conversion import convert
 from ktransfer.exporters.tflite_metadata import add_metadata
@@ -20,7 +21,7 @@ NAME = "model.tflite"
 CONVERTS = True
 
 
-def write(serving, path, *, fixed, extra=None, precision="float32"):
+def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=False):
     """Write a TFLite file with its labels inside.
 
     By way of a SavedModel: `from_concrete_functions` on a live Keras model gave files that answered NaN.
@@ -30,11 +31,11 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
         path: The file to write.
         fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `extra.json` in the file.
-        precision: As in `tflite_conversion.convert`; one smaller than float32 is converted in a process of
-            its own.
+        precision, allow_flex: As in `tflite_conversion.convert`, which is run in a process of its own.
 
     Raises:
-        ExportError: The model has an operation that TFLite lacks, or the converter ended its process.
+        ExportError: The model has an operation that TFLite lacks, or the converter ended its process, and
+            with which operation.
 
     Example:
         >>> write(serving, Path("model.tflite"), fixed={})
@@ -47,19 +48,27 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         source = Path(folder, saved_model.NAME)
         saved_model.save(tf.Module(), serving, source, {saved_model.SERVING: serve})
-        if precision == "float32":
-            content = convert(source)
-        else:
-            calibration = serving.calibration_batches() if precision == "int8" else ()
-            calibration = [_in_dtypes(inputs, serving) for inputs in calibration]
-            doing = f"convert the model to TFLite in {precision}"
-            content = apart(convert, source, precision, calibration, doing=doing)
+        calibration = serving.calibration_batches() if precision == "int8" else ()
+        calibration = [_in_dtypes(inputs, serving) for inputs in calibration]
+        doing = f"convert the model to TFLite in {precision}"
+        try:
+            content = apart(convert, source, precision, calibration, allow_flex, doing=doing)
+        except Ended as ended:
+            if not ended.aborted or _survives(source):  # then it is quantizing that it does not
+                raise
+            operation = fatal_operation(serve, serving, path.parent, _survives)
+            raise ExportError(f"{ended} It ends at {operation}.") from ended
     path.write_bytes(add_metadata(content, serving, extra))
 
 
-def load(path):
-    """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by LiteRT."""
-    return open_artefact("tflite", path).answer
+def _survives(source):
+    try:
+        apart(convert, source, doing="convert a part of the model")
+    except Ended:
+        return False
+    except ExportError:  # a part of a model need not be one that TFLite takes
+        pass
+    return True
 
 
 def _in_dtypes(inputs, serving):

@@ -15,7 +15,6 @@ from ktransfer.errors import ExportError
 from ktransfer.exporters.apart import apart
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.onnx_quantization import make_smaller
-from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.exporters.serving import BATCH, OUTPUT, inlined_functions, serving_function
 
 NAME = "model.onnx"
@@ -77,11 +76,6 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
         onnx.save(graph, source)
         doing = f"make the ONNX model {precision}"
         apart(make_smaller, source, path, precision, calibration, doing=doing)
-
-
-def load(path):
-    """Return a callable from pixels or ids by name to probabilities `(B, C)`, run by ONNX Runtime."""
-    return open_artefact("onnx", path).answer
 
 
 def _erfc(context, node, name, args):

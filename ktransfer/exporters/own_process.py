@@ -6,11 +6,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from ktransfer.errors import ExportError
 from ktransfer.exporters.messages import receive, send
 from ktransfer.exporters.runtimes import open_artefact
+
+# Not -m, which would load this module twice.
+_PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
+_LONGEST = 600.0  # seconds that a few examples may take
 
 
 class OwnProcess:
@@ -25,7 +30,8 @@ class OwnProcess:
         labels, signature: As in `Opened`.
 
     Raises:
-        ExportError: The runtime cannot load or run the artefact, or the process ended.
+        ExportError: The runtime cannot load or run the artefact, the process ended, or it has not answered
+            for ten minutes.
 
     Example:
         >>> with OwnProcess("onnx", "run/artefacts/model.onnx") as artefact:
@@ -38,7 +44,7 @@ class OwnProcess:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
             # -P: a file named as a library, where the command was given, is not to be imported for it.
-            [sys.executable, "-P", "-m", __name__, format, str(path), str(threads or 0)],
+            [sys.executable, "-P", "-c", _PROGRAM, format, str(path), str(threads or 0)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -49,7 +55,8 @@ class OwnProcess:
 
     def __enter__(self):
         try:
-            self.labels, self.signature = self._received()
+            with self._in_time():
+                self.labels, self.signature = receive(self._process.stdout)
         except BaseException:
             self.__exit__()
             raise
@@ -69,20 +76,40 @@ class OwnProcess:
         return self._asked(inputs, repeats)
 
     def _asked(self, *question):
-        try:
+        with self._in_time():
             send(self._process.stdin, question)
-        except OSError as error:
-            raise self._ended() from error
-        return self._received()
-
-    def _received(self):
-        try:
             return receive(self._process.stdout)
-        except (EOFError, ValueError) as error:
+
+    @contextlib.contextmanager
+    def _in_time(self):
+        """Say how the process ended, if it did; end it where it takes too long."""
+        hangs = threading.Event()
+
+        def end():
+            hangs.set()
+            self._process.kill()
+
+        timer = threading.Timer(_LONGEST, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, ValueError, OSError) as error:
+            if hangs.is_set():
+                raise ExportError(
+                    f"The {self._name} has to run by its own runtime. Received: no answer within "
+                    f"{_LONGEST:g} seconds. Export it again, or another format."
+                ) from error
             raise self._ended() from error
+        finally:
+            timer.cancel()
 
     def _ended(self):
-        status = self._process.wait()
+        try:
+            status = self._process.wait(10)
+        except subprocess.TimeoutExpired:  # it said what nobody understands, and goes on
+            self._process.kill()
+            status = self._process.wait()
         self._errors.seek(0)
         lines = self._errors.read().decode("utf-8", "replace").split("\n")
         last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
@@ -114,7 +141,3 @@ def _seconds(opened, inputs, repeats):
         opened.answer(inputs)
         found.append(time.perf_counter() - before)
     return found
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

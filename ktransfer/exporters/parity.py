@@ -1,5 +1,6 @@
 """Does an artefact, run by its own runtime, answer as the Keras model does?"""
 
+import itertools
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -186,7 +187,7 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
     singles = _batches(examples, first, single, longest=[True, padded])
     wrong = [_made_wrong(inputs) for inputs in every[: -(-first // size)]]
     rounds = ((every, count), (singles, first), (wrong, first))
-    logits, single_logits, wrong_logits = (_answers(model, *batches) for batches in rounds)
+    logits, single_logits, wrong_logits = (_answers(model, _merged(each), rows) for each, rows in rounds)
     if not np.isfinite(logits).all():
         raise ExportError(
             "The model has to answer real examples with finite logits. Received: NaN or infinity from the "
@@ -249,6 +250,22 @@ def _batches(examples, count, size, *, longest):
     """
     rows = np.arange(-(-count // size) * size).reshape(-1, size) % len(examples)
     return [examples.batch(row, longest=longest[min(i, len(longest) - 1)]) for i, row in enumerate(rows)]
+
+
+def _merged(batches):
+    """The same examples in larger batches where they have one shape, as the model may have had them before.
+
+    Texts as people write them stay as they are: how they are padded depends on their batch.
+    """
+    merged = []
+    for shapes, alike in itertools.groupby(batches, lambda batch: [a.shape[1:] for a in batch.values()]):
+        alike = list(alike)
+        rows = len(next(iter(alike[0].values())))
+        each = max(1, _LARGER_BATCH // rows) if all(shapes) else 1
+        for start in range(0, len(alike), each):
+            parts = alike[start : start + each]
+            merged.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+    return merged
 
 
 def _answers(function, batches, count):

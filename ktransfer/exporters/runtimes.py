@@ -86,8 +86,12 @@ def _open_onnx(path, threads):
 def _open_tflite(path, threads):
     from ai_edge_litert.interpreter import Interpreter
 
+    from ktransfer.exporters.flex import flex_ops, in_pieces
+
     run = Interpreter(str(path), num_threads=threads).get_signature_runner()
     takes, gives = run.get_input_details(), run.get_output_details()
+    if flex_ops(path):  # LiteRT knows what they take and give, but cannot run them
+        run = in_pieces(path, threads=threads)
 
     def described(name, details):
         shape = [None if size < 0 else int(size) for size in details["shape_signature"]]

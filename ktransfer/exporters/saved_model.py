@@ -11,7 +11,6 @@ from ktransfer.exporters.graph_images import pixels_of_files
 from ktransfer.exporters.image_files import FILE
 from ktransfer.exporters.image_serving import INPUT
 from ktransfer.exporters.raw_text import SPEC, GraphTokenizer
-from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.exporters.serving import OUTPUT, inlined_functions, probabilities, serving_function
 
 NAME = "savedmodel"
@@ -74,11 +73,6 @@ def save(module, serving, path, signatures):
     """
     module.model_variables = [variable.value for variable in serving.model.weights]
     tf.saved_model.save(module, str(path), signatures=signatures)
-
-
-def load(path):
-    """Return a callable, inputs by name to probabilities `(B, C)`: pixels, ids, texts or image files."""
-    return open_artefact("savedmodel", path).answer
 
 
 def _asset(path, text):

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -71,6 +72,7 @@ class Serving:
         files: The image files that the examples are, where they are known.
         prepare: What becomes of the named inputs before the model, in the graph.
         temperature: What logits are divided by before softmax (Guo et al. 2017).
+        answered: What the model has answered so far, before the temperature, by a hash of what it was given.
     """
 
     model: keras.Model
@@ -83,6 +85,7 @@ class Serving:
     files: Sequence[str] = ()
     prepare: Callable[[dict], dict] = lambda inputs: inputs
     temperature: float = 1.0
+    answered: dict[bytes, np.ndarray] = field(default_factory=dict)
 
     def calibration_batches(self):
         """Return the inputs by name of each example to calibrate on, alone and padded to the longest.
@@ -144,16 +147,23 @@ def probabilities(serving, inputs):
 def reference_function(serving):
     """Return a callable from the model's inputs by name to its own logits `(B, C)`, nothing traced.
 
-    They are divided by the temperature, if there is one.
+    They are divided by the temperature, if there is one. What it was given before it does not compute again.
 
     With the functions inside inlined here too: Keras has XLA compile grouped convolutions, and a MobileNet
     then takes a second an image on a CPU instead of twenty milliseconds.
     """
 
     def logits(inputs):
-        with inlined_functions():
-            logits = serving.model(_as_model_takes(serving, inputs), training=False).numpy()
-        return logits / np.float32(serving.temperature)
+        digest = hashlib.sha256()
+        for name, array in sorted(inputs.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        key = digest.digest()
+        if key not in serving.answered:
+            with inlined_functions():
+                answer = serving.model(_as_model_takes(serving, inputs), training=False)
+            serving.answered[key] = answer.numpy()
+        return serving.answered[key] / np.float32(serving.temperature)
 
     return logits
 

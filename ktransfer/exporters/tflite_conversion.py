@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from functools import partial
 
 import numpy as np
 import tensorflow as tf
@@ -10,9 +11,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 from ktransfer.errors import ExportError
 from ktransfer.exporters.half_weights import halve_weights
-from ktransfer.exporters.mixed_precision import CALIBRATED, closest, evenly, lowest
+from ktransfer.exporters.mixed_precision import CALIBRATED, choices, closest, error_against, evenly
 
-_SHARES = (0.0, 0.003, 0.012)  # of all weights, that the lowest layers keep in float
 # Where in the graph an operation lies, and its name.
 _LACKING = re.compile(r"""fused\["\w+:", "([^"@]+)@[^\n]*'tf\.(\w+)' op is neither""")
 # 256 steps are few for a probability, and none are left for scores beside the -2e38 that masks them.
@@ -21,18 +21,20 @@ _IN_FLOAT = ("SOFTMAX", "SELECT", "SELECT_V2")
 _ELEMENTWISE = ("ADD", "MUL", "SUB")
 
 
-def convert(source, precision="float32", calibration=()):
-    """Return the bytes of a TFLite file of builtin operations only.
+def convert(source, precision="float32", calibration=(), allow_flex=False):
+    """Return the bytes of a TFLite file.
 
-    In int8 weights are quantized by channel. Which of the lowest layers stay in float, whether sums and
-    scalings do, and on how many examples ranges are calibrated, is what is measured to answer the calibration
-    examples closest to float32. Softmax and masks stay in float always.
+    In int8 weights are quantized by channel. Which layers stay in float, the lowest or those that cost most,
+    whether sums and scalings do, and on how many examples ranges are calibrated, is what is measured to
+    answer the calibration examples closest to float32. Softmax and masks stay in float always.
 
     Args:
         source: The folder of a SavedModel with the signature `serving_default`.
         precision: `"float32"`; `"float16"`, weights in half the space; `"dynamic"`, weights in int8, what
             flows between layers in float32; `"int8"`, both in int8.
         calibration: For `"int8"` inputs by name, each of batch 1, which show what flows between layers.
+        allow_flex: Operations that TFLite lacks stay as TensorFlow has them, not with `"int8"`; else there
+            are builtin ones only.
 
     Raises:
         ExportError: The model has an operation that TFLite lacks, or cannot be quantized.
@@ -42,25 +44,29 @@ def convert(source, precision="float32", calibration=()):
     """
     try:
         if precision == "int8":
-            candidates = (
-                halve_weights(candidate)
-                for count in CALIBRATED
-                for candidate in _quantized(_converter(source), evenly(calibration, count))
-            )
-            return closest(_load, _converter(source).convert(), candidates, calibration)
+            error = error_against(_load, _converter(source).convert(), calibration)
+            return closest(error, partial(_quantized, source, calibration, error))
         converter = _converter(source)
+        if allow_flex:
+            converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":
             converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
     except Exception as error:  # ConverterError is not public
-        # A phone runs TensorFlow's operations by the Flex delegate, which no runtime for Python has any
-        # more: a file with them could not be proved.
         missing = dict.fromkeys(f"{op} in {place}" for place, op in _LACKING.findall(str(error)))
+        mend = "Export ONNX, or choose another backbone"
+        if missing and precision == "int8":  # no interpreter for Python runs them
+            mend += (
+                ", or tflite-dynamic with --allow-flex (allow_flex=True): int8 cannot be calibrated with it"
+            )
+        elif missing and not allow_flex:
+            mend += ", or pass --allow-flex (allow_flex=True) to have them in the file as TensorFlow's own"
+        others = " and of those of its Flex delegate" if allow_flex else ""
         raise ExportError(
-            "TFLite needs a model of its builtin operations only. Received: "
-            f"{', '.join(missing) or str(error)[:200]}. Export ONNX, or choose another backbone."
+            f"TFLite needs a model of its builtin operations{others} only. Received: "
+            f"{', '.join(missing) or str(error)[:200]}. {mend}."
         ) from error
 
 
@@ -70,23 +76,36 @@ def _converter(source):
     return converter
 
 
-def _quantized(converter, calibration):
-    """The model in int8, calibrated once, with these and those layers left in float."""
+def _quantized(source, calibration, error, share):
+    """The model in int8, calibrated on more and less, with these and those layers left in float."""
+    kept = None
+    for count in CALIBRATED:
+        debugger = _debugger(_converter(source), evenly(calibration, count))
+        layers, masked = _layers(debugger.calibrated_model)
+        names = [name for name, _ in layers]
+
+        def quantized(indices, operations=(), debugger=debugger, names=names, masked=masked):
+            # Not by a new `options`, which would convert twice.
+            debugger.options.denylisted_nodes = [*(names[index] for index in indices), *masked]
+            debugger.options.denylisted_ops = [*_IN_FLOAT, *operations]
+            return debugger.get_nondebug_quantized_model()
+
+        def alone(indices, quantized=quantized, names=names):
+            return error(quantized(set(range(len(names))) - set(indices)))
+
+        kept = kept or choices(alone, [weights for _, weights in layers], share)
+        for indices, operations in itertools.product(kept, ((), _ELEMENTWISE)):
+            yield halve_weights(quantized(indices, operations))
+
+
+def _debugger(converter, calibration):
+    """What leaves layers out, which the converter cannot."""
     converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: iter(calibration)
-    # It leaves layers out, which the converter cannot.
-    debugger = tf.lite.experimental.QuantizationDebugger(
+    return tf.lite.experimental.QuantizationDebugger(
         converter=converter, debug_dataset=lambda: iter(calibration[:1])
     )
-    layers, masked = _layers(debugger.calibrated_model)
-    counts = sorted({lowest([weights for _, weights in layers], share) for share in _SHARES})
-    for count, operations in itertools.product(counts, ((), _ELEMENTWISE)):
-        debugger.options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_nodes=[*(name for name, _ in layers[:count]), *masked],
-            denylisted_ops=[*_IN_FLOAT, *operations],
-        )
-        yield debugger.get_nondebug_quantized_model()
 
 
 def _layers(content):

@@ -51,15 +51,19 @@ def add_metadata(content, serving, extra=None):
     model.buffers.append(schema.BufferT(data=metadata))
     entry = schema.MetadataT(name=_BUFFER_NAME, buffer=len(model.buffers) - 1)
     model.metadata = [*(model.metadata or []), entry]
-    builder = _AlignedBuilder(len(content) + 4096)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-
-    file = io.BytesIO(bytes(builder.Output()))
+    file = io.BytesIO(packed(model))
     # Stored, not deflated: the mobile readers take no other. Without a date the bytes are the same each time.
     with zipfile.ZipFile(file, "a", zipfile.ZIP_STORED) as archive:
         for name, text in files.items():
             archive.writestr(zipfile.ZipInfo(name), text)
     return file.getvalue()
+
+
+def packed(model):
+    """Return the bytes of a TFLite file, made from a `ModelT`."""
+    builder = _AlignedBuilder(4096)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def _drop_names(graph):

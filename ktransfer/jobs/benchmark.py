@@ -66,6 +66,8 @@ class Benchmark:
 
     Args:
         measured: Keras first, then each artefact in the order of the manifest.
+        left_out: By path why an artefact was not measured: a TFLite file that needs Flex is run in pieces
+            here, which takes other times than on a phone.
         examples, of: How many of how many validation examples were answered for accuracy and agreement.
         rounds: How often each was timed, in turn with the others.
         threads: How many each runtime was given.
@@ -84,6 +86,7 @@ class Benchmark:
     threads: int
     machine: dict
     backend: str
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def to_dict(self) -> dict:
         """The measurement as JSON values."""
@@ -159,6 +162,7 @@ def benchmark(
         threads=threads,
         machine={"processor": _processor(), "cores": _cores(), "system": platform.system()},
         backend=keras.backend.backend(),
+        left_out=_left_out(run),
     )
     write_json(run.path / "benchmark.json", found.to_dict())
     return found
@@ -226,10 +230,20 @@ def _contenders(run, threads):
             )
     model = "model.keras"
     yield _Contender(run, KERAS, ".", fingerprint(run.path / model)[1], {}, threads)
+    left_out = _left_out(run)
     for artefact in artefacts(run):
-        yield _Contender(
-            run, artefact.format, artefact.path, artefact.size_bytes, fixed_axes(artefact), threads
-        )
+        if artefact.path not in left_out:
+            yield _Contender(
+                run, artefact.format, artefact.path, artefact.size_bytes, fixed_axes(artefact), threads
+            )
+
+
+def _left_out(run):
+    return {
+        artefact.path: f"needs Flex for {', '.join(artefact.flex_ops)}, which only a phone can time"
+        for artefact in artefacts(run)
+        if artefact.flex_ops
+    }
 
 
 def _inputs(run, examples, rows):

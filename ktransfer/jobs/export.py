@@ -12,6 +12,7 @@ from ktransfer.exporters import (
     check_formats,
     export_model,
     label_limits,
+    warm_up,
 )
 from ktransfer.exporters.tokenizer_json import write_tokenizer
 from ktransfer.jobs.parts import (
@@ -64,6 +65,7 @@ def export(
     """
     check_formats(formats)
     options.check(formats, run.task)
+    warm_up(formats)
     quantized = [name for name in formats if name not in FORMATS]
     facts, splits = run.manifest.get("data", {}), None
     calibrate = any(name.endswith("int8") for name in quantized)
@@ -84,10 +86,11 @@ def export(
         judged = {"examples": list(chosen.inputs), "labels": chosen.labels}
     if calibrate:
         judged["calibration"] = list(readable_part(evenly(splits.train, _CALIBRATED), facts).inputs)
+    shared = {"options": options, "answered": {}}
     return [
-        _export(run, name, say, options=options, **judged | {"limits": label_limits(name, run.recipe)})
+        _export(run, name, say, **shared, **judged | {"limits": label_limits(name, run.recipe)})
         if name in quantized
-        else _export(run, name, say, options=options, **exact)
+        else _export(run, name, say, **shared, **exact)
         for name in formats
     ]
 
@@ -128,8 +131,9 @@ def _export(run, name, say, **options):
         labels += f" ({_RAW[run.task]} {artefact.raw_parity.label_agreement:.1%})"
     if parity.accuracy is not None:
         labels += f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+    flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
     say(
-        f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}, "
+        f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}{flex}, "
         f"largest difference {parity.max_abs_delta:.1e}, labels agree {labels} "
         f"on {parity.examples} {'texts' if run.task == TEXTS else 'images'}  {run.path / artefact.path}"
     )

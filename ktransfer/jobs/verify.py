@@ -34,6 +34,7 @@ class Checked:
         problems: What differs, a clause each; none if all is well.
         parity: How far its answers are from the model's, where they were compared.
         raw_parity: The same on raw texts or image files, where the artefact takes them.
+        flex_ops: As in `Artefact`.
 
     Example:
         >>> Checked("onnx", "artefacts/model.onnx", ("sha256 is 9f86d0, 60303a was exported",)).problems
@@ -45,6 +46,7 @@ class Checked:
     problems: tuple[str, ...] = ()
     parity: Parity | None = None
     raw_parity: Parity | None = None
+    flex_ops: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,8 @@ def _judged_on(run, validation, quantized):
 
 def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]):
     path = run.path / artefact.path
-    checked = Checked(artefact.format, artefact.path, _file(path, artefact.sha256, artefact.size_bytes))
+    problems = _file(path, artefact.sha256, artefact.size_bytes)
+    checked = Checked(artefact.format, artefact.path, problems, flex_ops=artefact.flex_ops)
     if checked.problems:
         return checked
     problems, parities = [], {}
@@ -262,13 +265,14 @@ def _listed(labels):
 def _said(found, run):
     if found.problems:
         return f"DIFFERS  {'; '.join(found.problems)}"
+    flex = f", needs Flex for {', '.join(found.flex_ops)}" if found.flex_ops else ""
     if found.parity is None:
-        return "ok"
+        return f"ok{flex}"
     parities = [parity for parity in (found.parity, found.raw_parity) if parity is not None]
     return (
         f"ok       largest difference {max(parity.max_abs_delta for parity in parities):.1e}, "
         f"{_agreement(min(parities, key=lambda parity: parity.label_agreement))} "
-        f"on {found.parity.examples} {'texts' if run.task == TEXTS else 'images'}"
+        f"on {found.parity.examples} {'texts' if run.task == TEXTS else 'images'}{flex}"
     )
 
 
