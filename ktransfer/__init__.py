@@ -33,6 +33,7 @@ _HOMES = {
     "extract_features": "ktransfer.head",
     "find_blocks": "ktransfer.blocks",
     "fine_tune": "ktransfer.training",
+    "fine_tune_quantized": "ktransfer.quantization_aware",
     "image_dataset": "ktransfer.data.pipeline",
     "image_recipe": "ktransfer.default_recipes",
     "list_backbones": "ktransfer.backbones",

@@ -31,6 +31,7 @@ from ktransfer.jobs.report import report as report
 from ktransfer.jobs.train import resume as resume
 from ktransfer.jobs.train import train as train
 from ktransfer.jobs.verify import verify as verify
+from ktransfer.quantization_aware import fine_tune_quantized as fine_tune_quantized
 from ktransfer.recipe import Recipe as Recipe
 from ktransfer.recipe import Stage as Stage
 from ktransfer.recipe import progressive_stages as progressive_stages

@@ -149,6 +149,8 @@ class Recipe:
             label.
         int8_agreement: The same of an artefact in int8.
         int8_accuracy_drop: By how much its accuracy may be lower than the model's; 0.01 is a point.
+        quantization_aware: Epochs after the stages in which the model is trained as its int8 file will round
+            it (see `ktransfer.fine_tune_quantized`).
         seed: Of the split, the shuffling, the augmentation and the head.
     """
 
@@ -170,6 +172,7 @@ class Recipe:
     float16_agreement: float = 0.995
     int8_agreement: float = 0.98
     int8_accuracy_drop: float = 0.01
+    quantization_aware: int = 0
     seed: int = 0
 
     def __post_init__(self):
@@ -204,11 +207,9 @@ class Recipe:
             'class_weight must be "balanced" or None',
             self.class_weight,
         )
-        _check(
-            type(self.cached_views) is int and self.cached_views >= 0,
-            "cached_views must be a number of views, 0 for none",
-            self.cached_views,
-        )
+        for name, unit in (("cached_views", "views"), ("quantization_aware", "epochs")):
+            count = getattr(self, name)
+            _check(type(count) is int and count >= 0, f"{name} must be a number of {unit}, 0 for none", count)
         _check(
             not (self.cached_views and self.augmentation.mixes_labels),
             "cached_views must be 0 with mixup or cutmix, which blend other images at every epoch",

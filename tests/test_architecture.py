@@ -55,6 +55,8 @@ FLOORS = {
     "checkpoint": 4.5,
     "head": 4,
     "training": 5,
+    "rounding": 2.5,
+    "quantization_aware": 5.2,
     "reporting.calibration": 4.5,
     "reporting": 5.3,
     "evaluation": 5,

@@ -303,3 +303,14 @@ def test_a_mixed_precision_run_exports_in_float32(data, tmp_path):
     assert run.model.get_layer(run.manifest["backbone"]["layer"]).dtype_policy.name == "mixed_float16"
     (artefact,) = run.manifest["artefacts"]
     assert artefact["parity"]["label_agreement"] == 1
+
+
+def test_quantization_aware_epochs_are_said_and_in_the_manifest(tmp_path, data):
+    lines, recipe = [], dataclasses.replace(RECIPE, stages=())
+    options = {"recipe": recipe, "quantization_aware": 1, "formats": (), "verbose": 0, "say": lines.append}
+    run = train(data, PRESET_PATH, tmp_path / "run", **options)
+    found = run.manifest["quantization_aware"]
+    assert found["int8_after"] >= found["int8_before"] or not found["kept"]
+    assert run.recipe.quantization_aware == 1
+    said = f"quantized  accuracy rounded to int8 {found['int8_before']:.3f} -> {found['int8_after']:.3f}, in"
+    assert [line for line in lines if line.startswith(said)]

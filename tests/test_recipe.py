@@ -103,6 +103,8 @@ def test_a_stage_that_cannot_be_is_refused_at_birth(change, name):
         ({"float16_agreement": 1.5}, "float16_agreement"),
         ({"int8_agreement": float("nan")}, "int8_agreement"),
         ({"int8_accuracy_drop": -0.01}, "int8_accuracy_drop"),
+        ({"quantization_aware": -1}, "quantization_aware"),
+        ({"quantization_aware": True}, "quantization_aware"),
         ({"seed": -1}, "seed"),
     ],
 )

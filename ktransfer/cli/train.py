@@ -58,6 +58,13 @@ def train(
         float | None,
         typer.Option(help="Share of words to swap, delete and mistype in training texts, such as 0.1."),
     ] = None,
+    quantization_aware: Annotated[
+        int | None,
+        typer.Option(
+            metavar="EPOCHS",
+            help="Last epochs, of their own, in which it trains as an int8 artefact rounds it, such as 2.",
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe as JSON, instead of the default one.")] = None,
     random_weights: Annotated[
@@ -135,6 +142,7 @@ def train(
                 class_weight=class_weight,
                 loss=loss,
                 augmentation=text_augmentation and TextAugmentation(*[text_augmentation] * 3),
+                quantization_aware=quantization_aware,
                 random_weights=random_weights,
                 fast_depthwise=fast_depthwise,
                 skip_corrupt=skip_corrupt,

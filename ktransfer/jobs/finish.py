@@ -1,6 +1,7 @@
 """Everything after the backbone is loaded: the head, fine-tuning, judgement, artefacts."""
 
 import contextlib
+import dataclasses
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from ktransfer.jobs.export import export
 from ktransfer.jobs.interrupts import between_batches
 from ktransfer.jobs.parts import Say, dataset, progress_bar
 from ktransfer.jobs.report import REPORT, write_report
+from ktransfer.quantization_aware import fine_tune_quantized
 from ktransfer.run import Run
 from ktransfer.terminal import shortened
 from ktransfer.training import fine_tune
@@ -96,11 +98,23 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
             track=track,
             say=say,
         )
-    if "head" not in run.manifest:
+    recipe = run.recipe
+    # Where nothing but the head was trained there is no checkpoint of before the quantization-aware epochs.
+    if "head" not in run.manifest or (recipe.quantization_aware and not recipe.stages):
         _fit_head(run, splits, features, track, say)
-    if run.recipe.stages:
-        bar.stop()  # Keras draws its own
+    bar.stop()  # Keras draws its own
+    if recipe.stages:
         _fine_tune(run, splits, features, interrupts, say, verbose)
+    if recipe.quantization_aware:
+        found = fine_tune_quantized(
+            run.model,
+            **_training_data(run, splits, passed=recipe.epochs),
+            callbacks=[interrupts],
+            on_trouble=_trouble(run, say),
+            verbose=verbose,
+        )
+        say(f"quantized  {found}")
+        run.update(quantization_aware=dataclasses.asdict(found))
 
 
 def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say):
@@ -138,37 +152,39 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
 def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interrupts, say: Say, verbose):
     checkpoint = Checkpoint(_checkpoint(run), history=run.path / "history.csv")
     checkpoint.write_history()
-
-    def on_trouble(text):
-        say(f"trouble    {text}")
-        said = run.manifest.get("trouble", [])
-        if text not in said:  # an epoch that is run again has the same
-            run.update(trouble=[*said, text])
-
+    options = {"checkpoint": checkpoint, "on_trouble": _trouble(run, say), "verbose": verbose}
     if features is not None and can_cache(run.recipe):
         fine_tune_cached(
             run.model,
             features,
             baseline=run.manifest["head"].get("validation"),
             callbacks=lambda stage: [interrupts],
-            checkpoint=checkpoint,
-            on_trouble=on_trouble,
-            verbose=verbose,
+            **options,
         )
     else:
-        recipe, train = run.recipe, splits.train
-        weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
-        fine_tune(
-            run.model,
-            lambda epoch: dataset(
-                train, run, training=True, augmentation=recipe.augmentation, first_pass=epoch
-            ),
-            dataset(splits.validation, run),
-            recipe,
-            class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
-            callbacks=[interrupts],
-            checkpoint=checkpoint,
-            examples=len(train),
-            on_trouble=on_trouble,
-            verbose=verbose,
-        )
+        fine_tune(run.model, **_training_data(run, splits), callbacks=[interrupts], **options)
+
+
+def _training_data(run, splits, *, passed=0):
+    """What a `fit` on the examples themselves is given, of which so many passes were made before."""
+    recipe, train = run.recipe, splits.train
+    weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
+    return {
+        "train": lambda epoch: dataset(
+            train, run, training=True, augmentation=recipe.augmentation, first_pass=passed + epoch
+        ),
+        "validation": dataset(splits.validation, run),
+        "recipe": recipe,
+        "class_weight": dict(enumerate(weights)) if recipe.class_weight else None,
+        "examples": len(train),
+    }
+
+
+def _trouble(run, say):
+    def on_trouble(text):
+        say(f"trouble    {text}")
+        said = run.manifest.get("trouble", [])
+        if text not in said:  # an epoch that is run again has the same
+            run.update(trouble=[*said, text])
+
+    return on_trouble

@@ -65,6 +65,7 @@ def train(
     class_weight: str | None = None,
     loss: str | None = None,
     augmentation: Augmentation | TextAugmentation | None = None,
+    quantization_aware: int | None = None,
     random_weights: bool = False,
     fast_depthwise: bool = True,
     skip_corrupt: bool = False,
@@ -95,7 +96,7 @@ def train(
         epochs: Of fine-tuning by the default recipe; 0 keeps the solved head. Not with `recipe`.
         seed: Of everything random; `None` takes the recipe's, which is 0 by default.
         recipe: How to train; `None` takes `image_recipe` or `text_recipe` for these facts.
-        class_weight, loss, augmentation: As in `Recipe`; `None` takes the recipe's.
+        class_weight, loss, augmentation, quantization_aware: As in `Recipe`; `None` takes the recipe's.
         random_weights: Start from a random backbone, to see what the pretrained one is worth.
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
         skip_corrupt: Leave out images that cannot be read.
@@ -124,14 +125,14 @@ def train(
     Run.check_free(out, overwrite=overwrite)
     check_formats(formats)
     if recipe is not None and epochs is not None:
-        raise RecipeError(
-            f"A recipe brings its own epochs. Received: a recipe and epochs={epochs}. Leave one out."
-        )
+        received = f"Received: a recipe and epochs={epochs}. Leave one out."
+        raise RecipeError(f"A recipe brings its own epochs. {received}")
     task = find_task(data, data_dir=data_dir)
     of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
     of_texts = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
     _refuse(of_images if task == TEXTS else {**of_texts, "sequence_length": sequence_length}, task, data)
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
+    changes |= {"quantization_aware": quantization_aware}
     asked = _recipe(recipe, task, 2, epochs, changes)  # refuses what cannot be before anything is read
     facts = {
         "source": absolute(data),
