@@ -135,7 +135,8 @@ class Run:
         path = self.path / "model.keras"
         if not path.is_file():
             raise RunError(
-                f"A trained model was expected in {self.path}. Received: a run that stopped before it."
+                f"A trained model was expected in {self.path}. Received: no {path.name}, which a run that "
+                "stopped early does not have yet. Put it back, or go on with `train --resume`."
             )
         try:
             model = load_keras_file(path)

@@ -3,7 +3,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import tensorflow as tf
-from exporting import CLASSES, SIZE, pixels, small_model
+from exporting import CLASSES, SIZE, kit_answers, pixels, small_model, write_manifest
 from PIL import Image
 
 from ktransfer.data.images import Resize
@@ -11,6 +11,7 @@ from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.errors import ExportError
 from ktransfer.exporters import ExportOptions, export_model
 from ktransfer.exporters.runtimes import open_artefact
+from ktransfer.jobs.export import told
 from ktransfer.preprocessing import Preprocessing
 
 PREPROCESSING = Preprocessing(Resize(SIZE, SIZE), 1.0, 0.0)
@@ -129,10 +130,20 @@ def test_a_temperature_that_is_none_is_refused(temperature):
 @pytest.mark.parametrize(
     ("options", "formats", "task", "message"),
     [
-        ({"any_size": True}, ["onnx"], TEXTS, "any_size is for images and the format onnx"),
-        ({"any_size": True}, ["tflite", "onnx-int8"], IMAGES, "any_size is for images and the format onnx"),
-        ({"uint8": True}, ["onnx"], TEXTS, "uint8 is for images"),
-        ({"dynamic_batch": True}, ["onnx"], IMAGES, "dynamic_batch is for a TFLite format"),
+        ({"any_size": True}, ["onnx"], TEXTS, r"--any-size \(any_size\) is for images and"),
+        (
+            {"any_size": True},
+            ["tflite", "onnx-int8"],
+            IMAGES,
+            r"--any-size \(any_size\) is for images and",
+        ),
+        ({"uint8": True}, ["onnx"], TEXTS, r"--uint8 \(uint8\) is for images"),
+        (
+            {"dynamic_batch": True},
+            ["onnx"],
+            IMAGES,
+            r"--dynamic-batch \(dynamic_batch\) is for",
+        ),
     ],
 )
 def test_an_option_that_is_for_something_else_is_refused(options, formats, task, message):
@@ -167,3 +178,24 @@ def test_the_model_answers_once_for_all_formats(model, photographs, tmp_path):
     given["answered"] |= {key: -answer for key, answer in known.items()}
     with pytest.raises(ExportError, match="has to answer as the model does"):
         export_model(model, tmp_path, "onnx", **given)
+
+
+def test_the_kit_answers_from_an_onnx_file_of_images_in_uint8(model, photographs, tmp_path):
+    artefact = exported(model, photographs, tmp_path, "onnx", uint8=True)
+    write_manifest(tmp_path, artefact)
+    [answer] = kit_answers("onnx", tmp_path, photographs[0])
+    expected = answers_of_keras(model, photographs[:1])[0]
+    assert answer["label"] == CLASSES[expected.argmax()]
+    assert answer["probability"] == pytest.approx(expected.max(), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"any_size": True}, ", of any size"),
+        ({"uint8": True, "temperature": 1.5}, ", images in uint8, temperature 1.50"),
+        ({}, ""),
+    ],
+)
+def test_what_was_asked_for_is_told(model, photographs, tmp_path, asked, said):
+    assert told(exported(model, photographs, tmp_path, "onnx", **asked)) == said

@@ -136,7 +136,7 @@ def test_a_file_that_cannot_be_resized_is_written_and_said_to_be_of_batch_1(tmp_
         )
     assert (artefact.batch, artefact.parity.batch_sizes) == (1, (1,))
     assert artefact.signature["inputs"][0]["shape"] == [1, 32, 32, 3]
-    assert "tflite cannot have a dynamic batch" in caplog.text
+    assert "tflite does not work with a dynamic batch" in caplog.text
 
 
 def test_an_operation_that_tflite_lacks_is_named_with_its_place(tmp_path):

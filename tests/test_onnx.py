@@ -82,7 +82,7 @@ def test_a_model_that_onnx_can_have_at_batch_1_only_says_so(tmp_path, monkeypatc
     assert (artefact.batch, artefact.parity.batch_sizes) == (1, (1,))
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
     assert artefact.signature["output"]["shape"] == [1, 3]
-    assert "onnx cannot have a dynamic batch" in caplog.text
+    assert "onnx does not work with a dynamic batch" in caplog.text
 
 
 def test_erfc_is_one_minus_erf(tmp_path):
@@ -141,3 +141,32 @@ def test_the_kit_answers_from_an_onnx_file(tmp_path):
     expected = np.asarray(keras.ops.softmax(model(image, training=False)))[0]
     assert answer["label"] == CLASSES[expected.argmax()]
     assert answer["probability"] == pytest.approx(expected.max(), abs=1e-5)
+
+
+def ending_in(model, activation):
+    return keras.Model(model.input, keras.layers.Activation(activation)(model.output))
+
+
+@pytest.mark.parametrize(
+    ("changed", "class_names", "message"),
+    [
+        (lambda model: ending_in(model, "softmax"), CLASSES, r"answers that add up to 1\. Build the last"),
+        (lambda model: keras.Sequential([keras.layers.Flatten()]), CLASSES, r"from images .* Received: \[\]"),
+        (lambda model: model, [0, 1, 2], r"3 different class names of one line each.* Received: \[0, 1, 2\]"),
+        (lambda model: model, ["a", "b", "a"], r"3 different class names"),
+    ],
+)
+def test_what_would_give_a_wrong_artefact_is_refused(changed, class_names, message, tmp_path):
+    with pytest.raises(ExportError, match=message):
+        export_model(changed(small_model()), tmp_path, "onnx", class_names=class_names, examples=pixels(4))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_no_batch_size_mends_is_not_tried_at_another(tmp_path, caplog):
+    model = small_model()
+    model.layers[-1].bias.assign([np.nan] * len(CLASSES))
+    with pytest.raises(ExportError, match="Received: NaN"):
+        export_model(model, tmp_path, "onnx", class_names=CLASSES, examples=pixels(4))
+    with pytest.raises(ExportError, match="calibrated on real training examples"):
+        export_model(small_model(), tmp_path, "onnx-int8", class_names=CLASSES, examples=pixels(4))
+    assert "dynamic" not in caplog.text

@@ -149,7 +149,8 @@ def test_waiting_examples_are_run_together_where_the_artefact_can(batch, largest
 def test_it_is_healthy_and_ready_and_counts_by_route(client):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
-    client.get("/no/such/path")
+    assert client.get("/no/such/path").json() == {"error": "Not Found."}
+    assert client.get("/predict").json() == {"error": "Method Not Allowed."}
     lines = client.get("/metrics").text.splitlines()
     assert 'onnx_server_requests_total{route="/healthz",status="200"} 1.0' in lines
     assert 'onnx_server_requests_total{route="unmatched",status="404"} 1.0' in lines

@@ -216,8 +216,8 @@ def test_axes_are_fixed_in_turn_until_the_format_can_have_them(bert, tmp_path, m
     assert (artefact.batch, artefact.sequence) == (1, LENGTH)
     assert (artefact.parity.batch_sizes, artefact.parity.sequence_lengths) == ((1,), (LENGTH,))
     assert {tuple(given["shape"]) for given in artefact.signature["inputs"]} == {(1, LENGTH)}
-    assert "tflite cannot have a dynamic sequence; trying sequence 24" in caplog.text
-    assert "tflite cannot have a dynamic batch; trying batch 1, sequence 24" in caplog.text
+    assert "tflite does not work with a dynamic sequence; trying sequence 24" in caplog.text
+    assert "tflite does not work with a dynamic batch; trying batch 1, sequence 24" in caplog.text
 
 
 @pytest.mark.parametrize("format", ["tflite", "onnx"])

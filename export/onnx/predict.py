@@ -22,7 +22,14 @@ def load_model(path):
     """Return the labels, and a function from inputs by name to probabilities `(B, C)`."""
     session = onnxruntime.InferenceSession(path)
     labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
-    return labels, lambda inputs: session.run(["probabilities"], inputs)[0]
+    in_bytes = {given.name for given in session.get_inputs() if given.type == "tensor(uint8)"}
+
+    def classify(inputs):
+        for name in in_bytes & inputs.keys():
+            inputs = {**inputs, name: np.rint(inputs[name]).astype(np.uint8)}
+        return session.run(["probabilities"], inputs)[0]
+
+    return labels, classify
 
 
 def text_reader(path, manifest, artefact):
@@ -48,6 +55,8 @@ def main():
     arguments.add_argument("given", nargs="+", metavar="image_or_text", help="as the run was trained on")
     arguments.add_argument("--format", default=FORMAT, help=f"{FORMAT}, or one that begins with {FORMAT}-")
     arguments = arguments.parse_args()
+    if not arguments.format.startswith(FORMAT):
+        sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
     path, manifest, artefact = find_artefact(arguments.run, arguments.format)
     if manifest["task"] == "text-classification":
         read = text_reader(path, manifest, artefact)

@@ -6,6 +6,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
 
 from .classify import predict_router
 from .errors import Refused
@@ -62,6 +63,10 @@ def create_app(model, settings):
     @app.exception_handler(Refused)
     async def refused(_: Request, error: Refused):
         return JSONResponse({"error": str(error)}, error.status, error.headers)
+
+    @app.exception_handler(HTTPException)
+    async def no_route(_: Request, error: HTTPException):
+        return JSONResponse({"error": f"{error.detail}."}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError):

@@ -1,6 +1,11 @@
 """The command line: each verb is one call of the API and its printing; only that call imports TensorFlow."""
 
+import _thread
+import contextlib
+import functools
+import signal
 import sys
+import threading
 from typing import Annotated
 
 import typer
@@ -38,11 +43,32 @@ for verb in (
 def main():
     """The `ktransfer` command: errors that a user can mend are one line, and the exit status is 2."""
     try:
-        app()
+        with _no_interrupt_lost():
+            app()
     except KTransferError as error:
         _fail(" ".join(str(error).split()))
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
+
+
+@contextlib.contextmanager
+def _no_interrupt_lost():
+    """Interrupt once more where a Ctrl-C meets a finalizer, such as TensorFlow's, which would swallow it."""
+    before, interrupt = sys.unraisablehook, _thread.interrupt_main
+    if hasattr(signal, "pthread_kill"):  # wakes the main thread up, too; Windows has none
+        interrupt = functools.partial(signal.pthread_kill, threading.main_thread().ident, signal.SIGINT)
+
+    def unraisable(given):
+        if given.exc_type is KeyboardInterrupt:
+            threading.Timer(0.1, interrupt).start()
+        else:
+            before(given)
+
+    sys.unraisablehook = unraisable
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 def _fail(text):

@@ -44,4 +44,8 @@ def export(
         allow_flex=allow_flex,
         temperature=fitted_temperature(opened) if calibrated else 1.0,
     )
-    export_run(opened, tuple(format or FORMATS), options=options)
+    try:
+        export_run(opened, tuple(format or FORMATS), options=options)
+    except KeyboardInterrupt:
+        typer.echo("ktransfer: interrupted; what was exported before is as it was.", err=True)
+        raise

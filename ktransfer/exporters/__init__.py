@@ -13,7 +13,7 @@ from ktransfer.exporters.apart import prepare
 from ktransfer.exporters.artefact import Artefact, fingerprint, publish, staging
 from ktransfer.exporters.options import ExportOptions
 from ktransfer.exporters.own_process import OwnProcess
-from ktransfer.exporters.parity import TOLERANCE, Parity, measure_parity
+from ktransfer.exporters.parity import TOLERANCE, Parity, check_logits, measure_parity
 from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
 from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.recipe import Recipe
@@ -126,9 +126,11 @@ def export_model(
     check_formats([format])
     family, _, precision = format.partition("-")
     serving = _serving(model, class_names, examples, preprocessing)
-    if precision == "int8" and calibration is not None and len(calibration):
-        calibrated = _serving(model, class_names, calibration, preprocessing).examples
-        serving = dataclasses.replace(serving, calibration=calibrated)
+    if precision == "int8":
+        if calibration is not None and len(calibration):
+            calibrated = _serving(model, class_names, calibration, preprocessing).examples
+            serving = dataclasses.replace(serving, calibration=calibrated)
+        serving.check_calibration()
     serving = _as_asked(serving, format, options)
     if answered is not None:
         serving = dataclasses.replace(serving, answered=answered)
@@ -140,6 +142,7 @@ def export_model(
     from ktransfer.exporters.serving import reference_function
 
     reference = reference_function(serving)
+    check_logits(reference, serving.examples)
     exporter = importlib.import_module(f"{__name__}.{_MODULES[family]}")
     folder, name = Path(folder), exporter.NAME
     written = {"extra": extra}
@@ -280,10 +283,11 @@ def _first_that_works(attempt, attempts, format):
             return attempt(fixed, flex)
         except ExportError as error:
             if then_flex and not flex:
-                _LOG.warning("%s cannot be had of builtin operations only; trying Flex. %s", format, error)
+                lacking = str(error).partition(". Export ")[0]
+                _LOG.warning("%s is not had of builtin operations alone; trying Flex. %s.", format, lacking)
                 continue
             _LOG.warning(
-                "%s cannot have a dynamic %s; trying %s. %s",
+                "%s does not work with a dynamic %s; trying %s. %s",
                 format,
                 " and ".join(axis for axis in after if axis not in fixed),
                 ", ".join(f"{axis} {size}" for axis, size in after.items()),

@@ -30,7 +30,8 @@ def serve_images(model, class_names, images, preprocessing=None):
         >>> serve_images(model, ["cat", "dog"], np.zeros((1, 32, 32, 3))).inputs[0].axes
         ('batch', 32, 32, 3)
     """
-    shapes = [tuple(tensor.shape) for tensor in (*model.inputs, *model.outputs)]
+    tensors = (*getattr(model, "inputs", ()), *getattr(model, "outputs", ()))  # of one not built, none
+    shapes = [tuple(tensor.shape) for tensor in tensors]
     if len(shapes) != 2 or len(shapes[0]) != 4 or None in shapes[0][1:] or len(shapes[1]) != 2:
         raise ExportError(
             "Exporting takes a model from images (None, height, width, 3) to logits (None, classes), or a "

@@ -72,5 +72,6 @@ class ExportOptions:
         ):
             if given and not fits:
                 raise ExportError(
-                    f"{option} is for {wanted}. Received: {task} as {', '.join(formats)}. Leave it out."
+                    f"--{option.replace('_', '-')} ({option}) is for {wanted}. "
+                    f"Received: {task} as {', '.join(formats)}. Leave it out."
                 )

@@ -150,6 +150,24 @@ class Parity:
         )
 
 
+def check_logits(model, examples):
+    """Raise `ExportError` unless a model answers real examples with logits: finite, and no probabilities.
+
+    An artefact takes softmax of them, and one of probabilities would agree with itself, and be wrong.
+
+    Args:
+        model: Callable, inputs by name to logits `(B, C)`.
+        examples: `Examples`, of which the first are asked for.
+    """
+    logits = model(examples.batch(np.arange(_LARGER_BATCH) % len(examples)))
+    _check_finite(logits)
+    if (logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=1e-5):
+        raise ExportError(
+            "The model has to answer with logits, of which an artefact takes the softmax. Received: answers "
+            "that add up to 1. Build the last layer without its softmax, and copy the weights."
+        )
+
+
 def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
     """Run an artefact and the model on the same examples and compare the answers.
 
@@ -188,11 +206,7 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
     wrong = [_made_wrong(inputs) for inputs in every[: -(-first // size)]]
     rounds = ((every, count), (singles, first), (wrong, first))
     logits, single_logits, wrong_logits = (_answers(model, _merged(each), rows) for each, rows in rounds)
-    if not np.isfinite(logits).all():
-        raise ExportError(
-            "The model has to answer real examples with finite logits. Received: NaN or infinity from the "
-            "Keras model itself. Train it again at a lower learning rate."
-        )
+    _check_finite(logits)
     sizes = tuple(sorted({single, size}))
     try:
         answers, single_answers, wrong_answers = (_answers(artefact, *batches) for batches in rounds)
@@ -227,6 +241,14 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
         accuracy=accuracies[0],
         accuracy_of_model=accuracies[1],
     )
+
+
+def _check_finite(logits):
+    if not np.isfinite(logits).all():
+        raise ExportError(
+            "The model has to answer real examples with finite logits. Received: NaN or infinity from the "
+            "Keras model itself. Train it again at a lower learning rate."
+        )
 
 
 def softmax(logits):

@@ -14,6 +14,7 @@ import tensorflow as tf
 from ktransfer.errors import ExportError
 from ktransfer.preprocessing import Preprocessing
 from ktransfer.text_preprocessing import TextPreprocessing
+from ktransfer.untrusted import is_line
 
 OUTPUT = "probabilities"
 BATCH, SEQUENCE, HEIGHT, WIDTH = "batch", "sequence", "height", "width"
@@ -87,17 +88,16 @@ class Serving:
     temperature: float = 1.0
     answered: dict[bytes, np.ndarray] = field(default_factory=dict)
 
-    def calibration_batches(self):
-        """Return the inputs by name of each example to calibrate on, alone and padded to the longest.
-
-        Raises:
-            ExportError: There is none.
-        """
+    def check_calibration(self):
+        """Raise `ExportError` if there is nothing to calibrate on."""
         if not self.calibration:
             raise ExportError(
                 "An int8 artefact is calibrated on real training examples. Received: none. "
                 "Give some as `calibration`; a hundred are enough."
             )
+
+    def calibration_batches(self):
+        """Return the inputs by name of each example to calibrate on, alone and padded to the longest."""
         return [self.calibration.batch(np.array([i]), longest=True) for i in range(len(self.calibration))]
 
 
@@ -188,9 +188,9 @@ def inlined_functions():
 
 
 def check_class_names(class_names, classes):
-    """Raise `ExportError` unless there are `classes` names of one line each."""
-    if len(class_names) != classes or any(name.splitlines() != [name] for name in class_names):
+    """Raise `ExportError` unless there are `classes` different names of one line each."""
+    if len(set(class_names)) != classes or not all(map(is_line, class_names)):
         raise ExportError(
-            f"Exporting needs {classes} class names of one line each, one a logit. "
+            f"Exporting needs {classes} different class names of one line each, one a logit. "
             f"Received: {list(class_names)!r}. Give them in the order of the labels."
         )

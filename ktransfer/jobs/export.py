@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ktransfer.data.examples import Examples
-from ktransfer.data.task import IMAGES, TEXTS
+from ktransfer.data.task import TEXTS
 from ktransfer.errors import RunError
 from ktransfer.exporters import (
     FORMATS,
@@ -18,6 +18,7 @@ from ktransfer.exporters.tokenizer_json import write_tokenizer
 from ktransfer.jobs.parts import (
     JUDGED_EXAMPLES,
     PARITY_EXAMPLES,
+    RAW,
     TOKENIZED_TEXTS,
     Say,
     evenly,
@@ -27,7 +28,6 @@ from ktransfer.jobs.parts import (
 from ktransfer.run import Run
 
 _CALIBRATED = 100  # training examples
-_RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
 
 
 def export(
@@ -128,13 +128,30 @@ def _export(run, name, say, **options):
     run.update(artefacts=[*others, artefact.to_dict()])
     parity, labels = artefact.parity, f"{artefact.parity.label_agreement:.1%}"
     if artefact.raw_parity is not None:
-        labels += f" ({_RAW[run.task]} {artefact.raw_parity.label_agreement:.1%})"
+        labels += f" ({RAW[run.task]} {artefact.raw_parity.label_agreement:.1%})"
     if parity.accuracy is not None:
         labels += f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+    asked = told(artefact)
     flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
     say(
-        f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}{flex}, "
+        f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}{asked}{flex}, "
         f"largest difference {parity.max_abs_delta:.1e}, labels agree {labels} "
         f"on {parity.examples} {'texts' if run.task == TEXTS else 'images'}  {run.path / artefact.path}"
     )
     return artefact
+
+
+def told(artefact: Artefact) -> str:
+    """What the artefact takes and gives that others of its format do not, as the end of a line.
+
+    Example:
+
+        told(artefact)   # ", images in uint8, temperature 1.50"
+    """
+    [given, *_] = artefact.signature["inputs"]
+    found = ["images in uint8"] if given["dtype"] == "uint8" else []
+    if len(given["shape"]) == 4 and None in given["shape"][1:]:
+        found.append("of any size")
+    if artefact.temperature != 1:
+        found.append(f"temperature {artefact.temperature:.2f}")
+    return "".join(f", {each}" for each in found)

@@ -11,6 +11,7 @@ from ktransfer.data.audit_exclusions import leave_out
 from ktransfer.data.checks import require_readable
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.sources import load_splits
+from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_sources import load_text_splits
 from ktransfer.errors import RunError
@@ -23,6 +24,7 @@ from ktransfer.run import Run
 PARITY_EXAMPLES, TOKENIZED_TEXTS = 100, 2_000
 # What a quantized artefact is judged on, and accuracy measured: a point of it is five of them.
 JUDGED_EXAMPLES = 500
+RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
 

@@ -19,7 +19,7 @@ from ktransfer.exporters.serving import Serving, reference_function
 from ktransfer.exporters.text_serving import serve_texts
 from ktransfer.exporters.tokenizer_json import prove_tokenizer
 from ktransfer.jobs.artefacts import artefacts, fixed_axes, validation_examples
-from ktransfer.jobs.parts import JUDGED_EXAMPLES, PARITY_EXAMPLES, Say, evenly
+from ktransfer.jobs.parts import JUDGED_EXAMPLES, PARITY_EXAMPLES, RAW, Say, evenly
 from ktransfer.run import Run
 from ktransfer.untrusted import read_bytes, visible
 
@@ -124,7 +124,9 @@ def verify(run: Run, *, answers: bool = True, say: Say = print) -> Verification:
         say(f"answers        not compared: {not_compared} --no-answers does without.")
     unknown = _unknown(run, checked)
     for path in unknown:
-        say(f"warning        {visible(str(run.path / path))} is not in the manifest, and was not checked")
+        left = "; a cut-off export left it" if path.endswith(".partial") else ""
+        shown = visible(str(run.path / path))
+        say(f"warning        {shown} is not in the manifest, and was not checked{left}")
     return Verification(tuple(checked), tuple(unknown), not_compared)
 
 
@@ -268,10 +270,11 @@ def _said(found, run):
     flex = f", needs Flex for {', '.join(found.flex_ops)}" if found.flex_ops else ""
     if found.parity is None:
         return f"ok{flex}"
-    parities = [parity for parity in (found.parity, found.raw_parity) if parity is not None]
+    raw = ""
+    if found.raw_parity is not None:
+        raw = f" ({RAW[run.task]} {found.raw_parity.max_abs_delta:.1e}, {_agreement(found.raw_parity)})"
     return (
-        f"ok       largest difference {max(parity.max_abs_delta for parity in parities):.1e}, "
-        f"{_agreement(min(parities, key=lambda parity: parity.label_agreement))} "
+        f"ok       largest difference {found.parity.max_abs_delta:.1e}, {_agreement(found.parity)}{raw} "
         f"on {found.parity.examples} {'texts' if run.task == TEXTS else 'images'}{flex}"
     )
 
