@@ -247,7 +247,7 @@ def test_a_saved_model_answers_the_same_in_another_process_on_jax(trained, photo
 
 
 def test_a_run_without_a_model_says_that_it_stopped_early(run):
-    with pytest.raises(RunError, match="no model.keras, which a run that stopped early"):
+    with pytest.raises(RunError, match=r"no model\.keras, which a run that stopped early"):
         Run.load(run.path).predict(["rose.png"])
 
 

@@ -167,7 +167,7 @@ def test_a_mixed_precision_model_that_cannot_be_built_again_is_refused(tmp_path)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"class_names": ["a", "b"]}, "3 class names"),
+        ({"class_names": ["a", "b"]}, "3 different class names"),
         ({"class_names": ["a", "b", "c\nd"]}, "one line each"),
         ({"examples": pixels(0)}, "at least one image"),
         ({"examples": pixels(2, 16)}, r"shape \(32, 32, 3\).*\(2, 16, 16, 3\)"),

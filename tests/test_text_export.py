@@ -239,7 +239,7 @@ def test_a_mixed_precision_text_model_is_exported_in_float32(format, tmp_path):
         ({"examples": "the fox"}, r"a list of at least one text\. Received: 'the fox'"),
         ({"examples": []}, "at least one text"),
         ({"examples": [1, 2]}, "at least one text"),
-        ({"class_names": ["a", "b"]}, "3 class names"),
+        ({"class_names": ["a", "b"]}, "3 different class names"),
         ({"preprocessing": None}, "text classifier with its preprocessing"),
         ({"model": "image"}, r"token_ids.*Received: one from \(None, 32, 32, 3\)"),
     ],
