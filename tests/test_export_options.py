@@ -9,7 +9,7 @@ from PIL import Image
 from ktransfer.data.images import Resize
 from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.errors import ExportError
-from ktransfer.exporters import ExportOptions, export_model
+from ktransfer.exporters import FORMATS, ExportOptions, export_model
 from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.jobs.export import told
 from ktransfer.preprocessing import Preprocessing
@@ -180,10 +180,11 @@ def test_the_model_answers_once_for_all_formats(model, photographs, tmp_path):
         export_model(model, tmp_path, "onnx", **given)
 
 
-def test_the_kit_answers_from_an_onnx_file_of_images_in_uint8(model, photographs, tmp_path):
-    artefact = exported(model, photographs, tmp_path, "onnx", uint8=True)
+@pytest.mark.parametrize("format", FORMATS)
+def test_the_kit_answers_from_a_file_of_images_in_uint8(format, model, photographs, tmp_path):
+    artefact = exported(model, photographs, tmp_path, format, uint8=True)
     write_manifest(tmp_path, artefact)
-    [answer] = kit_answers("onnx", tmp_path, photographs[0])
+    [answer] = kit_answers(format, tmp_path, photographs[0])
     expected = answers_of_keras(model, photographs[:1])[0]
     assert answer["label"] == CLASSES[expected.argmax()]
     assert answer["probability"] == pytest.approx(expected.max(), abs=1e-3)

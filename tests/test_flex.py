@@ -225,7 +225,7 @@ def test_an_artefact_of_before_there_was_flex_still_loads(exported):
 
 
 def test_flex_is_for_tflite():
-    with pytest.raises(ExportError, match="allow_flex is for a TFLite format"):
+    with pytest.raises(ExportError, match=r"--allow-flex \(allow_flex\) is for a TFLite format"):
         ExportOptions(allow_flex=True).check(["onnx"], IMAGES)
 
 

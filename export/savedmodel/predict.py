@@ -24,8 +24,11 @@ def load_model(path):
     labels = (path / "assets" / "labels.txt").read_text(encoding="utf-8").splitlines()
 
     def classify(inputs):
-        tensors = {name: tf.constant(value) for name, value in inputs.items()}
         # By way of `model`, which keeps the weights alive; its functions alone do not.
+        takes = model.signatures["serving_default"].structured_input_signature[1]
+        tensors = {name: tf.constant(value) for name, value in inputs.items()}
+        if "image" in tensors:  # in bytes, if it was exported so
+            tensors["image"] = tf.cast(tf.round(tensors["image"]), takes["image"].dtype)
         return model.signatures["serving_default"](**tensors)["probabilities"].numpy()
 
     return labels, classify
@@ -48,6 +51,8 @@ def main():
     arguments.add_argument("given", nargs="+", metavar="image_or_text", help="as the run was trained on")
     arguments.add_argument("--format", default=FORMAT, help=f"{FORMAT}, or one that begins with {FORMAT}-")
     arguments = arguments.parse_args()
+    if not arguments.format.startswith(FORMAT):
+        sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
     path, manifest, artefact = find_artefact(arguments.run, arguments.format)
     if manifest["task"] == "text-classification":
         read = text_reader(path, manifest, artefact)

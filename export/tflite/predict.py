@@ -64,6 +64,8 @@ def main():
     arguments.add_argument("given", nargs="+", metavar="image_or_text", help="as the run was trained on")
     arguments.add_argument("--format", default=FORMAT, help=f"{FORMAT}, or one that begins with {FORMAT}-")
     arguments = arguments.parse_args()
+    if not arguments.format.startswith(FORMAT):
+        sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
     path, manifest, artefact = find_artefact(arguments.run, arguments.format)
     if manifest["task"] == "text-classification":
         read = text_reader(path, manifest, artefact)
