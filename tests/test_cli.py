@@ -106,27 +106,6 @@ def test_backbones_lists_what_keras_hub_has(monkeypatch, capsys):
     ).items()
 
 
-def test_an_interrupt_that_a_finalizer_swallows_is_heeded_all_the_same():
-    script = """
-import signal, sys, time, typer
-from ktransfer import cli
-
-class Finalized:
-    def __del__(self):
-        signal.raise_signal(signal.SIGINT)
-
-def swallowing():
-    Finalized()
-    time.sleep(30)
-
-cli.app.command()(swallowing)
-sys.argv = ["ktransfer", "swallowing"]
-cli.main()
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=25)
-    assert (done.returncode, done.stderr) == (130, "")
-
-
 def test_export_prints_parity(monkeypatch, capsys, trained):
     status, out, _ = run(monkeypatch, capsys, "export", trained, "--format", "onnx")
     assert status == 0

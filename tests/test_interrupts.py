@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -62,3 +64,24 @@ def test_another_thread_leaves_signals_alone():
     thread.start()
     thread.join()
     assert done == [True]
+
+
+def test_an_interrupt_that_a_finalizer_swallows_is_heeded_all_the_same():
+    script = """
+import signal, sys, time, typer
+from ktransfer import cli
+
+class Finalized:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+def swallowing():
+    Finalized()
+    time.sleep(30)
+
+cli.app.command()(swallowing)
+sys.argv = ["ktransfer", "swallowing"]
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=25)
+    assert (done.returncode, done.stderr) == (130, "")

@@ -42,19 +42,16 @@ RECIPE = Recipe(
     dropout=0.3,
     seed=5,
 )
+PLAIN = dataclasses.replace(RECIPE, augmentation=Augmentation.none())
 RECIPES = {
-    "cached": dataclasses.replace(RECIPE, augmentation=Augmentation.none()),
+    "cached": PLAIN,
     "augmented": RECIPE,
     "views": dataclasses.replace(RECIPE, cached_views=2),
     "adapting": dataclasses.replace(RECIPE, batch_norm="adapt"),
-    "mixed": dataclasses.replace(RECIPE, precision="mixed_float16", augmentation=Augmentation.none()),
+    "mixed": dataclasses.replace(PLAIN, precision="mixed_float16"),
     "texts": dataclasses.replace(RECIPE, augmentation=TextAugmentation(0.1, 0.1, 0.1)),
-    "quantized": dataclasses.replace(
-        RECIPE, augmentation=Augmentation.none(), stages=RECIPE.stages[1:], quantization_aware=2
-    ),
-    "head only": dataclasses.replace(
-        RECIPE, augmentation=Augmentation.none(), stages=(), quantization_aware=2
-    ),
+    "quantized": dataclasses.replace(PLAIN, stages=RECIPE.stages[1:], quantization_aware=2),
+    "head only": dataclasses.replace(PLAIN, stages=(), quantization_aware=2),
 }
 QUIET = {"verbose": 0, "say": lambda line: None}
 

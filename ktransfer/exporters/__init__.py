@@ -28,6 +28,7 @@ __all__ = [
     "check_formats",
     "export_model",
     "label_limits",
+    "warm_up",
 ]
 
 # Each has NAME, CONVERTS and write, and imports its converter: only the one asked for is loaded.

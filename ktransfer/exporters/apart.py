@@ -70,6 +70,28 @@ def prepare(module):
         _kept(module)
 
 
+def how_it_ended(process, said):
+    """Wait for the end of a process; return how it came, and the last line that it said on standard error.
+
+    Args:
+        process: `subprocess.Popen`. One that goes on for ten seconds more is killed.
+        said: The file of its standard error.
+
+    Example:
+        >>> how_it_ended(process, said)
+        ('SIGABRT', 'nothing was said')
+    """
+    try:
+        status = process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        status = process.wait()
+    said.seek(0)
+    lines = said.read().decode("utf-8", "replace").splitlines()
+    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}", last.rstrip(".")
+
+
 class _Process:
     def __init__(self, module):
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
@@ -111,19 +133,13 @@ class _Process:
 
     def ended(self, doing):
         """The error that says how it ended, which it has or is about to."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
-        self._said.seek(0)
-        lines = self._said.read().decode("utf-8", "replace").splitlines()
+        how, last = how_it_ended(self._process, self._said)
         self.close()
-        status = self._process.returncode
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
-        last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
         ended = Ended(
-            f"A process of its own has to {doing}. Received: its end by {how}; the last line was: "
-            f"{last.rstrip('.')}. Export another format; nothing was written."
+            f"A process of its own has to {doing}. Received: its end by {how}; the last line was: {last}. "
+            "Export another format; nothing was written."
         )
-        ended.aborted = status < 0
+        ended.aborted = self._process.returncode < 0
         return ended
 
     def close(self):

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -10,6 +9,7 @@ import threading
 import time
 
 from ktransfer.errors import ExportError
+from ktransfer.exporters.apart import how_it_ended
 from ktransfer.exporters.messages import receive, send
 from ktransfer.exporters.runtimes import open_artefact
 
@@ -105,18 +105,10 @@ class OwnProcess:
             timer.cancel()
 
     def _ended(self):
-        try:
-            status = self._process.wait(10)
-        except subprocess.TimeoutExpired:  # it said what nobody understands, and goes on
-            self._process.kill()
-            status = self._process.wait()
-        self._errors.seek(0)
-        lines = self._errors.read().decode("utf-8", "replace").split("\n")
-        last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
-        how = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+        how, last = how_it_ended(self._process, self._errors)
         return ExportError(
             f"The {self._name} has to run by its own runtime. "
-            f"Received: {how}, {last.rstrip('.')}. Export it again, or another format."
+            f"Received: {how}, {last}. Export it again, or another format."
         )
 
 
