@@ -18,18 +18,25 @@ class BatchParts:
         batch_size: Examples in a whole batch.
         part_size: In a part; it divides `batch_size`.
         examples: In an epoch.
+        add_variable: Makes a variable of zeros; `optimizer.add_variable`, so that the optimizer has it.
 
     Example:
 
-        parts = BatchParts(model.trainable_variables, 32, 8, 1000)
+        parts = BatchParts(model.trainable_variables, 32, 8, 1000, optimizer.add_variable)
     """
 
-    def __init__(self, variables: Sequence[keras.Variable], batch_size: int, part_size: int, examples: int):
+    def __init__(
+        self,
+        variables: Sequence[keras.Variable],
+        batch_size: int,
+        part_size: int,
+        examples: int,
+        add_variable: Callable[..., keras.Variable],
+    ):
         self._batch_size, self._part_size, self._examples = batch_size, part_size, examples
-        self._part = keras.Variable(0, dtype="int", trainable=False, name="part")
+        self._part = add_variable(shape=(), dtype="int", name="part", aggregation="only_first_replica")
         self._sums = {
-            id(v): keras.Variable(ops.zeros(v.shape, v.dtype), trainable=False, name=f"sum_{v.name}")
-            for v in variables
+            id(v): add_variable(shape=v.shape, dtype=v.dtype, name=f"sum_{v.name}") for v in variables
         }
 
     @property

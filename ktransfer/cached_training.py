@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
-from ktransfer.blocks import find_blocks
+from ktransfer.blocks import find_blocks, sublayers
 from ktransfer.cache_plan import can_cache
 from ktransfer.callbacks import ProgressiveUnfreezing
 from ktransfer.checkpoint import Checkpoint
@@ -15,7 +15,8 @@ from ktransfer.freezing import resolve_depth, set_depth
 from ktransfer.frozen_features import FrozenFeatures
 from ktransfer.head import class_weights
 from ktransfer.memory import in_smaller_batches
-from ktransfer.optimizers import GroupedOptimizer
+from ktransfer.layerwise_optimizer import LayerwiseOptimizer
+from ktransfer.locate import Located
 from ktransfer.training import WholeHistory, compile_classifier, find_backbone, warn
 
 _HEAD_STEPS = 32
@@ -74,10 +75,15 @@ def fine_tune_cached(
     depths = [resolve_depth(stage.depth, blocks) for stage in recipe.stages]
     train = features.examples["train"]
     weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
-    optimizer = _optimizer_for_all_stages(model, backbone, blocks, max(depths), recipe)
+    set_depth(backbone, blocks, max(depths))
+    compile_classifier(model, recipe, one_hot=True)
+    # One optimizer throughout, whose state is kept from one stage to the next.
+    optimizer = model.optimizer
+    layerwise = LayerwiseOptimizer(optimizer)
+    plan = layerwise.add_plan([block.weights for block in blocks])
     history, part_size, done = WholeHistory(), recipe.batch_size, 0
     if checkpoint:
-        checkpoint.restore(model.trainable_variables, optimizer)  # all that any stage trains
+        checkpoint.restore(model.trainable_variables)  # all that any stage trains
         done = checkpoint.epoch
         baseline = checkpoint.best if checkpoint.found else baseline
     for index, stage in enumerate(recipe.stages):
@@ -96,8 +102,7 @@ def fine_tune_cached(
             on_divergence=on_trouble,
             verbose=int(bool(verbose)),
         )
-        # Each stage has a `fit` of its own, which begins at its own epoch.
-        getattr(optimizer, "inner_optimizer", optimizer).skipped_epochs.assign(0)
+        unfreezing.use(layerwise, plan)
         if checkpoint:
             checkpoint.watch(unfreezing)
 
@@ -145,13 +150,14 @@ def fine_tune_cached(
 
 
 class _OneStage(ProgressiveUnfreezing):
-    """The last of `stages`, on a classifier or its upper part; the optimizer stays for the next stage."""
+    """The last of `stages`, on a classifier or its upper part, of which the backbone is a part."""
 
-    def _find_backbone(self, model):
-        return self.backbone  # the whole one, of which an upper part holds some layers
+    def _locate(self, model):
+        backbone = self.backbone  # the whole one, of which an upper part holds some layers
+        return Located(backbone.name, backbone, tuple(sublayers(backbone)), find_blocks(backbone))
 
-    def on_train_end(self, logs=None):
-        self._end_training()
+    def _check_head(self, model, located, depth):
+        pass
 
 
 class _EpochOrder(keras.callbacks.Callback):
@@ -163,17 +169,3 @@ class _EpochOrder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         self._batches.begin_epoch(epoch - self._first)
-
-
-def _optimizer_for_all_stages(model, backbone, blocks, depth, recipe):
-    """One that is built on whatever trains in any stage, so that its state goes on from one to the next."""
-    set_depth(backbone, blocks, depth)
-    compile_classifier(model, recipe, one_hot=True)
-    held = {id(variable) for variable in backbone.weights}
-    head = [variable.path for variable in model.variables if id(variable) not in held]
-    inner = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    optimizer = GroupedOptimizer(inner, [head, *([v.path for v in b.weights] for b in blocks)])
-    if inner is not model.optimizer:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    optimizer.build(model.trainable_variables)
-    return optimizer

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from ktransfer.best_weights import unique_names
 from ktransfer.callbacks import ProgressiveUnfreezing
 from ktransfer.errors import RunError
 from ktransfer.files import replacing, write_text
@@ -56,42 +57,43 @@ class Checkpoint(keras.callbacks.Callback):
         """The monitored value of the best weights that were found; `None` where nothing was."""
         return self._facts["best"]["value"] if self.found else None
 
-    def restore(self, weights: Sequence[keras.Variable], optimizer: keras.optimizers.Optimizer) -> None:
-        """Keep these from now on; what was found is put back into them.
+    def restore(self, weights: Sequence[keras.Variable]) -> None:
+        """Keep these weights from now on, and assign what was found to them.
 
         Args:
             weights: All that any stage changes.
-            optimizer: Built; that of every `fit` to come.
         """
-        self._variables = _named(weights, optimizer)
+        self._variables = unique_names(weights)
         if not self.found:
             return
         for name, variable in self._variables.items():
-            value = self._arrays.get(name)
+            value = self._arrays.pop(f"model/{name}", None)
             if value is None or value.shape != tuple(variable.shape):
                 raise self._unfit(f"nothing that fits {name}")
             variable.assign(value)
 
     def watch(self, unfreezing: ProgressiveUnfreezing) -> None:
-        """Keep the best weights of this callback, which the next `fit` has before this one."""
-        self._unfreezing = unfreezing
+        """Keep the state of this callback, which the next `fit` has before this one.
 
-    def on_train_begin(self, logs=None):
-        if self._arrays:  # the first time, not in the next stage
-            best = {name[5:]: value for name, value in self._arrays.items() if name.startswith("best/")}
-            self._unfreezing.best_weights.set_state(self._facts["best"], best)
+        The first one resumes from what was found.
+        """
+        self._unfreezing = unfreezing
+        if self._arrays:
+            try:
+                unfreezing.set_state(self._facts["unfreezing"], self._arrays, self._variables)
+            except (KeyError, TypeError, AttributeError) as error:
+                raise self._unfit(f"no training state, {type(error).__name__}: {error}") from error
             self._arrays = {}
 
     def on_epoch_end(self, epoch, logs=None):
         self.rows.append(
             {"epoch": epoch} | {name: np.asarray(value).item() for name, value in (logs or {}).items()}
         )
-        optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        self.epoch = epoch + 1 + int(keras.ops.convert_to_numpy(optimizer.skipped_epochs))
-        best, best_weights = self._unfreezing.best_weights.state()
-        arrays = {name: keras.ops.convert_to_numpy(v) for name, v in self._variables.items()}
-        arrays |= {f"best/{path}": value for path, value in best_weights.items()}
-        facts = {"epoch": self.epoch, "rows": self.rows, "best": best}
+        self.epoch = self._unfreezing.epochs_passed
+        names = {id(variable): name for name, variable in self._variables.items()}
+        facts, arrays = self._unfreezing.state(names)
+        arrays |= {f"model/{name}": keras.ops.convert_to_numpy(v) for name, v in self._variables.items()}
+        facts = {"epoch": self.epoch, "rows": self.rows, "best": facts["best"], "unfreezing": facts}
         with replacing(self._path) as partial:
             np.savez(partial, facts=json.dumps(facts), **arrays)
         self.write_history()
@@ -121,16 +123,3 @@ class Checkpoint(keras.callbacks.Callback):
             f"What training goes on from was expected in {self._path}. Received: {received}. "
             "Remove it to train again from model.keras as it is."
         )
-
-
-def _named(weights, optimizer):
-    """Variables by names that are the same in every process: Keras numbers its optimizers."""
-    named = {
-        f"optimizer/{index}/{variable.name}": variable for index, variable in enumerate(optimizer.variables)
-    }
-    for variable in weights:
-        name = f"model/{variable.path}"
-        while name in named:
-            name += "'"
-        named[name] = variable
-    return named

@@ -99,8 +99,9 @@ def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tu
 
     Args:
         epochs: How long the whole `fit` is.
-        learning_rate: Of the head in the first stage; later stages take a tenth and a thirtieth. `None` takes
-            what the model is compiled with, in every stage.
+        learning_rate: Of the head in the first stage; later stages take a tenth and 3 %. `None` leaves it to
+            `ProgressiveUnfreezing`, which takes these factors of what the model is compiled with where it made
+            the stages itself; stages that it is given without a rate keep the compiled one.
 
     Returns:
         Three stages, or fewer where there are fewer epochs.

@@ -5,11 +5,13 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
+from ktransfer.blocks import find_blocks
 from ktransfer.callbacks import ProgressiveUnfreezing
 from ktransfer.checkpoint import Checkpoint
 from ktransfer.data.pipeline import rebatched
 from ktransfer.draws import SeededDraws
 from ktransfer.errors import RecipeError
+from ktransfer.freezing import set_depth
 from ktransfer.memory import in_smaller_batches
 from ktransfer.recipe import Recipe
 
@@ -116,6 +118,7 @@ def fine_tune(
     if not recipe.stages:
         raise RecipeError("A recipe with stages was expected. Received: none of them.")
     backbone = find_backbone(model) if backbone is None else backbone
+    set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide
     data = train if callable(train) else lambda epoch: train
     compile_classifier(model, recipe, one_hot=len(data(0).element_spec[1].shape) == 2)
     unfreezing = ProgressiveUnfreezing(
@@ -129,9 +132,8 @@ def fine_tune(
     )
     history, begin, kept = WholeHistory(), 0, []
     if checkpoint:
-        unfreezing.set_model(model)  # whose optimizer is then the one that the checkpoint is of
+        checkpoint.restore(model.weights)
         checkpoint.watch(unfreezing)
-        checkpoint.restore(model.weights, model.optimizer)
         begin = len(checkpoint.rows) if checkpoint.epoch < recipe.epochs else recipe.epochs
         kept = [checkpoint]
 

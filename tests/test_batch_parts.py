@@ -4,7 +4,9 @@ import pytest
 from keras import ops
 from unfreezing import IMAGES, LABELS, classifier, snapshot
 
-from ktransfer.optimizers import GroupedOptimizer
+from ktransfer.callbacks import ProgressiveUnfreezing
+from ktransfer.layerwise_optimizer import LayerwiseOptimizer
+from ktransfer.recipe import Stage
 
 # Of each of ten examples, and the means of batches of three of them and of the one that is left.
 PARTS, WHOLE = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [1.0, 4.0, 7.0, 9.0]
@@ -12,17 +14,19 @@ PARTS, WHOLE = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [1.0, 4.0, 7.0, 9.0]
 
 def trained(optimizer, gradients, parts=None):
     variable = keras.Variable(np.array([5.0], "float32"), name="v")
-    grouped = GroupedOptimizer(optimizer, [[variable.path]])
-    grouped.build([variable])
-    grouped.begin_stage(rates=[1.0], warmup_steps=2, cosine_steps=8)
+    layerwise = LayerwiseOptimizer(optimizer)
+    plan = layerwise.add_plan([])
+    layerwise.begin_stage(plan, shares=[], warmup_steps=2, schedule="cosine", steps=8)
+    layerwise.set_trainable([variable])
     if parts:
-        grouped.sum_parts(*parts)
+        layerwise.sum_parts(*parts)
     for _ in range(2):
         if parts:
-            grouped.parts.begin_epoch()
+            layerwise.parts.begin_epoch()
         for gradient in gradients:
-            grouped.apply([ops.convert_to_tensor(np.array([gradient], "float32"))], [variable])
-    return float(variable.numpy()[0]), int(ops.convert_to_numpy(grouped.iterations))
+            with layerwise.active():
+                optimizer.apply([ops.convert_to_tensor(np.array([gradient], "float32"))], [variable])
+    return float(variable.numpy()[0]), layerwise.count()
 
 
 @pytest.mark.parametrize(
@@ -55,11 +59,9 @@ def test_in_fit_with_class_weights_as_with_whole_batches(options):
         model, backbone = classifier(keras.optimizers.AdamW(1e-3, weight_decay=0.1), **options)
         rng = np.random.default_rng(0)
         model.set_weights([rng.normal(0, 0.1, w.shape) for w in model.get_weights()])
-        grouped = GroupedOptimizer(model.optimizer, [[], [v.path for v in backbone.weights]])
-        grouped.build(model.trainable_variables)
-        model.optimizer = grouped
+        callback = ProgressiveUnfreezing(backbone, [Stage(depth="all", epochs=1)], verbose=0)
         if part_size < 8:
-            grouped.sum_parts(8, part_size, 21)
+            callback.parts = 8, part_size, 21
         model.fit(
             IMAGES[:21],
             LABELS[:21],
@@ -68,6 +70,7 @@ def test_in_fit_with_class_weights_as_with_whole_batches(options):
             shuffle=False,
             verbose=0,
             class_weight={0: 3.0, 1: 1.0, 2: 0.5},
+            callbacks=[callback],
         )
         return snapshot(model.weights)
 

@@ -58,7 +58,7 @@ def test_two_replicas_train_as_one_does_through_every_stage():
 def test_the_callback_and_its_optimizer_hold_under_jax():
     """The same tests, on the other backend; a selection, since each is compiled anew."""
     chosen = (
-        "golden or first_step or survives_a_thaw or best_weights or interrupted or mixed or test_optimizers"
+        "golden or first_step or survives_a_thaw or best_weights or interrupted or mixed or test_layerwise_optimizer"
         " or weights_are_those"
     )
     result = subprocess.run(
@@ -66,7 +66,7 @@ def test_the_callback_and_its_optimizer_hold_under_jax():
         + [
             f"--ignore={path}"
             for path in HERE.glob("test_*.py")
-            if path.stem not in ("test_callbacks", "test_optimizers", "test_cached_training")
+            if path.stem not in ("test_callbacks", "test_layerwise_optimizer", "test_cached_training")
         ],
         env=os.environ | {"KERAS_BACKEND": "jax"},
         capture_output=True,

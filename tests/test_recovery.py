@@ -63,7 +63,7 @@ def finite(variables):
 def test_after_a_loss_that_is_no_number_training_goes_on_at_a_tenth_of_the_rates():
     told, history, model = fit_poisoned(Poison((1, 0)))
     assert told == [
-        "the loss is no number in batch 1 of epoch 2: back to the last good weights and optimizer, "
+        "loss is NaN or infinite in batch 1 of epoch 2: restored the last good weights and optimizer, "
         "learning rates are a tenth from here on"
     ]
     assert np.isfinite(history["loss"]).all()
@@ -85,7 +85,7 @@ def test_the_second_time_the_stage_ends_and_the_next_one_runs():
     poison = Poison((0, 1), (1, 1))
     told, history, model = fit_poisoned(poison)
     assert told[1].endswith(
-        "in batch 2 of epoch 2: back to the last good weights and optimizer, the stage ends"
+        "in batch 2 of epoch 2: restored the last good weights and optimizer, the stage ends"
     )
     assert history["stage"] == [0, 0, 1, 1]
     assert same(poison.began[1], poison.began[2])
@@ -101,7 +101,7 @@ def test_both_in_one_epoch():
 def test_a_last_step_that_spoils_the_weights_is_found_before_they_are_judged():
     poison = Poison((1, 2), after=True)
     told, history, _ = fit_poisoned(poison, validation_data=(IMAGES, LABELS))
-    assert told[0].startswith("the loss is no number after epoch 2: back")
+    assert told[0].startswith("loss is NaN or infinite after epoch 2: restored")
     assert same(poison.began[1], poison.began[2])
     assert np.isfinite(history["loss"]).all()
 
@@ -110,7 +110,7 @@ def test_a_rate_that_is_far_too_high_leaves_the_weights_that_fit_began_with():
     model, backbone = classifier(keras.optimizers.SGD(1e-3))
     before = snapshot(model.weights)
     stages = [Stage(depth="all", epochs=4, learning_rate=1e35)]
-    with pytest.warns(UserWarning, match="the loss is no number"):
+    with pytest.warns(UserWarning, match="loss is NaN or infinite"):
         history = fit(model, [ProgressiveUnfreezing(backbone, stages, verbose=0)], epochs=4).history
     assert len(history["loss"]) < 4
     assert same(before, snapshot(model.weights))

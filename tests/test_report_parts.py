@@ -6,7 +6,7 @@ from keras import ops, optimizers
 
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.default_recipes import image_recipe, text_recipe
-from ktransfer.optimizers import GroupedOptimizer
+from ktransfer.layerwise_optimizer import LayerwiseOptimizer
 from ktransfer.recipe import Recipe, Stage
 from ktransfer.reporting.calibration import Bin
 from ktransfer.reporting.history import (
@@ -49,10 +49,13 @@ def test_a_stage_that_ended_early_has_the_epochs_that_it_had():
 def test_planned_rates_are_those_of_the_optimizer_at_every_step(schedule):
     stage = Stage(depth=2, epochs=3, learning_rate=2e-3, warmup=1.5, schedule=schedule, lowest_rate=0.1)
     steps, blocks = 4, 3
-    optimizer = GroupedOptimizer(optimizers.SGD(2e-3), [["head"], *([str(i)] for i in range(blocks))])
+    optimizer = optimizers.SGD(2e-3)
+    layerwise = LayerwiseOptimizer(optimizer)
     length = stage.epochs * steps
-    falls = {f"{kind}_steps": length if schedule == kind else 0 for kind in ("cosine", "linear")}
-    optimizer.begin_stage(rates=[1.0, *stage.rates(blocks)], warmup_steps=6, **falls)
+    shares = stage.rates(blocks)
+    layerwise.begin_stage(
+        layerwise.add_plan([[]] * blocks), shares=shares, warmup_steps=6, schedule=schedule, steps=length
+    )
     times, found = learning_rates(Trained(1, stage, 2, 5, 3), blocks, steps=steps)
     assert sorted(found) == [0, 1, 2]  # the lowest block is frozen
     assert times[[0, 4, -1]].tolist() == [5, 6, 8]
@@ -60,7 +63,7 @@ def test_planned_rates_are_those_of_the_optimizer_at_every_step(schedule):
         optimizer.iterations.assign(step)
         for group, planned in found.items():
             assert planned[step] == pytest.approx(
-                float(ops.convert_to_numpy(optimizer.rate(group))), rel=1e-5, abs=1e-9
+                float(ops.convert_to_numpy(layerwise.rate(group))), rel=1e-5, abs=1e-9
             )
 
 

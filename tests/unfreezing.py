@@ -1,7 +1,14 @@
 """What the tests of the callback share: a task, stages for it, a classifier, a quiet `fit`."""
 
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
+import pytest
 import zoo
 
 from ktransfer.recipe import Stage
@@ -60,3 +67,21 @@ class OutOfMemory(keras.callbacks.Callback):
         size = -(-self.examples // self.params["steps"])
         if (self.epoch, batch) >= self.place and size > self.limit:
             raise self.error
+
+
+def run_under(backend, *modules, chosen=None, marks=None):
+    """Run test modules of this folder with another backend of Keras, in a process of their own."""
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    here = Path(__file__).parent
+    files = [str(here / f"{module}.py") for module in modules]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+        + (["-k", chosen] if chosen else [])
+        + (["-m", marks] if marks else []),
+        env=os.environ | {"KERAS_BACKEND": backend},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert " passed" in result.stdout

@@ -96,7 +96,7 @@ def learning_rates(trained: Trained, blocks: int, *, steps: int) -> tuple[np.nda
 
         times, rates = learning_rates(stage, blocks=17, steps=16)
     """
-    # As `GroupedOptimizer.rate` counts.
+    # As `LayerwiseOptimizer.rate` counts.
     stage = trained.stage
     step, last, warmup = (
         np.arange(trained.epochs * steps + 1),
