@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 RESULTS, DOCS = HERE / "results.jsonl", HERE.parent / "docs" / "benchmarks.md"
 ON_IMAGES = (
     *("time_to_accuracy", "epoch_cost", "pipeline", "depthwise"),
-    *("onnx_latency", "memory", "cold_start", "gpu"),
+    *("onnx_latency", "memory", "cold_start", "callback_overhead", "gpu"),
 )
 BENCHMARKS = (*ON_IMAGES, "text_accuracy")
 

@@ -255,7 +255,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self._freezing = DepthFreezing(checked.located, batch_norm=self.batch_norm)
         self._stage, self._saved_stage, self._skipped = None, None, 0
         self._warned, self._stage_over = False, False
-        self.last_steps = self._batches = None
+        self.last_steps = None
         self.finished = False
         if self.parts:
             self._fit.layerwise.sum_parts(*self.parts)
@@ -352,24 +352,22 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         )
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._fit.expect_step()
+        fit = self._fit
+        fit.expect_step(batch)
+        if fit.members[0] is self and fit.bad_batch is not None and not fit.epoch_over:
+            self._diverged()
 
-    def on_train_batch_end(self, batch, logs=None):
-        if self._fit.members[0] is not self:
-            return
-        if batch == 0:
-            self._fit.first_step_made()
-        self._batches = batch + 1
-        if math.isfinite((logs or {}).get("loss", 0.0)):
-            self._fit.recovery.prove()
-            return
-        self._stage_over = self._fit.recovery.diverged(f"in batch {batch + 1} of epoch {self._epoch + 1}")
+    def _diverged(self):
+        """The loss of a step of this epoch was NaN or infinite."""
+        fit = self._fit
+        batch = fit.take_bad_batch()
+        self._stage_over = fit.recovery.diverged(f"in batch {batch + 1} of epoch {self._epoch + 1}")
         if self._stage_over:
+            fit.epoch_over = True
             self.model.stop_training = True  # the epoch; on_epoch_end goes on
         else:
-            self._fit.refresh()
-            if batch + 1 != (self.params or {}).get("steps"):
-                self.model.reset_metrics()  # whose means would stay as they are
+            fit.refresh()
+            self.model.reset_metrics()  # whose means would stay NaN
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
@@ -380,13 +378,18 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             logs["stage"] = self._stage
             logs.setdefault("learning_rate", float(_number(fit.layerwise.rate(0))))
             for member in fit.members:
-                member.last_steps = self._batches
+                member.last_steps = fit.batches
         else:
             logs[f"stage_{checked.located.name}"] = self._stage
         self._stage_epochs += 1
         if self._stage_epochs == 1 and first:
             self._warn_of_untrained()
         value = logs.get(self.monitor)
+        if first and not self._stage_over:
+            fit.look_at_loss()
+            if fit.bad_batch is not None:
+                self._diverged()
+                value = math.nan
         if first and not self._stage_over and not fit.recovery.take(fit.moving_variables()):
             self._stage_over = fit.recovery.diverged(f"after epoch {epoch + 1}")
             fit.refresh()

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from ktransfer.batch_parts import BatchParts
@@ -477,7 +478,8 @@ class LayerwiseOptimizer:
             group.offset = None if group.offset is None else now - count
         self.divergences = facts["divergences"]
         for name, by_group in facts["scalars"].items():
-            for number, value in by_group.items():
+            for number, text in by_group.items():
+                value = np.asarray(text, "float32")
                 held = self._scalars.setdefault(name, {}).get(int(number))
                 if held is None:
                     self._scalars[name][int(number)] = value

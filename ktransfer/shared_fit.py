@@ -52,6 +52,12 @@ class SharedFit:
         self._found: dict[str, Any] = {}
         self._stepping = False  # whether `fit` has announced a step that has not been made yet
         self._begun = self._waits_for_build = False
+        self._batch = self.batches = 0
+        self._last_logs: Any = {}
+        self._logs: Any = None  # of the last step, not looked at yet
+        self._logs_of = 0
+        self.bad_batch: int | None = None  # the first one of which the loss was found to be NaN or infinite
+        self.epoch_over = False  # no more steps in this epoch
 
     @classmethod
     def of(cls, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None) -> "SharedFit":
@@ -98,18 +104,43 @@ class SharedFit:
             self.recovery.take(self.moving_variables(), proven=True)
             for each in entered:
                 each.entered()
+        self._logs, self.bad_batch, self.epoch_over = None, None, False
         if self.layerwise.parts:
             self.layerwise.parts.begin_epoch()
 
-    def expect_step(self) -> None:
+    def expect_step(self, batch: int) -> None:
         """`fit` is about to call the training function."""
-        self._stepping = True
-
-    def first_step_made(self) -> None:
-        """Where the model was built by its first step, what it began with is known only now."""
+        self._stepping, self._batch = True, batch
         if self._waits_for_build and self.model.built:
+            # Where the model was built by its first step, what it began with is known only now.
             self._waits_for_build = False
             self.recovery.take(self.moving_variables(), proven=True)
+
+    def look_at_loss(self) -> None:
+        """Find out whether the loss of the last step was finite, if that is not known yet."""
+        logs, self._logs = self._logs, None
+        if isinstance(logs, dict) and "loss" in logs and self.bad_batch is None:
+            if np.isfinite(keras.ops.convert_to_numpy(logs["loss"])).all():
+                self.recovery.prove()
+            else:
+                self.bad_batch = self._logs_of
+
+    def take_bad_batch(self) -> int:
+        """The batch whose loss was NaN or infinite; those after it, with the same weights, do not count."""
+        batch, self.bad_batch, self._logs = self.bad_batch, None, None
+        return batch
+
+    def _step(self, compiled, args):
+        stateless = keras.backend.backend() == "jax"  # `(state, iterator)` gives `(logs, state)`
+        if self.epoch_over:
+            return (self._last_logs, args[0]) if stateless else self._last_logs
+        with self.layerwise.active():
+            result = compiled(*args)
+        # The loss of the step before: to wait for that of this one would keep the device idle between steps.
+        self.look_at_loss()
+        self._logs = self._last_logs = result[0] if stateless else result
+        self._logs_of, self.batches = self._batch, self._batch + self.model.steps_per_execution
+        return result
 
     def refresh(self) -> None:
         """Compile the training step anew, for what trains now and how fast.
@@ -134,8 +165,7 @@ class SharedFit:
                 model.make_train_function(force=True)
                 return model.train_function(*args)
             self._stepping = False
-            with self.layerwise.active():
-                return compiled(*args)
+            return self._step(compiled, args)
 
         model.train_function = train_function
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "benchmarks"
 ON_IMAGES = (
     *("time_to_accuracy", "epoch_cost", "pipeline", "depthwise"),
-    *("onnx_latency", "memory", "cold_start", "gpu"),
+    *("onnx_latency", "memory", "cold_start", "callback_overhead", "gpu"),
 )
 BENCHMARKS = (*ON_IMAGES, "text_accuracy")
 RECORD = {

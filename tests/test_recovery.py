@@ -93,7 +93,8 @@ def test_the_second_time_the_stage_ends_and_the_next_one_runs():
 
 
 def test_both_in_one_epoch():
-    told, history, _ = fit_poisoned(Poison((0, 0), (0, 1)))
+    # The loss of a step is looked at after the next one.
+    told, history, _ = fit_poisoned(Poison((0, 0), (0, 2)))
     assert len(told) == 2
     assert history["stage"] == [0, 1, 1]
 
