@@ -131,10 +131,11 @@ def serving(run, *, hold=False, **settings):
     settings = Settings(run=run, **settings)
     model = Model(run, max_pixels=settings.max_megapixels * 1e6)
     model = Held(model) if hold else model
+    app = create_app(model, settings)
     config = uvicorn.Config(
-        create_app(model, settings),
+        app,
         port=0,
-        http=patient_for(settings.read_timeout_s),
+        http=patient_for(settings.read_timeout_s, app.state.metrics.invalid),
         ws="none",
         log_level="warning",
         timeout_graceful_shutdown=5,
