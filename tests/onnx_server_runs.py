@@ -34,24 +34,30 @@ def softmax(*logits):
     return np.exp(logits) / np.exp(logits).sum()
 
 
-def image_run(folder, *, batch="dynamic"):
-    """A run whose probabilities are the softmax of an image's mean colour / 128."""
+def image_run(folder, *, batch="dynamic", relative=False):
+    """A run whose probabilities are the softmax of an image's mean colour / 128.
+
+    Where `relative`, of an image's mean colour / itself: NaN for each colour that an image has nothing of.
+    """
     shape = ["batch" if batch == "dynamic" else batch, _SIZE, _SIZE, 3]
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0),
-        helper.make_node("Div", ["mean", "scale"], ["logits"]),
+        helper.make_node("Div", ["mean", "mean" if relative else "scale"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)]
-    constants = [numpy_helper.from_array(np.float32(128), "scale")]
+    constants = [] if relative else [numpy_helper.from_array(np.float32(128), "scale")]
     preprocessing = {"height": _SIZE, "width": _SIZE, "mode": "crop", "interpolation": "bilinear"}
     described = [{"name": "image", "shape": [None, _SIZE, _SIZE, 3], "dtype": "float32"}]
     facts = {"task": "image-classification", "preprocessing": {**preprocessing, "antialias": True}}
     return _write_run(folder, nodes, inputs, constants, described, COLOURS, batch, facts)
 
 
-def text_run(folder):
-    """A run of two moods: each "good" adds 1 to a logit, each "bad" to the other, a [PAD] seen adds 5."""
+def text_run(folder, *, mean=False):
+    """A run of two moods: each "good" adds 1 to a logit, each "bad" to the other, a [PAD] seen adds 5.
+
+    Where `mean`, these are divided by the number of tokens: NaN for a text of none.
+    """
     effects = np.float32([[5, 0], [0, 0], [0, 1], [1, 0]])
     axes = ["batch", "sequence"]
     nodes = [
@@ -59,8 +65,10 @@ def text_run(folder):
         helper.make_node("Cast", ["padding_mask"], ["seen"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["seen", "last"], ["weights"]),
         helper.make_node("Mul", ["each", "weights"], ["weighted"]),
-        helper.make_node("ReduceSum", ["weighted", "first"], ["logits"], keepdims=0),
-        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+        helper.make_node("ReduceSum", ["weighted", "first"], ["sums"], keepdims=0),
+        helper.make_node("ReduceSum", ["weights", "first"], ["tokens"], keepdims=0),
+        helper.make_node("Div", ["sums", "tokens"], ["means"]),
+        helper.make_node("Softmax", ["means" if mean else "sums"], ["probabilities"]),
     ]
     names = ["token_ids", "padding_mask"]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, axes) for name in names]

@@ -50,6 +50,12 @@ def read_inputs(given, blob, expected, reader):
         size = tensor["parameters"].get("binary_data_size")
         if size is None:
             data = tensor["data"]
+        elif size > len(blob):
+            raise Refused(
+                400,
+                f"Expected {size} bytes for {tensor['name']!r} behind the JSON, got {len(blob)}. "
+                "Correct binary_data_size or Inference-Header-Content-Length.",
+            )
         else:
             data, blob = blob[:size], blob[size:]
         if strings:
