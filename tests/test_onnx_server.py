@@ -261,9 +261,27 @@ def test_a_real_artefact_of_texts_answers_as_the_model(family, tmp_path):
     write_text_manifest(tmp_path, artefact, preprocessing, facts)
     with serving(tmp_path) as (client, _):
         answers = results(client.post("/predict", json={"text": texts}))
+        check_values_that_no_text_gives(client, Model(tmp_path).inputs)
     found = [[probability(answer, label) for label in CLASSES] for answer in answers]
     expected = keras.ops.softmax(model.predict_on_batch(preprocessing(texts)))
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def check_values_that_no_text_gives(client, inputs):
+    def infer(**changed):
+        tensors = []
+        for entry in inputs:
+            values = changed.get(entry["name"], [int(entry["name"] == "padding_mask")] * 16)
+            tensor = {"name": entry["name"], "datatype": "INT32", "shape": [1, 16], "data": values}
+            tensors.append(tensor)
+        return client.post("/v2/models/classifier/infer", json={"inputs": tensors})
+
+    assert infer().status_code == 200
+    for name in (entry["name"] for entry in inputs):
+        wrong = {"token_ids": (-1, 10**6), "segment_ids": (-1, 10**6), "padding_mask": (-1, 2)}[name]
+        for values in (*([value] * 16 for value in wrong), *([[0] * 16] if name == "padding_mask" else [])):
+            response = infer(**{name: values})
+            assert (response.status_code, "Expected " in response.json()["error"]) == (400, True), name
 
 
 def test_a_lone_example_waits_for_no_others(colours):

@@ -370,7 +370,9 @@ def test_more_labels_than_there_are_give_all(texts, top_k):
     ("changed", "message"),
     [
         ({"data": [[1, 2], [3]]}, "ragged lists"),
-        ({"data": [1, [2]]}, "ragged lists"),
+        ({"data": [1, [2]]}, "Expected numbers for 'image', got [2]"),
+        ({"data": [[1], 2]}, "ragged lists"),
+        ({"data": ["a" * 1_000_000, *["b"] * 100_000]}, "Expected numbers for 'image', got 'aaa"),
         ({"data": []}, "Expected 192 numbers for 'image' of shape [1, 8, 8, 3], got 0"),
         ({"data": [[]] * 192}, "Correct the shape or the data"),
         ({"data": 7}, "Expected a list of numbers"),

@@ -230,34 +230,40 @@ def _check_count(name, shape, count, what):
 
 def _numbers(data, dtype, name, shape):
     """Return the array of numbers in JSON, flat or nested as the shape is."""
-    _list(data, f"numbers as the data of {name!r}")
-    try:
-        array = np.array(data, dtype=object if not data else None)
-    except (ValueError, OverflowError) as error:
-        raise Refused(
-            400,
-            f"Expected the data of {name!r} flat, or nested as {shown(shape)}, got ragged lists. Pad them.",
-        ) from error
-    flat = data
-    for _ in range(array.ndim - 1):
-        flat = itertools.chain.from_iterable(flat)
-    flat = list(flat)
+    found, flat = _flat(_list(data, f"numbers as the data of {name!r}"), name, shape)
+    # Before NumPy sees them: of one long string it would make every entry as long.
     for kind in set(map(type, flat)) - {int, float}:
         wrong = next(value for value in flat if type(value) is kind)
         raise Refused(400, f"Expected numbers for {name!r}, got {shown(wrong)}. Send numbers alone.")
-    if array.ndim > 1 and list(array.shape) != shape:
+    if len(found) > 1 and found != shape:
         raise Refused(
             400,
-            f"Expected the data of {name!r} flat, or nested as {shown(shape)}, got {list(array.shape)}. "
+            f"Expected the data of {name!r} flat, or nested as {shown(shape)}, got {shown(found)}. "
             "Correct the shape or the data.",
         )
-    _check_count(name, shape, array.size, "numbers")
+    _check_count(name, shape, len(flat), "numbers")
     try:
-        return _converted(array.ravel(), dtype, name)
+        return _converted(np.array(flat), dtype, name)
     except OverflowError as error:  # an integer that no float holds
         raise Refused(
-            400, f"Expected numbers of {dtype.name} for {name!r}, got larger ones. Correct it."
+            400, f"Expected numbers of {dtype.name} for {name!r}, got larger ones. Correct them."
         ) from error
+
+
+def _flat(data, name, shape):
+    """Return how lists in lists are nested, as a shape, and what is in them."""
+    found = [len(data)]
+    while data and isinstance(data[0], list):
+        length = len(data[0])
+        if not all(isinstance(part, list) and len(part) == length for part in data):
+            raise Refused(
+                400,
+                f"Expected the data of {name!r} flat, or nested as {shown(shape)}, got ragged lists. "
+                "Pad them to one length.",
+            )
+        found.append(length)
+        data = list(itertools.chain.from_iterable(data))
+    return found, data
 
 
 def _converted(array, dtype, name):
