@@ -23,6 +23,8 @@ COLOURS = ["red", "green", "blue"]
 MOODS = ["bad", "good"]
 _SIZE = 8
 
+PATIENCE_S = 600  # longer than any step takes, on however slow a machine
+
 
 def png(colour, size=(_SIZE, _SIZE), format="PNG"):
     file = io.BytesIO()
@@ -128,14 +130,15 @@ class Held:
         return getattr(self._model, name)
 
     def __call__(self, rows):
-        self.go.wait(10)
+        self.go.wait(PATIENCE_S)
         self.sizes.append(len(rows))
         return self._model(rows)
 
 
 @contextlib.contextmanager
 def serving(run, *, hold=False, **settings):
-    """The server in a thread: yields a client of it, and the model."""
+    """The server in a thread: yields a client of it, and the model. Nothing ends by a time not set here."""
+    settings = {"read_timeout_s": PATIENCE_S, "answer_timeout_s": PATIENCE_S, **settings}
     settings = Settings(run=run, **settings)
     model = Model(run, max_pixels=settings.max_megapixels * 1e6)
     model = Held(model) if hold else model
@@ -146,7 +149,7 @@ def serving(run, *, hold=False, **settings):
         http=patient_for(settings.read_timeout_s, app.state.metrics.invalid),
         ws="none",
         log_level="warning",
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=60,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -154,7 +157,7 @@ def serving(run, *, hold=False, **settings):
     try:
         wait_for(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
             yield client, model
     finally:
         if hold:
@@ -163,7 +166,7 @@ def serving(run, *, hold=False, **settings):
         thread.join()
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=PATIENCE_S):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not come about in time"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from exporting import KIT
 from onnx_server.settings import Settings
-from onnx_server_runs import Held, image_run, png, serving, text_run
+from onnx_server_runs import PATIENCE_S, Held, image_run, png, serving, text_run
 
 INFER = "/v2/models/classifier/infer"
 BODY = json.dumps({"text": ["good", "bad bad"]}).encode()
@@ -199,7 +199,9 @@ def test_a_bug_is_answered_in_json_and_counted(moods, monkeypatch):
 
 
 def exchanged(client, sent):
-    with socket.create_connection((client.base_url.host, client.base_url.port), timeout=60) as connection:
+    with socket.create_connection(
+        (client.base_url.host, client.base_url.port), timeout=PATIENCE_S
+    ) as connection:
         connection.sendall(sent)
         received = b""
         while part := connection.recv(65536):
