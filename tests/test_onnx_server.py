@@ -174,7 +174,7 @@ def test_a_setting_that_cannot_be_is_refused(capsys):
 def test_a_changed_artefact_is_not_served(file, tmp_path):
     path = text_run(tmp_path) / "artefacts" / file
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(StartError, match=f"{file} was expected to have the SHA-256"):
+    with pytest.raises(StartError, match=f"{file} to have the SHA-256"):
         Model(tmp_path)
 
 

@@ -244,7 +244,7 @@ def test_a_body_in_chunks_is_answered(client):
 PREFLIGHT = {"origin": "https://a.example", "access-control-request-method": "POST"}
 
 
-def test_other_origins_are_told_nothing_where_the_option_is_not_given(client):
+def test_without_the_option_there_are_no_headers_for_other_origins(client):
     response = client.get("/healthz", headers={"origin": "https://a.example"})
     assert not [name for name in response.headers if name.startswith("access-control")]
     refused(client.options("/predict", headers=PREFLIGHT), 405)
@@ -288,7 +288,7 @@ def test_what_is_no_origin_is_refused_at_the_start(capsys, origins):
 # ---- The documents
 
 
-def test_the_document_tells_every_route_with_its_errors(client):
+def test_the_document_lists_every_route_with_its_errors(client):
     document = client.get("/openapi.json").json()
     paths = {
         path.replace("classifier", "{model_name}").replace("/1", "/{model_version}") for path in GETS + POSTS

@@ -204,7 +204,7 @@ def test_wrong_texts_are_refused(texts, request_, message):
     assert message in refused(texts.post(INFER, json=request_))
 
 
-def test_the_end_of_a_long_text_is_cut_and_said(texts):
+def test_the_end_of_a_long_text_is_cut_and_its_index_answered(texts):
     long = "bad " * 5 + "good good good"
     answer = answered(texts.post("/predict", json={"text": ["good", long]}))
     assert answer["cut_texts"] == [1]
@@ -280,11 +280,11 @@ def test_a_bad_image_of_several_is_named_by_its_index(images):
         ({"files": {"image": png("red"), "images": png("red")}}, "got 'images'"),
     ],
 )
-def test_a_form_is_told_what_is_wrong(images, form, message):
+def test_a_wrong_form_is_refused_with_the_reason(images, form, message):
     assert message in refused(images.post("/predict", **form))
 
 
-def test_what_curl_sends_without_the_at_is_told_how_to_send_it(images):
+def test_a_curl_form_without_the_at_gets_the_right_command(images):
     body = b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nhello\r\n--b--\r\n'
     response = images.post(
         "/predict", content=body, headers={"content-type": "multipart/form-data; boundary=b"}
@@ -394,12 +394,12 @@ def test_more_labels_than_there_are_give_all(texts, top_k):
         ({"shape": 192}, "Expected a list for shape of inputs[0], got 192"),
         ({"datatype": "fp32"}, "got 'fp32'"),
         ({"datatype": "UINT8"}, "got 'UINT8'"),
-        ({"datatype": 32}, "Expected a str for datatype of inputs[0], got 32"),
-        ({"name": ["image"]}, "Expected a str for name of inputs[0]"),
+        ({"datatype": 32}, "Expected a string for datatype of inputs[0], got 32"),
+        ({"name": ["image"]}, "Expected a string for name of inputs[0]"),
         ({"Data": []}, "Expected only 'name', 'shape', 'datatype', 'data', 'parameters' in inputs[0]"),
         ({"parameters": {"shared_memory_region": "a"}}, "got also 'shared_memory_region'"),
         ({"parameters": {"content_type": "str"}}, "Expected the content_type 'np'"),
-        ({"parameters": []}, "Expected a dict for parameters"),
+        ({"parameters": []}, "Expected an object for parameters"),
     ],
 )
 def test_a_wrong_tensor_is_refused_with_the_reason(images, changed, message):

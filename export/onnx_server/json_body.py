@@ -40,7 +40,7 @@ def read_json(body, expected):
 
 
 def check_keys(given, known, what):
-    """Refuse an object with other keys than the known ones: none is passed over in silence.
+    """Refuse an object with other keys than the known ones.
 
     Args:
         given: A dictionary.

@@ -13,6 +13,12 @@ _DTYPES = {
     "UINT8": "<u1", "INT8": "<i1", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4",
 }  # fmt: skip
 _KEYS = ("name", "shape", "datatype", "data", "parameters")
+_TYPES = {
+    "name": (str, "a string"),
+    "shape": (list, "a list"),
+    "datatype": (str, "a string"),
+    "parameters": (dict, "an object"),
+}
 _CONTENT_TYPES = {"text": "str", "image": "base64"}  # MLServer's; of numbers it is "np"
 
 
@@ -118,10 +124,10 @@ def _checked(tensor, index):
         )
     check_keys(tensor, _KEYS, place)
     tensor = {"parameters": {}, **tensor}
-    for key, kind in (("name", str), ("shape", list), ("datatype", str), ("parameters", dict)):
+    for key, (kind, what) in _TYPES.items():
         if not isinstance(tensor.get(key), kind):
             found = shown(tensor[key]) if key in tensor else "none"
-            raise Refused(400, f"Expected a {kind.__name__} for {key} of {place}, got {found}. Send one.")
+            raise Refused(400, f"Expected {what} for {key} of {place}, got {found}. Send one.")
     sizes = [whole_number(size) for size in tensor["shape"]]
     if not sizes or any(size is None or size < 1 for size in sizes):
         raise Refused(
