@@ -23,6 +23,8 @@ COLOURS = ["red", "green", "blue"]
 MOODS = ["bad", "good"]
 _SIZE = 8
 
+PATIENCE_S = 600  # longer than any step takes, on however slow a machine
+
 
 def png(colour, size=(_SIZE, _SIZE), format="PNG"):
     file = io.BytesIO()
@@ -34,24 +36,30 @@ def softmax(*logits):
     return np.exp(logits) / np.exp(logits).sum()
 
 
-def image_run(folder, *, batch="dynamic"):
-    """A run whose probabilities are the softmax of an image's mean colour / 128."""
+def image_run(folder, *, batch="dynamic", relative=False):
+    """A run whose probabilities are the softmax of an image's mean colour / 128.
+
+    Where `relative`, of an image's mean colour / itself: NaN for each colour that an image has nothing of.
+    """
     shape = ["batch" if batch == "dynamic" else batch, _SIZE, _SIZE, 3]
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0),
-        helper.make_node("Div", ["mean", "scale"], ["logits"]),
+        helper.make_node("Div", ["mean", "mean" if relative else "scale"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)]
-    constants = [numpy_helper.from_array(np.float32(128), "scale")]
+    constants = [] if relative else [numpy_helper.from_array(np.float32(128), "scale")]
     preprocessing = {"height": _SIZE, "width": _SIZE, "mode": "crop", "interpolation": "bilinear"}
     described = [{"name": "image", "shape": [None, _SIZE, _SIZE, 3], "dtype": "float32"}]
     facts = {"task": "image-classification", "preprocessing": {**preprocessing, "antialias": True}}
     return _write_run(folder, nodes, inputs, constants, described, COLOURS, batch, facts)
 
 
-def text_run(folder):
-    """A run of two moods: each "good" adds 1 to a logit, each "bad" to the other, a [PAD] seen adds 5."""
+def text_run(folder, *, mean=False):
+    """A run of two moods: each "good" adds 1 to a logit, each "bad" to the other, a [PAD] seen adds 5.
+
+    Where `mean`, these are divided by the number of tokens: NaN for a text of none.
+    """
     effects = np.float32([[5, 0], [0, 0], [0, 1], [1, 0]])
     axes = ["batch", "sequence"]
     nodes = [
@@ -59,8 +67,10 @@ def text_run(folder):
         helper.make_node("Cast", ["padding_mask"], ["seen"], to=TensorProto.FLOAT),
         helper.make_node("Unsqueeze", ["seen", "last"], ["weights"]),
         helper.make_node("Mul", ["each", "weights"], ["weighted"]),
-        helper.make_node("ReduceSum", ["weighted", "first"], ["logits"], keepdims=0),
-        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+        helper.make_node("ReduceSum", ["weighted", "first"], ["sums"], keepdims=0),
+        helper.make_node("ReduceSum", ["weights", "first"], ["tokens"], keepdims=0),
+        helper.make_node("Div", ["sums", "tokens"], ["means"]),
+        helper.make_node("Softmax", ["means" if mean else "sums"], ["probabilities"]),
     ]
     names = ["token_ids", "padding_mask"]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, axes) for name in names]
@@ -120,24 +130,26 @@ class Held:
         return getattr(self._model, name)
 
     def __call__(self, rows):
-        self.go.wait(10)
+        self.go.wait(PATIENCE_S)
         self.sizes.append(len(rows))
         return self._model(rows)
 
 
 @contextlib.contextmanager
 def serving(run, *, hold=False, **settings):
-    """The server in a thread: yields a client of it, and the model."""
+    """The server in a thread: yields a client of it, and the model. Nothing ends by a time not set here."""
+    settings = {"read_timeout_s": PATIENCE_S, "answer_timeout_s": PATIENCE_S, **settings}
     settings = Settings(run=run, **settings)
     model = Model(run, max_pixels=settings.max_megapixels * 1e6)
     model = Held(model) if hold else model
+    app = create_app(model, settings)
     config = uvicorn.Config(
-        create_app(model, settings),
+        app,
         port=0,
-        http=patient_for(settings.read_timeout_s),
+        http=patient_for(settings.read_timeout_s, app.state.metrics.invalid),
         ws="none",
         log_level="warning",
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=60,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -145,7 +157,7 @@ def serving(run, *, hold=False, **settings):
     try:
         wait_for(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
             yield client, model
     finally:
         if hold:
@@ -154,7 +166,7 @@ def serving(run, *, hold=False, **settings):
         thread.join()
 
 
-def wait_for(condition, seconds=20):
+def wait_for(condition, seconds=PATIENCE_S):
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not come about in time"

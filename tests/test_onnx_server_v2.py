@@ -43,17 +43,21 @@ def test_the_server_and_the_model_describe_themselves(client):
     assert client.get("/v2").json() == {
         "name": "onnx_server",
         "version": "1",
-        "extensions": ["binary_tensor_data"],
+        "extensions": ["binary_tensor_data", "classification", "model_configuration", "statistics"],
     }
     assert client.get("/v2/health/live").json() == {"live": True}
     assert client.get("/v2/health/ready").json() == {"ready": True}
     assert client.get("/v2/models/classifier/ready").json() == {"name": "classifier", "ready": True}
     assert client.get("/v2/models/classifier").json() == {
         "name": "classifier",
-        "versions": [],
+        "versions": ["1"],
         "platform": "onnxruntime_onnx",
         "inputs": [{"name": "image", "datatype": "FP32", "shape": [-1, 8, 8, 3]}],
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, len(COLOURS)]}],
+        "parameters": {
+            "labels": COLOURS,
+            "instead_of_inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
+        },
     }
 
 
@@ -61,7 +65,7 @@ def test_the_server_and_the_model_describe_themselves(client):
 def test_another_model_is_not_found(client, path):
     method = "POST" if path == "/infer" else "GET"
     response = client.request(method, f"/v2/models/other{path}", json={})
-    assert (response.status_code, "Received: 'other'" in response.json()["error"]) == (404, True)
+    assert (response.status_code, "got 'other'" in response.json()["error"]) == (404, True)
 
 
 @pytest.mark.parametrize("nested", [False, True])
@@ -69,7 +73,7 @@ def test_tensors_in_json_are_answered_in_json(client, nested):
     request = {"id": "a1", "inputs": [tensor(PURE, **({"data": PURE.tolist()} if nested else {}))]}
     answer = client.post(INFER, json=request).json()
     (output,) = answer.pop("outputs")
-    assert answer == {"model_name": "classifier", "id": "a1"}
+    assert answer == {"model_name": "classifier", "model_version": "1", "id": "a1"}
     assert (output["name"], output["datatype"], output["shape"]) == ("probabilities", "FP32", [2, 3])
     assert output["data"] == pytest.approx(ANSWERS.ravel(), abs=1e-6)
 
@@ -110,17 +114,20 @@ def test_an_id_that_is_none_is_the_clients_error(text_client):
     inputs = [ids([99]), ids([1], name="padding_mask")]
     response = text_client.post(INFER, json={"inputs": inputs})
     assert response.status_code == 400
-    assert "Tensors that the model can take were expected" in response.json()["error"]
+    assert "token_ids[0]: Expected values of 0 to 3, got 99" in response.json()["error"]
 
 
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ([ids([1])], "The inputs ['token_ids', 'padding_mask'] were expected"),
+        ([ids([1])], "Expected the inputs ['token_ids', 'padding_mask'] once each"),
         ([ids([1]), ids([1, 1], name="padding_mask")], "the same batch and length"),
-        ([ids([1] * 7), ids([1] * 7, name="padding_mask")], "with 1 to 6 along axis 1"),
-        ([ids([2**31]), ids([1], name="padding_mask")], "in -2147483648..2147483647"),
-        ([ids([1.5]), ids([1], name="padding_mask")], "as numbers. Received: float64"),
+        ([ids([1] * 7), ids([1] * 7, name="padding_mask")], "Expected 1 to 6 along axis 1"),
+        (
+            [ids([2**31]), ids([1], name="padding_mask")],
+            "in -2147483648 to 2147483647 for 'token_ids', got 2147483648",
+        ),
+        ([ids([1.5]), ids([1], name="padding_mask")], "whole numbers for 'token_ids', got 1.5"),
     ],
 )
 def test_wrong_ids_are_refused(text_client, inputs, message):
@@ -131,23 +138,26 @@ def test_wrong_ids_are_refused(text_client, inputs, message):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        ({}, "KeyError: 'inputs'"),
-        ([], "AttributeError"),
-        ({"inputs": []}, "The inputs ['image'] were expected"),
-        ({"inputs": [tensor(PURE)] * 2}, "The inputs ['image'] were expected"),
-        ({"inputs": [tensor(PURE, name="picture")]}, "Received: ['picture']"),
-        ({"inputs": [tensor(PURE, datatype="FP64")]}, "as FP32 [-1, 8, 8, 3]. Received: FP64"),
-        ({"inputs": [tensor(PURE, shape=[2, 8, 8])]}, "Received: FP32 [2, 8, 8]"),
-        ({"inputs": [tensor(PURE, shape=[0, 8, 8, 3])]}, "Received: FP32 [0, 8, 8, 3]"),
-        ({"inputs": [tensor(PURE, shape=[-2, 8, 8, 3])]}, "Received: FP32 [-2, 8, 8, 3]"),
-        ({"inputs": [tensor(PURE, shape=[3, 8, 8, 3])]}, "with 576 numbers. Received: 384"),
-        ({"inputs": [tensor(PURE, data=[[1], [1, 2]])]}, "ValueError"),
-        ({"inputs": [tensor(PURE, data=["1"] * 384)]}, "as numbers. Received: <U1"),
+        ({}, "Expected `inputs`"),
+        ([], "not an object"),
+        ({"inputs": []}, "Expected the inputs ['image'] once each"),
+        ({"inputs": [tensor(PURE)] * 2}, "got ['image', 'image']"),
+        ({"inputs": [tensor(PURE, name="picture")]}, "got ['picture']"),
+        ({"inputs": [tensor(PURE, datatype="FP64")]}, "as FP32 [-1, 8, 8, 3], got 'FP64'"),
+        ({"inputs": [tensor(PURE, shape=[2, 8, 8])]}, "got 'FP32' [2, 8, 8]"),
+        ({"inputs": [tensor(PURE, shape=[0, 8, 8, 3])]}, "got [0, 8, 8, 3]"),
+        ({"inputs": [tensor(PURE, shape=[-2, 8, 8, 3])]}, "got [-2, 8, 8, 3]"),
+        (
+            {"inputs": [tensor(PURE, shape=[3, 8, 8, 3])]},
+            "Expected 576 numbers for 'image' of shape [3, 8, 8, 3], got 384",
+        ),
+        ({"inputs": [tensor(PURE, data=[[1], [1, 2]])]}, "ragged lists"),
+        ({"inputs": [tensor(PURE, data=["1"] * 384)]}, "Expected numbers for 'image', got '1'"),
         ({"inputs": [tensor(PURE, data=[1e39] * 384)]}, "finite"),
-        ({"inputs": [tensor(PURE)], "outputs": [{"name": "logits"}]}, "Received: 'logits'"),
-        ({"inputs": [tensor(PURE)], "outputs": [None]}, "TypeError"),
-        ({"inputs": [tensor(PURE)], "parameters": None}, "AttributeError"),
-        ({"inputs": [tensor(PURE, parameters={"binary_data_size": 8})]}, "384 numbers. Received: 0"),
+        ({"inputs": [tensor(PURE)], "outputs": [{"name": "logits"}]}, "got 'logits'"),
+        ({"inputs": [tensor(PURE)], "outputs": [None]}, "Expected an object for outputs[0]"),
+        ({"inputs": [tensor(PURE)], "parameters": None}, "Expected an object for the request"),
+        ({"inputs": [tensor(PURE, parameters={"binary_data_size": 8})]}, "in inputs[0], got both"),
     ],
 )
 def test_a_wrong_request_is_told_what_was_expected(client, request_, message):
@@ -157,7 +167,7 @@ def test_a_wrong_request_is_told_what_was_expected(client, request_, message):
 
 def test_not_a_number_is_refused(client):
     content = json.dumps({"inputs": [tensor(PURE, data=[float("nan")] * 384)]})
-    assert "finite" in client.post(INFER, content=content).json()["error"]
+    assert "no number in JSON" in client.post(INFER, content=content).json()["error"]
 
 
 @pytest.mark.parametrize("header", ["x", "-5", "7", "999999"])

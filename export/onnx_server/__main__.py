@@ -19,11 +19,12 @@ def main(arguments=None):
     except StartError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+    app = create_app(model, settings)
     uvicorn.run(
-        create_app(model, settings),
+        app,
         host=settings.host,
         port=settings.port,
-        http=patient_for(settings.read_timeout_s),
+        http=patient_for(settings.read_timeout_s, app.state.metrics.invalid),
         ws="none",
         access_log=False,
         server_header=False,

@@ -2,17 +2,18 @@
 
 import contextlib
 
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, Response
+from fastapi import FastAPI
+from fastapi.responses import Response
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.exceptions import HTTPException
 
-from .classify import predict_router
+from . import openapi
+from .classify import add_predict
+from .cors import Cors
 from .errors import Refused
 from .limits import BodyLimits
 from .metrics import MeasureRequests, Metrics
-from .protocol_v2 import protocol_router
+from .protocol_v2 import add_protocol
+from .responses import AnswerBugs, Json, add_error_handlers
 from .service import Service
 
 MIB = 2**20
@@ -24,6 +25,9 @@ def create_app(model, settings):
     Args:
         model: `Model`, or what looks like it.
         settings: `Settings`.
+
+    Returns:
+        `fastapi.FastAPI`; its `state.metrics` is a `Metrics`.
 
     Example:
         >>> uvicorn.run(create_app(Model("runs/flowers"), Settings(run="runs/flowers")))
@@ -37,42 +41,35 @@ def create_app(model, settings):
             yield
 
     app = FastAPI(title=f"{settings.name}: {model.task}", lifespan=lifespan)
-    app.include_router(predict_router(service, top_k=settings.top_k))
-    app.include_router(protocol_router(service, name=settings.name))
+    app.state.metrics = metrics
+    add_predict(app, service, top_k=settings.top_k, max_examples=settings.max_pending)
+    add_protocol(app, service, settings)
 
-    @app.get("/healthz")
     async def healthz():
         """Whether the server should be kept: 503 if it cannot answer any more."""
         if not service.batcher.alive:
-            raise Refused(503, "The server has stopped to answer. Restart it.")
-        return {"status": "ok"}
+            raise Refused(503, "Expected a server that answers, got one that has stopped to. Restart it.")
+        return Json({"status": "ok"})
 
-    @app.get("/readyz")
     async def readyz():
         """Whether the server should be sent requests: 503 if it is full."""
         await healthz()
         if service.batcher.full:
-            raise Refused(503, "The server is full.", retry_after_s=1)
-        return {"status": "ready"}
+            raise Refused(
+                503, "Expected a server with room for requests, got a full one. Try later.", retry_after_s=1
+            )
+        return Json({"status": "ready"})
 
-    @app.get("/metrics")
     async def metrics_text():
-        """What Prometheus reads."""
+        """Counts and times, in Prometheus' text format."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused):
-        return JSONResponse({"error": str(error)}, error.status, error.headers)
+    openapi.add_get(app, "/healthz", healthz, [], openapi.STATUS)
+    openapi.add_get(app, "/readyz", readyz, [], openapi.STATUS)
+    openapi.add_get(app, "/metrics", metrics_text, [], openapi.METRICS)
+    add_error_handlers(app)
 
-    @app.exception_handler(HTTPException)
-    async def no_route(_: Request, error: HTTPException):
-        return JSONResponse({"error": f"{error.detail}."}, error.status_code, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError):
-        found = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        return JSONResponse({"error": f"A valid request was expected. Received: {found}."}, 400)
-
+    # From the innermost to the outermost.
     app.add_middleware(
         BodyLimits,
         max_bytes=settings.max_request_mib * MIB,
@@ -80,5 +77,8 @@ def create_app(model, settings):
         max_requests=settings.max_requests,
         timeout_s=settings.read_timeout_s,
     )
+    app.add_middleware(AnswerBugs)
+    if settings.origins:
+        app.add_middleware(Cors, origins=settings.origins)
     app.add_middleware(MeasureRequests, metrics=metrics)
     return app

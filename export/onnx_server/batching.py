@@ -74,12 +74,15 @@ class Batcher:
         if count > self._max_pending:
             raise Refused(
                 413,
-                f"At most {self._max_pending} examples were expected in a request. Received: {count}. "
+                f"Expected at most {self._max_pending} examples in a request, got {count}. "
                 "Send them in several.",
             )
         if self.pending + count > self._max_pending:
             raise Refused(
-                429, f"{self.pending} examples wait for an answer. Try again later.", retry_after_s=1
+                429,
+                f"Expected room for {count} more, got {self.pending} examples that wait for an answer. "
+                "Try again later.",
+                retry_after_s=1,
             )
         self.pending += count
         try:

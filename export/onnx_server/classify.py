@@ -1,46 +1,56 @@
 """POST /predict: images or texts to labels and probabilities."""
 
-import base64
-import binascii
-import json
 from typing import Annotated
 
 import numpy as np
-from fastapi import APIRouter, Query, Request
+from fastapi import Depends, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
-from .errors import Refused
+from . import openapi
+from .errors import Refused, shown
+from .json_body import check_keys, read_json
+from .queries import known_query
+from .responses import Json
 
-_KINDS = {"image-classification": "image", "text-classification": "text"}
 
-
-def predict_router(service, *, top_k):
-    """Return the route `/predict` for a service.
+def add_predict(app, service, *, top_k, max_examples):
+    """Add the route `/predict` for a service.
 
     Args:
+        app: `fastapi.FastAPI`.
         service: `Service`.
         top_k: Labels in an answer where the request does not say.
+        max_examples: The most in a request, for the documentation.
 
     Example:
-        >>> app.include_router(predict_router(service, top_k=5))
+        >>> add_predict(app, service, top_k=5, max_examples=256)
     """
-    router, labels, kind = APIRouter(), service.model.labels, _KINDS[service.model.task]
+    labels, reader = service.model.labels, service.model.read
 
-    @router.post("/predict", openapi_extra=_openapi(kind))
-    async def predict(request: Request, top_k: Annotated[int, Query(ge=1)] = top_k) -> dict:
+    async def predict(request: Request, top_k: Annotated[int, Query(ge=1)] = top_k):
         """For each image or text the most probable labels, most probable first."""
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type == "application/json":
-            examples = _of_json(await request.body(), kind)
-        elif content_type == "multipart/form-data" and kind == "image":
+            examples = _of_json(await request.body(), reader)
+        elif content_type == "multipart/form-data" and reader.kind == "image":
             examples = await _of_form(request)
+        elif content_type.startswith("image/") and reader.kind == "image":
+            examples = [await request.body()]
         else:
-            expected = ("multipart/form-data or " if kind == "image" else "") + "application/json"
-            raise Refused(415, f"A content type of {expected} was expected. Received: {content_type!r}.")
-        return {"results": [_best(row, labels, top_k) for row in await service.classify(examples)]}
+            forms = "multipart/form-data, image/* or " if reader.kind == "image" else ""
+            expected = f"{forms}application/json"
+            found = shown(content_type) if content_type else "none"
+            raise Refused(
+                415,
+                f"Expected a Content-Type of {expected}, got {found}. See /docs for the forms of a request.",
+            )
+        probabilities, cut = await service.classify(examples)
+        answer = {"results": [_best(row, labels, top_k) for row in probabilities]}
+        return Json({**answer, "cut_texts": cut} if cut else answer)
 
-    return router
+    body = openapi.predict_body(reader.kind, max_examples)
+    openapi.add_post(app, "/predict", predict, [Depends(known_query("top_k"))], openapi.PREDICTED, body)
 
 
 def _best(probabilities, labels, top_k):
@@ -48,38 +58,52 @@ def _best(probabilities, labels, top_k):
     return [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
 
 
-def _of_json(body, kind):
-    try:
-        value = json.loads(body)[kind]
-        examples = value if isinstance(value, list) else [value]
-        if not examples or not all(isinstance(example, str) for example in examples):
-            raise TypeError("another type")
-        if kind == "image":
-            return [base64.b64decode(example, validate=True) for example in examples]
-    except (ValueError, TypeError, KeyError, RecursionError, binascii.Error) as error:
-        what = "an image in base64, or a list of them" if kind == "image" else "a text, or a list of texts"
+def _of_json(body, reader):
+    kind = reader.kind
+    what = "an image file in base64, or a list of them" if kind == "image" else "a text, or a list of texts"
+    value = read_json(body, f'JSON as {{"{kind}": ...}} with {what}')
+    if kind not in value:
         raise Refused(
-            400, f'JSON as {{"{kind}": ...}} was expected, with {what}. Received: {body[:60]!r}.'
-        ) from error
-    return examples
+            400, f'Expected JSON as {{"{kind}": ...}} with {what}, got {shown(value)}. Add "{kind}".'
+        )
+    check_keys(value, (kind,), "the body")
+    examples = value[kind]
+    if examples == [] or isinstance(examples, dict):
+        raise Refused(400, f'Expected {what} for "{kind}", got {shown(examples)}. Send at least one.')
+    if not isinstance(examples, list):
+        return [reader.of_json(examples)]
+    read = []
+    for index, example in enumerate(examples):
+        try:
+            read.append(reader.of_json(example))
+        except Refused as error:
+            raise error.at(f"{kind}[{index}]") from error
+    return read
 
 
 async def _of_form(request):
     try:
         async with request.form() as form:
-            examples = [await item.read() for item in form.getlist("image") if isinstance(item, UploadFile)]
+            fields = form.multi_items()
+            for name, value in fields:
+                if name == "image" and not isinstance(value, UploadFile):
+                    raise Refused(
+                        400,
+                        f"Expected `image` as a file, got a text field with {shown(value)}. "
+                        "Send it as a file: with curl, `-F image=@FILE`, with the @.",
+                    )
+                if name != "image":
+                    raise Refused(
+                        400,
+                        f"Expected only files called `image` in the form, got {shown(name)}. "
+                        "Remove or rename it; `top_k` belongs in the query.",
+                    )
+            if not fields:
+                raise Refused(
+                    400, "Expected a form with the file `image`, got an empty form. Send `-F image=@FILE`."
+                )
+            return [await value.read() for _, value in fields]
     except HTTPException as error:  # the parser's
-        raise Refused(400, f"A multipart form was expected. Received: {error.detail}") from error
-    if not examples:
-        raise Refused(400, f"A form with the file `image` was expected. Received: {sorted(form)}.")
-    return examples
-
-
-def _openapi(kind):
-    one = {"type": "string", "format": "byte"} if kind == "image" else {"type": "string"}
-    both = {"oneOf": [one, {"type": "array", "items": one}]}
-    content = {"application/json": {"schema": {"type": "object", "properties": {kind: both}}}}
-    if kind == "image":
-        files = {"image": {"type": "array", "items": {"type": "string", "format": "binary"}}}
-        content["multipart/form-data"] = {"schema": {"type": "object", "properties": files}}
-    return {"requestBody": {"required": True, "content": content}}
+        raise Refused(
+            400, f"Expected a multipart form, got one with: {error.detail} Send `-F image=@FILE`."
+        ) from error

@@ -1,17 +1,21 @@
-"""Connections that never come to the point."""
+"""Connections whose requests do not end in time, are too large, or are no HTTP."""
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from .responses import error_response
 
 _MAX_HEAD_BYTES = 64 * 1024
 
 
-def patient_for(timeout_s):
+def patient_for(timeout_s, on_invalid=lambda: None):
     """Return uvicorn's HTTP protocol with a bound on the time and the size of a request's head.
 
-    uvicorn bounds neither; a client that sends a header a minute would keep its connection for ever.
+    uvicorn bounds neither; a client that sends a header a minute would keep its connection for ever. What is
+    no HTTP is answered in JSON, as every other error.
 
     Args:
-        timeout_s: From a connection's start, or a request's first byte, to the end of its head.
+        timeout_s: Seconds from a connection's start, or a request's first byte, to the end of its head.
+        on_invalid: Called for each request that is no HTTP. Defaults to nothing.
 
     Example:
         >>> uvicorn.run(app, http=patient_for(10.0))
@@ -44,6 +48,15 @@ def patient_for(timeout_s):
                 self._head_bytes += len(data)
                 if self._head_bytes > _MAX_HEAD_BYTES:
                     self.transport.abort()
+
+        def send_400_response(self, msg):
+            on_invalid()
+            response = error_response(400, "Expected a request in HTTP/1.1, got other bytes. Correct it.")
+            head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+            self.transport.write(
+                b"HTTP/1.1 400 Bad Request\r\n" + head + b"connection: close\r\n\r\n" + response.body
+            )
+            self.transport.close()
 
         def _expect_head(self):
             self._head_bytes = 0

@@ -1,14 +1,19 @@
 """From an encoded image to the pixels that the model takes."""
 
+import base64
+import binascii
 import io
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import Refused
+from .errors import Refused, shown
 
 # Others that Pillow reads start programs (EPS) or are rarely meant.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+# Pixels are 0-255; sharp filters for sizing overshoot at edges, never by as much as the whole range.
+_LEAST, _MOST = -255, 510
 
 Image.MAX_IMAGE_PIXELS = None  # `ImageReader` has a limit of its own, which is an error and not a warning
 
@@ -22,6 +27,7 @@ class ImageReader:
         max_pixels: The largest image to decode.
 
     Attributes:
+        kind: `"image"`, the name of the field or input that takes image files.
         limits: From an axis of a batch to the least and the most that it may be.
 
     Example:
@@ -29,6 +35,8 @@ class ImageReader:
         >>> read(Path("rose.jpg").read_bytes())["image"].shape
         (160, 160, 3)
     """
+
+    kind = "image"
 
     def __init__(self, preprocessing, dtype, *, max_pixels):
         self._preprocessing = preprocessing
@@ -44,21 +52,54 @@ class ImageReader:
             if image.width * image.height > self._max_pixels:
                 raise Refused(
                     413,
-                    f"An image of at most {self._max_pixels:,.0f} pixels was expected. "
-                    f"Received: {image.width} x {image.height}. Make it smaller.",
+                    f"Expected an image of at most {self._max_pixels:,.0f} pixels, "
+                    f"got {image.width} x {image.height}. Make it smaller.",
                 )
             pixels = sized(image, **self._preprocessing, max_pixels=self._max_pixels)
         except UnidentifiedImageError as error:
             raise Refused(
-                400, f"An image was expected ({', '.join(FORMATS)}). Received: {len(encoded)} bytes of none."
+                400,
+                f"Expected an image file ({', '.join(FORMATS)}), got {len(encoded)} bytes of none"
+                f"{', which begin with ' + shown(encoded[:8]) if encoded else ''}. Send the file as it is.",
             ) from error
         except Exception as error:  # decoders raise whatever they stumble over
             if isinstance(error, Refused | MemoryError):
                 raise
             raise Refused(
-                400, f"A whole image was expected. Received: one that fails with: {error}."
+                400, f"Expected a whole image file, got one that fails with: {error}. Send it again."
             ) from error
         return {"image": pixels.astype(self._dtype, copy=False)}
+
+    @staticmethod
+    def of_json(value):
+        """Return an image file's bytes of its base64; refuses other values."""
+        try:
+            return base64.b64decode(value, validate=True)
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise Refused(
+                400,
+                f"Expected an image file in base64, got {shown(value)}: {error}. "
+                "Encode the file's bytes in base64, without line breaks and without `data:`.",
+            ) from error
+
+    @staticmethod
+    def of_bytes(value):
+        """Return an image file's bytes, which are taken as they are."""
+        return value
+
+    @staticmethod
+    def check(tensors):
+        """Refuse tensors `{"image": (B, height, width, 3)}` whose values cannot be pixels."""
+        for name, pixels in tensors.items():
+            low, high = pixels.min(axis=(1, 2, 3)), pixels.max(axis=(1, 2, 3))
+            wrong = np.flatnonzero((low < _LEAST) | (high > _MOST))
+            if wrong.size:
+                first = wrong[0]
+                raise Refused(
+                    400,
+                    f"Expected pixels in 0 to 255, got {low[first]:g} to {high[first]:g}. "
+                    "Send RGB values as an image file has them.",
+                ).at(f"{name}[{first}]")
 
     @staticmethod
     def collate(rows):
@@ -88,8 +129,8 @@ def sized(image, height, width, mode, interpolation, antialias, max_pixels=40e6,
         if max(image.width, fit_width) * max(image.height, fit_height) > max_pixels:
             raise Refused(
                 413,
-                f"An image of at most {max_pixels:,.0f} pixels with its bars was expected. "
-                f"Received: {image.width} x {image.height}. Cut it.",
+                f"Expected an image of at most {max_pixels:,.0f} pixels with its bars, "
+                f"got {image.width} x {image.height}. Cut it.",
             )
         bars = max(fit_width - image.width, 0) // 2, max(fit_height - image.height, 0) // 2
         image = ImageOps.expand(image, bars)

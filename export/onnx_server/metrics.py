@@ -1,8 +1,10 @@
-"""What Prometheus is told."""
+"""Counts and times for Prometheus."""
 
 import time
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+from .responses import matched_route
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -39,20 +41,28 @@ class Metrics:
         return generate_latest(self._registry)
 
     def batch(self, size, seconds, waits):
-        """Take note of one batch."""
+        """Count one batch: its rows, seconds in the model, and each row's seconds of waiting."""
         self._batches.observe(size)
         self._runs.observe(seconds)
         for wait in waits:
             self._waits.observe(wait)
 
     def request(self, route, status, seconds):
-        """Take note of one request."""
+        """Count one request."""
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
 
+    def invalid(self):
+        """Count one request that is no HTTP."""
+        self._requests.labels("unparsed", "400").inc()
+
 
 class MeasureRequests:
-    """ASGI middleware that tells `Metrics` of every request, by its route and not its path: those are few.
+    """ASGI middleware that counts every request by its route, not its path: those are few.
+
+    Args:
+        app: The ASGI application.
+        metrics: `Metrics`.
 
     Example:
         >>> app.add_middleware(MeasureRequests, metrics=metrics)
@@ -77,5 +87,5 @@ class MeasureRequests:
         try:
             await self._app(scope, receive, noting)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = matched_route(scope["app"], scope) or "unmatched"
             self._metrics.request(route, status, time.perf_counter() - begin)

@@ -41,20 +41,17 @@ class Model:
         artefact = next((entry for entry in manifest["artefacts"] if entry["format"] == "onnx"), None)
         if artefact is None:
             raise StartError(
-                f"A run with an ONNX artefact was expected. Received: {root}, which has "
+                f"Expected a run with an ONNX artefact, got {root}, which has "
                 f"{', '.join(entry['format'] for entry in manifest['artefacts']) or 'none'}. "
                 f"Run `ktransfer export {root} --format onnx`."
             )
         if artefact["batch"] not in ("dynamic", 1):
             raise StartError(
-                f'An artefact of batch "dynamic" or 1 was expected. Received: {artefact["batch"]!r}. '
-                "Export it again."
+                f'Expected an artefact of batch "dynamic" or 1, got {artefact["batch"]!r}. Export it again.'
             )
         path = root / artefact["path"]
         if root.resolve() not in path.resolve().parents:
-            raise StartError(
-                f"An artefact in the run was expected. Received: {artefact['path']!r}. Export it again."
-            )
+            raise StartError(f"Expected an artefact in the run, got {artefact['path']!r}. Export it again.")
         content = _proved(path, artefact["sha256"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -83,8 +80,8 @@ def _manifest(folder):
         if (root / "manifest.json").is_file():
             return root, json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     raise StartError(
-        "A run folder was expected, or the artefacts folder in it. "
-        f"Received: {folder}, without manifest.json."
+        f"Expected a run folder, or the artefacts folder in it, got {folder}, without manifest.json. "
+        "Pass another folder."
     )
 
 
@@ -96,11 +93,11 @@ def _proved(path, sha256):
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise StartError(f"{path} was expected. Received: {error.strerror}. Export it again.") from error
+        raise StartError(f"Expected {path}, got {error.strerror}. Export it again.") from error
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise StartError(
-            f"{path} was expected to have the SHA-256 {sha256}, as in manifest.json. Received: {found}. "
+            f"Expected {path} to have the SHA-256 {sha256}, as in manifest.json, got {found}. "
             "Export it again."
         )
     return content

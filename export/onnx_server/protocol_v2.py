@@ -1,14 +1,21 @@
-"""The Open Inference Protocol, version 2, over REST, with its binary tensor data extension."""
+"""The Open Inference Protocol, version 2, over REST, with some of Triton's extensions."""
 
 import json
+from typing import Annotated, NamedTuple
 
 import numpy as np
-from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi import Depends, Path, Request
+from fastapi.responses import Response
 
-from .errors import Refused
-from .tensors import read_tensors, written_tensor
+from . import openapi
+from .classification import class_count, classified
+from .errors import Refused, shown
+from .json_body import check_keys, read_json
+from .queries import known_query
+from .responses import Json
+from .tensors import read_inputs, written_tensor
 
+VERSION = "1"
 _BINARY = "Inference-Header-Content-Length"
 _DATATYPES = {
     "uint8": "UINT8",
@@ -18,118 +25,233 @@ _DATATYPES = {
     "float16": "FP16",
     "float32": "FP32",
 }
+_EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
 
 
-def protocol_router(service, *, name):
-    """Return the routes under `/v2` for a service.
+class _Asked(NamedTuple):
+    """What a request for inference asks for."""
+
+    id: dict  # of the request, to be echoed; empty where it has none
+    tensors: dict | None  # for the model
+    examples: list | None  # texts or image files, instead
+    binary: bool  # whether the answer is wanted in bytes
+    classes: int | None  # how many are wanted, instead of the probabilities
+
+
+def add_protocol(app, service, settings):
+    """Add the routes under `/v2` for a service.
 
     Args:
+        app: `fastapi.FastAPI`.
         service: `Service`.
-        name: Of the model.
+        settings: `Settings`.
 
     Example:
-        >>> app.include_router(protocol_router(service, name="classifier"))
+        >>> add_protocol(app, service, settings)
     """
-    router, model = APIRouter(prefix="/v2"), service.model
+    model, name = service.model, settings.name
     inputs = [_described(entry) for entry in model.inputs]
     output = _described(model.output)
 
-    def known(asked):
-        if asked != name:
-            raise Refused(404, f"The model {name!r} was expected. Received: {asked!r}.")
+    def known_model(model_name: Annotated[str, Path(json_schema_extra={"enum": [name]})]):
+        if model_name != name:
+            raise Refused(404, f"Expected the model {name!r}, got {shown(model_name)}. Ask for that one.")
 
-    @router.get("")
+    def known_version(model_version: Annotated[str, Path(json_schema_extra={"enum": [VERSION]})]):
+        if model_version != VERSION:
+            raise Refused(
+                404,
+                f"Expected the version {VERSION!r} of {name!r}, got {shown(model_version)}. Leave it out.",
+            )
+
     async def server():
-        return {"name": "onnx_server", "version": "1", "extensions": ["binary_tensor_data"]}
+        """Name and extensions of the server."""
+        return Json({"name": "onnx_server", "version": VERSION, "extensions": _EXTENSIONS})
 
-    @router.get("/health/live")
     async def live():
-        return {"live": service.batcher.alive}
+        """Whether the server should be kept."""
+        return Json({"live": service.batcher.alive})
 
-    @router.get("/health/ready")
     async def ready():
+        """Whether the server should be sent requests: 503 if not."""
         return _ready(service, {"ready": True})
 
-    @router.get("/models/{model_name}")
-    async def metadata(model_name: str):
-        known(model_name)
-        return {
-            "name": name,
-            "versions": [],
-            "platform": "onnxruntime_onnx",
-            "inputs": inputs,
-            "outputs": [output],
-        }
+    async def metadata():
+        """Inputs and outputs of the model; the batch comes first, -1 is any size."""
+        return Json(
+            {
+                "name": name,
+                "versions": [VERSION],
+                "platform": "onnxruntime_onnx",
+                "inputs": inputs,
+                "outputs": [output],
+                "parameters": {
+                    "labels": model.labels,
+                    "instead_of_inputs": [{"name": model.read.kind, "datatype": "BYTES", "shape": [-1]}],
+                },
+            }
+        )
 
-    @router.get("/models/{model_name}/ready")
-    async def model_ready(model_name: str):
-        known(model_name)
+    async def model_ready():
+        """Whether the model can be sent requests: 503 if not."""
         return _ready(service, {"name": name, "ready": True})
 
-    @router.post("/models/{model_name}/infer")
-    async def infer(request: Request, model_name: str):
-        known(model_name)
+    async def config():
+        """How the model is run, as Triton's model configuration says it."""
+        return Json(_config(service, settings, inputs, output))
+
+    async def stats():
+        """Counts and times since the start, as Triton's statistics say them."""
+        return Json(service.stats.described(name, VERSION))
+
+    async def infer(request: Request):
+        """Probabilities, or the most probable classes, of tensors, texts or image files."""
         header = request.headers.get(_BINARY)
-        answer, binary, rows = await service.in_thread(_parsed, await request.body(), header, model, inputs)
-        try:
-            answers = np.stack(await service.infer(rows))
-        except Refused:
-            raise
-        except Exception as error:  # whatever the runtime raises, such as for an id that is none
-            raise Refused(
-                400, f"Tensors that the model can take were expected. Received: {str(error)[:300]}"
-            ) from error
-        described, blob = written_tensor(answers, output, binary=binary)
-        answer |= {"model_name": name, "outputs": [described]}
-        if not binary:
-            return JSONResponse(answer)
-        head = json.dumps(answer).encode()
+        asked = await service.in_thread(_parsed, await request.body(), header, model, inputs)
+        answer = {"model_name": name, "model_version": VERSION, **asked.id}
+        if asked.examples is None:
+            rows = [
+                dict(zip(asked.tensors, row, strict=True))
+                for row in zip(*asked.tensors.values(), strict=True)
+            ]
+            answers = await service.infer(rows)
+        else:
+            answers, cut = await service.classify(asked.examples)
+            if cut:
+                answer["parameters"] = {"cut_texts": ",".join(map(str, cut))}
+        answers, entry = np.stack(answers), output
+        if asked.classes is not None:
+            answers = classified(answers, model.labels, asked.classes)
+            entry = {**output, "datatype": "BYTES"}
+        described, blob = written_tensor(answers, entry, binary=asked.binary)
+        answer["outputs"] = [described]
+        if not asked.binary:
+            return Json(answer)
+        head = Json(answer).body
         headers = {_BINARY: str(len(head))}
         return Response(head + blob, media_type="application/octet-stream", headers=headers)
 
-    return router
+    checked = [Depends(known_query())]
+    openapi.add_get(app, "/v2", server, checked, openapi.SERVER)
+    openapi.add_get(app, "/v2/health/live", live, checked, openapi.LIVE)
+    openapi.add_get(app, "/v2/health/ready", ready, checked, openapi.READY)
+    for version, known in (("", []), ("/versions/{model_version}", [Depends(known_version)])):
+        base, depends = "/v2/models/{model_name}" + version, [*checked, Depends(known_model), *known]
+        openapi.add_get(app, base, metadata, depends, openapi.METADATA)
+        openapi.add_get(app, f"{base}/ready", model_ready, depends, openapi.MODEL_READY)
+        openapi.add_get(app, f"{base}/config", config, depends, openapi.CONFIG)
+        openapi.add_get(app, f"{base}/stats", stats, depends, openapi.STATS)
+        body = openapi.infer_body(model, inputs, output, settings.max_pending)
+        openapi.add_post(app, f"{base}/infer", infer, depends, openapi.INFERRED, body)
 
 
 def _described(entry):
+    """Return an input or output of the manifest as the protocol describes it; a batch is of any size."""
     shape = [-1 if size is None else size for size in entry["shape"]]
-    return {"name": entry["name"], "datatype": _DATATYPES[entry["dtype"]], "shape": shape}
+    return {"name": entry["name"], "datatype": _DATATYPES[entry["dtype"]], "shape": [-1, *shape[1:]]}
 
 
 def _ready(service, answer):
     if not service.batcher.alive or service.batcher.full:
-        raise Refused(503, "The server cannot take requests now.", retry_after_s=1)
-    return answer
+        raise Refused(
+            503, "Expected a server with room for requests, got a full one. Try again later.", retry_after_s=1
+        )
+    return Json(answer)
+
+
+def _config(service, settings, inputs, output):
+    def tensor(entry):
+        datatype = "TYPE_" + entry["datatype"]
+        return {"name": entry["name"], "data_type": datatype, "dims": entry["shape"][1:]}
+
+    return {
+        "name": settings.name,
+        "platform": "onnxruntime_onnx",
+        "backend": "onnxruntime",
+        "max_batch_size": settings.max_pending,
+        "input": [tensor(entry) for entry in inputs],
+        "output": [tensor(output)],
+        "instance_group": [{"name": settings.name, "kind": "KIND_CPU", "count": settings.workers}],
+        "dynamic_batching": {
+            "preferred_batch_size": [service.max_batch],
+            "max_queue_delay_microseconds": int(settings.max_wait_ms * 1000),
+        },
+        "parameters": {"labels": {"string_value": json.dumps(service.model.labels)}},
+    }
 
 
 def _parsed(body, header, model, inputs):
-    """Return what is echoed, whether the answer is wanted in bytes, and the tensors as rows."""
-    try:
-        size = len(body) if header is None else int(header)
-        if not 0 <= size <= len(body):
-            raise ValueError(f"a JSON of {size} bytes in a body of {len(body)}")
-        asked = json.loads(body[:size])
-        binary = asked.get("parameters", {}).get("binary_data_output", False)
-        for wanted in asked.get("outputs", []):
-            if wanted["name"] != model.output["name"]:
-                raise Refused(
-                    400, f"The output {model.output['name']!r} was expected. Received: {wanted['name']!r}."
-                )
-            binary = wanted.get("parameters", {}).get("binary_data", binary)
-        tensors = read_tensors(asked["inputs"], body[size:], inputs)
-    except Refused:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    """Return what a request asks for; `Refused` where it is none, or asks for what there is not."""
+    size = _json_size(body, header)
+    asked = read_json(body[:size], "an inference request")
+    check_keys(asked, ("id", "parameters", "inputs", "outputs"), "the request")
+    if not isinstance(asked.get("id", ""), str):
+        raise Refused(400, f"Expected a string for id, got {shown(asked['id'])}. Send it in quotes.")
+    if "inputs" not in asked:
+        raise Refused(400, f"Expected `inputs` in the request, got {shown(list(asked))}. Send them.")
+    parameters = _object(asked.get("parameters", {}), "the request's parameters")
+    check_keys(parameters, ("binary_data_output",), "the request's parameters")
+    binary, classes = _flag(parameters, "binary_data_output", False), None
+    outputs = asked.get("outputs", [])
+    if not isinstance(outputs, list) or len(outputs) > 1:
         raise Refused(
-            400, f"An inference request was expected. Received: one with {type(error).__name__}: {error}."
-        ) from error
-    for axis, (least, most) in model.read.limits.items():
+            400,
+            f"Expected the output {model.output['name']!r} once in a list, got {shown(outputs)}. "
+            "Leave `outputs` out.",
+        )
+    for wanted in outputs:
+        _object(wanted, "outputs[0]")
+        check_keys(wanted, ("name", "parameters"), "outputs[0]")
+        if wanted.get("name") != model.output["name"]:
+            raise Refused(
+                400,
+                f"Expected the output {model.output['name']!r}, got {shown(wanted.get('name'))}. "
+                "Leave `outputs` out.",
+            )
+        parameters = _object(wanted.get("parameters", {}), "the parameters of outputs[0]")
+        known = ("binary_data", "classification", "class_count")
+        check_keys(parameters, known, "the parameters of outputs[0]")
+        binary, classes = _flag(parameters, "binary_data", binary), class_count(parameters)
+    tensors, examples = read_inputs(asked["inputs"], body[size:], inputs, model.read)
+    if tensors is not None:
+        _check_limits(tensors, model.read.limits)
+        model.read.check(tensors)
+    echoed = {"id": asked["id"]} if "id" in asked else {}
+    return _Asked(echoed, tensors, examples, binary, classes)
+
+
+def _json_size(body, header):
+    if header is None:
+        return len(body)
+    if not (header.isascii() and header.isdigit() and len(header) < 20 and int(header) <= len(body)):
+        raise Refused(
+            400,
+            f"Expected the bytes of the JSON, 0 to {len(body)}, in {_BINARY}, got {shown(header)}. "
+            "Correct it.",
+        )
+    return int(header)
+
+
+def _object(value, what):
+    if not isinstance(value, dict):
+        raise Refused(400, f"Expected an object for {what}, got {shown(value)}. Send one, or leave it out.")
+    return value
+
+
+def _flag(parameters, name, default):
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise Refused(400, f"Expected true or false for {name}, got {shown(value)}. Send it without quotes.")
+    return value
+
+
+def _check_limits(tensors, limits):
+    for axis, (least, most) in limits.items():
         for name, tensor in tensors.items():
             if not least <= tensor.shape[axis] <= most:
+                expected = f"{least} to {most}" if least < most else str(most)
                 raise Refused(
                     400,
-                    f"{name!r} was expected with {least} to {most} along axis {axis}. "
-                    f"Received: {list(tensor.shape)}.",
+                    f"Expected {expected} along axis {axis} of {name!r}, got {list(tensor.shape)}. "
+                    "Cut or pad it.",
                 )
-    echoed = {"id": asked["id"]} if "id" in asked else {}
-    rows = [dict(zip(tensors, row, strict=True)) for row in zip(*tensors.values(), strict=True)]
-    return echoed, binary, rows

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Settings:
     max_held_mib: float = _option(512.0, "most of all requests together, MiB; 503 beyond", 0)
     max_megapixels: float = _option(40.0, "largest image, million pixels; 413 beyond", 0)
     max_requests: int = _option(512, "most requests with a body in progress; 503 beyond")
+    cors_origins: str = _option("", "origins of web pages that may call the server, with commas; * for all")
     read_timeout_s: float = _option(10.0, "longest that a request takes to arrive, seconds; 408 beyond", 0)
     answer_timeout_s: float = _option(30.0, "longest that an answer takes, seconds; 504 beyond", 0)
 
@@ -60,5 +62,16 @@ class Settings:
         for option in fields(cls):
             least, value = option.metadata.get("least"), getattr(parsed, option.name)
             if isinstance(value, int | float) and not value >= least:
-                parser.error(f"{option.name} has to be at least {least}. Received: {value}.")
+                parser.error(f"expected {option.name} of at least {least}, got {value}. Set a larger one.")
+        for origin in parsed.origins:
+            if origin != "*" and not re.fullmatch(r"https?://[^/?#\s]+", origin):
+                parser.error(
+                    f"expected * or origins such as https://example.org in cors_origins, got {origin!r}. "
+                    "Write scheme, host and port alone."
+                )
         return parsed
+
+    @property
+    def origins(self):
+        """The list of `cors_origins`."""
+        return [origin.strip() for origin in self.cors_origins.split(",") if origin.strip()]

@@ -2,9 +2,21 @@
 
 import numpy as np
 
+from .errors import Refused, shown
+
+
+class Tokens(dict):
+    """`{input: (tokens,)}` of one text.
+
+    Attributes:
+        is_cut: Whether the text had more tokens than the model takes; those at its end are left out.
+    """
+
+    is_cut = False
+
 
 class TextReader:
-    """Tokenizes a text as in training.
+    """Tokenizes a text as in training: one that is too long is cut.
 
     Args:
         tokenizer: `tokenizers.Tokenizer` of the run's `tokenizer.json`.
@@ -13,6 +25,7 @@ class TextReader:
         inputs: The model's, as in the artefact's signature: `name`, `shape`, `dtype`.
 
     Attributes:
+        kind: `"text"`, the name of the field or input that takes texts.
         limits: From an axis of a batch to the least and the most that it may be.
 
     Example:
@@ -21,28 +34,73 @@ class TextReader:
         array([ 101, 1037, 2986, 2143, 1012,  102], dtype=int32)
     """
 
+    kind = "text"
+
     def __init__(self, tokenizer, facts, inputs):
         self._tokenizer = tokenizer
         self._fields = facts["inputs"]
         self._dtypes = {entry["name"]: entry["dtype"] for entry in inputs}
         self._padding = {"ids": facts["pad_token_id"], "type_ids": 0, "attention_mask": 0}
         self._length = next(iter(inputs))["shape"][1]  # the one that the artefact takes, None for any
+        known_ids = [facts["pad_token_id"], *tokenizer.get_vocab(with_added_tokens=True).values()]
+        self._most = {"ids": max(known_ids), "attention_mask": 1}
         longest = facts["sequence_length"]
         shortest = self._length or (longest if facts["fixed_length"] else 1)
         self.limits = {1: (shortest, self._length or longest)}
 
     def __call__(self, text):
-        """Return `{input: (tokens,)}` of a text, at most `sequence_length` tokens."""
+        """Return `Tokens` of a text, at most `sequence_length` of them."""
         utf8 = text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs become "?"
         encoding = self._tokenizer.encode(utf8)
-        return {
-            name: np.array(getattr(encoding, field), self._dtypes[name])
+        tokens = Tokens(
+            (name, np.array(getattr(encoding, field), self._dtypes[name]))
             for name, field in self._fields.items()
-        }
+        )
+        tokens.is_cut = bool(encoding.overflowing)
+        return tokens
+
+    @staticmethod
+    def of_json(value):
+        """Return a text of JSON; refuses other values."""
+        if not isinstance(value, str):
+            raise Refused(400, f"Expected a text, got {shown(value)}. Send a string.")
+        return value
+
+    @staticmethod
+    def of_bytes(value):
+        """Return a text of its bytes; refuses others than UTF-8."""
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise Refused(
+                400,
+                f"Expected a text in UTF-8, got {shown(value)}, which is not from byte {error.start} on. "
+                "Encode it in UTF-8.",
+            ) from error
+
+    def check(self, tensors):
+        """Refuse tensors `{input: (B, tokens)}` that no text gives: ids that are none, and masks of zeros."""
+        for name, field in self._fields.items():
+            values, most = tensors[name], self._most.get(field)
+            wrong = values < 0 if most is None else (values < 0) | (values > most)
+            if wrong.any():
+                row = np.flatnonzero(wrong.any(axis=1))[0]
+                expected = "0 or more" if most is None else f"0 to {most}"
+                raise Refused(
+                    400,
+                    f"Expected values of {expected}, got {values[row][wrong[row]][0]}. "
+                    "Take them from the run's tokenizer.json, or send texts.",
+                ).at(f"{name}[{row}]")
+            if field == "attention_mask" and not values.any(axis=1).all():
+                row = np.flatnonzero(~values.any(axis=1))[0]
+                raise Refused(
+                    400, "Expected a 1 for each token of a text, got zeros alone. Send 1 where a token is."
+                ).at(f"{name}[{row}]")
 
     def collate(self, rows):
         """Return the model's inputs for a batch of what `__call__` gave, padded to the longest."""
-        length = self._length or max(len(values) for row in rows for values in row.values())
+        # A text of no token at all is one of padding alone, as in training.
+        length = self._length or max(1, *(len(values) for row in rows for values in row.values()))
         batch = {}
         for name, field in self._fields.items():
             batch[name] = np.full((len(rows), length), self._padding[field], self._dtypes[name])
