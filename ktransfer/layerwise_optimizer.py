@@ -130,7 +130,8 @@ class LayerwiseOptimizer:
         self._owner: dict[int, int] = {}
         self._parked: dict[int, tuple[keras.Variable, dict[str, Any]]] = {}
         self._scalars: dict[str, dict[int, Any]] = {}  # such as Nadam's product: by group
-        self._restored = False
+        self._build_anew = True  # also where nothing else trains: what the optimizer keeps is not known yet
+        self._restored = False  # whether slots were taken over that are not in the optimizer yet
         self._unbuilt: dict[str, Any] | None = None  # the optimizer's attributes before Keras builds it
         self._views: dict[int, Any] = {}
         self._retired: list = []
@@ -220,7 +221,7 @@ class LayerwiseOptimizer:
         self._views = {}
         started = bool(inner.built and self.count())
         self._unbuilt = None if build or inner.built else vars(inner).copy()
-        if build and (self._restored or not inner.built or not _same(known, variables)):
+        if build and (self._build_anew or not inner.built or not _same(known, variables)):
             with self._scope():
                 self._rebuild(known, variables, started)
         now = self.count()
@@ -242,7 +243,7 @@ class LayerwiseOptimizer:
             for index, variable in enumerate(known):
                 slots = {name: values[index] for name, values in old.items()}
                 self._parked[id(variable)] = (variable, slots)
-        self._restored = False
+        self._restored = self._build_anew = False
         for extra in self._extras():
             inner._untrack_variable(extra)
         if inner.built:
@@ -515,7 +516,7 @@ class LayerwiseOptimizer:
         others = [v for v in self.outer.variables if id(v) not in held]
         for index, variable in enumerate(others):
             variable.assign(arrays[f"{index}"])
-        self._parked, self._restored = {}, True
+        self._parked, self._restored, self._build_anew = {}, True, True
         for key, value in arrays.items():
             name, slash, path = key.partition("/")
             if slash:

@@ -168,9 +168,10 @@ def test_an_interrupted_fit_leaves_a_plain_optimizer_and_a_plain_fit(hook, place
     # Of Keras' own layers: a keras-hub backbone is saved without what is frozen in it.
     model, backbone = plain_classifier(keras.optimizers.SGD(1e-2, momentum=0.9))
     optimizer, kind = model.optimizer, type(model.optimizer)
+    stages = [Stage(depth=0, epochs=2, learning_rate=1e-2), Stage(depth="all", epochs=3, learning_rate=1e-3)]
     options = {"validation_data": VALIDATION} if hook == "on_test_batch_end" else {}
     with pytest.raises(error):
-        fit(model, [ProgressiveUnfreezing(backbone, STAGES, verbose=0), Stop(hook, place, error)], **options)
+        fit(model, [ProgressiveUnfreezing(backbone, stages, verbose=0), Stop(hook, place, error)], **options)
     assert model.optimizer is optimizer
     assert type(optimizer) is kind
     path = tmp_path / "model.keras"
@@ -200,7 +201,8 @@ import sys
 sys.modules["ktransfer"] = None  # as where it is not installed
 import keras, numpy as np, glob
 x, y = np.zeros((4, 32, 32, 3), "float32"), np.zeros(4, "int64")
-files = sorted(glob.glob(sys.argv[1] + "/*"))
+# Loading an .h5 file changes how Keras 3.15 loads others in that process.
+files = sorted(glob.glob(sys.argv[1] + "/*"), key=lambda path: (path.endswith(".h5"), path))
 for path in files:
     for compiled in (True, False):
         model = keras.models.load_model(path, compile=compiled)
@@ -235,10 +237,13 @@ def test_checkpoints_of_any_moment_load_without_ktransfer(tmp_path):
             ProgressiveUnfreezing(backbone, TWO, verbose=0),
             keras.callbacks.ModelCheckpoint(str(folder / (name + "-{epoch}-{batch}.keras")), save_freq=2),
             keras.callbacks.ModelCheckpoint(str(folder / (name + "-{epoch}.keras"))),
-            keras.callbacks.ModelCheckpoint(str(folder / (name + "-{epoch}.h5"))),
         ]
         fit(model, callbacks, epochs=2, validation_data=VALIDATION)
         model.save(folder / f"{name}-end.keras")
+        # On its own: saving an .h5 file takes the optimizer out of what Keras 3.15 saves of the model later.
+        model, backbone = make(keras.optimizers.Adam(1e-2))
+        save = keras.callbacks.ModelCheckpoint(str(folder / (name + "-{epoch}.h5")))
+        fit(model, [ProgressiveUnfreezing(backbone, TWO, verbose=0), save], epochs=2)
     done = subprocess.run([sys.executable, "-c", LOADING, str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "loaded" in done.stdout
