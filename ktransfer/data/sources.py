@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.images import IMAGE_EXTENSIONS
+from ktransfer.data.label_names import class_order
 from ktransfer.errors import DataError
 
 # Folder names in any case, and TFDS split names.
@@ -38,7 +39,8 @@ def read_data(
     Args:
         data: A folder, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets has
             prepared; nothing is downloaded.
-        class_names: The classes in the order of their labels; None takes those of the training part, sorted.
+        class_names: The classes in the order of their labels; None takes those of the training part, sorted,
+            by value where all are numbers.
         data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or its default.
         cache_dir: Where the images of a TFDS data set are laid out as files, once; None takes
             `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
@@ -60,7 +62,7 @@ def read_data(
         found = read_tfds(str(data).removeprefix("tfds:"), data_dir=data_dir, cache_dir=cache_dir)
     else:
         found = _read_folder(_folder(data))
-    names = tuple(class_names) if class_names is not None else tuple(sorted(found["train"]))
+    names = tuple(class_names) if class_names is not None else class_order(found["train"])
     if len(names) < 2:
         raise DataError(
             f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "

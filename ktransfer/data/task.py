@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ktransfer.data.images import IMAGE_EXTENSIONS
-from ktransfer.data.text_tables import TABLE_SUFFIXES
+from ktransfer.data.table_files import table_suffix
 from ktransfer.data.tfds_source import find_prepared, import_tfds
 
 IMAGES, TEXTS = "image-classification", "text-classification"
@@ -36,7 +36,7 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
     path = Path(data).expanduser()
     if not path.is_dir():
         # What is not there at all may be either; by its name it was meant as one of them.
-        return TEXTS if path.is_file() or path.suffix.lower() in TABLE_SUFFIXES else IMAGES
+        return TEXTS if path.is_file() or table_suffix(path) else IMAGES
     texts = False
     for folder, folders, files in os.walk(path, followlinks=False):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
@@ -44,7 +44,7 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
         if suffixes & set(IMAGE_EXTENSIONS):
             return IMAGES
         at_top = Path(folder) == path
-        texts |= bool(suffixes & set(TABLE_SUFFIXES)) or (".txt" in suffixes and not at_top)
+        texts |= any(map(table_suffix, files)) or (".txt" in suffixes and not at_top)
     return TEXTS if texts else IMAGES
 
 

@@ -3,27 +3,39 @@
 import math
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
+from ktransfer.data.label_names import class_order, is_number, label_key, label_name
 from ktransfer.data.sources import SPLIT_NAMES
+from ktransfer.data.table_looks import require_classes, require_texts
 from ktransfer.data.text_columns import TextColumns
-from ktransfer.data.text_tables import TABLE_SUFFIXES, named_rows, read_table, read_text
+from ktransfer.data.text_tables import named_rows, read_table, read_text, table_suffix
 from ktransfer.errors import DataError
+from ktransfer.untrusted import is_line
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
+_LABELS = str | int | float | Decimal
+# How programs write that there is no value.
+_ABSENT = {"nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "?", "\\n"}
 
 
 @dataclass(frozen=True)
 class _Part:
-    """Texts and the names of their classes, checked; `rows` are numbers or, in a folder, file names."""
+    """Texts and the names of their classes, checked; `rows` are numbers or, in a folder, file names.
+
+    `of_table` says that the names are what a column holds, which need not be names of classes.
+    """
 
     texts: tuple[str, ...]
     names: tuple[str, ...]
     rows: Sequence[int | str]
     source: str
+    of_table: bool = False
 
 
 def read_texts(
@@ -45,7 +57,7 @@ def read_texts(
         source: A table, a folder, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets
             has prepared; nothing is downloaded.
         class_names: The classes in the order of their labels; None takes those of the training part, sorted,
-            by value where all are whole numbers.
+            by value where all are numbers.
         text_column, label_column: Columns of a table or features of a TFDS data set; None guesses them where
             there is one guess only.
         data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or its default.
@@ -68,7 +80,7 @@ def read_texts(
         parts, columns = _read_tfds(str(source).removeprefix("tfds:"), text_column, label_column, data_dir)
     else:
         parts, columns = _read_parts(Path(source).expanduser(), options, class_names or ())
-    names = _in_order(set(parts["train"].names)) if class_names is None else tuple(class_names)
+    names = _class_names(parts["train"]) if class_names is None else tuple(class_names)
     if len(names) < 2:
         raise DataError(
             f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(source))}. "
@@ -117,13 +129,16 @@ def load_text_splits(
     return Splits(train, held_out, splits.test), columns
 
 
-def _in_order(names):
-    """Sorted: by value where all are whole numbers, else by letter."""
-    by_letter = sorted(names)
-    try:
-        return tuple(sorted(by_letter, key=int))
-    except ValueError:
-        return tuple(by_letter)
+def _class_names(part):
+    """The classes of a training part in their order, each in one spelling."""
+    if not part.of_table:
+        return class_order(part.names)
+    require_classes(part.names, part.rows, part.source)
+    spellings = {}
+    for name in part.names:
+        spellings.setdefault(label_key(name), set()).add(name)
+    # Of true, True and TRUE the class is called as Python has it.
+    return class_order(min(found) if len(found) == 1 else key.title() for key, found in spellings.items())
 
 
 def _read_parts(source, options, labels):
@@ -132,10 +147,11 @@ def _read_parts(source, options, labels):
         part, columns = _read_one(source, options, labels)
         return {"train": part}, columns
     children = [child for child in sorted(source.iterdir()) if not child.name.startswith(".")]
-    tables = [c for c in children if c.is_file() and c.suffix.lower() in TABLE_SUFFIXES]
+    tables = [c for c in children if c.is_file() and table_suffix(c)]
     found = {}
     for child in (c for c in children if c in tables or (c.is_dir() and not any(c.glob("*.txt")))):
-        split = SPLIT_NAMES.get(child.stem.lower())
+        suffix = table_suffix(child) if child in tables else ""
+        split = SPLIT_NAMES.get(child.name.lower().removesuffix(suffix))
         if split in found:
             raise DataError(
                 f"Expected one {split} part in {source}. "
@@ -146,7 +162,7 @@ def _read_parts(source, options, labels):
     if not found:
         if tables and not any(child.is_dir() for child in children):
             raise DataError(
-                f"Expected train{tables[0].suffix} in {source}. "
+                f"Expected train{table_suffix(tables[0])} in {source}. "
                 f"Received: {tables[0].name}. Pass that file itself, or rename it."
             )
         part, columns = _read_one(source, options, labels)
@@ -170,7 +186,7 @@ def _read_one(path, options, labels=()):
     if path.is_dir():
         return _read_class_folders(path, options["encoding"]), None
     table = read_table(path, labels=labels, **options)
-    return _checked(table.texts, table.labels, table.rows, printable(str(path))), table.columns
+    return _checked(table.texts, table.labels, table.rows, printable(str(path)), table.columns), table.columns
 
 
 def _read_class_folders(folder, encoding):
@@ -214,8 +230,8 @@ def _read_tfds(spec, text_column, label_column, data_dir):
     return parts, TextColumns(text, label, header=True, guessed=None in (text_column, label_column))
 
 
-def _checked(texts, labels, rows, source):
-    """A `_Part`, with every label as a name."""
+def _checked(texts, labels, rows, source, columns=None):
+    """A `_Part`, with every label as a name; of a table `columns` are given, and its cells are looked at."""
     if not texts:
         raise DataError(f"Expected texts in {source}. Received: no row of data. Add some.")
 
@@ -237,14 +253,19 @@ def _checked(texts, labels, rows, source):
         [not _encodes(text) for text in texts],
         "half of a surrogate pair",
         "Unicode text",
-        "Mend or remove it.",
+        "Fix or remove it.",
     )
+    if columns is None:  # folders and prepared data sets name their classes, whatever they are called
+        return _Part(tuple(texts), tuple(labels), rows, source)
     refuse([_is_missing(label) for label in labels], "no label", "a label in every row", "Add or remove it.")
+    kind = next((type(label) for label in labels if not isinstance(label, _LABELS)), None)
     refuse(
-        [not isinstance(label, str | int | float) for label in labels],
-        "a list or an object",
+        [not isinstance(label, _LABELS) for label in labels],
+        "a list or an object"
+        if kind in (list, dict, tuple)
+        else f"a value of type {kind.__name__ if kind else None}",
         "labels that are names or numbers",
-        "Pass another --label-column.",
+        "Write one label a row, or pass another --label-column.",
     )
     refuse(
         [len(str(label)) > _LONGEST_NAME for label in labels],
@@ -252,7 +273,26 @@ def _checked(texts, labels, rows, source):
         "labels that name classes",
         "Pass another --label-column.",
     )
-    return _Part(tuple(texts), tuple(map(_label_name, labels)), rows, source)
+    names = tuple(map(label_name, labels))
+    refuse(
+        [not is_line(name) for name in names],
+        "a line break or a control character",
+        "labels of one line",
+        "Rename that class, or pass another --label-column.",
+    )
+    # Where all others are numbers, nan is how a program writes that there is none; among names it is one.
+    absent = [name.casefold() in _ABSENT for name in names]
+    others = {name for name, missing in zip(names, absent, strict=True) if not missing}
+    if others and all(is_number(name) or name.casefold() in ("true", "false") for name in others):
+        shown = next((name for name, missing in zip(names, absent, strict=True) if missing), "")
+        refuse(
+            absent,
+            f"{shown!r} among numbers, which is no label,",
+            "a label in every row",
+            "Add or remove it, or give such a class another name.",
+        )
+    require_texts(texts, rows, f"column {columns.text!r} of {source}")
+    return _Part(tuple(texts), names, rows, f"column {columns.label!r} of {source}", of_table=True)
 
 
 def _where(rows):
@@ -260,16 +300,10 @@ def _where(rows):
 
 
 def _is_missing(label):
+    """Whether a cell is empty; a cell that reads `nan` is not, it may be the name of a class."""
     if isinstance(label, float):
         return math.isnan(label)
-    return label is None or (isinstance(label, str) and label.strip().lower() in ("", "nan"))
-
-
-def _label_name(label):
-    # Columns of whole numbers come as 1.0 where one of their rows was once missing.
-    if isinstance(label, float) and label.is_integer():
-        label = int(label)
-    return unicodedata.normalize("NFC", str(label).strip())
+    return label is None or (isinstance(label, str) and not label.strip())
 
 
 def _encodes(text):
@@ -282,8 +316,16 @@ def _encodes(text):
 
 def _examples(part, names):
     positions = {name: position for position, name in enumerate(names)}
+    if part.of_table:
+        # A label of another spelling, such as true for True, where that is clear.
+        alike = Counter(map(label_key, names))
+        keys = {label_key(name): at for name, at in positions.items() if alike[label_key(name)] == 1}
+        positions = {n: positions.get(n, keys.get(label_key(n))) for n in {*names, *part.names}}
+        positions = {name: at for name, at in positions.items() if at is not None}
     unknown = [row for row, name in zip(part.rows, part.names, strict=True) if name not in positions]
     if unknown:
+        if part.of_table:
+            require_classes(part.names, part.rows, part.source)
         name = next(name for name in part.names if name not in positions)
         raise DataError(
             f"Expected labels out of {', '.join(names)}. "

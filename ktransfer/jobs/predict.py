@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ktransfer.data.task import TEXTS
-from ktransfer.data.text_tables import TABLE_SUFFIXES, read_text, read_text_column
+from ktransfer.data.text_tables import read_text, read_text_column, table_suffix
 from ktransfer.errors import DataError
 from ktransfer.run import Run
 
@@ -47,7 +47,7 @@ def predict(
 
 def _texts(given, column, encoding):
     suffix = Path(given).suffix.lower() if len(given) < 4096 else ""  # a path cannot be longer
-    if suffix in TABLE_SUFFIXES:
+    if suffix and table_suffix(given):
         return read_text_column(given, text_column=column, encoding=encoding)
     if suffix and os.path.isfile(given):
         return [read_text(given, encoding)]
