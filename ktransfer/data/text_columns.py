@@ -76,7 +76,7 @@ def pick_columns(names, records, wanted, path, shown=None):
         elif len(columns) == 2 and text is None:
             # Labels repeat themselves, texts hardly.
             different = [len({str(record[column]).strip() for record in records}) for column in columns]
-            if different[0] != different[1] and min(different) <= len(records) / 2:
+            if different[0] != different[1] and min(different) <= (len(records) + 1) / 2:
                 at = different.index(min(different))
                 text, label = columns[1 - at], columns[at]
     if text is None or label is None or text == label:

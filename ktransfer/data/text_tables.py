@@ -174,6 +174,8 @@ def _records(path, encoding, least):
         raise DataError(
             f"Expected to read {printable(str(path))}. Received: {error.strerror or error}. Check the path."
         ) from error
+    if names is not None and not names:
+        raise DataError(f"Expected texts in {printable(str(path))}. Received: no row of data. Add some.")
     if names is None and (not records or len(records[0]) < least):
         raise DataError(
             f"Expected a column of texts and one of labels in {printable(str(path))}. "
