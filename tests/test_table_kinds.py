@@ -83,6 +83,15 @@ def test_every_delimiter_quoting_and_line_end_of_a_writer_is_undone(tmp_path, na
         assert pairs_of(put(tmp_path / name, content)) == pairs
 
 
+@pytest.mark.parametrize("delimiter", ",;\t|")
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+def test_every_row_of_a_long_table_is_read(tmp_path, delimiter, quoting):
+    pairs = [(f'number "{at}", or so', "ab"[at % 2]) for at in range(2_500)]
+    content = delimited([("text", "label"), *pairs], delimiter, quoting=quoting)
+    for path in (tmp_path / "a.csv", tmp_path / "a.tsv"):
+        assert pairs_of(put(path, content)) == pairs
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
 @pytest.mark.parametrize("packing", ["", ".gz", ".bz2", ".xz", ".zip"])
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.json", "a.jsonl", "a.ndjson", "A.CSV"])

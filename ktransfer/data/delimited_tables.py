@@ -4,7 +4,7 @@ import csv
 import io
 import itertools
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ktransfer.data.examples import printable
@@ -169,7 +169,7 @@ def _unquoted(raw):
     ):
         if _are_of_a_writer(raw.records, enclosed):
             records = [[undo(cell) if cell.startswith('"') else cell for cell in r] for r in raw.records]
-            return _Parsed(raw.delimiter, records, raw.rows)
+            return replace(raw, records=records)
     return raw
 
 

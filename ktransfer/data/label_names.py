@@ -1,5 +1,6 @@
 """Names of classes as tables and folders write them: one name for one label, and their order."""
 
+import functools
 import re
 import unicodedata
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _LONGEST = 200  # characters; what is longer is a text, and `int` refuses thousands of digits
 
 
+# Typed, since True, 1 and 1.0 are equal and have different names. Labels repeat, so few are worked out.
+@functools.lru_cache(maxsize=4096, typed=True)
 def label_name(value: str | int | float | Decimal) -> str:
     """The name of the class that a label in a table stands for.
 
@@ -34,6 +37,7 @@ def label_name(value: str | int | float | Decimal) -> str:
     return name
 
 
+@functools.lru_cache(maxsize=4096)
 def label_key(name: str) -> str:
     """What two spellings of one label have in common: `true` and `True`, `0.5` and `0.50`.
 

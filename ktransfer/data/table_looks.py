@@ -224,7 +224,8 @@ def _hardly_repeated(counts):
 
 
 def _is_file(text):
-    return len(text) <= _LONGEST_PATH and "\n" not in text and _FILE.search(text) is not None
+    # Only the last characters are searched.
+    return len(text) <= _LONGEST_PATH and "\n" not in text and _FILE.search(text, len(text) - 10) is not None
 
 
 def _matching(pattern, names):

@@ -135,7 +135,7 @@ def _class_names(part):
         return class_order(part.names)
     require_classes(part.names, part.rows, part.source)
     spellings = {}
-    for name in part.names:
+    for name in set(part.names):
         spellings.setdefault(label_key(name), set()).add(name)
     # Of true, True and TRUE the class is called as Python has it.
     return class_order(min(found) if len(found) == 1 else key.title() for key, found in spellings.items())
@@ -274,8 +274,9 @@ def _checked(texts, labels, rows, source, columns=None):
         "Pass another --label-column.",
     )
     names = tuple(map(label_name, labels))
+    lines = {name for name in set(names) if is_line(name)}
     refuse(
-        [not is_line(name) for name in names],
+        [name not in lines for name in names],
         "a line break or a control character",
         "labels of one line",
         "Rename that class, or pass another --label-column.",
