@@ -3,9 +3,12 @@
 `pytest -m slow tests/test_fuzz_loaders.py -s` does over 10,000 cases and prints how many.
 """
 
+import bz2
 import contextlib
+import gzip
 import io
 import json
+import lzma
 import zipfile
 from pathlib import Path
 
@@ -224,6 +227,12 @@ def parquet():
 
 def tables():
     tables = {"a.csv": CSV, "a.tsv": CSV.replace(b",", b"\t"), "a.jsonl": JSONL, "a.parquet": parquet()}
+    tables |= {"a": CSV.replace(b",", b"|"), "a.json": b'{"text": ["a", "b"], "label": {"0": 1, "1": 2}}'}
+    tables |= {"a.csv.gz": gzip.compress(CSV), "a.tsv.bz2": bz2.compress(CSV), "a.csv.xz": lzma.compress(CSV)}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.csv", CSV)
+    tables["a.csv.zip"] = archive.getvalue()
     encodings = st.sampled_from(
         (None, None, None, "utf-16", "latin-1", "punycode", "zlib_codec", "idna", "\0")
     )

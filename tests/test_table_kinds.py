@@ -15,16 +15,20 @@ import json
 import lzma
 import zipfile
 import zlib
+from types import SimpleNamespace
 
 import pytest
 
 from ktransfer.data.label_names import class_order
-from ktransfer.data.table_files import require_table, table_suffix
+from ktransfer.data.table_bytes import require_table, table_suffix
 from ktransfer.data.task import IMAGES, TEXTS, find_task
 from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_sources import load_text_splits, read_texts
 from ktransfer.data.text_tables import read_table, read_text, read_text_column
+from ktransfer.default_recipes import text_recipe
 from ktransfer.errors import DataError
+from ktransfer.jobs.parts import hint_at_classes
+from ktransfer.jobs.predict import predict
 
 TEXT = [
     "No, the harbour is grey",
@@ -284,7 +288,7 @@ def test_a_packed_table_that_is_damaged_or_a_bomb_is_refused(tmp_path, packing, 
     for wrong in (content[: len(content) // 2], b"text,label\n", content[:-9] + bytes(9)):
         with pytest.raises(DataError, match=rf"packed as {packing}, got .*a\.csv{packing}"):
             read_table(put(tmp_path / f"a.csv{packing}", wrong))
-    monkeypatch.setattr("ktransfer.data.table_files._ALWAYS", 2**16)
+    monkeypatch.setattr("ktransfer.data.table_bytes._ALWAYS", 2**16)
     bomb = put(tmp_path / f"b.csv{packing}", packed(b"text,label\n" + b"a,b\n" * 2**20, packing))
     assert bomb.stat().st_size < 10_000
     with pytest.raises(DataError, match="bytes, unpacked"):
@@ -811,3 +815,47 @@ def test_a_file_of_one_text_that_is_packed_or_an_image_is_refused(tmp_path):
     for content in (gzip.compress(b"x"), b"\x89PNG\r\n\x1a\n"):
         with pytest.raises(DataError, match=r"a\.txt"):
             read_text(put(tmp_path / "a.txt", content))
+
+
+# What a run predicts.
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.csv.gz", "A.JSONL", "a.json.xz", "a.tsv.zip", "messages"])
+def test_a_run_predicts_every_row_of_every_kind_of_table(tmp_path, name):
+    rows = [("text", "label"), *PAIRS]
+    objects = [dict(zip(rows[0], pair, strict=True)) for pair in PAIRS]
+    kind = name.lower().split(".")[1] if "." in name else "tsv"
+    content = {"csv": delimited(rows), "tsv": delimited(rows, "\t"), "json": json.dumps(objects)}
+    content["jsonl"] = "\n".join(map(json.dumps, objects))
+    packing = f".{name.split('.')[2]}" if name.count(".") == 2 else ""
+    path = put(tmp_path / name, packed(content[kind].encode(), packing))
+    run = SimpleNamespace(
+        task=TEXTS,
+        path=tmp_path,
+        manifest={"task": TEXTS, "data": {"text_column": "text"}},
+        predict=lambda texts, top_k: [[] for _ in texts],
+    )
+    assert [text for text, _ in predict(run, [str(path)])[1]] == TEXT
+    for wrong in ("a.xlsx", "a.feather"):
+        with pytest.raises(DataError, match=r"a\.(xlsx|feather), an? "):
+            predict(run, [str(put(tmp_path / wrong, b"x"))])
+
+
+# What is said in training.
+
+
+@pytest.mark.parametrize(
+    ("labels", "line"),
+    [
+        (list("12345"), "hint       classes 1 to 5 look like ratings; each is a class of its own here"),
+        (["cmn", "nan"], "hint       'nan' is read as the name of a class, of 4 examples, not as a missing"),
+        (["ham", "Spam", "spam"], "hint       the classes 'Spam' and 'spam' differ only in case or spaces"),
+        (["0", "1", "2"], None),
+        (["ham", "spam"], None),
+    ],
+)
+def test_training_names_classes_that_may_not_be_meant_as_such(tmp_path, labels, line):
+    splits, _ = read_texts(put(tmp_path / "a.csv", column(labels * 4)))
+    lines = []
+    hint_at_classes(splits, text_recipe(texts=8, gpu=False), lines.append)
+    assert [found.startswith(line) for found in lines] == [True] if line else not lines

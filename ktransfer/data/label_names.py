@@ -8,6 +8,8 @@ from decimal import Decimal
 
 _WHOLE = re.compile(r"[+-]?(0|[1-9][0-9]*)(\.0*)?")
 _NUMBER = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+# How programs write that there is no value.
+_ABSENT = {"nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "?", "\\n"}
 _LONGEST = 200  # characters; what is longer is a text, and `int` refuses thousands of digits
 
 
@@ -61,6 +63,16 @@ def is_number(text: str) -> bool:
         (True, True, False)
     """
     return len(text) <= _LONGEST and _NUMBER.fullmatch(text) is not None
+
+
+def reads_as_missing(name: str) -> bool:
+    """Whether a name is how programs write that there is no value; a class may be called so all the same.
+
+    Example:
+        >>> reads_as_missing("NaN"), reads_as_missing("missing")
+        (True, False)
+    """
+    return name.casefold() in _ABSENT
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:

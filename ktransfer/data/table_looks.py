@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ktransfer.data.label_names import is_number
-from ktransfer.data.table_files import named_rows
+from ktransfer.data.table_bytes import named_rows
 from ktransfer.errors import DataError
 from ktransfer.untrusted import visible
 

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from ktransfer.data.images import IMAGE_EXTENSIONS
-from ktransfer.data.table_files import table_suffix
+from ktransfer.data.table_bytes import table_suffix
 from ktransfer.data.tfds_source import find_prepared, import_tfds
 
 IMAGES, TEXTS = "image-classification", "text-classification"

@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.label_names import class_order, is_number, label_key, label_name
+from ktransfer.data.label_names import class_order, is_number, label_key, label_name, reads_as_missing
 from ktransfer.data.sources import SPLIT_NAMES
 from ktransfer.data.table_looks import require_classes, require_texts
 from ktransfer.data.text_columns import TextColumns
@@ -20,22 +20,20 @@ from ktransfer.untrusted import is_line
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
 _LABELS = str | int | float | Decimal
-# How programs write that there is no value.
-_ABSENT = {"nan", "na", "n/a", "#n/a", "<na>", "none", "null", "nil", "-", "?", "\\n"}
 
 
 @dataclass(frozen=True)
 class _Part:
     """Texts and the names of their classes, checked; `rows` are numbers or, in a folder, file names.
 
-    `of_table` says that the names are what a column holds, which need not be names of classes.
+    `literal` says that each name is that of a class, as folders have it; a column may hold anything.
     """
 
     texts: tuple[str, ...]
     names: tuple[str, ...]
     rows: Sequence[int | str]
     source: str
-    of_table: bool = False
+    literal: bool = False
 
 
 def read_texts(
@@ -131,7 +129,7 @@ def load_text_splits(
 
 def _class_names(part):
     """The classes of a training part in their order, each in one spelling."""
-    if not part.of_table:
+    if part.literal:
         return class_order(part.names)
     require_classes(part.names, part.rows, part.source)
     spellings = {}
@@ -256,7 +254,7 @@ def _checked(texts, labels, rows, source, columns=None):
         "Fix or remove it.",
     )
     if columns is None:  # folders and prepared data sets name their classes, whatever they are called
-        return _Part(tuple(texts), tuple(labels), rows, source)
+        return _Part(tuple(texts), tuple(labels), rows, source, literal=True)
     refuse([_is_missing(label) for label in labels], "no label", "a label in every row", "Add or remove it.")
     kind = next((type(label) for label in labels if not isinstance(label, _LABELS)), None)
     refuse(
@@ -282,7 +280,7 @@ def _checked(texts, labels, rows, source, columns=None):
         "Rename that class, or pass another --label-column.",
     )
     # Where all others are numbers, nan is how a program writes that there is none; among names it is one.
-    absent = [name.casefold() in _ABSENT for name in names]
+    absent = [reads_as_missing(name) for name in names]
     others = {name for name, missing in zip(names, absent, strict=True) if not missing}
     if others and all(is_number(name) or name.casefold() in ("true", "false") for name in others):
         shown = next((name for name, missing in zip(names, absent, strict=True) if missing), "")
@@ -293,7 +291,7 @@ def _checked(texts, labels, rows, source, columns=None):
             "Add or remove it, or give such a class another name.",
         )
     require_texts(texts, rows, f"column {columns.text!r} of {source}")
-    return _Part(tuple(texts), names, rows, f"column {columns.label!r} of {source}", of_table=True)
+    return _Part(tuple(texts), names, rows, f"column {columns.label!r} of {source}")
 
 
 def _where(rows):
@@ -317,7 +315,7 @@ def _encodes(text):
 
 def _examples(part, names):
     positions = {name: position for position, name in enumerate(names)}
-    if part.of_table:
+    if not part.literal:
         # A label of another spelling, such as true for True, where that is clear.
         alike = Counter(map(label_key, names))
         keys = {label_key(name): at for name, at in positions.items() if alike[label_key(name)] == 1}
@@ -325,7 +323,7 @@ def _examples(part, names):
         positions = {name: at for name, at in positions.items() if at is not None}
     unknown = [row for row, name in zip(part.rows, part.names, strict=True) if name not in positions]
     if unknown:
-        if part.of_table:
+        if not part.literal:
             require_classes(part.names, part.rows, part.source)
         name = next(name for name in part.names if name not in positions)
         raise DataError(

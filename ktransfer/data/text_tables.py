@@ -9,7 +9,7 @@ from pathlib import Path
 from ktransfer.data.delimited_tables import read_delimited
 from ktransfer.data.examples import printable
 from ktransfer.data.json_tables import read_json_table
-from ktransfer.data.table_files import (
+from ktransfer.data.table_bytes import (
     TABLE_SUFFIXES,
     named_rows,
     read_packed,

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from ktransfer.data.audit_exclusions import leave_out
 from ktransfer.data.checks import require_readable
 from ktransfer.data.examples import Examples, Splits, printable
+from ktransfer.data.label_names import reads_as_missing
 from ktransfer.data.sources import load_splits
 from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.data.text_columns import TextColumns
@@ -27,6 +28,7 @@ JUDGED_EXAMPLES = 500
 RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
+_RATINGS = [tuple(map(str, range(1, most + 1))) for most in (5, 10)]
 
 Say = Callable[[str], None]
 
@@ -110,7 +112,9 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
-    """Say where classes are uneven and the recipe does nothing about it."""
+    """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
+    for line in _doubtful_names(splits):
+        say(f"hint       {line}")
     counts = splits.train.counts()
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
@@ -118,6 +122,26 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
             f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
             f"{counts[least]:,}; with --class-weight balanced or --loss focal the rare ones count for more"
         )
+
+
+def _doubtful_names(splits):
+    counts = splits.train.counts()
+    if tuple(counts) in _RATINGS:
+        first, *_, last = counts
+        yield (
+            f"classes {first} to {last} look like ratings; each is a class of its own here, and {last} for "
+            f"{first} counts as any other mistake"
+        )
+    if splits.train.kind == "text":
+        for name in filter(reads_as_missing, counts):
+            size = f"of {counts[name]:,} examples"
+            yield f"{name!r} is read as the name of a class, {size}, not as a missing label"
+    alike = {}
+    for name in counts:
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            yield f"the classes {' and '.join(map(repr, names))} differ only in case or spaces"
 
 
 def dataset(examples: Examples, run: Run, **options):

@@ -47,7 +47,8 @@ def predict(
 
 def _texts(given, column, encoding):
     suffix = Path(given).suffix.lower() if len(given) < 4096 else ""  # a path cannot be longer
-    if suffix and table_suffix(given):
+    # A file without a suffix is a table, as it is in training.
+    if (suffix and table_suffix(given)) or (given.strip() and not suffix and os.path.isfile(given)):
         return read_text_column(given, text_column=column, encoding=encoding)
     if suffix and os.path.isfile(given):
         return [read_text(given, encoding)]

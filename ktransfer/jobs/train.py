@@ -82,8 +82,8 @@ def train(
 
     Args:
         data: Images: a folder of class folders, or one that holds `train/` (and `val/`, `test/`). Texts: a
-            table (CSV, TSV, JSON lines, Parquet), a folder with `train.csv` and so on, or folders of `.txt`
-            files. Either: `tfds:NAME`.
+            table (CSV, TSV, JSON, JSON lines, Parquet), a folder with `train.csv` and so on, or folders of
+            `.txt` files. Either: `tfds:NAME`.
         backbone: As in `load_backbone`, or for texts as in `load_text_backbone`.
         out: The run folder to make.
         validation: Data of the same kind to validate on instead of a part of `data`.

@@ -14,9 +14,8 @@ from ktransfer.data.examples import printable
 from ktransfer.errors import DataError
 from ktransfer.untrusted import read_bytes, visible
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson", ".parquet")
 _PACKED = (".gz", ".bz2", ".xz", ".zip")
-_PACKABLE = tuple(suffix for suffix in TABLE_SUFFIXES if suffix != ".parquet")
+_PACKABLE = (".csv", ".tsv", ".tab", ".json", ".jsonl", ".ndjson")
 
 _MOST = 2**32  # bytes of a table, unpacked
 # Texts are packed to a tenth or, where rows repeat, a hundredth; gzip reaches a thousandth, xz far more.
@@ -41,7 +40,9 @@ _SPREADSHEETS = {
 }
 _OTHERS = {
     **dict.fromkeys((".db", ".sqlite", ".sqlite3"), ("a database", _PANDAS.format("read_sql"))),
-    **dict.fromkeys((".pkl", ".pickle"), ("a pickle", _PANDAS.format("read_pickle"))),
+    **dict.fromkeys(
+        (".pkl", ".pickle"), ("a pickle", "Write it as CSV, JSON lines or Parquet where it was made")
+    ),
     **dict.fromkeys((".h5", ".hdf5", ".hdf"), ("an HDF5 file", _PANDAS.format("read_hdf"))),
     **dict.fromkeys((".rds", ".rda", ".rdata"), ("an R file", "Write it with write.csv")),
     **dict.fromkeys((".npy", ".npz"), ("NumPy arrays", "Write them as CSV or JSON lines")),
@@ -58,6 +59,12 @@ _OTHERS = {
     ".sas7bdat": ("a SAS file", _PANDAS.format("read_sas")),
     ".xml": ("XML", _PANDAS.format("read_xml")),
 }
+TABLE_SUFFIXES = (
+    *_PACKABLE,
+    ".parquet",
+    *(plain + packing for plain in _PACKABLE for packing in _PACKED),
+    *_SPREADSHEETS,
+)
 # How files that are no text begin.
 _BEGINNINGS = {
     b"PK\x03\x04": ("a ZIP archive or an Excel workbook", "Unpack it, or save it as CSV in UTF-8"),
@@ -73,8 +80,8 @@ _BEGINNINGS = {
     b"FEA1": ("a Feather file", _PANDAS.format("read_feather")),
     b"SQLite format 3\0": ("an SQLite database", _PANDAS.format("read_sql")),
     b"\x89HDF\r\n": ("an HDF5 file", _PANDAS.format("read_hdf")),
-    b"\x80\x04\x95": ("a pickle", _PANDAS.format("read_pickle")),
-    b"\x80\x05\x95": ("a pickle", _PANDAS.format("read_pickle")),
+    b"\x80\x04\x95": ("a pickle", "Write it as CSV, JSON lines or Parquet where it was made"),
+    b"\x80\x05\x95": ("a pickle", "Write it as CSV, JSON lines or Parquet where it was made"),
     b"Obj\x01": ("an Avro file", "Write it as CSV, JSON lines or Parquet"),
     b"\x93NUMPY": ("a NumPy array", "Write it as CSV or JSON lines"),
     b"%PDF-": ("a PDF document", "Write its text as UTF-8"),
@@ -97,11 +104,8 @@ def table_suffix(path: str | os.PathLike) -> str:
         >>> [table_suffix(name) for name in ("Train.CSV", "val.jsonl.gz", "test.xlsx", "notes.txt")]
         ['.csv', '.jsonl.gz', '.xlsx', '']
     """
-    suffixes = Path(path).name.lower().rsplit(".", 2)[1:]
-    if len(suffixes) == 2 and f".{suffixes[0]}" in _PACKABLE and f".{suffixes[1]}" in _PACKED:
-        return f".{suffixes[0]}.{suffixes[1]}"
-    last = f".{suffixes[-1]}" if suffixes else ""
-    return last if last in TABLE_SUFFIXES or last in _SPREADSHEETS else ""
+    name = Path(path).name.lower()
+    return max((suffix for suffix in TABLE_SUFFIXES if name.endswith(suffix)), key=len, default="")
 
 
 def require_table(path: str | os.PathLike) -> None:
