@@ -259,3 +259,12 @@ def test_without_tfds_the_error_names_the_extra(tmp_path, monkeypatch):
 def test_labels_of_a_tfds_data_set_follow_given_class_names(prepared, tmp_path):
     splits = read_data("tfds:blots", class_names=["n/a", "dot"], data_dir=prepared, cache_dir=tmp_path)
     assert np.bincount(splits.train.labels).tolist() == [3, 2]
+
+
+def test_class_folders_that_are_numbers_sort_by_value_and_any_name_is_a_class(tmp_path):
+    for name in ("10", "9", "1", "0"):
+        draw(tmp_path / "numbers" / name / "1.png")
+    for name in ("nan", "None", "NA", "1.0", "1"):
+        draw(tmp_path / "names" / name / "1.png")
+    assert read_data(tmp_path / "numbers").train.class_names == ("0", "1", "9", "10")
+    assert read_data(tmp_path / "names").train.class_names == ("1", "1.0", "NA", "None", "nan")

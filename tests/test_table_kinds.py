@@ -331,7 +331,9 @@ def test_an_archive_of_several_files_or_of_no_table_is_refused(tmp_path):
         (b"\n \n", "Received: nothing"),
         (b"text,label\n", "Received: no row of data"),
         (b"text;label\n", "Received: no row of data"),
-        (b"text\nx\n", "Received: one column"),
+        (b"text\nx\n", "Received: one column.*sep="),
+        (b"text::label\nx::a\n", "Received: one column.*sep="),
+        (b"__label__pos it is, or was\n__label__neg it was\n", "got lines of fastText"),
         (b"text,label\nx,a\ny,a\n", "Received: only 'a'"),
         (b"text;label\nx, y;a\nz;b;c\n", r"row 3, 3 cells where row 1 has 2.*semicolon"),
         (b"text;label\n" + b"x, y;a\nz;b\n" * 2000 + b"z;b;c\n", r"row 4002, 3 cells where row 1 has 2"),
@@ -644,6 +646,7 @@ def test_what_names_no_classes_is_refused_with_what_it_looks_like(tmp_path, look
         ["Sci/Tech", "World", "Business"] * 2,
         ["credit card", "credit limit", "card limit"] * 2,
         ["v1.0", "v1.1", "other"] * 2,
+        ["1.2.10", "1.2.11", "1.3.0"] * 2,
         ["B-side", "A-side"] * 3,
         ["[spam]", "ham", "eggs"] * 2,
         ["2021", "2022", "2023"] * 2,
@@ -758,6 +761,15 @@ def test_texts_that_name_a_file_or_hold_numbers_are_texts(tmp_path):
     assert list(read_texts(path)[0].train.inputs) == texts
 
 
+@pytest.mark.parametrize("text", ["a\\u0000b", "a\\ud800b"])
+def test_a_text_with_half_a_character_or_nul_is_refused_by_every_reader(tmp_path, text):
+    rows = [f'{{"text": "{value}", "label": "{name}"}}' for value, name in ((text, "a"), ("x", "b"))]
+    path = put(tmp_path / "a.jsonl", "\n".join(rows))
+    for read in (lambda: read_texts(path), lambda: read_text_column(path, text_column="text")):
+        with pytest.raises(DataError, match=r"(NUL character|surrogate pair).* in row 1"):
+            read()
+
+
 # Names of files.
 
 
@@ -850,6 +862,7 @@ def test_a_run_predicts_every_row_of_every_kind_of_table(tmp_path, name):
         (list("12345"), "hint       classes 1 to 5 look like ratings; each is a class of its own here"),
         (["cmn", "nan"], "hint       'nan' is read as the name of a class, of 4 examples, not as a missing"),
         (["ham", "Spam", "spam"], "hint       the classes 'Spam' and 'spam' differ only in case or spaces"),
+        ([str(at) for at in range(0, 100, 4)], "hint       the 25 classes are all numbers, 0 to 96"),
         (["0", "1", "2"], None),
         (["ham", "spam"], None),
     ],

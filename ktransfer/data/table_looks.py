@@ -21,7 +21,8 @@ _LONGEST_PATH = 300  # characters
 _TAG = re.compile(r"[BILUES]-\S+")
 _BRACKETED = re.compile(r"\[.*\]|\{.*\}", re.DOTALL)
 _DATE = re.compile(
-    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})|[A-Z][a-z]{2,8}\.? \d{1,2}, \d{4})"
+    r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/]\d{1,2}[-/](\d{4}|\d{2})|\d{1,2}\.\d{1,2}\.\d{4}"
+    r"|\d{2}\.\d{2}\.\d{2}|[A-Z][a-z]{2,8}\.? \d{1,2}, \d{4})"
     r"([T ,].*)?"
 )
 _NUMBERS = re.compile(r"[+-]?\d+([\s,;]+[+-]?\d+)*")
@@ -130,9 +131,9 @@ def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
             return f"{named} look like one-hot columns: write the name of the class into one column. "
         return f"{named} look like several labels a row; pass one as --label-column to train on it alone. "
     remarks = [
-        f"{names[at]!r} has {what}, such as {_short(next(value for value in columns[at] if value))}"
-        for at, what in ((at, _column_look(column)) for at, column in enumerate(columns))
-        if what
+        f"{names[at]!r} has {found[0]}, such as {_short(found[1])}"
+        for at, found in ((at, _column_look(column)) for at, column in enumerate(columns))
+        if found
     ]
     pairs = [name for name in names if re.fullmatch(r".*[^\d]?[12]", name) and not name.isdecimal()]
     if len(pairs) == 2 and pairs[0][:-1] == pairs[1][:-1] and pairs[0] != pairs[1]:
@@ -147,14 +148,16 @@ _ONE = {"1", "1.0", "True", "true"}
 
 
 def _column_look(column):
-    values = [value for value in column if value]
-    counts = Counter(values)
-    if not values:
+    """`(what, an example)` where a column has names of files, or numbers that are no classes; else None."""
+    counts = Counter(value for value in column if value)
+    if not counts:
         return None
-    if _share(set(filter(_is_file, counts)), counts) >= _MOSTLY:
-        return "names of files"
-    if all(map(is_number, values)):
-        return (_looks_like_numbers(counts) or _hardly_repeated(counts) or (None,))[0]
+    files = [value for value in counts if _is_file(value)]
+    if _share(files, counts) >= _MOSTLY:
+        return "names of files", files[0]
+    if all(map(is_number, counts)):
+        found = _looks_like_numbers(counts) or _hardly_repeated(counts)
+        return found and (found[0], next(value for value in counts if value in found[1]))
     return None
 
 

@@ -63,7 +63,9 @@ def has_header(records, wanted, known, path):
 
 def pick_columns(names, records, wanted, path, shown=None):
     """Positions of the text and the label column."""
-    text, label = (None if name is None else find_column(names, str(name), path, shown) for name in wanted)
+    text, label = (
+        None if name is None else find_column(names, str(name), path, shown, records) for name in wanted
+    )
     if text is None:
         text = _customary(names, _TEXT_NAMES, label)
     if label is None:
@@ -96,7 +98,7 @@ def has_text_header(first, name):
     return name.strip().casefold() in first and not name.isdecimal()
 
 
-def find_column(names, name, path, shown=None):
+def find_column(names, name, path, shown=None, records=()):
     """The position of a column by its name, or its number from 1 on; `None` by what is customary."""
     if name is None:
         name = next((name for name in names if name.casefold() in _TEXT_NAMES), "text")
@@ -109,7 +111,8 @@ def find_column(names, name, path, shown=None):
         return int(name) - 1
     raise DataError(
         f"Expected one column {name!r} in {printable(str(path))}. "
-        f"Received: {_listed(shown or names)}. Pass one of them, or its number."
+        f"Received: {_listed(shown or names)}. {columns_remark(shown or names, records)}"
+        "Pass one of them, or its number."
     )
 
 

@@ -253,6 +253,7 @@ def _checked(texts, labels, rows, source, columns=None):
         "Unicode text",
         "Fix or remove it.",
     )
+    refuse(["\0" in text for text in texts], "a NUL character", "text", "Remove it.")
     if columns is None:  # folders and prepared data sets name their classes, whatever they are called
         return _Part(tuple(texts), tuple(labels), rows, source, literal=True)
     refuse([_is_missing(label) for label in labels], "no label", "a label in every row", "Add or remove it.")

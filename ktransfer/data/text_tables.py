@@ -2,6 +2,7 @@
 
 import codecs
 import os
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,11 +134,13 @@ def read_text_column(
     """
     path = Path(path).expanduser()
     names, records, rows = _records(path, encoding, least=1)
+    shown = None
     if names is None:
         header = has_text_header(records[0], text_column)
+        shown = [cell.strip() for cell in records[0]]
         names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
         records, rows = records[header:], rows[header:]
-    text = 0 if len(names) == 1 else find_column(names, text_column, path)
+    text = 0 if len(names) == 1 else find_column(names, text_column, path, shown, records)
     wrong = [
         row
         for row, record in zip(rows, records, strict=True)
@@ -147,6 +150,12 @@ def read_text_column(
         received = f"none in {named_rows(wrong)}" if wrong else "no row"
         raise DataError(
             f"Expected a text in every row of {printable(str(path))}. Received: {received}. Remove such rows."
+        )
+    unfit = [row for row, record in zip(rows, records, strict=True) if not _is_fit(record[text])]
+    if unfit:
+        raise DataError(
+            f"Expected Unicode text in {printable(str(path))}. Received: half of a surrogate pair, or a NUL "
+            f"character, in {named_rows(unfit)}. Fix or remove it."
         )
     source = f"column {reference(names, text)!r} of {printable(str(path))}"
     require_texts([record[text] for record in records], rows, source)
@@ -164,7 +173,7 @@ def _records(path, encoding, least):
             content = read_text(path, encoding)
             while suffix.endswith(_PACKED_SUFFIXES):
                 suffix = suffix.rpartition(".")[0]
-            _refuse_pages(content, path)
+            _refuse_others(content, path)
             if suffix in (".json", ".jsonl", ".ndjson"):
                 names, records, rows = read_json_table(content, path, suffix)
             else:
@@ -179,7 +188,8 @@ def _records(path, encoding, least):
     if names is None and (not records or len(records[0]) < least):
         raise DataError(
             f"Expected a column of texts and one of labels in {printable(str(path))}. "
-            f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both."
+            f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both; where "
+            "another character parts the columns, put the line sep= with that character first."
         )
     return names, records, rows
 
@@ -235,12 +245,25 @@ def _null(text, content, path):
     )
 
 
-def _refuse_pages(content, path):
+def _refuse_others(content, path):
+    if re.match(r"__label__\S+ [^\t\n]*(\n|\Z)", content):
+        raise DataError(
+            f"Expected a table in {printable(str(path))}, got lines of fastText. "
+            "Write the label and the text as two columns, with a tab between them."
+        )
     if content[:200].lstrip().lower().startswith(("<!doctype html", "<html", "<?xml")):
         raise DataError(
             f"Expected a table in {printable(str(path))}, got a web page or XML. "
             "Download the file itself, or write it as CSV."
         )
+
+
+def _is_fit(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _decodes(line, encoding):

@@ -10,7 +10,7 @@ from rich.progress import Progress
 from ktransfer.data.audit_exclusions import leave_out
 from ktransfer.data.checks import require_readable
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.label_names import reads_as_missing
+from ktransfer.data.label_names import is_number, reads_as_missing
 from ktransfer.data.sources import load_splits
 from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.data.text_columns import TextColumns
@@ -28,6 +28,8 @@ JUDGED_EXAMPLES = 500
 RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
+# So many classes that are numbers may be a quantity.
+_MANY_NUMBERS = 20
 _RATINGS = [tuple(map(str, range(1, most + 1))) for most in (5, 10)]
 
 Say = Callable[[str], None]
@@ -131,6 +133,12 @@ def _doubtful_names(splits):
         yield (
             f"classes {first} to {last} look like ratings; each is a class of its own here, and {last} for "
             f"{first} counts as any other mistake"
+        )
+    elif len(counts) > _MANY_NUMBERS and all(map(is_number, counts)):
+        first, *_, last = counts
+        yield (
+            f"the {len(counts)} classes are all numbers, {first} to {last}; a classifier does not learn the "
+            "order of scores or amounts"
         )
     if splits.train.kind == "text":
         for name in filter(reads_as_missing, counts):
