@@ -138,6 +138,12 @@ def packed(content, packing, name="a.csv"):
         ('text,label\n"He said \\"no\\", twice",neg\n"Yes",pos\n', ('He said "no", twice', "neg")),
         ('"text"\t"label"\n"He said \\"no\\""\t"neg"\n"Yes"\t"pos"\n', ('He said "no"', "neg")),
         ('text\tlabel\n"No, it is"\tneg\nYes\tpos\n', ("No, it is", "neg")),  # as Excel writes it
+        ("text,label\nNo\\, it is,neg\nYes,pos\n", ("No, it is", "neg")),
+        ("'text','label'\n'No, it is','neg'\n'Yes','pos'\n", ("No, it is", "neg")),
+        ("text,label\n'No it is','neg'\n'Yes','pos'\n", ("No it is", "neg")),
+        ("text,label\n'tis so,neg\n'twas,pos\n", ("'tis so", "neg")),
+        ("text,label\nNo it is,neg\nYes,pos\n\x1a", ("No it is", "neg")),
+        ("text;label;\nNo, it is;neg;\nYes, it is;pos;\n", ("No, it is", "neg")),
     ],
 )
 def test_the_delimiter_is_the_one_that_the_rows_agree_on(tmp_path, content, pairs):
@@ -333,6 +339,12 @@ def test_an_archive_of_several_files_or_of_no_table_is_refused(tmp_path):
         (b"text;label\n", "Received: no row of data"),
         (b"text\nx\n", "Received: one column.*sep="),
         (b"text::label\nx::a\n", "Received: one column.*sep="),
+        (
+            b"text,label\n1,x,a\n2,y,b\n",
+            r"row 2, 3 cells where row 1 has 2, and so has every.* Name each column",
+        ),
+        (b"| text | label |\n|---|:--|\n| x | a |\n| y | b |\n", "got one of Markdown"),
+        (b"text,label,label\nx,a,b\n", "'label' is there more than once: pass the number"),
         (b"__label__pos it is, or was\n__label__neg it was\n", "got lines of fastText"),
         (b"text,label\nx,a\ny,a\n", "Received: only 'a'"),
         (b"text;label\nx, y;a\nz;b;c\n", r"row 3, 3 cells where row 1 has 2.*semicolon"),
@@ -645,6 +657,7 @@ def test_what_names_no_classes_is_refused_with_what_it_looks_like(tmp_path, look
         ["books|fiction", "books|travel", "toys|games"] * 2,
         ["Sci/Tech", "World", "Business"] * 2,
         ["credit card", "credit limit", "card limit"] * 2,
+        ["1e5", "2e5"] * 2,
         ["v1.0", "v1.1", "other"] * 2,
         ["1.2.10", "1.2.11", "1.3.0"] * 2,
         ["B-side", "A-side"] * 3,

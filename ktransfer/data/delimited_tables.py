@@ -14,6 +14,7 @@ from ktransfer.errors import DataError
 _NAMED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 _SAMPLE = 1000  # rows that the delimiter is chosen by
 _STATED = re.compile(r'"?sep=([^\w\s"]|\t)"?[ ]*(\r\n|\r|\n|\Z)', re.IGNORECASE)
+_RULE = re.compile(r"\s*(:?-{2,}:?\s*)?")  # between the head and the rows of a Markdown table
 _QUOTED = re.compile(r'"[^"]*+(?:""[^"]*+)*+"')
 _ESCAPED = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 
@@ -62,6 +63,7 @@ def read_delimited(
         >>> read_delimited("sep=;\\ntext;label\\nyes, I do;a\\n", Path("a.csv"))
         ([['text', 'label'], ['yes, I do', 'a']], [2, 3])
     """
+    content = content.removesuffix("\x1a")  # the end of a file, to DOS
     if stated := _STATED.match(content):
         found = _parse(content[stated.end() :], stated[1])
         found.rows = [row + 1 for row in found.rows]
@@ -97,6 +99,10 @@ def _accepted(found, path):
     if found.wrong:
         row, received, fix = found.wrong
         raise DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {fix}")
+    if len(found.records) > 1 and all(map(_RULE.fullmatch, found.records[1])):
+        raise DataError(
+            f"Expected a table in {printable(str(path))}, got one of Markdown. Write it as CSV or JSON lines."
+        )
     return found.records, found.rows
 
 
@@ -113,7 +119,7 @@ def _evidence(sample, suffix):
 
 def _parse(content, delimiter, most=None):
     """Rows by one delimiter, with the quotes that the file has."""
-    quoted = {"strict": True}
+    quoted, single = {"strict": True}, {"strict": True, "quotechar": "'"}
     if delimiter in "\t|":
         raw = _rows(content, delimiter, most, quoting=csv.QUOTE_NONE)
         if '"' not in content:
@@ -123,17 +129,33 @@ def _parse(content, delimiter, most=None):
         found = _rows(content, delimiter, most, **quoted)
         return raw if found.wrong or found.width < 2 else found
     attempts = [quoted]
+    if f"\\{delimiter}" in content:
+        attempts.append({"strict": True, "escapechar": "\\"})
     if '\\"' in content:
         attempts.append({"strict": True, "escapechar": "\\", "doublequote": False})
     if f'{delimiter} "' in content:
         attempts.append({"strict": True, "skipinitialspace": True})
+    if content.startswith("'") or f"{delimiter}'" in content:
+        attempts.append(single)
     first = None
     for options in attempts:
         found = _rows(content, delimiter, most, **options)
         if not found.wrong:
+            if options is quoted and _all_in_single_quotes(found.records):
+                undone = _rows(content, delimiter, most, **single)
+                return found if undone.wrong else undone
             return found
         first = first or found
     return first
+
+
+def _all_in_single_quotes(records):
+    """Whether a whole column is in single quotes, its name or not."""
+    rows = records[1:]
+    return bool(rows) and any(
+        all(len(row[at]) > 1 and row[at][0] == row[at][-1] == "'" for row in rows)
+        for at in range(len(records[0]))
+    )
 
 
 def _rows(content, delimiter, most, **options):
@@ -148,6 +170,10 @@ def _rows(content, delimiter, most, **options):
                 received = f"{len(record)} cells where row {found.rows[0]} has {found.width}"
                 name = _NAMED.get(delimiter, delimiter)
                 fix = f"Quote a text that holds a {name}, or save as CSV or JSON lines."
+                others = {len(other) for other in reader if any(other)} if len(found.records) == 1 else ()
+                if others == {len(record)} and len(record) > 1:
+                    received += ", and so has every other row"  # R leaves out the name of the row names
+                    fix = "Name each column in the first row."
                 found.wrong = (row, received, fix)
                 break
             found.records.append(record)

@@ -27,7 +27,6 @@ _DATE = re.compile(
 )
 _NUMBERS = re.compile(r"[+-]?\d+([\s,;]+[+-]?\d+)*")
 _WHOLE = re.compile(r"[+-]?\d+")
-_ENDS = re.compile(r"\.0*\Z")
 
 _ONE_LABEL = (
     "ktransfer trains classifiers of one label: keep one class a row, or pass another --label-column."
@@ -122,6 +121,9 @@ def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
         >>> columns_remark(["words", "angry", "happy"], [["hi there", "0", "1"], ["oh no", "1", "0"]])
         "'angry' and 'happy' look like one-hot columns: write the name of the class into one column. "
     """
+    twice = [name for name, count in Counter(names).items() if count > 1 and name]
+    if twice:
+        return f"{_and(map(repr, twice))} is there more than once: pass the number of the column. "
     columns = [[_shown(record[at]) for record in records] for at in range(len(names))]
     hot = [at for at, column in enumerate(columns) if column and set(column) <= _HOT and set(column) & _ONE]
     if len(hot) > 1:
@@ -135,6 +137,8 @@ def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
         for at, found in ((at, _column_look(column)) for at, column in enumerate(columns))
         if found
     ]
+    lists = [name for at, name in enumerate(names) if any(isinstance(record[at], list) for record in records)]
+    remarks += [f"{name!r} has lists" for name in lists]
     pairs = [name for name in names if re.fullmatch(r".*[^\d]?[12]", name) and not name.isdecimal()]
     if len(pairs) == 2 and pairs[0][:-1] == pairs[1][:-1] and pairs[0] != pairs[1]:
         remarks.append(
@@ -163,7 +167,7 @@ def _column_look(column):
 
 def _looks_like_numbers(counts):
     numbers = {name for name in counts if is_number(name)}
-    fractions = {name for name in numbers if not _WHOLE.fullmatch(_ENDS.sub("", name, count=1))}
+    fractions = {name for name in numbers if not float(name).is_integer()}
     if fractions and _share(numbers, counts) >= _MOSTLY:
         fix = (
             "ktransfer trains classifiers: write ranges as names, such as low and high, or pass another "

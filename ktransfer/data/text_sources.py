@@ -264,7 +264,7 @@ def _checked(texts, labels, rows, source, columns=None):
         if kind in (list, dict, tuple)
         else f"a value of type {kind.__name__ if kind else None}",
         "labels that are names or numbers",
-        "Write one label a row, or pass another --label-column.",
+        "ktransfer trains classifiers of one label: write one a row, or pass another --label-column.",
     )
     refuse(
         [len(str(label)) > _LONGEST_NAME for label in labels],
