@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.sources import SPLIT_NAMES
+from ktransfer.data.folders import FileKind, read_class_folders, read_folders
+from ktransfer.data.table_files import find_split_tables
 from ktransfer.data.text_columns import TextColumns
-from ktransfer.data.text_tables import TABLE_SUFFIXES, named_rows, read_table, read_text
+from ktransfer.data.text_tables import named_rows, read_table, read_text, read_text_column
 from ktransfer.errors import DataError
+
+TEXT_FILES = FileKind("texts", (".txt",), (".doc", ".docx", ".odt", ".pdf", ".rtf", ".htm", ".html"), ".txt")
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
 
@@ -37,9 +40,9 @@ def read_texts(
 ) -> tuple[Splits, TextColumns | None]:
     """Read labelled texts.
 
-    A folder holds `train.csv` and optionally `val.csv` (`valid`, `validation`) and `test.csv`, each of any
-    kind that `read_table` reads; or one folder of `.txt` files for each class; or `train/` and so on with
-    such folders in them.
+    A folder holds `train.csv` and optionally `val.csv` and `test.csv`, each of any kind that `read_table`
+    reads and under any of their usual names (see `parse_split_name`); or one folder of `.txt` files for each
+    class; or `train/` and so on with such folders in them. `Splits.notes` says what is not used.
 
     Args:
         source: A table, a folder, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets
@@ -65,16 +68,18 @@ def read_texts(
     """
     options = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
     if str(source).startswith("tfds:"):
-        parts, columns = _read_tfds(str(source).removeprefix("tfds:"), text_column, label_column, data_dir)
+        spec = str(source).removeprefix("tfds:")
+        parts, columns, notes = _read_tfds(spec, text_column, label_column, data_dir)
     else:
-        parts, columns = _read_parts(Path(source).expanduser(), options, class_names or ())
+        parts, columns, notes = _read_parts(Path(source).expanduser(), options, class_names or ())
     names = _in_order(set(parts["train"].names)) if class_names is None else tuple(class_names)
     if len(names) < 2:
         raise DataError(
             f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(source))}. "
             "Add texts of another class, or name another label column."
         )
-    return Splits(**{split: _examples(part, names) for split, part in parts.items()}), columns
+    splits = {split: _examples(part, names) for split, part in parts.items()}
+    return Splits(**splits, notes=notes), columns
 
 
 def load_text_splits(
@@ -105,16 +110,21 @@ def load_text_splits(
         >>> splits, columns = load_text_splits("reviews.csv", seed=7)  # doctest: +SKIP
     """
     splits, columns = read_texts(source, **options)
-    train, held_out = splits.train, splits.validation
+    train, held_out, notes = splits.train, splits.validation, splits.notes
     if validation is not None:
+        if held_out is not None:
+            notes += (
+                f"not used: the data's own validation split, as {printable(str(validation))} was given",
+            )
         known = {name: options.get(name) for name in ("text_column", "label_column", "encoding")}
         if columns is not None:
             known |= {"text_column": columns.text, "label_column": columns.label}
-        part, _ = _read_one(Path(validation).expanduser(), known, train.class_names)
+        part, _, more = _read_one((Path(validation).expanduser(),), known, train.class_names)
+        notes += tuple(f"{printable(str(validation))}: {note}" for note in more)
         held_out = _examples(part, train.class_names)
     elif held_out is None:
         train, held_out = train.split(validation_fraction, seed=seed)
-    return Splits(train, held_out, splits.test), columns
+    return Splits(train, held_out, splits.test, notes), columns
 
 
 def _in_order(names):
@@ -127,91 +137,98 @@ def _in_order(names):
 
 
 def _read_parts(source, options, labels):
-    """`({split: part}, columns)`."""
+    """`({split: part}, columns, notes)`."""
     if not source.is_dir():
-        part, columns = _read_one(source, options, labels)
-        return {"train": part}, columns
-    children = [child for child in sorted(source.iterdir()) if not child.name.startswith(".")]
-    tables = [c for c in children if c.is_file() and c.suffix.lower() in TABLE_SUFFIXES]
-    found = {}
-    for child in (c for c in children if c in tables or (c.is_dir() and not any(c.glob("*.txt")))):
-        split = SPLIT_NAMES.get(child.stem.lower())
-        if split in found:
-            raise DataError(
-                f"Expected one {split} part in {source}. "
-                f"Received: {found[split].name} and {child.name}. Remove one."
-            )
-        if split:
-            found[split] = child
-    if not found:
-        if tables and not any(child.is_dir() for child in children):
-            raise DataError(
-                f"Expected train{tables[0].suffix} in {source}. "
-                f"Received: {tables[0].name}. Pass that file itself, or rename it."
-            )
-        part, columns = _read_one(source, options, labels)
-        return {"train": part}, columns
-    if "train" not in found:
-        raise DataError(
-            f"Expected a train part beside {found.popitem()[1].name}. Received: {source} without it. Add it."
-        )
-    part, columns = _read_one(found["train"], options)
-    parts = {"train": part}
+        part, columns, notes = _read_one((source,), options, labels)
+        return {"train": part}, columns, notes
+    found = find_split_tables(source)
+    if found is None:
+        layout = read_folders(source, TEXT_FILES, known=labels)
+        encoding = options["encoding"]
+        parts = {split: _read_files(classes, source, encoding) for split, classes in layout.splits.items()}
+        return parts, None, layout.notes
+    part, columns, notes = _read_one(found.splits["train"], options)
+    parts, notes = {"train": part}, found.notes + notes
     if columns is not None:
         options = options | {"text_column": columns.text, "label_column": columns.label}
     for split in ("validation", "test"):
-        if split in found:
-            parts[split], _ = _read_one(found[split], options, set(part.names))
-    return parts, columns
+        if split in found.splits:
+            paths, names = found.splits[split], set(part.names)
+            if split == "test" and columns is not None and _lacks_labels(paths, options, names):
+                notes += (f"not used: {printable(paths[0].name)}, whose texts have no labels",)
+                continue
+            parts[split], _, more = _read_one(paths, options, names)
+            notes += more
+    return parts, columns, notes
 
 
-def _read_one(path, options, labels=()):
-    """`(part, columns)` of one table or one folder of class folders."""
+def _read_one(paths, options, labels=()):
+    """`(part, columns, notes)` of one table, of the shards of one, or of one folder of class folders."""
+    [path, *more] = paths
     if path.is_dir():
-        return _read_class_folders(path, options["encoding"]), None
+        layout = read_class_folders(path, TEXT_FILES, known=labels)
+        return _read_files(layout.splits["train"], path, options["encoding"]), None, layout.notes
     table = read_table(path, labels=labels, **options)
-    return _checked(table.texts, table.labels, table.rows, printable(str(path))), table.columns
+    part = _checked(table.texts, table.labels, table.rows, printable(str(path)))
+    if not more:
+        return part, table.columns, ()
+    columns = {"text_column": table.columns.text, "label_column": table.columns.label}
+    texts, names, rows = list(part.texts), list(part.names), [f"{path.name}:{row}" for row in part.rows]
+    for shard in more:
+        further, _, _ = _read_one((shard,), options | columns, {*labels, *names})
+        texts += further.texts
+        names += further.names
+        rows += [f"{shard.name}:{row}" for row in further.rows]
+    return _Part(tuple(texts), tuple(names), rows, printable(str(path.parent))), table.columns, ()
 
 
-def _read_class_folders(folder, encoding):
-    texts, labels, paths = [], [], []
-    for child in sorted(folder.iterdir()):
-        if child.name.startswith(".") or not child.is_dir():
-            continue
-        files = [f for f in sorted(child.rglob("*.txt")) if f.is_file() and not f.name.startswith(".")]
-        if not files:
-            raise DataError(
-                f"Expected .txt files in {printable(str(child))}. Received: none. "
-                "Add texts to that class, or remove its folder."
-            )
-        for path in files:
+def _lacks_labels(paths, options, labels):
+    """Whether the tables of a test split have texts and no labels, as those of competitions."""
+    for path in paths:
+        if path.is_dir():
+            return False
+        try:
+            found = read_table(path, labels=labels, **options).labels
+        except DataError:
+            text = {name: options[name] for name in ("text_column", "encoding")}
+            try:
+                read_text_column(path, **text)
+            except DataError:
+                return False
+        else:
+            hidden = () if "-1" in labels else ("-1", "-1.0")
+            if not all(_is_missing(label) or str(label).strip() in hidden for label in found):
+                return False
+    return True
+
+
+def _read_files(classes, folder, encoding):
+    """The part that files of texts are, `{class name: [path, ...]}`."""
+    texts, labels, rows = [], [], []
+    for name, paths in classes.items():
+        for path in paths:
             try:
                 texts.append(read_text(path, encoding))
             except OSError as error:
                 raise DataError(
                     f"Expected to read every text. Received: {printable(str(path))} ({error.strerror}). "
-                    "Remove it, or mend its permissions."
+                    "Remove it, or correct its permissions."
                 ) from error
-            labels.append(unicodedata.normalize("NFC", child.name))
-            paths.append(printable(str(path.relative_to(folder))))
-    if not texts:
-        raise DataError(
-            f"Expected a table, or a folder of .txt files for each class, in {folder}. "
-            "Received: neither. Put the texts of each class into a folder named after it."
-        )
-    return _checked(texts, labels, paths, printable(str(folder)))
+            labels.append(name)
+            rows.append(printable(os.path.relpath(path, folder)))
+    return _checked(texts, labels, rows, printable(str(folder)))
 
 
 def _read_tfds(spec, text_column, label_column, data_dir):
     # Here, as the module needs the optional package only when it is asked for.
     from ktransfer.data.tfds_source import read_tfds_texts
 
-    found, text, label = read_tfds_texts(spec, text_column, label_column, data_dir=data_dir)
+    found, text, label, notes = read_tfds_texts(spec, text_column, label_column, data_dir=data_dir)
     parts = {
         split: _checked(texts, names, range(1, len(texts) + 1), f"tfds:{spec} {split}")
         for split, (texts, names) in found.items()
     }
-    return parts, TextColumns(text, label, header=True, guessed=None in (text_column, label_column))
+    return parts, TextColumns(text, label, header=True, guessed=None in (text_column, label_column)), notes
 
 
 def _checked(texts, labels, rows, source):

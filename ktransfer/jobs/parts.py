@@ -102,7 +102,7 @@ def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
             say(f"skipped    {len(skipped)} {name} images that cannot be read: {named}")
-    return Splits(**found)
+    return Splits(**found, notes=splits.notes)
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:
@@ -110,7 +110,12 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
-    """Say where classes are uneven and the recipe does nothing about it."""
+    """Say where a split lacks classes, and where they are uneven and the recipe does nothing about it."""
+    for name, part in list(parts(splits))[1:]:
+        missing = [label for label, count in part.counts().items() if not count]
+        if missing:
+            more = f" and {len(missing) - 3} more classes" if len(missing) > 3 else ""
+            say(f"warning    {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
     counts = splits.train.counts()
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
