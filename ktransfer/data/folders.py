@@ -32,6 +32,7 @@ _COMPANIONS = (
     ),
     *("docs", "doc", "imagesets", "scripts", "code", "src", "logs"),
 )
+_LISTS = (".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".lst", ".xml", ".xlsx", ".parquet")
 _IMAGES = ("image", "images", "img", "imgs", "jpegimages", "pictures", "photos")
 
 
@@ -149,7 +150,7 @@ class _Reader:
         self.kind = kind
         self.notes = []
         self.junk, self.other = Counter(), Counter()
-        self.convertible, self.repeated = [], []
+        self.convertible, self.lists, self.repeated = [], [], []
         self.top = folder
         self.root = self._scan(folder)
 
@@ -164,6 +165,8 @@ class _Reader:
                 f"not used: {named} in formats that are not read, {kinds}; convert them to "
                 f"{self.kind.convert_to}"
             )
+        if self.lists:
+            yield f"not used: {counted(self.lists, 'files')} named as splits, which are no {noun}"
         if self.other:
             yield f"not used: files that are no {noun}, {_kinds(self.other)}"
         if self.junk:
@@ -216,6 +219,8 @@ class _Reader:
                 node.examples.append(name)
             elif name.lower().endswith(self.kind.convertible):
                 self.convertible.append(self._below(node.path / name))
+            elif name.lower().endswith(_LISTS) and parse_split_name(Path(name).stem).split:
+                self.lists.append(self._below(node.path / name))
             else:
                 self.other[Path(name).suffix.lower() or "without a suffix"] += 1
 
@@ -240,6 +245,8 @@ class _Reader:
             self._note_loose(node)
             self.notes.append(f"read from {self._shown(inner)}, the only folder of {self.kind.noun}")
             return self.find_splits(inner, known)
+        if not self._are_known(node, known):
+            self._refuse_split_names(node)
         by_class = self._splits_in_classes(node)
         if by_class:
             return by_class
@@ -428,26 +435,32 @@ class _Reader:
             self.notes.append(f"read from {self._shown(inner)}, the only folder of {noun} there")
             node = inner
         if not node.folders:
+            table = ", or pass a table of texts itself" if node is self.root and not node.examples else ""
             raise DataError(
                 f"Expected a folder of {noun} for each class in {self._place(node)}. "
                 f"Received: {self._contents(node)}. "
-                f"Put the {noun} of each class into a folder named after it."
+                f"Put the {noun} of each class into a folder named after it{table}."
             )
-        self._refuse_split_names(node)
-        self._refuse_companions(node)
-        self._refuse_unlabelled(node)
-        if node.used and node is not self.root and self._splits_in_classes(node):
-            raise DataError(
-                f"Expected class folders in {self._shown(node)}, got splits below them. {self._wanted()}"
-            )
-        self._refuse_repeated(node)
+        if not self._are_known(node, known):
+            self._refuse_split_names(node)
+            self._refuse_companions(node)
+            self._refuse_unlabelled(node)
+            if node.used and node is not self.root and self._splits_in_classes(node):
+                raise DataError(
+                    f"Expected class folders in {self._shown(node)}, got splits below them. {self._wanted()}"
+                )
+            self._refuse_repeated(node)
         self._refuse_empty(node)
         self._note_loose(node)
+        self._note_split_names(node)
         classes = {}
         for child in node.folders:
             if child.total:
                 classes.setdefault(self._class_name(child), []).extend(self._paths(child))
         return classes
+
+    def _are_known(self, node, known):
+        return bool(known) and {child.name for child in node.used} <= set(known)
 
     def _wrapped(self, node, known):
         """The only folder with examples in `node`, where it holds folders of examples itself."""
@@ -499,18 +512,22 @@ class _Reader:
 
     def _refuse_split_names(self, node):
         """Folders that are all called as splits are, with the examples directly in them, are no classes."""
-        names = [parse_split_name(child.name) for child in node.used]
+        used = [child for child in node.used if child.name.lower() not in (*_COMPANIONS, *_IMAGES)]
+        names = [parse_split_name(child.name) for child in used]
         splits = [bool(name.split or name.unlabelled) for name in names]
         if names and all(splits) and any(name.split for name in names):
-            shown = " and ".join(self._shown(child) for child in node.used[:_NAMED])
+            shown = " and ".join(self._shown(child) for child in used[:_NAMED])
             raise DataError(
                 f"Expected a folder of {self.kind.noun} for each class, got {shown}, which are named as "
                 f"splits and hold {self.kind.noun} without class folders. {self._wanted()}"
             )
-        called = [child for child, name in zip(node.used, names, strict=True) if name.split and not name.rest]
+
+    def _note_split_names(self, node):
+        names = {child: parse_split_name(child.name) for child in node.used}
+        called = [child for child, name in names.items() if name.split and not name.rest]
         if called:
             shown = ", ".join(self._shown(child) for child in called)
-            self.notes.append(f"read {shown} as a class like the others, not as a split")
+            self.notes.append(f"read {shown} as classes like the others, not as splits")
 
     def _refuse_companions(self, node):
         """Images next to their masks or labels are a layout for other tasks."""
@@ -523,8 +540,8 @@ class _Reader:
         ):
             shown = " and ".join(self._shown(child) for child in node.folders[:_NAMED])
             raise DataError(
-                f"Expected a folder of {self.kind.noun} for each class, got {shown}, a layout for detection "
-                f"or segmentation. {self._wanted()}"
+                f"Expected a folder of {self.kind.noun} for each class, got {shown}, by their names no "
+                f"classes, but data for detection, segmentation or a table of labels. {self._wanted()}"
             )
 
     def _refuse_unlabelled(self, node):
@@ -559,8 +576,8 @@ class _Reader:
             again = sorted(_subnames(child) & names - {child.name}) if not child.examples else []
             if again:
                 raise DataError(
-                    f"Expected a folder of {self.kind.noun} for each class, got {printable(again[0])}/ both in "
-                    f"{self._shown(node)} and in {self._shown(child)}. {self._wanted()}"
+                    f"Expected a folder of {self.kind.noun} for each class, got {printable(again[0])}/ both "
+                    f"in {self._shown(node)} and in {self._shown(child)}. {self._wanted()}"
                 )
         for child in node.used:
             for name in _subnames(child) if not child.examples else ():

@@ -64,6 +64,8 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
         return TEXTS if tables or texts else IMAGES
     if texts > images or any(_rows(table) > images and not _names_images(table) for table in tables):
         return TEXTS
+    if tables and all(map(_names_images, tables)):
+        return IMAGES
     classes = len(folders_of_images) > 1 or any(folder.parent != path for folder in folders_of_images)
     return IMAGES if classes or not tables else TEXTS
 
@@ -71,15 +73,22 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
 def _inside(path):
     """The folder that the only folder, where nothing else is, leads to."""
     while True:
-        children = [c for c in path.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
+        children = _children(path)
         only = [child for child in children if child.is_dir()]
         data = [c for c in children if c.name.lower().endswith((*TABLE_SUFFIXES, *IMAGE_EXTENSIONS))]
         if data or len(only) != 1 or only[0].resolve() in (path.resolve(), *path.resolve().parents):
             return path
-        inner = [c for c in only[0].iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
+        inner = _children(only[0])
         if not any(child.is_dir() or child.name.lower().endswith(TABLE_SUFFIXES) for child in inner):
             return path
         path = only[0]
+
+
+def _children(folder):
+    try:
+        return [c for c in folder.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
+    except OSError:  # whoever reads the data says so
+        return []
 
 
 def _walk(path) -> Iterator[tuple[Path, list[str]]]:

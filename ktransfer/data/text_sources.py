@@ -1,7 +1,9 @@
 """What a person names as texts, a table, a folder or a TFDS name, to examples."""
 
+import json
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +11,18 @@ from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.folders import FileKind, read_class_folders, read_folders
+from ktransfer.data.images import IMAGE_EXTENSIONS
+from ktransfer.data.split_names import SPLITS, parse_split_name
 from ktransfer.data.table_files import find_split_tables
 from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_tables import named_rows, read_table, read_text, read_text_column
 from ktransfer.errors import DataError
 
 TEXT_FILES = FileKind("texts", (".txt",), (".doc", ".docx", ".odt", ".pdf", ".rtf", ".htm", ".html"), ".txt")
+
+# What a column that names the split of each row is called, in any case.
+_SPLIT_COLUMNS = ("split", "subset", "partition", "set", "part", "data_split", "dataset_split", "phase")
+_NO_TABLES = (".zip", ".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz", ".rar", ".7z", *IMAGE_EXTENSIONS)
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
 
@@ -139,8 +147,14 @@ def _in_order(names):
 def _read_parts(source, options, labels):
     """`({split: part}, columns, notes)`."""
     if not source.is_dir():
+        if source.name.lower().endswith(_NO_TABLES) and source.exists():
+            raise DataError(
+                f"Expected a table or a folder, got the file {printable(str(source))}. "
+                "Unpack an archive; of images, pass the folder that holds the class folders."
+            )
         part, columns, notes = _read_one((source,), options, labels)
-        return {"train": part}, columns, notes
+        parts, more = _by_column(part, columns, source, options["encoding"])
+        return parts, columns, notes + more
     found = find_split_tables(source)
     if found is None:
         layout = read_folders(source, TEXT_FILES, known=labels)
@@ -180,6 +194,53 @@ def _read_one(paths, options, labels=()):
         names += further.names
         rows += [f"{shard.name}:{row}" for row in further.rows]
     return _Part(tuple(texts), tuple(names), rows, printable(str(path.parent))), table.columns, ()
+
+
+def _by_column(part, columns, path, encoding):
+    """`({split: part}, notes)` of one table, by its column of splits where it has one."""
+    name = _split_column(path, encoding) if columns.header else None
+    if name is None or name in (columns.text, columns.label):
+        return {"train": part}, ()
+    table = read_table(path, text_column=columns.text, label_column=name, encoding=encoding)
+    values = [str(value).strip() for value in table.labels]
+    splits = [parse_split_name(value).split for value in values]
+    if table.rows != list(part.rows) or "train" not in splits or len(set(splits) - {None}) < 2:
+        return {"train": part}, (f"not used: the column {name!r}, which names no splits of the rows",)
+    parts = {}
+    for split in SPLITS:
+        chosen = [at for at, found in enumerate(splits) if found == split]
+        if chosen:
+            texts, names, rows = (
+                [column[at] for at in chosen] for column in (part.texts, part.names, part.rows)
+            )
+            parts[split] = _Part(tuple(texts), tuple(names), rows, part.source)
+    named = sorted({value for value, split in zip(values, splits, strict=True) if split is None})
+    notes = [f"read the splits from the column {name!r}"]
+    if named:
+        left = [row for row, split in zip(part.rows, splits, strict=True) if split is None]
+        value = ", ".join(map(repr, named[:3]))
+        notes.append(f"not used: {_where(left)}, whose {name} is {value}, which names no split")
+    return parts, tuple(notes)
+
+
+def _split_column(path, encoding):
+    """The name of the column of a table that is called as columns of splits are, or None."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".parquet":
+            import pyarrow.parquet
+
+            names = pyarrow.parquet.read_schema(path).names
+        else:
+            first = next((line for line in read_text(path, encoding).split("\n") if line.strip()), "")
+            if suffix in (".jsonl", ".ndjson"):
+                names = list(json.loads(first))
+            else:
+                names = [cell.strip().strip('"') for cell in re.split("[,;\t]", first)]
+    except (OSError, ValueError, DataError):
+        return None  # a format that only the reader of tables knows
+    found = [name for name in names if isinstance(name, str) and name.casefold() in _SPLIT_COLUMNS]
+    return found[0] if len(found) == 1 else None
 
 
 def _lacks_labels(paths, options, labels):
