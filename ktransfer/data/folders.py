@@ -17,19 +17,8 @@ _NAMED = 3
 # Folders that come with images and hold no class.
 _COMPANIONS = (
     *("annotation", "annotations", "label", "labels", "mask", "masks", "segmentation", "segmentations"),
-    *(
-        "bbox",
-        "bboxes",
-        "boxes",
-        "groundtruth",
-        "ground_truth",
-        "gt",
-        "xml",
-        "xmls",
-        "json",
-        "lists",
-        "metadata",
-    ),
+    *("bbox", "bboxes", "boxes", "groundtruth", "ground_truth", "gt", "xml", "xmls", "json", "lists"),
+    *("meta", "metadata"),
     *("docs", "doc", "imagesets", "scripts", "code", "src", "logs"),
 )
 _LISTS = (".txt", ".csv", ".tsv", ".tab", ".json", ".jsonl", ".lst", ".xml", ".xlsx", ".parquet")

@@ -80,8 +80,8 @@ def parse_split_name(name: str) -> SplitName:
         ['train', 'test', 'validation', 'validation', None]
     """
     name = unicodedata.normalize("NFKC", name)
-    name = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name).casefold()
-    name = re.sub(r"\b(hold|held)[\W_]*out\b", r"\1out", name.replace("_", " "))
+    name = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).casefold()
+    name = re.sub(r"\b(hold|held)[\W_]*out", r"\1out", name.replace("_", " "))
     name = re.sub(r"\b(un|no)\W+(?=label)", r"\1", name)
     # Digits that end a word are a year, a version or a number: train2017, test1.
     words = re.findall(r"v?\d+\b|[^\W\d_]+(?=\d+\b)|\w+", name)
