@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 from images import class_folders, draw
-from PIL import Image, features
+from PIL import ExifTags, Image, ImageOps, features
 
 from ktransfer.data import images
 from ktransfer.data.images import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, read_pixels, unreadable_reason
@@ -78,7 +78,7 @@ def test_tiff_of_every_mode_is_read(mode, compression, tmp_path):
 
 
 def tiff(levels, *, white_is_zero=False, kind=1):
-    """An uncompressed TIFF of grey, `(H, W)`, or of colour, `(H, W, 3)`; `kind` 1 unsigned, 2 signed, 3 float."""
+    """An uncompressed TIFF of levels `(H, W)` or `(H, W, 3)`; `kind`: 1 unsigned, 2 signed, 3 float."""
     height, width, *channels = levels.shape
     samples, bits = (channels or [1])[0], levels.dtype.itemsize * 8
     photometric = 2 if samples == 3 else 1 - white_is_zero
@@ -140,9 +140,19 @@ def test_of_several_pages_the_first_is_taken(tmp_path):
     assert np.array_equal(read_pixels(tmp_path / "a.tif"), np.asarray(picture()))
 
 
-def test_a_turned_tiff_is_read_upright(tmp_path):
-    draw(tmp_path / "a.tif", size=(24, 16), tiffinfo={274: 6})
-    assert read_pixels(tmp_path / "a.tif").shape == (24, 16, 3)
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".avif", ".jpg"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_of_every_format_are_turned_once(suffix, orientation, tmp_path):
+    if suffix not in IMAGE_EXTENSIONS:
+        pytest.skip("not read by this Pillow")
+    image = picture().crop((0, 0, 24, 16))
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.save(tmp_path / f"a{suffix}", exif=exif, quality=95)
+    expected = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+    found = read_pixels(tmp_path / f"a{suffix}")
+    assert found.shape == expected.shape
+    assert np.abs(found - expected).max() <= 24
 
 
 @pytest.mark.parametrize("format", ["EPS", "PCX", "SGI", "IM", "XBM", "PDF"])

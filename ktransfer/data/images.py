@@ -280,6 +280,9 @@ def _decoded(path_or_file):
     with Image.open(path_or_file, formats=formats_for(path_or_file)) as image:
         orientation = _orientation(image)
         image.load()
+        if image.format == "TIFF":
+            # Pillow turns TIFF images itself while it loads them, and then drops the tag.
+            orientation = _orientation(image)
         _require_range(image)
         return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
