@@ -148,14 +148,14 @@ def test_images_of_every_format_are_turned_once(suffix, orientation, tmp_path):
     image = picture().crop((0, 0, 24, 16))
     exif = image.getexif()
     exif[ExifTags.Base.Orientation] = orientation
-    image.save(tmp_path / f"a{suffix}", exif=exif, quality=95)
     expected = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+    image.save(tmp_path / f"a{suffix}", exif=exif, quality=95)
     found = read_pixels(tmp_path / f"a{suffix}")
     assert found.shape == expected.shape
     assert np.abs(found - expected).max() <= 24
 
 
-@pytest.mark.parametrize("format", ["EPS", "PCX", "SGI", "IM", "XBM", "PDF"])
+@pytest.mark.parametrize("format", ["EPS", "PCX", "SGI", "XBM", "PDF"])
 def test_other_formats_that_pillow_knows_are_not_opened(format, tmp_path):
     picture().convert("1" if format == "XBM" else "L").save(tmp_path / "a.jpg", format)
     assert unreadable_reason(tmp_path / "a.jpg")
