@@ -63,7 +63,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
 
 def test_parts_without_train_or_twice_are_refused(tmp_path):
     class_folders(tmp_path / "val", {"a": 1, "b": 1})
-    with pytest.raises(DataError, match="Expected train/ beside val/"):
+    with pytest.raises(DataError, match="Expected train/ with class folders, as in val/"):
         read_data(tmp_path)
     class_folders(tmp_path / "train", {"a": 1, "b": 1})
     class_folders(tmp_path / "validation", {"a": 1, "b": 1})

@@ -65,9 +65,11 @@ def _print(found):
     from ktransfer.data.audit_findings import KINDS
     from ktransfer.data.examples import printable
 
+    for finding in found.of("layout"):
+        typer.echo(f"note: {finding.detail}")
     total = sum(sum(counts.values()) for counts in found.counts.values())
     noun = "texts" if found.kind == "text" else "images"
-    counts = Counter(finding.kind for finding in found.findings)
+    counts = Counter(finding.kind for finding in found.findings if finding.kind != "layout")
     if not counts:
         typer.echo(f"nothing found in {total:,} {noun}")
         return

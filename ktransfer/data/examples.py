@@ -187,6 +187,12 @@ class Examples:
 class Splits:
     """What is trained on, what is watched meanwhile, and what is only judged at the end.
 
+    Args:
+        train: What is trained on.
+        validation: What is evaluated after each epoch. Defaults to `None`.
+        test: What is evaluated at the end. Defaults to `None`.
+        notes: Lines on how the data was read and what in it is not used. Defaults to none.
+
     Raises:
         DataError: The parts do not have the same class names in the same order.
 
@@ -197,6 +203,7 @@ class Splits:
     train: Examples
     validation: Examples | None = None
     test: Examples | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         for part in (self.validation, self.test):

@@ -57,6 +57,8 @@ def evaluate(
         )
     else:
         splits = read_data(data, class_names=run.labels, data_dir=data_dir)
+    for note in splits.notes:
+        say(f"note       {note}")
     found = list(parts(splits))
     part, examples = found[-1]
     say(f"data       {len(examples)} {examples.noun}, {part if len(found) > 1 else 'all'} of {data}")

@@ -106,7 +106,7 @@ def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
             say(f"skipped    {len(skipped)} {name} images that cannot be read: {named}")
-    return Splits(**found)
+    return Splits(**found, notes=splits.notes)
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:
@@ -117,6 +117,11 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
     for line in _doubtful_names(splits):
         say(f"hint       {line}")
+    for name, part in list(parts(splits))[1:]:
+        missing = [label for label, count in part.counts().items() if not count]
+        if missing:
+            more = f" and {len(missing) - 3} more classes" if len(missing) > 3 else ""
+            say(f"warning    {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
     counts = splits.train.counts()
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):

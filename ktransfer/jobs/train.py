@@ -143,6 +143,8 @@ def train(
         **(of_texts if task == TEXTS else {"skip_corrupt": skip_corrupt}),
     }
     splits, columns = read_splits(facts, asked.seed)
+    for note in splits.notes:
+        say(f"note       {note}")
     if columns is not None:
         facts |= {"text_column": columns.text, "label_column": columns.label}
         said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
