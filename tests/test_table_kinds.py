@@ -259,7 +259,7 @@ def test_a_kind_of_table_that_is_not_read_is_refused_by_its_name(tmp_path, suffi
     last = suffix.lower().split(".")[-1]
     with pytest.raises(DataError, match=rf"(?s)got .*a\.{suffix}, .*\.{last}\).*\."):
         read_texts(path)
-    with pytest.raises(DataError, match="Expected a table as CSV"):
+    with pytest.raises(DataError, match="Expected a table (as CSV|or a folder)"):
         require_table(path)
 
 

@@ -223,7 +223,7 @@ def _damaged(path, expected, error, fix):
 
 
 def _not_read(path, kind, fix):
-    return DataError(
-        "Expected a table as CSV, TSV, JSON, JSON lines or Parquet, "
-        f"got {printable(str(path))}, {kind}. {fix}."
-    )
+    expected = "a table as CSV, TSV, JSON, JSON lines or Parquet, got"
+    if kind.startswith(("an archive", "a packed file")):
+        expected = "a table or a folder, got the file"
+    return DataError(f"Expected {expected} {printable(str(path))}, {kind}. {fix}.")

@@ -332,7 +332,8 @@ def _checked(texts, labels, rows, source, columns=None):
     )
     refuse(["\0" in text for text in texts], "a NUL character", "text", "Remove it.")
     if columns is None:  # folders and prepared data sets name their classes, whatever they are called
-        return _Part(tuple(texts), tuple(labels), rows, source, literal=True)
+        names = (unicodedata.normalize("NFC", name) for name in labels)
+        return _Part(tuple(texts), tuple(names), rows, source, literal=True)
     refuse([_is_missing(label) for label in labels], "no label", "a label in every row", "Add or remove it.")
     kind = next((type(label) for label in labels if not isinstance(label, _LABELS)), None)
     refuse(
