@@ -16,6 +16,11 @@ def report(
     ] = None,
 ):
     """Judge a run anew and write report.html, a page to show: result, mistakes, why, artefacts."""
+    from ktransfer.jobs.checks import check_data, check_run
+
+    check_run(run)
+    if data is not None:
+        check_data(data)
     with quiet_imports():
         from ktransfer.jobs.report import report as report_run
         from ktransfer.run import Run

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
 from ktransfer.data.examples import printable
-from ktransfer.errors import DataError, RecipeError
+from ktransfer.errors import DataError, RecipeError, did_you_mean
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 
@@ -86,7 +86,7 @@ class Resize:
             if getattr(self, name) not in known:
                 raise RecipeError(
                     f"Expected {name} out of {', '.join(known)}. Received: {getattr(self, name)!r}. "
-                    "Pass one of them."
+                    f"{did_you_mean(getattr(self, name), known)}Pass one of them."
                 )
         if self.interpolation == "lanczos3" and not self.antialias:
             raise RecipeError(

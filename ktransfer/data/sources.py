@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.images import IMAGE_EXTENSIONS
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, did_you_mean, listed
 
 # Folder names in any case, and TFDS split names.
 SPLIT_NAMES = {
@@ -195,8 +195,8 @@ def _examples(classes, names, data):
     unknown = sorted(set(classes) - set(names))
     if unknown:
         raise DataError(
-            f"Expected classes out of {', '.join(names)}. Received: {unknown[0]!r} in {data}. "
-            "Rename that class, or remove it."
+            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {data}. "
+            f"{did_you_mean(unknown[0], names)}Rename that class, or remove it."
         )
     pairs = [(path, labels[name]) for name in sorted(classes) for path in classes[name]]
     paths, indices = zip(*pairs, strict=True)

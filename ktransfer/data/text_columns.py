@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ktransfer.data.examples import printable
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, did_you_mean, listed
 
 # What columns are customarily called, in any case.
 _TEXT_NAMES = {"text", "sentence", "message", "utterance", "content", "review", "tweet", "sms"}
@@ -59,7 +59,7 @@ def pick_columns(names, records, wanted, path, shown=None):
     if text is None or label is None or text == label:
         raise DataError(
             f"Expected to know the columns of texts and of labels in {printable(str(path))}. "
-            f"Received: the columns {', '.join(map(repr, shown or names))}. "
+            f"Received: the columns {listed(map(repr, shown or names))}. "
             "Pass --text-column and --label-column."
         )
     return text, label
@@ -81,7 +81,8 @@ def find_column(names, name, path, shown=None):
         return int(name) - 1
     raise DataError(
         f"Expected one column {name!r} in {printable(str(path))}. "
-        f"Received: the columns {', '.join(map(repr, shown or names))}. Pass one of them, or its number."
+        f"Received: the columns {listed(map(repr, shown or names))}. "
+        f"{did_you_mean(name, shown or names)}Pass one of them, or its number."
     )
 
 

@@ -11,7 +11,7 @@ from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.sources import SPLIT_NAMES
 from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_tables import TABLE_SUFFIXES, named_rows, read_table, read_text
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, did_you_mean, listed
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
 
@@ -286,8 +286,8 @@ def _examples(part, names):
     if unknown:
         name = next(name for name in part.names if name not in positions)
         raise DataError(
-            f"Expected labels out of {', '.join(names)}. "
+            f"Expected labels out of {listed(names)}. "
             f"Received: {name!r} in {_where(unknown)} of {part.source}. "
-            "Rename that label, or add texts of it to the training part."
+            f"{did_you_mean(name, names)}Rename that label, or add texts of it to the training part."
         )
     return Examples(part.texts, [positions[name] for name in part.names], names, kind="text")

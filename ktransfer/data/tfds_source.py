@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ktransfer.data.sources import SPLIT_NAMES
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, listed
 from ktransfer.files import cache_folder
 from ktransfer.untrusted import inside
 
@@ -50,7 +50,7 @@ def read_tfds(
     if not (is_image and isinstance(label, tfds.features.ClassLabel)):
         raise DataError(
             "Expected an image and a class label as the data set's supervised keys. "
-            f"Received: {', '.join(features)} in tfds:{spec}. Pass a data set for image classification."
+            f"Received: {listed(features)} in tfds:{spec}. Pass a data set for image classification."
         )
     folders = {_folder_name(name): name for name in label.names}
     cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
@@ -100,7 +100,7 @@ def read_tfds_texts(
     if not (is_text and isinstance(features.get(label), tfds.features.ClassLabel)):
         raise DataError(
             f"Expected a text and a class label as features {text!r} and {label!r}. "
-            f"Received: {', '.join(features)} in tfds:{spec}. Pass --text-column and --label-column."
+            f"Received: {listed(features)} in tfds:{spec}. Pass --text-column and --label-column."
         )
     found = {}
     for split in builder.info.splits:
@@ -113,7 +113,7 @@ def read_tfds_texts(
             found[SPLIT_NAMES[split]] = texts, [features[label].int2str(index) for index in labels]
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled text'}. "
+            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled text'}. "
             "Pass another data set."
         )
     return found, text, label
@@ -152,7 +152,7 @@ def find_prepared(spec, data_dir):
         configs = sorted(child.name for child in (root / name).iterdir() if _versions(child))
         if len(configs) > 1:
             raise DataError(
-                f"Expected one configuration of {name}. Received: {', '.join(configs)}. "
+                f"Expected one configuration of {name}. Received: {listed(configs)}. "
                 f"Pass tfds:{name}/{configs[0]}."
             )
         if configs:
@@ -224,7 +224,7 @@ def _listed(target, folders, spec):
             found[split] = classes
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled example'}. "
+            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled example'}. "
             "Pass another data set."
         )
     return found

@@ -16,6 +16,7 @@ from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.exporters.parity import TOLERANCE, Parity, check_logits, measure_parity
 from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
 from ktransfer.exporters.runtimes import open_artefact
+from ktransfer.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
 from ktransfer.recipe import Recipe
 
 __all__ = [
@@ -33,20 +34,17 @@ __all__ = [
 
 # Each has NAME, CONVERTS and write, and imports its converter: only the one asked for is loaded.
 _MODULES = {"savedmodel": "saved_model", "tflite": "litert", "onnx": "onnx"}
-FORMATS = tuple(_MODULES)  # in float32, written unless others are asked for
-QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
-ALL_FORMATS = FORMATS + QUANTIZED
 
 _LOG = logging.getLogger(__name__)
 
 
 def check_formats(formats):
-    """Raise `ExportError` if one of `formats` is none, or the Keras backend is one that cannot export."""
-    for format in formats:
-        if format not in ALL_FORMATS:
-            raise ExportError(
-                f"A format is one of {', '.join(ALL_FORMATS)}. Received: {format!r}. Choose one of them."
-            )
+    """Return the names of `formats` as `format_names` has them.
+
+    Raises:
+        ExportError: One of them is none, or the Keras backend is one that cannot export.
+    """
+    formats = format_names(formats)
     import keras  # here, as the names of the formats are wanted without it
 
     if formats and keras.backend.backend() != "tensorflow":
@@ -55,6 +53,7 @@ def check_formats(formats):
             "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
             "any backend."
         )
+    return formats
 
 
 def export_model(
@@ -124,7 +123,7 @@ def export_model(
         >>> artefact.path, artefact.batch
         ('artefacts/model.onnx', 'dynamic')
     """
-    check_formats([format])
+    [format] = check_formats([format])
     family, _, precision = format.partition("-")
     serving = _serving(model, class_names, examples, preprocessing)
     if precision == "int8":

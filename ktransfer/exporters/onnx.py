@@ -11,7 +11,7 @@ import onnx
 import tf2onnx
 from onnx import helper, numpy_helper
 
-from ktransfer.errors import ExportError
+from ktransfer.errors import ExportError, listed
 from ktransfer.exporters.apart import apart
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.onnx_quantization import make_smaller
@@ -192,7 +192,7 @@ def _make_constants_of_captures(graph, serving, function):
     for value in [value for value in graph.input if value.name not in names]:
         if value.name in used:
             if value.name not in values:
-                raise ValueError(f"the graph asks for an input {value.name!r} beside {', '.join(names)}")
+                raise ValueError(f"the graph asks for an input {value.name!r} beside {listed(names)}")
             graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
         graph.input.remove(value)
 

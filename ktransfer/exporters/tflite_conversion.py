@@ -9,7 +9,7 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from ktransfer.errors import ExportError
+from ktransfer.errors import ExportError, listed
 from ktransfer.exporters.half_weights import halve_weights
 from ktransfer.exporters.mixed_precision import CALIBRATED, choices, closest, error_against, evenly
 
@@ -66,7 +66,7 @@ def convert(source, precision="float32", calibration=(), allow_flex=False):
         others = " and of those of its Flex delegate" if allow_flex else ""
         raise ExportError(
             f"TFLite needs a model of its builtin operations{others} only. Received: "
-            f"{', '.join(missing) or str(error)[:200]}. {mend}."
+            f"{listed(missing) or str(error)[:200]}. {mend}."
         ) from error
 
 

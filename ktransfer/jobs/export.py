@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from ktransfer.data.examples import Examples
 from ktransfer.data.task import TEXTS
-from ktransfer.errors import RunError
 from ktransfer.exporters import (
     FORMATS,
     Artefact,
@@ -15,6 +14,7 @@ from ktransfer.exporters import (
     warm_up,
 )
 from ktransfer.exporters.tokenizer_json import write_tokenizer
+from ktransfer.jobs.checks import check_temperature
 from ktransfer.jobs.parts import (
     JUDGED_EXAMPLES,
     PARITY_EXAMPLES,
@@ -26,6 +26,7 @@ from ktransfer.jobs.parts import (
     readable_part,
 )
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 
 _CALIBRATED = 100  # training examples
 
@@ -36,7 +37,7 @@ def export(
     *,
     validation: Examples | None = None,
     options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
-    say: Say = print,
+    say: Say = print_line,
 ) -> list[Artefact]:
     """Write a run's artefacts, each proved to answer as the model does, and enter them in the manifest.
 
@@ -63,7 +64,7 @@ def export(
 
         ktransfer.export(Run.load("runs/flowers"), ["onnx", "onnx-int8"])
     """
-    check_formats(formats)
+    formats = check_formats(formats)
     options.check(formats, run.task)
     warm_up(formats)
     quantized = [name for name in formats if name not in FORMATS]
@@ -105,13 +106,7 @@ def fitted_temperature(run: Run) -> float:
 
         ExportOptions(temperature=fitted_temperature(Run.load("runs/flowers")))
     """
-    temperature = run.manifest.get("temperature")
-    if not isinstance(temperature, int | float):
-        raise RunError(
-            f"A temperature fitted on validation was expected in the manifest of {run.path}. "
-            f"Received: {temperature!r}. Fit it with `ktransfer report {run.path}`, or leave it out."
-        )
-    return float(temperature)
+    return check_temperature(run.manifest, run.path)
 
 
 def _export(run, name, say, **options):
