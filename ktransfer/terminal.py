@@ -68,21 +68,25 @@ def use_utf8_mode() -> None:
     os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
 
 
-def print_line(text: str) -> None:
-    """Print a line on standard output; what its encoding lacks is written as in `accept_any_text`.
+def print_line(text: str, *, stderr: bool = False) -> None:
+    """Print a line; what the encoding of the stream lacks is written as in `accept_any_text`.
+
+    Not by `typer.echo`, which writes UTF-8 to a stream in ASCII.
 
     Args:
         text: One line or more.
+        stderr: Print on standard error. Defaults to standard output.
 
     Example:
         >>> print_line("data       24 train")
         data       24 train
     """
+    stream = sys.stderr if stderr else sys.stdout
     try:
-        print(text)
+        print(text, file=stream, flush=True)
     except UnicodeEncodeError:
-        encoding = getattr(sys.stdout, "encoding", None) or "ascii"
-        print(text.encode(encoding, _CONSOLE_ERRORS).decode(encoding))
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        print(text.encode(encoding, _CONSOLE_ERRORS).decode(encoding), file=stream, flush=True)
 
 
 def print_json(values: Any) -> None:

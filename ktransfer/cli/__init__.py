@@ -13,7 +13,7 @@ import typer
 from ktransfer import __version__
 from ktransfer.cli import audit, export, judge, report, stock, train, verify
 from ktransfer.errors import KTransferError, bounded
-from ktransfer.terminal import accept_any_text, use_utf8_mode
+from ktransfer.terminal import accept_any_text, print_line, use_utf8_mode
 from ktransfer.untrusted import visible
 
 app = typer.Typer(
@@ -75,13 +75,13 @@ def _no_interrupt_lost():
 
 
 def _fail(text):
-    typer.echo(f"ktransfer: {visible(bounded(' '.join(text.split())))}", err=True)
+    print_line(f"ktransfer: {visible(bounded(' '.join(text.split())))}", stderr=True)
     sys.exit(2)
 
 
 def _version(wanted: bool):
     if wanted:
-        typer.echo(__version__)
+        print_line(__version__)
         raise typer.Exit
 
 

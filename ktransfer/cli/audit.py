@@ -8,7 +8,7 @@ import typer
 
 from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, TextColumn
 from ktransfer.errors import RunError
-from ktransfer.terminal import console, print_json, quiet_imports, shortened
+from ktransfer.terminal import console, print_json, print_line, quiet_imports, shortened
 
 
 def audit(
@@ -67,7 +67,7 @@ def audit(
     else:
         _print(found)
         if out is not None:
-            typer.echo(f"written to {out / 'audit.html'}, audit.json{' and exclude.txt' if fix else ''}")
+            print_line(f"written to {out / 'audit.html'}, audit.json{' and exclude.txt' if fix else ''}")
     raise typer.Exit(1 if found.is_severe else 0)
 
 
@@ -83,7 +83,7 @@ def _print(found):
     noun = "texts" if found.kind == "text" else "images"
     counts = Counter(finding.kind for finding in found.findings)
     if not counts:
-        typer.echo(f"nothing found in {total:,} {noun}")
+        print_line(f"nothing found in {total:,} {noun}")
         return
     table = Table("severity", "finding", box=box.SIMPLE)
     table.add_column("times", justify="right")
@@ -97,4 +97,4 @@ def _print(found):
         # As text, for a file's name may hold what Rich takes for its markup.
         table.add_row(severity, Text(meaning), f"{count:,}", Text(f"{where}{first.detail}"))
     console().print(table)
-    typer.echo(f"{total:,} {noun} looked at")
+    print_line(f"{total:,} {noun} looked at")

@@ -6,7 +6,7 @@ import typer
 
 from ktransfer.cli.options import Format, RunFolder
 from ktransfer.formats import FORMATS, format_names
-from ktransfer.terminal import quiet_imports
+from ktransfer.terminal import print_line, quiet_imports
 
 
 def export(
@@ -55,5 +55,5 @@ def export(
     try:
         export_run(Run.load(run), formats, options=options)
     except KeyboardInterrupt:
-        typer.echo("ktransfer: interrupted; what was exported before is as it was.", err=True)
+        print_line("ktransfer: interrupted; what was exported before is as it was.", stderr=True)
         raise

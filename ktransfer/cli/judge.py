@@ -1,12 +1,13 @@
 """`ktransfer evaluate` and `ktransfer predict`."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, RunFolder, TextColumn
 from ktransfer.files import write_json
-from ktransfer.terminal import print_evaluation, print_json, quiet_imports, shortened
+from ktransfer.terminal import print_evaluation, print_json, print_line, quiet_imports, shortened
 
 
 def evaluate(
@@ -36,7 +37,7 @@ def evaluate(
         data,
         data_dir=data_dir,
         **options,
-        say=lambda line: typer.echo(line, err=as_json),
+        say=partial(print_line, stderr=as_json),
     )
     values = {"data": data, "part": part, **result.to_dict()}
     write_json(run / "evaluation.json", values)
@@ -45,7 +46,7 @@ def evaluate(
         print_json(values)
         return
     print_evaluation(result, "texts" if loaded.task == "text-classification" else "images")
-    typer.echo(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")
+    print_line(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")
 
 
 def predict(
@@ -81,12 +82,12 @@ def predict(
         top_k=top_k,
         text_column=text_column,
         encoding=encoding,
-        say=lambda line: typer.echo(line, err=True),
+        say=partial(print_line, stderr=True),
     )
     for given, answers in found:
         if as_json:
             print_json({noun: given, "predictions": answers})
         else:
-            typer.echo(
+            print_line(
                 f"{shortened(given)}: " + ", ".join(f"{a['label']} {a['probability']:.1%}" for a in answers)
             )

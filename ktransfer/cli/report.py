@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ktransfer.cli.options import RunFolder
-from ktransfer.terminal import quiet_imports
+from ktransfer.terminal import print_line, quiet_imports
 
 
 def report(
@@ -24,4 +24,4 @@ def report(
     with quiet_imports():
         from ktransfer.jobs.report import report as report_run
         from ktransfer.run import Run
-    report_run(Run.load(run), data=data, say=typer.echo)
+    report_run(Run.load(run), data=data, say=print_line)

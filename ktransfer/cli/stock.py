@@ -7,7 +7,7 @@ import typer
 
 from ktransfer.cli.options import AsJson, CacheDir
 from ktransfer.errors import RunError
-from ktransfer.terminal import print_backbones, print_entries, print_json, quiet_imports
+from ktransfer.terminal import print_backbones, print_entries, print_json, print_line, quiet_imports
 
 
 def backbones(
@@ -27,7 +27,7 @@ def backbones(
         print_json(rows)
         return
     print_backbones(rows)
-    typer.echo(
+    print_line(
         f"{len(rows)} backbones; a folder, a .keras file, hf:// and kaggle:// handles can be given as well"
     )
 
@@ -45,7 +45,7 @@ def cache(
     check_choice(action, ("info", "clear"), "the action")
     store = FeatureStore((cache_dir or cache_folder()) / "features")
     if action == "clear":
-        typer.echo(f"freed {store.clear() / 2**20:.1f} MiB in {store.folder}")
+        print_line(f"freed {store.clear() / 2**20:.1f} MiB in {store.folder}")
         return
     entries = store.entries()
     if as_json:
@@ -53,7 +53,7 @@ def cache(
         return
     print_entries(entries)
     total = sum(entry.size_bytes for entry in entries) / 2**20
-    typer.echo(f"{len(entries)} entries, {total:.1f} MiB in {store.folder}")
+    print_line(f"{len(entries)} entries, {total:.1f} MiB in {store.folder}")
 
 
 def _number(text):

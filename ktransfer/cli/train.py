@@ -19,7 +19,7 @@ from ktransfer.cli.options import (
 )
 from ktransfer.errors import RunError
 from ktransfer.formats import FORMATS, format_names
-from ktransfer.terminal import quiet_imports
+from ktransfer.terminal import print_line, quiet_imports
 
 
 def train(
@@ -167,11 +167,10 @@ def train(
             )
     except KeyboardInterrupt:
         begun = (out / "manifest.json").is_file()
-        typer.echo(
-            f"\nInterrupted.{f' Go on with: ktransfer train --resume --out {out}' if begun else ''}", err=True
-        )
+        how = f" Go on with: ktransfer train --resume --out {out}" if begun else ""
+        print_line(f"\nInterrupted.{how}", stderr=True)
         raise typer.Exit(130) from None
-    typer.echo(f"run        {run.path}")
+    print_line(f"run        {run.path}")
 
 
 def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware):

@@ -1,12 +1,13 @@
 """`ktransfer verify` and `ktransfer benchmark`."""
 
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from ktransfer.cli.options import AsJson, RunFolder
-from ktransfer.terminal import print_benchmark, print_json, quiet_imports
+from ktransfer.terminal import print_benchmark, print_json, print_line, quiet_imports
 
 
 def verify(
@@ -24,7 +25,7 @@ def verify(
     with quiet_imports():
         from ktransfer.jobs.verify import verify as verify_run
         from ktransfer.run import Run
-    found = verify_run(Run.load(run), answers=not no_answers, say=lambda line: typer.echo(line, err=as_json))
+    found = verify_run(Run.load(run), answers=not no_answers, say=partial(print_line, stderr=as_json))
     if as_json:
         print_json(found.to_dict())
     if not found.ok:
@@ -55,4 +56,4 @@ def benchmark(
         print_json(found.to_dict())
         return
     print_benchmark(found)
-    typer.echo(f"written to {run / 'benchmark.json'}")
+    print_line(f"written to {run / 'benchmark.json'}")

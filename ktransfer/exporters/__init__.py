@@ -14,6 +14,7 @@ from ktransfer.exporters.artefact import Artefact, fingerprint, publish, staging
 from ktransfer.exporters.options import ExportOptions
 from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.exporters.parity import TOLERANCE, Parity, check_logits, measure_parity
+from ktransfer.exporters.progress import silent
 from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
 from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
@@ -71,6 +72,7 @@ def export_model(
     limits=None,
     options=ExportOptions(),  # noqa: B008  frozen
     answered=None,
+    tell=silent,
 ):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
@@ -109,6 +111,8 @@ def export_model(
         options: `ExportOptions`.
         answered: A dictionary for what the model answers. The same for several formats of a model that does
             not change between them spares asking it again.
+        tell: Callable that is given how far the export of a quantized format is, as `Progress` takes it.
+            Defaults to none.
 
     Returns:
         `Artefact`; its `path` is relative to the parent of `folder`.
@@ -148,13 +152,17 @@ def export_model(
     written = {"extra": extra}
     if precision:
         name = f"_{precision}.".join(name.split("."))
-        written["precision"] = precision
+        written |= {"precision": precision, "tell": tell}
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
         def write_and_prove(fixed, flex):
+            if precision:
+                tell("converting the model")
             exporter.write(serving, path, fixed=fixed, **written, **flex)
+            if precision:
+                tell("comparing its answers with the model's")
             with _opened(format, path) as artefact:
                 parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
                 if not precision:

@@ -13,6 +13,7 @@ from ktransfer.exporters import (
     label_limits,
     warm_up,
 )
+from ktransfer.exporters.progress import Progress
 from ktransfer.exporters.tokenizer_json import write_tokenizer
 from ktransfer.jobs.checks import check_temperature
 from ktransfer.jobs.parts import (
@@ -50,7 +51,7 @@ def export(
         formats: Of `ALL_FORMATS` of `ktransfer.exporters`.
         validation: Readable examples to prove them on; `None` takes what the run was validated on.
         options: What the artefacts take and give beyond their formats.
-        say: Where lines for a person go.
+        say: Where lines for a person go; while a quantized format is made, how far it is.
 
     Returns:
         The artefacts written now.
@@ -116,6 +117,7 @@ def _export(run, name, say, **options):
         name,
         class_names=run.labels,
         preprocessing=run.preprocessing,
+        tell=Progress(say, name),
         extra={"preprocessing": run.manifest["preprocessing"]},
         **options,
     )
