@@ -33,8 +33,9 @@ def _look_alike(character):
         return _ASCII[character]
     name = unicodedata.name(character, "")
     if name.startswith("BOX DRAWINGS"):
-        across, down = ("HORIZONTAL" in name, "VERTICAL" in name)
-        return "-" if across and not down else "|" if down and not across else "+"
+        across = any(word in name for word in ("HORIZONTAL", "LEFT", "RIGHT"))
+        down = any(word in name for word in ("VERTICAL", "DOWN", "UP"))
+        return "-" if not down else "+" if across else "|"
     if name.startswith(("BRAILLE", "FULL BLOCK")) or name.endswith((" BLOCK", "SHADE")):
         return "#"
     return character.encode("ascii", "backslashreplace").decode("ascii")

@@ -18,6 +18,7 @@ from ktransfer.untrusted import read_json
 
 NAMES = ("杯子 日本", "καφές", "قلم", "🔑 key", "ünï", "plain")
 ENCODINGS = ("ascii", "cp1252", "latin-1", "cp437", "utf-8")
+SLOW = ("evaluate", "predict a", "report", "export", "verify", "benchmark")  # on three of them
 COMMANDS = {
     "help": ("--help",),
     **{
@@ -108,8 +109,8 @@ def test_a_command_exits_alike_on_every_console(monkeypatch, places, what):
     ]
     found = {
         (encoding, columns): run_on(monkeypatch, encoding, arguments, columns)
-        for encoding in ENCODINGS
-        for columns in ((20, 100) if encoding == "ascii" else (100,))
+        for encoding in (("ascii", "cp1252", "utf-8") if what.startswith(SLOW) else ENCODINGS)
+        for columns in ((20,) if encoding == "ascii" else (100,))
     }
     assert len({status for status, _, _ in found.values()}) == 1, found
     assert not any("Traceback" in err for _, _, err in found.values())
@@ -148,10 +149,11 @@ def test_a_path_that_is_not_utf8_survives_in_json(tmp_path):
 def test_names_are_read_as_utf8_in_a_locale_without_it(places, tmp_path):
     script = "import sys; sys.argv[0] = 'ktransfer'; from ktransfer.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", script, "audit", places["DATA"], "--json"],
+        [sys.executable, "-c", script, "audit", places["DOUBLED"], "--json"],
         env=os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         capture_output=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    assert set(json.loads(done.stdout.decode("ascii"))["counts"]["train"]) == set(NAMES)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(done.stdout.decode("ascii"))["examples"]
+    assert [set(counts) for counts in found.values()] == [set(NAMES)]

@@ -173,5 +173,7 @@ def _note(folder, paths, which):
 def _kinds(others, broken):
     counts = Counter(Path(path).suffix.lower() or "no suffix" for path in others)
     found = [f"{count:,} {kind}" for kind, count in counts.most_common(5)]
-    found += [f"{len(broken):,} that cannot be read, such as {printable(broken[0])}"] if broken else []
+    if broken:
+        first = printable(os.path.basename(broken[0]))
+        found.append(f"{len(broken):,} that cannot be read, such as {first}")
     return listed(found) or "an empty folder"
