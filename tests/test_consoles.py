@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import keras
 import pytest
 
 from ktransfer import cli, terminal
@@ -18,7 +19,7 @@ from ktransfer.untrusted import read_json
 
 NAMES = ("杯子 日本", "καφές", "قلم", "🔑 key", "ünï", "plain")
 ENCODINGS = ("ascii", "cp1252", "latin-1", "cp437", "utf-8")
-SLOW = ("evaluate", "predict a", "report", "export", "verify", "benchmark")  # on three of them
+SLOW = ("train", "evaluate", "predict a", "report", "export", "verify", "benchmark")  # on three of them
 COMMANDS = {
     "help": ("--help",),
     **{
@@ -32,6 +33,10 @@ COMMANDS = {
     "audit": ("audit", "DOUBLED"),
     "audit in files": ("audit", "DOUBLED", "--out", "OUT/audit", "--fix"),
     "audit in JSON": ("audit", "DOUBLED", "--json"),
+    "train": (
+        *("train", "DATA", "--backbone", str(PRESET_PATH), "--out", "OUT/new", "--overwrite"),
+        *("--epochs", "1", "--no-export"),
+    ),
     "evaluate": ("evaluate", "RUN", "DATA"),
     "evaluate in JSON": ("evaluate", "RUN", "DATA", "--json"),
     "predict a file": ("predict", "RUN", "FILE"),
@@ -137,6 +142,14 @@ def test_a_line_can_be_printed_where_no_command_made_the_console_ready(monkeypat
     monkeypatch.setattr(sys, "stdout", out)
     terminal.print_line("καφές")
     assert out.said().strip() == r"\u03ba\u03b1\u03c6\u03ad\u03c2"
+
+
+def test_the_progress_of_keras_is_shown_on_a_console_in_ascii(monkeypatch):
+    out = Console("ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+    terminal.accept_any_text()
+    keras.utils.Progbar(3).update(1, [("καφές", 1.0)])
+    assert "1/3" in out.said()
 
 
 def test_a_path_that_is_not_utf8_survives_in_json(tmp_path):
