@@ -19,6 +19,15 @@ MANIFESTS = {
     "exported": IMAGES | {"artefacts": [{"format": "onnx", "path": "artefacts/model.onnx"}]},
 }
 
+ARGUMENTS = {
+    **{"image_size": 32, "exclude": None, "allow_leakage": False, "validation_fraction": 0.2},
+}
+RECIPE = {"stages": [{"depth": 1, "epochs": 2, "learning_rate": 0.1}], "seed": 0, "loss": "cross_entropy"}
+MANIFESTS["begun"] = IMAGES | {
+    "recipe": RECIPE | {"augmentation": {"flip": True}},
+    "reproduce": {"arguments": ARGUMENTS},
+}
+
 TRAIN = ("train", "DATA", "--backbone", "PRESET", "--out", "OUT")
 # Arguments, and what the line on standard error names. Words in capitals stand for paths.
 REFUSED = {
@@ -89,6 +98,26 @@ REFUSED = {
     "a share of words above all": ((*TRAIN, "--text-augmentation", "2"), "0 to 1"),
     "to go on and to replace": ((*TRAIN, "--resume", "--overwrite"), "--overwrite"),
     "to go on with nothing": (("train", "--resume", "--out", "OUT"), "manifest.json"),
+    "to go on with other epochs": (("train", "--resume", "--out", "BEGUN", "--epochs", "7"), "--epochs"),
+    "to go on with another seed": (("train", "--resume", "--out", "BEGUN", "--seed", "7"), "--seed"),
+    "to go on with another loss": (("train", "--resume", "--out", "BEGUN", "--loss", "focal"), "--loss"),
+    "to go on with another size": (
+        ("train", "--resume", "--out", "BEGUN", "--image-size", "64"),
+        "--image-size",
+    ),
+    "to go on with another list": (
+        ("train", "--resume", "--out", "BEGUN", "--exclude", "RECIPE"),
+        "--exclude",
+    ),
+    "to go on with other leaks": (("train", "--resume", "--out", "BEGUN", "--allow-leakage"), "--allow"),
+    "to go on with another split": (
+        ("train", "--resume", "--out", "BEGUN", "--validation-split", "0.3"),
+        "--validation-split",
+    ),
+    "to go on with words swapped": (
+        ("train", "--resume", "--out", "BEGUN", "--text-augmentation", "0.1"),
+        "--augmentation",
+    ),
     "a typo in a task": (("backbones", "--task", "txt"), "Did you mean text"),
     "parameters that are a word": (("backbones", "--max-params", "ten"), "10M"),
     "parameters below none": (("backbones", "--max-params", "-3"), "10M"),
@@ -138,7 +167,14 @@ def refusals(tmp_path_factory):
     (folder / "demo" / "random" / "old").mkdir(parents=True)
     (folder / "recipe.json").write_text('{"stages": [], "batch_sise": 8}', encoding="utf-8")
     places = {
-        **{"DATA": "data", "EMPTY": "empty", "OUT": "out", "DEMO": "demo", "RECIPE": "recipe.json"},
+        **{
+            "DATA": "data",
+            "EMPTY": "empty",
+            "OUT": "out",
+            "DEMO": "demo",
+            "RECIPE": "recipe.json",
+            "BEGUN": "begun",
+        },
         "PRESET": str(PRESET_PATH),
     }
     given = [[places.get(word, word) for word in arguments] for arguments, _ in REFUSED.values()]

@@ -1,6 +1,7 @@
 """`ktransfer train` and `ktransfer demo`."""
 
 import dataclasses
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,8 @@ from ktransfer.errors import RunError
 from ktransfer.formats import FORMATS, format_names
 from ktransfer.terminal import print_line, quiet_imports
 
+_VALIDATION_SPLIT = 0.2  # of each class
+
 
 def train(
     data: Annotated[str | None, typer.Argument(help=DATA_HELP)] = None,
@@ -35,7 +38,7 @@ def train(
     validation: Annotated[Path | None, typer.Option(help="Data of the same kind to validate on.")] = None,
     validation_split: Annotated[
         float, typer.Option(help="Share of each class to hold out where there is no validation data.")
-    ] = 0.2,
+    ] = _VALIDATION_SPLIT,
     data_dir: DataDir = None,
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains the head only.")
@@ -107,7 +110,7 @@ def train(
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ):
     """Train a classifier, evaluate it, export it to all formats and verify them."""
-    from ktransfer.jobs.checks import check_apart, check_backend, check_path
+    from ktransfer.jobs.checks import check_apart, check_backend, check_path, check_same
     from ktransfer.manifest import check_free, is_run, read_manifest
 
     if out is None:
@@ -117,7 +120,30 @@ def train(
     formats = () if no_export else format_names(format or FORMATS)
     goes_on = resume and (is_run(out) or (data is None and backbone is None))
     if goes_on:
-        read_manifest(out)
+        arguments = {
+            "validation": validation,
+            "validation_fraction": None if validation_split == _VALIDATION_SPLIT else validation_split,
+            "data_dir": data_dir,
+            "image_size": image_size,
+            "scaling": scaling,
+            "text_column": text_column,
+            "label_column": label_column,
+            "encoding": encoding,
+            "sequence_length": sequence_length,
+            "exclude": exclude,
+            "random_weights": random_weights or None,
+            "fast_depthwise": None if fast_depthwise else False,
+            "skip_corrupt": skip_corrupt or None,
+            "allow_leakage": allow_leakage or None,
+        }
+        check_path(recipe, "--recipe")
+        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
+        fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
+        given = {name: value for name, value in chosen.items() if value is not None and name != "recipe"}
+        if "augmentation" in given:
+            given["augmentation"] = given["augmentation"].to_dict()
+        fields |= given | {"epochs": epochs}
+        check_same(read_manifest(out), arguments, json.loads(json.dumps(fields)))
     else:
         if formats:
             check_backend()

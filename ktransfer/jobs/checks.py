@@ -10,6 +10,7 @@ from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
 from ktransfer.manifest import read_manifest
 
 _MODEL = "model.keras"
+_OPTIONS = {"validation_fraction": "validation_split", "augmentation": "text_augmentation"}
 _ENCODINGS = (
     "utf-8",
     "utf-16",
@@ -162,6 +163,38 @@ def check_apart(options: Mapping[str, bool], why: str) -> None:
             f"One of {', '.join(options)} was expected, {why}. Received: {' and '.join(given)}. "
             "Leave one out."
         )
+
+
+def check_same(manifest: Mapping[str, Any], arguments: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Check that a run that is gone on with was begun with the options that are given again.
+
+    Args:
+        manifest: Of the run.
+        arguments: Options of `train` by the name of its parameter, as the manifest names them; `None` where
+            one was left out.
+        recipe: What is chosen of the recipe, by the name of its field; `epochs` is of all stages.
+
+    Raises:
+        RunError: One was another.
+
+    Example:
+
+        check_same(manifest, {"image_size": 160}, {"seed": None})
+    """
+    begun = manifest.get("reproduce", {}).get("arguments")
+    begun = dict(begun) if isinstance(begun, dict) else {}
+    fields = dict(manifest["recipe"])
+    if isinstance(stages := fields.get("stages"), list):
+        fields["epochs"] = sum(stage.get("epochs", 0) for stage in stages if isinstance(stage, dict))
+    for found, given in ((begun, arguments), (fields, recipe)):
+        for name, value in given.items():
+            value = str(value.expanduser().resolve()) if isinstance(value, Path) else value
+            if value is not None and name in found and found[name] != value:
+                option = _OPTIONS.get(name, name).replace("_", "-")
+                raise RunError(
+                    f"--{option} as the run was begun was expected with --resume, {found[name]}. "
+                    f"Received: {value}. Leave it out, or train a new run."
+                )
 
 
 def refuse_options(options: Mapping[str, Any], task: str, data: str | Path) -> None:
