@@ -116,7 +116,7 @@ REFUSED = {
     ),
     "to go on with words swapped": (
         ("train", "--resume", "--out", "BEGUN", "--text-augmentation", "0.1"),
-        "--augmentation",
+        "--text-augmentation",
     ),
     "a typo in a task": (("backbones", "--task", "txt"), "Did you mean text"),
     "parameters that are a word": (("backbones", "--max-params", "ten"), "10M"),
