@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from ktransfer.errors import BackboneError
+from ktransfer.errors import BackboneError, did_you_mean, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +49,7 @@ def inner_backbone(model: keras.Model, backbone: keras.Model | str) -> keras.Mod
         if backbone not in names:
             raise BackboneError(
                 f"A layer of the model was expected as the backbone. Received: {backbone!r}. "
-                f"The model has {', '.join(names)}."
+                f"{did_you_mean(backbone, names)}The model has {listed(names)}."
             )
         return model.get_layer(backbone)
     if not any(layer is backbone for layer in sublayers(model)):

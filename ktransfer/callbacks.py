@@ -11,7 +11,7 @@ import numpy as np
 
 from ktransfer.best_weights import BestWeights
 from ktransfer.blocks import find_blocks, inner_backbone
-from ktransfer.errors import BackboneError, RecipeError
+from ktransfer.errors import BackboneError, RecipeError, listed
 from ktransfer.freezing import resolve_depth, set_depth
 from ktransfer.optimizers import group_optimizer, set_optimizer
 from ktransfer.recipe import Stage, progressive_stages, stage_at
@@ -193,7 +193,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             self._warned = True
             warnings.warn(
                 f"ktransfer: patience watches {self.monitor!r}, which fit does not report; it has "
-                f"{', '.join(sorted(logs))}. Give fit validation_data, or choose another monitor.",
+                f"{listed(sorted(logs))}. Give fit validation_data, or choose another monitor.",
                 stacklevel=2,
             )
         if value is not None:

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 COLOURS = ["red", "green", "blue"]
 MOODS = ["bad", "good"]
+PATIENCE_S = 600  # for what takes no time, but on a machine that is busy
 _SIZE = 8
 
 
@@ -120,7 +121,7 @@ class Held:
         return getattr(self._model, name)
 
     def __call__(self, rows):
-        self.go.wait(10)
+        self.go.wait(PATIENCE_S)
         self.sizes.append(len(rows))
         return self._model(rows)
 
@@ -145,7 +146,7 @@ def serving(run, *, hold=False, **settings):
     try:
         wait_for(lambda: server.started)
         port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S) as client:
             yield client, model
     finally:
         if hold:
@@ -154,8 +155,8 @@ def serving(run, *, hold=False, **settings):
         thread.join()
 
 
-def wait_for(condition, seconds=20):
-    until = time.monotonic() + seconds
+def wait_for(condition):
+    until = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < until, "it did not come about in time"
         time.sleep(0.01)

@@ -16,6 +16,7 @@ PACKAGE = Path(ktransfer.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "formats": 1,
     "untrusted": 0,
     "manifest": 2,
     "keras_files": 2,
@@ -44,6 +45,7 @@ FLOORS = {
     "freezing": 2.5,
     "optimizers": 2,
     "preprocessing": 2.5,
+    "backbone_names": 1,
     "backbones": 3,
     "text_preprocessing": 3,
     "sequence_length": 3,

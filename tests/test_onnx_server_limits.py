@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from onnx_server_runs import COLOURS, image_run, png, serving, text_run, wait_for
+from onnx_server_runs import COLOURS, PATIENCE_S, image_run, png, serving, text_run, wait_for
 
 MIB = 2**20
 
@@ -19,8 +19,15 @@ def colours(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(colours):
-    limits = {"max_request_mib": 0.5, "max_megapixels": 1.0, "read_timeout_s": 0.5}
+    limits = {"max_request_mib": 0.5, "max_megapixels": 1.0, "read_timeout_s": PATIENCE_S}
     with serving(colours, **limits) as (client, _):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def hasty(colours):
+    """A client of a server that gives a request two seconds to arrive."""
+    with serving(colours, read_timeout_s=2) as (client, _):
         yield client
 
 
@@ -38,8 +45,8 @@ def error(response, status):
 
 
 def connection(client):
-    opened = socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
-    opened.settimeout(10)
+    opened = socket.create_connection((client.base_url.host, client.base_url.port), timeout=PATIENCE_S)
+    opened.settimeout(PATIENCE_S)
     return opened
 
 
@@ -113,42 +120,37 @@ def test_a_chunked_request_that_never_ends_is_refused_at_the_limit(client):
         while True:
             yield bytes(65536)
 
-    begin = time.monotonic()
     assert "at most 524,288 bytes" in error(client.post("/predict", content=endless()), 413)
-    assert time.monotonic() - begin < 8
 
 
-def test_a_request_that_stops_half_way_is_refused_in_time(client):
-    with connection(client) as opened:
+def test_a_request_that_stops_half_way_is_refused_in_time(hasty):
+    with connection(hasty) as opened:
         opened.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc")
-        begin = time.monotonic()
         received = everything(opened)  # head and body may come apart
-        assert time.monotonic() - begin < 5
     assert received.startswith(b"HTTP/1.1 408 ")
     assert b"3 bytes of it" in received
 
 
 @pytest.mark.parametrize("head", [b"", b"POST /predict HTTP/1.1\r\nHost: a\r\nX-Slow: "])
-def test_a_client_that_never_comes_to_the_point_is_cut_off(client, head):
-    with connection(client) as opened:
+def test_a_client_that_never_comes_to_the_point_is_cut_off(hasty, head):
+    begin = time.monotonic()
+    with connection(hasty) as opened:
         opened.sendall(head)
-        begin = time.monotonic()
         assert everything(opened) == b""
-        assert 0.3 < time.monotonic() - begin < 5
+    assert time.monotonic() - begin > 1
 
 
 def test_a_head_that_never_ends_is_cut_off_by_its_size(client):
-    begin = time.monotonic()
+    # Not by the time it took, which the server gives it more of than the socket.
     with connection(client) as opened, pytest.raises((ConnectionResetError, BrokenPipeError)):
         opened.sendall(b"GET /healthz HTTP/1.1\r\n" + b"X-More: 1\r\n" * 1_000_000)
-    assert time.monotonic() - begin < 0.4  # not by the time it took
 
 
-def test_a_connection_that_pauses_between_requests_is_kept(client):
-    with httpx.Client(base_url=client.base_url) as patient:
+def test_a_connection_that_pauses_between_requests_is_kept(hasty):
+    with httpx.Client(base_url=hasty.base_url, timeout=PATIENCE_S) as patient:
         for _ in range(2):
             assert patient.get("/healthz").status_code == 200
-            time.sleep(0.8)  # longer than a request may take to arrive
+            time.sleep(2.5)  # longer than a request may take to arrive
 
 
 def test_beyond_the_queue_clients_are_told_to_come_again(colours):
@@ -176,13 +178,13 @@ def test_a_request_of_more_examples_than_the_queue_holds_is_refused_for_good(col
 def test_an_answer_that_takes_too_long_is_given_up_and_its_place_is_free_again(colours):
     with serving(colours, hold=True, answer_timeout_s=0.2, workers=1) as (client, model):
         assert "longer than 0.2 s" in error(client.post("/predict", files={"image": png("red")}), 504)
-        assert "onnx_server_pending 0.0" in client.get("/metrics").text
+        wait_for(lambda: "onnx_server_pending 0.0" in client.get("/metrics").text)
         model.go.set()
-        assert client.post("/predict", files={"image": png("red")}).status_code == 200
+        wait_for(lambda: client.post("/predict", files={"image": png("red")}).status_code == 200)
 
 
 def test_requests_in_progress_are_bounded_and_the_health_is_told_all_the_same(colours):
-    with serving(colours, max_requests=1, read_timeout_s=5) as (client, _):
+    with serving(colours, max_requests=1, read_timeout_s=PATIENCE_S) as (client, _):
         with connection(client) as slow:
             slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
             refused = []
@@ -198,7 +200,7 @@ def test_requests_in_progress_are_bounded_and_the_health_is_told_all_the_same(co
 
 
 def test_bodies_of_all_requests_together_are_bounded(colours):
-    with serving(colours, max_held_mib=0.2, read_timeout_s=5) as (client, _):
+    with serving(colours, max_held_mib=0.2, read_timeout_s=PATIENCE_S) as (client, _):
         with connection(client) as slow:
             head = b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n"
             slow.sendall(head + bytes(200_000))

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-FORMATS = ("savedmodel", "tflite", "onnx")
-QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
+from ktransfer.formats import FORMATS, QUANTIZED
 
 DATA_HELP = (
     "Images: a folder of class folders, or one that holds train/ val/ test/. Texts: a table (.csv, .tsv, "

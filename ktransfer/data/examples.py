@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, listed
 from ktransfer.untrusted import is_line, visible
 
 
@@ -209,8 +209,8 @@ class Splits:
         for part in (self.validation, self.test):
             if part is not None and part.class_names != self.train.class_names:
                 raise DataError(
-                    f"Expected the same classes in each part: {', '.join(self.train.class_names)}. "
-                    f"Received: {', '.join(part.class_names)}. Read the parts with the same class_names."
+                    f"Expected the same classes in each part: {listed(self.train.class_names)}. "
+                    f"Received: {listed(part.class_names)}. Read the parts with the same class_names."
                 )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, features
 
 from ktransfer.data.examples import printable
-from ktransfer.errors import DataError, RecipeError
+from ktransfer.errors import DataError, RecipeError, did_you_mean
 
 # Pillow opens some fifty formats, a few through outside programs; nothing else than these is opened. A value
 # is what Pillow has to be built with. MPO, of which the first image is taken, is opened by the JPEG plugin.
@@ -183,7 +183,7 @@ class Resize:
             if getattr(self, name) not in known:
                 raise RecipeError(
                     f"Expected {name} out of {', '.join(known)}. Received: {getattr(self, name)!r}. "
-                    "Pass one of them."
+                    f"{did_you_mean(getattr(self, name), known)}Pass one of them."
                 )
         if self.interpolation == "lanczos3" and not self.antialias:
             raise RecipeError(

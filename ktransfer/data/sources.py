@@ -8,7 +8,7 @@ from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.folders import FileKind, read_class_folders, read_folders
 from ktransfer.data.images import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 from ktransfer.data.label_names import class_order
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, did_you_mean, listed
 
 IMAGE_FILES = FileKind("images", IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, "JPEG or PNG")
 
@@ -124,8 +124,8 @@ def _examples(classes, names, data):
     unknown = sorted(set(classes) - set(names))
     if unknown:
         raise DataError(
-            f"Expected classes out of {', '.join(names)}. Received: {unknown[0]!r} in {data}. "
-            "Rename that class, or remove it."
+            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {data}. "
+            f"{did_you_mean(unknown[0], names)}Rename that class, or remove it."
         )
     pairs = [(path, labels[name]) for name in sorted(classes) for path in classes[name]]
     paths, indices = zip(*pairs, strict=True)

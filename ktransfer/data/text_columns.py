@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ktransfer.data.examples import printable
 from ktransfer.data.label_names import is_number, label_key, label_name
 from ktransfer.data.table_looks import columns_remark
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, did_you_mean, listed
 
 # What columns are customarily called, in any case.
 _TEXT_NAMES = {"text", "sentence", "message", "utterance", "content", "review", "tweet", "sms"}
@@ -84,7 +84,7 @@ def pick_columns(names, records, wanted, path, shown=None):
     if text is None or label is None or text == label:
         raise DataError(
             f"Expected to know the columns of texts and of labels in {printable(str(path))}. "
-            f"Received: {_listed(shown or names)}. "
+            f"Received: the columns {listed(map(repr, shown or names))}. "
             f"{columns_remark(shown or names, records)}Pass --text-column and --label-column."
         )
     return text, label
@@ -111,8 +111,9 @@ def find_column(names, name, path, shown=None, records=()):
         return int(name) - 1
     raise DataError(
         f"Expected one column {name!r} in {printable(str(path))}. "
-        f"Received: {_listed(shown or names)}. {columns_remark(shown or names, records)}"
-        "Pass one of them, or its number."
+        f"Received: the columns {listed(map(repr, shown or names))}. "
+        f"{columns_remark(shown or names, records)}"
+        f"{did_you_mean(name, shown or names)}Pass one of them, or its number."
     )
 
 
@@ -124,11 +125,6 @@ def reference(names, at):
         ('2', 'label')
     """
     return names[at] if names[at] and names.count(names[at]) == 1 else str(at + 1)
-
-
-def _listed(names):
-    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
-    return f"the columns {', '.join(map(repr, names[:20]))}{more}"
 
 
 def _is_index(names, records, at):

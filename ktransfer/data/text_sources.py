@@ -20,7 +20,7 @@ from ktransfer.data.table_files import find_split_tables
 from ktransfer.data.table_looks import require_classes, require_texts
 from ktransfer.data.text_columns import TextColumns
 from ktransfer.data.text_tables import named_rows, read_table, read_text, read_text_column
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, did_you_mean, listed
 from ktransfer.untrusted import is_line
 
 TEXT_FILES = FileKind("texts", (".txt",), (".doc", ".docx", ".odt", ".pdf", ".rtf", ".htm", ".html"), ".txt")
@@ -406,8 +406,8 @@ def _examples(part, names):
             require_classes(part.names, part.rows, part.source)
         name = next(name for name in part.names if name not in positions)
         raise DataError(
-            f"Expected labels out of {', '.join(names)}. "
+            f"Expected labels out of {listed(names)}. "
             f"Received: {name!r} in {_where(unknown)} of {part.source}. "
-            "Rename that label, or add texts of it to the training part."
+            f"{did_you_mean(name, names)}Rename that label, or add texts of it to the training part."
         )
     return Examples(part.texts, [positions[name] for name in part.names], names, kind="text")

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ktransfer.data.split_names import SPLITS, parse_split_name
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, listed
 from ktransfer.files import cache_folder
 from ktransfer.untrusted import inside
 
@@ -51,7 +51,7 @@ def read_tfds(
     if not (is_image and isinstance(label, tfds.features.ClassLabel)):
         raise DataError(
             "Expected an image and a class label as the data set's supervised keys. "
-            f"Received: {', '.join(features)} in tfds:{spec}. Pass a data set for image classification."
+            f"Received: {listed(features)} in tfds:{spec}. Pass a data set for image classification."
         )
     folders = {_folder_name(name): name for name in label.names}
     cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
@@ -104,7 +104,7 @@ def read_tfds_texts(
     if not (is_text and isinstance(features.get(label), tfds.features.ClassLabel)):
         raise DataError(
             f"Expected a text and a class label as features {text!r} and {label!r}. "
-            f"Received: {', '.join(features)} in tfds:{spec}. Pass --text-column and --label-column."
+            f"Received: {listed(features)} in tfds:{spec}. Pass --text-column and --label-column."
         )
     found = {}
     for name, split in _split_names(builder).items():
@@ -115,7 +115,7 @@ def read_tfds_texts(
             found[split] = texts, [features[label].int2str(index) for index in labels]
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled text'}. "
+            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled text'}. "
             "Pass another data set."
         )
     examples = {split: len(texts) for split, (texts, _) in found.items()}
@@ -155,7 +155,7 @@ def find_prepared(spec, data_dir):
         configs = sorted(child.name for child in (root / name).iterdir() if _versions(child))
         if len(configs) > 1:
             raise DataError(
-                f"Expected one configuration of {name}. Received: {', '.join(configs)}. "
+                f"Expected one configuration of {name}. Received: {listed(configs)}. "
                 f"Pass tfds:{name}/{configs[0]}."
             )
         if configs:
@@ -251,7 +251,7 @@ def _listed(target, folders, spec):
             found[split] = classes
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled example'}. "
+            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled example'}. "
             "Pass another data set."
         )
     return found

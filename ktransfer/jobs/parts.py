@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 from ktransfer.data.audit_exclusions import leave_out
@@ -20,6 +19,7 @@ from ktransfer.feature_store import FeatureStore
 from ktransfer.files import cache_folder
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
+from ktransfer.terminal import console
 
 # Float32 artefacts are proved on so many examples, a tokenizer.json on so many texts.
 PARITY_EXAMPLES, TOKENIZED_TEXTS = 100, 2_000
@@ -49,8 +49,8 @@ def feature_store(cache_dir: str | Path | None) -> FeatureStore:
 
 def progress_bar(verbose: int | str) -> Progress:
     """A bar on standard error that goes when it is done; nothing where nobody looks."""
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not verbose or not console.is_terminal)
+    shown = console(stderr=True)
+    return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
 
 def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
