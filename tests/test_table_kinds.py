@@ -141,6 +141,9 @@ def packed(content, packing, name="a.csv"):
         ('"text"\t"label"\n"He said \\"no\\""\t"neg"\n"Yes"\t"pos"\n', ('He said "no"', "neg")),
         ('text\tlabel\n"No, it is"\tneg\nYes\tpos\n', ("No, it is", "neg")),  # as Excel writes it
         ("text,label\nNo\\, it is,neg\nYes,pos\n", ("No, it is", "neg")),
+        ('"a\tb, ""c"""|"neg"\n"d\te"|"pos"\n"f\tg"|"neg"\n"h\ti"|"pos"\n', ('a\tb, "c"', "neg")),
+        ('"a\tb"\tneg\n"d\te"\tpos\n"f\tg"\tneg\n"h\ti"\tpos\n', ("a\tb", "neg")),  # a tab in every text
+        ('"a\tb","neg"\n"d\te","pos"\n"f\tg","neg"\n"h\ti","pos"\n', ("a\tb", "neg")),
         ("'text','label'\n'No, it is','neg'\n'Yes','pos'\n", ("No, it is", "neg")),
         ("text,label\n'No it is','neg'\n'Yes','pos'\n", ("No it is", "neg")),
         ("text,label\n'tis so,neg\n'twas,pos\n", ("'tis so", "neg")),
