@@ -319,6 +319,16 @@ def test_an_xz_file_that_states_a_huge_dictionary_is_refused(tmp_path):
         read_table(put(tmp_path / "a.csv.xz", bytes(content)))
 
 
+def test_an_archive_with_a_file_without_a_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("a", "text,label")
+    content = (tmp_path / "a.csv.zip").read_bytes()
+    at = content.index(b"PK\x01\x02")  # the central directory: lengths of the name, extra field and comment
+    put(tmp_path / "a.csv.zip", content[: at + 28] + bytes(2) + b"\1\0" + content[at + 32 :])
+    with pytest.raises(DataError, match=r"packed as \.zip"):
+        read_table(tmp_path / "a.csv.zip")
+
+
 def test_an_archive_of_several_files_or_of_no_table_is_refused(tmp_path):
     for names, message in (
         (["a.csv", "b.csv"], r"2 files in it \(a\.csv, b\.csv\)"),
