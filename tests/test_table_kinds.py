@@ -15,6 +15,7 @@ import json
 import lzma
 import zipfile
 import zlib
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,7 @@ from ktransfer.errors import DataError
 from ktransfer.jobs.parts import hint_at_classes
 from ktransfer.jobs.predict import predict
 
+SHARED = Path(__file__).resolve().parents[2] / "shared"
 TEXT = [
     "No, the harbour is grey",
     'She said "hello" to him',
@@ -139,6 +141,9 @@ def packed(content, packing, name="a.csv"):
         ('"text"\t"label"\n"He said \\"no\\""\t"neg"\n"Yes"\t"pos"\n', ('He said "no"', "neg")),
         ('text\tlabel\n"No, it is"\tneg\nYes\tpos\n', ("No, it is", "neg")),  # as Excel writes it
         ("text,label\nNo\\, it is,neg\nYes,pos\n", ("No, it is", "neg")),
+        ('"a\tb, ""c"""|"neg"\n"d\te"|"pos"\n"f\tg"|"neg"\n"h\ti"|"pos"\n', ('a\tb, "c"', "neg")),
+        ('"a\tb"\tneg\n"d\te"\tpos\n"f\tg"\tneg\n"h\ti"\tpos\n', ("a\tb", "neg")),  # a tab in every text
+        ('"a\tb","neg"\n"d\te","pos"\n"f\tg","neg"\n"h\ti","pos"\n', ("a\tb", "neg")),
         ("'text','label'\n'No, it is','neg'\n'Yes','pos'\n", ("No, it is", "neg")),
         ("text,label\n'No it is','neg'\n'Yes','pos'\n", ("No it is", "neg")),
         ("text,label\n'tis so,neg\n'twas,pos\n", ("'tis so", "neg")),
@@ -259,7 +264,7 @@ def test_a_kind_of_table_that_is_not_read_is_refused_by_its_name(tmp_path, suffi
     last = suffix.lower().split(".")[-1]
     with pytest.raises(DataError, match=rf"(?s)got .*a\.{suffix}, .*\.{last}\).*\."):
         read_texts(path)
-    with pytest.raises(DataError, match="Expected a table (as CSV|or a folder)"):
+    with pytest.raises(DataError, match=r"Expected a table (as CSV|or a folder)"):
         require_table(path)
 
 
@@ -312,6 +317,16 @@ def test_an_xz_file_that_states_a_huge_dictionary_is_refused(tmp_path):
     )
     with pytest.raises(DataError, match=r"packed as \.xz.*[Mm]emory"):
         read_table(put(tmp_path / "a.csv.xz", bytes(content)))
+
+
+def test_an_archive_with_a_file_without_a_name_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.csv.zip", "w") as archive:
+        archive.writestr("a", "text,label")
+    content = (tmp_path / "a.csv.zip").read_bytes()
+    at = content.index(b"PK\x01\x02")  # the central directory: lengths of the name, extra field and comment
+    put(tmp_path / "a.csv.zip", content[: at + 28] + bytes(2) + b"\1\0" + content[at + 32 :])
+    with pytest.raises(DataError, match=r"packed as \.zip"):
+        read_table(tmp_path / "a.csv.zip")
 
 
 def test_an_archive_of_several_files_or_of_no_table_is_refused(tmp_path):
@@ -885,3 +900,70 @@ def test_training_names_classes_that_may_not_be_meant_as_such(tmp_path, labels, 
     lines = []
     hint_at_classes(splits, text_recipe(texts=8, gpu=False), lines.append)
     assert [found.startswith(line) for found in lines] == [True] if line else not lines
+
+
+# Real data, where it is.
+
+
+def shared(name):
+    if not (SHARED / name).exists():
+        pytest.skip("real data is not here")
+    return SHARED / name
+
+
+@pytest.mark.parametrize(
+    ("name", "look"),
+    [
+        (
+            "data/goemotions",
+            r"column 'labels' of .*train\.csv, got lists of labels, parted by '\|', .*rows 9, 13",
+        ),
+        (
+            "data/stsb",
+            r"'score' has numbers with a fraction.*'sentence1' and 'sentence2' look like pairs of texts",
+        ),
+        (
+            "data/wnut17_ner/wnut17train.conll",
+            r"got tags of single words, .*'B-location'.* in rows 15, 16, 33",
+        ),
+        ("data/wnut17_ner/emerging.dev.conll", r"got tags of single words"),
+        ("data/wnut17_ner/emerging.test.annotated", r"got tags of single words"),
+        (
+            "data/houses/prices.csv",
+            r"'file' has names of files.* and 'price_usd' has numbers that hardly repeat",
+        ),
+        ("data/camvid_tags/train.csv", r"column 'file' .*got names of files.*Put images into a folder"),
+        ("cases/tables/scores.csv", r"column 'score' .*got numbers with a fraction"),
+        ("cases/tables/file_column.csv", r"column 'filename' .*got names of files"),
+    ],
+)
+def test_real_tables_for_other_tasks_are_refused_by_what_they_hold(name, look):
+    with pytest.raises(DataError, match=look):
+        read_texts(shared(name))
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "count"),
+    [
+        ("data/sms_spam/SMSSpamCollection", ("ham", "spam"), 5574),
+        ("cases/tables/class_called_nan.csv", ("cmn", "nan"), 12),
+        ("cases/tables/quoted.tsv", ("a", "b"), 12),
+        ("cases/tables/semicolons_and_commas.csv", ("neg", "pos"), 12),
+        ("cases/tables/float_labels_train.csv", ("0", "1"), 12),
+    ],
+)
+def test_real_tables_of_texts_and_classes_are_read(name, classes, count):
+    train = read_texts(shared(name))[0].train
+    assert (train.class_names, len(train)) == (classes, count)
+    if name.endswith("SMSSpamCollection"):  # its quotes stray, and stay
+        raw = shared(name).read_text(encoding="utf-8").splitlines()
+        assert list(train.inputs) == [line.split("\t", 1)[1] for line in raw]
+    else:
+        assert not any(text.startswith('"') for text in train.inputs)
+
+
+def test_float_labels_of_training_meet_whole_ones_of_validation():
+    folder = shared("cases/tables")
+    train, validation = folder / "float_labels_train.csv", folder / "float_labels_val.csv"
+    splits, _ = load_text_splits(train, validation=validation)
+    assert splits.validation.counts() == {"0": 3, "1": 3}

@@ -113,8 +113,10 @@ def _evidence(sample, suffix):
     columns = range(sample.width)
     repeated = any(len({r[at].strip() for r in sample.records}) <= len(sample.records) / 2 for at in columns)
     names = sum(map(is_customary, sample.records[0]))
+    # A cell that begins with a quote and ends without one is a piece of a quoted cell.
+    pieces = any(cell[:1] == '"' and (len(cell) < 2 or cell[-1] != '"') for r in sample.records for cell in r)
     tab = sample.delimiter == "\t"
-    return tab and suffix in (".tsv", ".tab"), names, not prose, tab, repeated
+    return tab and suffix in (".tsv", ".tab"), names, not pieces, not prose, tab, repeated
 
 
 def _parse(content, delimiter, most=None):
@@ -124,10 +126,12 @@ def _parse(content, delimiter, most=None):
         raw = _rows(content, delimiter, most, quoting=csv.QUOTE_NONE)
         if '"' not in content:
             return raw
-        if not raw.wrong:
+        if not raw.wrong and not _quotes_cross_cells(raw.records):
             return _unquoted(raw)
         found = _rows(content, delimiter, most, **quoted)
-        return raw if found.wrong or found.width < 2 else found
+        if found.wrong or found.width < 2:
+            return raw if raw.wrong else _unquoted(raw)
+        return found
     attempts = [quoted]
     if f"\\{delimiter}" in content:
         attempts.append({"strict": True, "escapechar": "\\"})
@@ -185,6 +189,18 @@ def _rows(content, delimiter, most, **options):
     finally:
         csv.field_size_limit(limit)
     return found
+
+
+def _quotes_cross_cells(records):
+    """Whether quotes enclose several cells of a row, in every row where a cell begins with one."""
+    crossing = False
+    for record in records:
+        begun = sum(cell[:1] == '"' and (len(cell) < 2 or cell[-1] != '"') for cell in record)
+        ended = sum(cell[-1:] == '"' and (len(cell) < 2 or cell[0] != '"') for cell in record)
+        if begun != ended:
+            return False
+        crossing |= begun > 0 and not any(cell == '"' for cell in record)
+    return crossing
 
 
 def _unquoted(raw):

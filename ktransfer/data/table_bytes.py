@@ -5,6 +5,7 @@ import gzip
 import io
 import lzma
 import os
+import struct
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ _MOST_TIMES, _ALWAYS = 100, 2**28
 # What the standard library raises for a damaged file, or one that is encrypted.
 _DAMAGED = (
     *(ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zlib.error),
-    *(lzma.LZMAError, zipfile.BadZipFile),
+    *(lzma.LZMAError, zipfile.BadZipFile, struct.error, LookupError, OverflowError),
 )
 _XZ_MEMORY = 2**28  # bytes; a file states how much its reader needs
 
@@ -201,7 +202,8 @@ def _xz(content, most):
 def _zip(content, most):
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         # What macOS adds to every archive is no part of it.
-        files = [i for i in archive.infolist() if not i.is_dir() and not i.filename.startswith("__MACOSX/")]
+        files = [i for i in archive.infolist() if not i.filename.endswith("/")]
+        files = [i for i in files if not i.filename.startswith("__MACOSX/")]
         if len(files) != 1:
             names = ", ".join(visible(file.filename) for file in files[:3])
             raise ValueError(f"{len(files)} files in it ({names})" if files else "nothing in it")
