@@ -338,7 +338,6 @@ class _Reader:
 
     def _leave(self, child, name, classes, found):
         """Name a folder next to the splits that is none of them, or refuse it."""
-        noun = self.kind.noun
         if name.unlabelled or (name.split == "test" and _unlabelled(child, classes) is not None):
             self._leave_unlabelled(child, "test")
         elif name.split and not child.is_layered and name.split not in found:
