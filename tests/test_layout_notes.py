@@ -94,5 +94,5 @@ def test_classes_that_a_split_lacks_are_named(tmp_path):
     lines = []
     recipe = Recipe(stages=(Stage(depth=1, epochs=1, learning_rate=1e-5),))
     hint_at_classes(splits, recipe, lines.append)
-    assert lines == ["warning    validation has no texts of b, c, d and 1 more"]
+    assert lines == ["note       validation has no texts of b, c, d and 1 more"]
     hint_at_classes(dataclasses.replace(splits, validation=None), recipe, pytest.fail)
