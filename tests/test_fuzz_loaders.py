@@ -41,6 +41,7 @@ from ktransfer.text_backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text_preprocessing import TextPreprocessing
 
 LABELS = ["daisy", "rose", "tulip"]
+PICTURES = ("png", "jpg", "gif", "webp", "bmp", "tif", "jp2", "avif", "ppm", "ico", "tga", "dib")
 PREPROCESSING = Preprocessing(Resize(16, 16), 1 / 255, 0.0)
 PARITY = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
 TENSOR = {"name": "image", "shape": [None, 16, 16, 3], "dtype": "float32"}
@@ -104,7 +105,7 @@ def files(tmp_path_factory):
     best = BestWeights(rising=True, path=folder / "best.npz")
     best.offer(0.5, model.variables[:2], "epoch 1")
     found["npz"] = (folder / "best.npz").read_bytes()
-    for suffix in ("png", "jpg", "gif", "webp", "bmp"):
+    for suffix in PICTURES:
         found[suffix] = Path(drawn.draw(folder / f"a.{suffix}", seed=1)).read_bytes()
     store = FeatureStore(folder / "store")
     store.write("key", (4, 3), "float32", [np.ones((4, 3), "float32")], {"cut": "head"})
@@ -245,7 +246,7 @@ def pictures(files):
     return st.one_of(
         *(
             st.tuples(st.just(suffix), damaged_bytes(files[suffix]), modes)
-            for suffix in ("png", "jpg", "gif", "webp", "bmp")
+            for suffix in PICTURES
         )
     )
 

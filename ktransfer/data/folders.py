@@ -338,28 +338,25 @@ class _Reader:
 
     def _leave(self, child, name, classes, found):
         """Name a folder next to the splits that is none of them, or refuse it."""
-        noun = self.kind.noun
         if name.unlabelled or (name.split == "test" and _unlabelled(child, classes) is not None):
             self._leave_unlabelled(child, "test")
         elif name.split and not child.is_layered and name.split not in found:
             self._leave_unlabelled(child, name.split)
         elif child.name.lower() in (*_COMPANIONS, *_IMAGES):
-            self.notes.append(
-                f"not used: {self._shown(child)} ({child.total:,} {noun}), by its name no split"
-            )
+            self.notes.append(f"not used: {self._shown(child)} ({self._many(child)}), by its name no split")
         elif (
             child.is_layered
             and not child.examples
             and (_subnames(child) & set(classes) or _has_splits(child))
         ):
             self.notes.append(
-                f"not used: {self._shown(child)} ({child.total:,} {noun}), which is no split by its name; "
+                f"not used: {self._shown(child)} ({self._many(child)}), which is no split by its name; "
                 "call it val/ or test/ if it is one"
             )
         else:
             raise DataError(
                 f"Expected splits only next to {self._shown(found['train'])}, got {self._shown(child)} with "
-                f"{child.total:,} {noun}. Move it into {self._shown(found['train'])} if it is a class, "
+                f"{self._many(child)}. Move it into {self._shown(found['train'])} if it is a class, "
                 "rename it to val/ or test/ if it is a split, or remove it."
             )
 
@@ -367,7 +364,7 @@ class _Reader:
         noun, shown = self.kind.noun, self._shown(child)
         if split == "test":
             self.notes.append(
-                f"not used: {shown} ({child.total:,} {noun} in no class folders, so without labels)"
+                f"not used: {shown} ({self._many(child)} in no class folders, so without labels)"
             )
             return
         raise DataError(
@@ -538,7 +535,7 @@ class _Reader:
             if child.name.lower() in ("unsup", "unlabeled", "unlabelled"):
                 raise DataError(
                     f"Expected folders named after classes, got {self._shown(child)}, by its name "
-                    f"{child.total:,} {self.kind.noun} without labels. Move it out of {self._place(node)}."
+                    f"{self._many(child)} without labels. Move it out of {self._place(node)}."
                 )
 
     def _refuse_empty(self, node):
@@ -584,6 +581,10 @@ class _Reader:
                 f"({', '.join(map(printable, same[:_NAMED]))}) in {self._shown(child)} and "
                 f"{self._shown(other)}: either may be the classes. {self._wanted()}"
             )
+
+    def _many(self, node):
+        noun = self.kind.noun
+        return f"{node.total:,} {noun.removesuffix('s') if node.total == 1 else noun}"
 
     def _note_loose(self, node):
         if node.examples:

@@ -120,8 +120,8 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     for name, part in list(parts(splits))[1:]:
         missing = [label for label, count in part.counts().items() if not count]
         if missing:
-            more = f" and {len(missing) - 3} more classes" if len(missing) > 3 else ""
-            say(f"warning    {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            say(f"note       {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
     counts = splits.train.counts()
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
