@@ -60,5 +60,6 @@ def check_backbone_name(name: str, *, scaling: str | None = None, images: bool =
     elif not name or os.sep in name or (os.altsep and os.altsep in name):  # no preset is named so
         raise BackboneError(
             "The name of a preset, a hub handle, a preset folder or a .keras file was expected. "
-            f"Received: {name!r}, a path that does not exist. Check it; `ktransfer backbones` lists the names."
+            f"Received: {name!r}, a path that does not exist. Check it; "
+            "`ktransfer backbones` lists the names."
         )

@@ -85,7 +85,7 @@ def listed(names: Iterable[object]) -> str:
 def did_you_mean(name: object, names: Iterable[object]) -> str:
     """A question that suggests the names closest to a mistyped one, with a space after it; or nothing.
 
-    Case, spaces and separators do not count; a name that holds the whole of `name` is close as well.
+    Case, spaces and separators do not count. Where nothing is close, a name that holds all of `name` is.
 
     Args:
         name: What was given.
@@ -103,8 +103,8 @@ def did_you_mean(name: object, names: Iterable[object]) -> str:
         known.setdefault(letters(str(each)), each)
     keys = [given] if given in known else []
     keys += difflib.get_close_matches(given, known, n=_SUGGESTED, cutoff=0.7)
-    if len(given) > 2:
-        keys += [key for key in known if given in key]
+    if not keys and len(given) > 2:
+        keys = [key for key in known if given in key]
     near = [
         str(known[key]) for key in list(dict.fromkeys(keys))[:_SUGGESTED] if len(str(known[key])) <= _NAME
     ]
