@@ -45,7 +45,9 @@ def main(weights="imagenet"):
         epochs=EPOCHS,
         verbose=2,
         callbacks=[
-            ktransfer.ProgressiveUnfreezing(base, monitor="val_accuracy"),  # base's layers are the model's own
+            ktransfer.ProgressiveUnfreezing(
+                base, monitor="val_accuracy"
+            ),  # base's layers are the model's own
             keras.callbacks.EarlyStopping(patience=5, start_from_epoch=4),
             keras.callbacks.ReduceLROnPlateau(patience=2),
             keras.callbacks.ModelCheckpoint(work / "best.keras", save_best_only=True),

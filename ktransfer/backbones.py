@@ -7,23 +7,12 @@ import keras
 import keras_hub
 import numpy as np
 
+from ktransfer.backbone_names import HUB_PREFIXES, SCALINGS, check_backbone_name
 from ktransfer.data.images import Resize
 from ktransfer.depthwise import use_depthwise
-from ktransfer.errors import BackboneError
+from ktransfer.errors import BackboneError, listed
 from ktransfer.keras_files import check_preset, load_keras_file
 from ktransfer.preprocessing import Preprocessing
-
-HUB_PREFIXES = ("hf://", "kaggle://", "modelscope://")
-
-# What the published image backbones outside keras-hub expect of 0-255 RGB pixels: x * scale + offset.
-# ImageNet's channel means and standard deviations are those that torchvision made customary.
-_MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-SCALINGS = {
-    "none": (1.0, 0.0),
-    "0..1": (1 / 255, 0.0),
-    "-1..1": (1 / 127.5, -1.0),
-    "imagenet": ((1 / (255 * _STD)).tolist(), (-_MEAN / _STD).tolist()),
-}
 
 
 def load_backbone(
@@ -60,12 +49,9 @@ def load_backbone(
         backbone, preprocessing = load_backbone("resnet_50_imagenet", image_size=160)
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    check_backbone_name(str(name), scaling=scaling)
     if str(name).endswith(".keras"):
         backbone, preprocessing = _from_file(Path(name), size, scaling)
-    elif scaling is not None:
-        raise BackboneError(
-            f"A preset brings its own scaling. Received: scaling={scaling!r} for {name!r}. Leave it out."
-        )
     else:
         backbone, preprocessing = _from_preset(str(name), size, load_weights=load_weights, dtype=dtype)
     if fast_depthwise:
@@ -131,11 +117,6 @@ def _checked_preset(name):
         return name
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise BackboneError(
-                f"A preset folder holds config.json. Received: {name}, which does not. "
-                "Write one with backbone.save_to_preset()."
-            )
         return str(path)
     known = keras_hub.layers.ImageConverter.presets
     if name not in known:
@@ -169,7 +150,7 @@ def _image_input(backbone):
     # A model that was never built, or is no graph, has none.
     inputs = keras.tree.flatten(getattr(backbone, "inputs", None) or [])
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
-        shapes = ", ".join(str(tensor.shape) for tensor in inputs)
+        shapes = listed(tensor.shape for tensor in inputs)
         raise BackboneError(
             "A backbone for RGB images of shape (batch, height, width, 3) was expected. "
             f"Received: {backbone.name}, which takes {shapes or 'no known input'}."
@@ -221,8 +202,6 @@ def _exact(given, measured, neutral):
 
 
 def _from_file(path, size, scaling):
-    if not path.is_file():
-        raise BackboneError(f"A .keras file was expected. Received: {path}, which does not exist.")
     try:
         model = load_keras_file(path)
     except (OSError, ValueError, MemoryError) as error:
@@ -233,12 +212,6 @@ def _from_file(path, size, scaling):
         raise BackboneError(
             f"A backbone without its classifier was expected. Received: {path}, which ends in {last.name}. "
             "Save keras.Model(model.inputs, the_layer_before.output)."
-        )
-    if scaling not in SCALINGS:
-        raise BackboneError(
-            "A .keras file does not say how its pixels are scaled, and a guess would ruin it. "
-            f"Received: scaling={scaling!r}. Pass --scaling with one of {', '.join(SCALINGS)} "
-            "(none: it scales 0-255 itself)."
         )
     fixed = _image_input(model).shape[1:3]
     if None in fixed:

@@ -34,33 +34,6 @@ class Block:
         return [w for layer in self.layers for w in layer.weights] + list(self.own_variables)
 
 
-def inner_backbone(model: keras.Model, backbone: keras.Model | str) -> keras.Model:
-    """The layer of `model` that is meant by `backbone`, itself or its name.
-
-    Raises:
-        BackboneError: The model has no such layer.
-
-    Example:
-
-        inner_backbone(model, "backbone").name   # "backbone"
-    """
-    if isinstance(backbone, str):
-        names = [layer.name for layer in model.layers]
-        if backbone not in names:
-            raise BackboneError(
-                f"A layer of the model was expected as the backbone. Received: {backbone!r}. "
-                f"The model has {', '.join(names)}."
-            )
-        return model.get_layer(backbone)
-    if not any(layer is backbone for layer in sublayers(model)):
-        raise BackboneError(
-            "The backbone must be a layer of the model that is fit. "
-            f"Received: {getattr(backbone, 'name', backbone)!r}, which {model.name} does not "
-            "hold. Pass model.get_layer(...)."
-        )
-    return backbone
-
-
 def sublayers(layer: keras.layers.Layer, *, recursive: bool = True) -> list[keras.layers.Layer]:
     """The layers held by `layer`, those inside layers included.
 

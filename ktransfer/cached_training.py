@@ -14,9 +14,9 @@ from ktransfer.feature_cache import FeatureBatches
 from ktransfer.freezing import resolve_depth, set_depth
 from ktransfer.frozen_features import FrozenFeatures
 from ktransfer.head import class_weights
-from ktransfer.memory import in_smaller_batches
 from ktransfer.layerwise_optimizer import LayerwiseOptimizer
 from ktransfer.locate import Located
+from ktransfer.memory import in_smaller_batches
 from ktransfer.training import WholeHistory, compile_classifier, find_backbone, warn
 
 _HEAD_STEPS = 32

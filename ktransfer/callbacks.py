@@ -14,10 +14,10 @@ import numpy as np
 
 from ktransfer.best_weights import BestWeights
 from ktransfer.blocks import sublayers
-from ktransfer.errors import BackboneError, KTransferError, RecipeError
+from ktransfer.errors import BackboneError, KTransferError, RecipeError, listed
 from ktransfer.freezing import DepthFreezing, resolve_depth
 from ktransfer.layerwise_optimizer import LayerwiseOptimizer, Plan
-from ktransfer.locate import Located, layer_names, locate
+from ktransfer.locate import Located, locate
 from ktransfer.recipe import Stage, progressive_stages, stage_at
 from ktransfer.shared_fit import SharedFit, may_report, monitor_rises
 
@@ -107,7 +107,9 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 "Write ktransfer.Stage(depth=..., epochs=...)."
             )
         if stages is not None and not stages:
-            raise RecipeError("Expected at least one stage, got an empty list. Pass None for the default ones.")
+            raise RecipeError(
+                "Expected at least one stage, got an empty list. Pass None for the default ones."
+            )
         if batch_norm not in ("frozen", "adapt"):
             raise RecipeError(f'Expected batch_norm "frozen" or "adapt", got {batch_norm!r}. Choose one.')
         if mode not in ("auto", "min", "max"):
@@ -279,13 +281,15 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         kept = [layer for layer in self._freezing.kept_layers if self._counts(layer)]
         if kept:
             self._say(
-                f"{len(kept)} layers of the backbone that were frozen before fit stay frozen: {layer_names(kept)}"
+                f"{len(kept)} layers of the backbone that were frozen before fit stay frozen: {listed(layer.name for layer in kept)}"
             )
         if checked.rising is not None and self.monitor != "val_loss":
             self._say(f"{self.monitor}: {'higher' if checked.rising else 'lower'} is better")
 
     def _counts(self, layer):
-        return not isinstance(layer, keras.layers.BatchNormalization) and not sublayers(layer, recursive=False)
+        return not isinstance(layer, keras.layers.BatchNormalization) and not sublayers(
+            layer, recursive=False
+        )
 
     # Epochs.
 
@@ -323,7 +327,11 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             layerwise.outer.learning_rate = rate
         elif rate is not None:
             ratio = rate / float(_number(layerwise.inner.learning_rate))
-        steps = layerwise.parts.steps if layerwise.parts else (self.params or {}).get("steps") or self.last_steps or 0
+        steps = (
+            layerwise.parts.steps
+            if layerwise.parts
+            else (self.params or {}).get("steps") or self.last_steps or 0
+        )
         warmup = round(stage.warmup * steps)
         if not steps and (stage.warmup or stage.schedule != "constant"):
             self.warn(f"stage {index} has neither warmup nor schedule: the length of an epoch is not known")
@@ -400,7 +408,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             self._warned = True
             self.warn(
                 f"patience watches {self.monitor!r}, which fit does not report; it has "
-                f"{', '.join(sorted(logs))}. Give fit validation_data, or choose another monitor."
+                f"{listed(sorted(logs))}. Give fit validation_data, or choose another monitor."
             )
         if value is not None:
             self._decide_direction()
@@ -483,7 +491,9 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         if self.best_weights.value is not None:
             self._say(f"best {self.monitor} {self.best_weights.value:.4f}, kept: {self.best_weights.origin}")
         plan, depths = self._checked.plan, self._checked.depths
-        if self._stage is not None and any(depth > depths[self._stage] for depth in depths[self._stage + 1 :]):
+        if self._stage is not None and any(
+            depth > depths[self._stage] for depth in depths[self._stage + 1 :]
+        ):
             never = "; the backbone was never unfrozen" if not any(depths[: self._stage + 1]) else ""
             self.warn(
                 f"fit ended in stage {self._stage} of 0 to {len(plan) - 1}{never}. If EarlyStopping ended it, give it "
@@ -583,13 +593,24 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     def __getstate__(self):
         """What makes the callback, without the `fit` that it is in: for pickle and copy."""
         names = vars(self).copy()
-        for name in ("_model", "_fit", "_checked", "_freezing", "_plan", "layerwise", "best_weights", "_resumed"):
+        for name in (
+            "_model",
+            "_fit",
+            "_checked",
+            "_freezing",
+            "_plan",
+            "layerwise",
+            "best_weights",
+            "_resumed",
+        ):
             names.pop(name, None)
         return names
 
     def __setstate__(self, names):
         vars(self).update(names)
-        self._model = self._fit = self._checked = self._refusal = self._plan = self.layerwise = self._resumed = None
+        self._model = self._fit = self._checked = self._refusal = self._plan = self.layerwise = (
+            self._resumed
+        ) = None
         self._epoch, self._broken_off, self._training = None, False, False
 
 

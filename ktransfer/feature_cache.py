@@ -9,7 +9,7 @@ import numpy as np
 
 from ktransfer.blocks import Block, sublayers
 from ktransfer.data.text_pipeline import of_any_length
-from ktransfer.errors import RecipeError
+from ktransfer.errors import RecipeError, listed
 from ktransfer.feature_store import Rows
 
 
@@ -184,7 +184,7 @@ def _require_repeatable(model, backbone):
     if before and [layer.name for layer in layers] != ["scaling"]:
         raise RecipeError(
             "A classifier from build_classifier was expected, with its scaling before the backbone. "
-            f"Received: {', '.join(layer.name for layer in layers) or 'nothing'} there. "
+            f"Received: {listed(layer.name for layer in layers) or 'nothing'} there. "
             "Train without the cache."
         )
 

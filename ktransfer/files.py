@@ -45,4 +45,6 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 
 def write_json(path: str | os.PathLike, values: Any) -> None:
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
+    # A path that is not UTF-8 has halves of surrogate pairs; `\\udcff` is their escape in JSON as well.
+    write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))

@@ -5,7 +5,7 @@ import weakref
 import keras
 
 from ktransfer.blocks import Block, sublayers
-from ktransfer.errors import RecipeError
+from ktransfer.errors import RecipeError, did_you_mean, listed
 from ktransfer.locate import Located
 
 # Layers that were frozen here and not by the user, in this process.
@@ -34,8 +34,10 @@ def resolve_depth(depth: int | float | str, blocks: tuple[Block, ...]) -> int:
     if isinstance(depth, str):
         names = [block.name for block in blocks]
         if depth not in names:
-            received = f"Received: {depth!r}. From the top, it has {', '.join(names)}."
-            raise RecipeError(f"A stage's depth must be a block of the backbone. {received}")
+            raise RecipeError(
+                f"A stage's depth must be a block of the backbone. Received: {depth!r}. "
+                f"{did_you_mean(depth, names)}From the top, it has {listed(names)}."
+            )
         return names.index(depth) + 1
     if isinstance(depth, float):
         return max(1, round(depth * len(blocks)))

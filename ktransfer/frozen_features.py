@@ -23,6 +23,7 @@ from ktransfer.frozen_pass import FrozenPass, untracked
 from ktransfer.head import extract_features
 from ktransfer.preprocessing import Preprocessing
 from ktransfer.recipe import Recipe
+from ktransfer.terminal import print_line
 from ktransfer.text_preprocessing import TextPreprocessing
 from ktransfer.training import find_backbone
 
@@ -63,7 +64,7 @@ class FrozenFeatures:
         preprocessing: Preprocessing | TextPreprocessing,
         store: FeatureStore,
         track: Callable[[Iterable, int, str], Iterable] = untracked,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = print_line,
     ):
         self.examples = {"train": train, "validation": validation}
         self.recipe, self.preprocessing = recipe, preprocessing

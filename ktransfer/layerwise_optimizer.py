@@ -442,7 +442,9 @@ class LayerwiseOptimizer:
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         own = {id(variable) for variable in self.parts.variables}
         state = [variable for variable in inner.variables if id(variable) not in own]
-        self.parts.add(pairs, state, lambda pairs: type(inner).apply(inner, *map(list, zip(*pairs, strict=True))))
+        self.parts.add(
+            pairs, state, lambda pairs: type(inner).apply(inner, *map(list, zip(*pairs, strict=True)))
+        )
 
     # State, for a process that goes on from here.
 

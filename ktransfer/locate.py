@@ -1,16 +1,12 @@
 """Find the backbone in a model, however the model holds it, and the blocks to unfreeze."""
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
 
 from ktransfer.blocks import Block, find_blocks, sublayers
-from ktransfer.errors import BackboneError
-
-_SHOWN = 12  # names in an error
+from ktransfer.errors import BackboneError, did_you_mean, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,24 +156,20 @@ def _by_name(model, inside, name):
 def _hint(model, inside, name=None):
     nested = [layer.name for layer in inside if isinstance(layer, keras.Model) and layer.weights]
     names = [layer.name for layer in model.layers]
-    if close := difflib.get_close_matches(name or "", [layer.name for layer in inside], 3):
-        return f"Did you mean {' or '.join(map(repr, close))}?"
+    suggestion = did_you_mean(name, [layer.name for layer in inside]) if name else ""
     if nested:
-        return f"Pass backbone= one of {_list(nested)}."
+        return f"{suggestion}Pass backbone= one of {listed(nested)}."
     return (
-        f"It has the layers {_list(names)}. Pass the model whose layers these are, a list of them, "
+        f"{suggestion}It has the layers {listed(names)}. Pass the model whose layers these are, a list of them, "
         "or the names of the first and the last one as a tuple."
     )
 
 
-def _list(names):
-    more = len(names) - _SHOWN
-    return ", ".join(names) if more <= 0 else f"{', '.join(names[:_SHOWN])} and {more} more"
-
-
 def _from_layers(model, inside, given):
     if not given:
-        raise BackboneError("Expected at least one layer as the backbone, got an empty list. Name its layers.")
+        raise BackboneError(
+            "Expected at least one layer as the backbone, got an empty list. Name its layers."
+        )
     if isinstance(given, tuple) and len(given) == 2 and all(isinstance(name, str) for name in given):
         chosen = _span(model, inside, *given)
     else:
@@ -194,7 +186,7 @@ def _from_layers(model, inside, given):
     blocks = _blocks_of(model, inside, chosen)
     if not blocks:
         raise BackboneError(
-            f"Expected a backbone with weights, got {_list([layer.name for layer in chosen])}, which have none. "
+            f"Expected a backbone with weights, got {listed(layer.name for layer in chosen)}, which have none. "
             "Call the model on a batch before fit if its weights are not made yet."
         )
     layers = tuple(inner for layer in chosen for inner in (layer, *sublayers(layer)))
@@ -269,13 +261,3 @@ def _blocks_of(model, inside, chosen) -> tuple[Block, ...]:
         name = first.name if names[first.name] == 1 else f"{first.name}_{names[first.name]}"
         blocks.append(Block(name, layers, None, own))
     return tuple(reversed(blocks))
-
-
-def layer_names(layers: Sequence[keras.layers.Layer]) -> str:
-    """Names for one line, cut after a dozen.
-
-    Example:
-
-        layer_names(model.layers)   # "input, conv1, conv2"
-    """
-    return _list([layer.name for layer in layers])

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from ktransfer.data.task import IMAGES, TEXTS
-from ktransfer.errors import RunError
+from ktransfer.errors import RunError, listed
 from ktransfer.untrusted import is_line, read_json, require_contained
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+_PARTIAL = ".manifest.partial.json"  # what is left where `Run.create` was killed
 _NEEDED = {"labels": list, "preprocessing": dict, "recipe": dict, "status": str}
 _MORE = {
     **dict.fromkeys(("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce"), dict),
@@ -45,9 +46,7 @@ def read_manifest(folder: Path) -> dict:
             "Use the ktransfer that wrote it."
         )
     if missing := [key for key in _NEEDED if key not in manifest]:
-        raise RunError(
-            f"{folder / MANIFEST} lacks {', '.join(missing)}. Received: a damaged run. Train again."
-        )
+        raise RunError(f"{folder / MANIFEST} lacks {listed(missing)}. Received: a damaged run. Train again.")
     for key, kind in (_NEEDED | _MORE).items():
         if key in manifest and not isinstance(manifest[key], kind):
             raise _damaged(folder, f"{key} as {getattr(kind, '__name__', kind)}", manifest[key])
@@ -65,6 +64,44 @@ def read_manifest(folder: Path) -> dict:
             f"A run folder without ways out was expected. Received: {folder}, in which {error}. Remove it."
         ) from error
     return manifest
+
+
+def is_run(path: Path) -> bool:
+    """Whether a run wrote the manifest there: web pages and apps have a `manifest.json` as well."""
+    try:
+        manifest = read_json(path / MANIFEST)
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"format", "created", "versions"} <= manifest.keys()
+
+
+def check_free(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise `RunError` if a run cannot be made at a path.
+
+    Args:
+        path: The run folder to make.
+        overwrite: Whether a run that is there may be replaced. Defaults to `False`.
+
+    Raises:
+        RunError: There is something there already, unless it is a run and `overwrite` is set.
+
+    Example:
+
+        check_free("runs/flowers")
+    """
+    path = Path(path)
+    if not path.exists() or (path.is_dir() and {p.name for p in path.iterdir()} <= {_PARTIAL}):
+        return
+    if not is_run(path):
+        raise RunError(
+            f"A free path was expected for the run. Received: {path}, which holds other files. "
+            "Choose another."
+        )
+    if not overwrite:
+        raise RunError(
+            f"A free path was expected for the run. Received: {path}, which holds a run. "
+            "Choose another, pass --resume to go on with it, or --overwrite to lose it."
+        )
 
 
 def _damaged(folder, expected, received):

@@ -8,7 +8,7 @@ from typing import Any
 
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.text_augmentation import TextAugmentation
-from ktransfer.errors import RecipeError
+from ktransfer.errors import RecipeError, did_you_mean, listed
 from ktransfer.untrusted import parse_json
 
 
@@ -288,7 +288,10 @@ def _build(kind, values, what):
     values = _mapping(values, what)
     names = {item.name for item in dataclasses.fields(kind)}
     if unknown := sorted(set(values) - names):
-        raise RecipeError(f"{what} has {', '.join(sorted(names))}. Received: {', '.join(unknown)} as well.")
+        raise RecipeError(
+            f"{what} has {listed(sorted(names))}. Received: {listed(unknown)} as well. "
+            f"{did_you_mean(unknown[0], names)}".rstrip()
+        )
     try:
         return kind(**values)
     except TypeError as error:

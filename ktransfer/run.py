@@ -18,13 +18,11 @@ from ktransfer.depthwise import use_depthwise
 from ktransfer.errors import RunError
 from ktransfer.files import replacing, write_json
 from ktransfer.keras_files import load_keras_file
-from ktransfer.manifest import FORMAT, MANIFEST, read_manifest
+from ktransfer.manifest import FORMAT, MANIFEST, check_free, read_manifest
 from ktransfer.preprocessing import Preprocessing
 from ktransfer.recipe import Recipe
 from ktransfer.text_preprocessing import TextPreprocessing
-from ktransfer.untrusted import read_json
 
-_PARTIAL = ".manifest.partial.json"  # what is left where `create` was killed
 _PACKAGES = (
     *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
     *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
@@ -73,19 +71,7 @@ class Run:
     @staticmethod
     def check_free(path: str | Path, *, overwrite: bool = False) -> None:
         """Raise `RunError` if `create` would."""
-        path = Path(path)
-        if not path.exists() or (path.is_dir() and {p.name for p in path.iterdir()} <= {_PARTIAL}):
-            return
-        if not is_run(path):
-            raise RunError(
-                f"A free path was expected for the run. Received: {path}, which holds other files. "
-                "Choose another."
-            )
-        if not overwrite:
-            raise RunError(
-                f"A free path was expected for the run. Received: {path}, which holds a run. "
-                "Choose another, pass --resume to go on with it, or --overwrite to lose it."
-            )
+        check_free(path, overwrite=overwrite)
 
     @classmethod
     def load(cls, path: str | Path) -> "Run":
@@ -202,15 +188,6 @@ def logits_to_probabilities(logits: np.ndarray) -> np.ndarray:
     logits = np.asarray(logits, "float32")
     exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def is_run(path: Path) -> bool:
-    """Whether a run wrote the manifest there: web pages and apps have a `manifest.json` as well."""
-    try:
-        manifest = read_json(path / MANIFEST)
-    except (OSError, ValueError):
-        return False
-    return isinstance(manifest, dict) and {"format", "created", "versions"} <= manifest.keys()
 
 
 def _now():

@@ -14,8 +14,11 @@ from ktransfer.layerwise_optimizer import LayerwiseOptimizer
 from ktransfer.recovery import Recovery
 
 # Usual names of metrics, within words of a monitored name.
-_RISING = r"^(acc|f\d+|f\d?beta|ap|map|r2|psnr|ssim|bleu|rouge\w*|kappa|mcc|dice|top\d*k?)$|accuracy|auc|auroc|auprc|" + (
-    r"precision|recall|sensitivity|specificity|f\d*_?score|fbeta|iou|jaccard|dice_?(coef|score)|correlation|pearson|spearman|ndcg"
+_RISING = (
+    r"^(acc|f\d+|f\d?beta|ap|map|r2|psnr|ssim|bleu|rouge\w*|kappa|mcc|dice|top\d*k?)$|accuracy|auc|auroc|auprc|"
+    + (
+        r"precision|recall|sensitivity|specificity|f\d*_?score|fbeta|iou|jaccard|dice_?(coef|score)|correlation|pearson|spearman|ndcg"
+    )
 )
 _FALLING = r"loss$|error|^(mae|mse|rmse|msle|mape|nll|wer|cer|ece|fid|brier\w*)$|perplexity|entropy|divergence|distance|hinge"
 _STATE = "unfreezing_state"  # the optimizer's attribute while `fit` runs
@@ -60,7 +63,9 @@ class SharedFit:
         self.epoch_over = False  # no more steps in this epoch
 
     @classmethod
-    def of(cls, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None) -> "SharedFit":
+    def of(
+        cls, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None
+    ) -> "SharedFit":
         """That of this `fit`: another callback's, or a new one."""
         optimizer = getattr(model, "optimizer", None)
         state = getattr(getattr(optimizer, "inner_optimizer", optimizer), _STATE, None)

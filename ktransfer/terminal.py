@@ -1,12 +1,113 @@
 """What the command line shows, and Keras imported without noise. Rich is imported when it is needed."""
 
+import codecs
 import contextlib
 import datetime
+import io
+import json
 import logging
 import os
 import sys
+import unicodedata
+from typing import Any
 
 from ktransfer.untrusted import visible
+
+_CONSOLE_ERRORS = "ktransfer.console"
+_ASCII = {
+    **{"\u2026": "...", "\u2022": "*", "\u2192": "->", "\u2190": "<-", "\u00d7": "x", "\u00a0": " "},
+    **{"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'},
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014", "-"),
+}
+
+
+def _replace_unencodable(error):
+    """Handle what a console's encoding lacks: ASCII look-alikes for lines, `\\u676f` for other characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_look_alike, error.object[error.start : error.end])), error.end
+
+
+def _look_alike(character):
+    if character in _ASCII:
+        return _ASCII[character]
+    name = unicodedata.name(character, "")
+    if name.startswith("BOX DRAWINGS"):
+        across = any(word in name for word in ("HORIZONTAL", "LEFT", "RIGHT"))
+        down = any(word in name for word in ("VERTICAL", "DOWN", "UP"))
+        return "-" if not down else "+" if across else "|"
+    if name.startswith(("BRAILLE", "FULL BLOCK")) or name.endswith((" BLOCK", "SHADE")):
+        return "#"
+    return character.encode("ascii", "backslashreplace").decode("ascii")
+
+
+codecs.register_error(_CONSOLE_ERRORS, _replace_unencodable)
+
+
+def accept_any_text() -> None:
+    """Let standard output and standard error show any text, whatever their encoding.
+
+    A character that the encoding lacks (cp1252, ASCII, half of a surrogate pair in UTF-8) is written as
+    `\\u676f`, a line of a table in ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_CONSOLE_ERRORS)
+
+
+def use_utf8_mode() -> None:
+    """Start the interpreter again in UTF-8 mode where the locale's file names are in another encoding.
+
+    Class folders are named in UTF-8. Under `LC_ALL=C` without UTF-8 mode Python reads their names as ASCII.
+    The encoding of the console stays as it is. Windows has UTF-8 file names always.
+    """
+    if os.name != "posix" or codecs.lookup(sys.getfilesystemencoding()).name == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for subprocesses
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def print_line(text: str, *, stderr: bool = False) -> None:
+    """Print a line; what the encoding of the stream lacks is written as in `accept_any_text`.
+
+    Not by `typer.echo`, which writes UTF-8 to a stream in ASCII.
+
+    Args:
+        text: One line or more.
+        stderr: Print on standard error. Defaults to standard output.
+
+    Example:
+        >>> print_line("data       24 train")
+        data       24 train
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        print(text.encode(encoding, _CONSOLE_ERRORS).decode(encoding), file=stream, flush=True)
+
+
+def print_json(values: Any) -> None:
+    """Print a line of JSON in ASCII: other characters are escaped, so every console and pipe can carry it."""
+    print(json.dumps(values))
+
+
+def console(*, stderr: bool = False):
+    """A Rich console that draws with ASCII where the encoding of the stream is not a Unicode one.
+
+    Args:
+        stderr: Write to standard error. Defaults to standard output.
+
+    Returns:
+        `rich.console.Console`.
+    """
+    from rich.console import Console
+
+    # Given its file: Rich assumes UTF-8 of the default one.
+    return Console(file=sys.stderr if stderr else sys.stdout)
 
 
 @contextlib.contextmanager
@@ -28,14 +129,13 @@ def quiet_imports():
 def print_backbones(rows: list[dict]) -> None:
     """A table of what `list_backbones` found."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("name", "family", box=box.SIMPLE)
     table.add_column("parameters", justify="right")
     for row in rows:
         table.add_row(row["name"], row["family"], f"{row['parameters'] / 1e6:.1f} M")
-    Console().print(table)
+    console().print(table)
 
 
 def print_entries(entries: list) -> None:
@@ -55,7 +155,6 @@ def shortened(text: str, longest: int = 80) -> str:
 def print_evaluation(result, noun: str) -> None:
     """The tables and the line of an `Evaluation` of so many images or texts."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("class", box=box.SIMPLE)
@@ -71,17 +170,15 @@ def print_evaluation(result, noun: str) -> None:
         confusion.add_column(name, justify="right")
     for name, row in zip(names, result.confusion, strict=True):
         confusion.add_row(name, *map(str, row))
-    console = Console()
-    console.print(table)
+    console().print(table)
     if len(names) <= 20:
-        console.print(confusion)
+        console().print(confusion)
     print(f"accuracy {result.accuracy:.3f} on {result.examples} {noun}, log loss {result.log_loss:.3f}")
 
 
 def print_benchmark(result) -> None:
     """The table and the line of a `Benchmark`."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("format", box=box.SIMPLE, collapse_padding=True, pad_edge=False)
@@ -98,7 +195,7 @@ def print_benchmark(result) -> None:
             f"{row.speedup:.2f}",
             f"{row.examples_per_s:.1f}{fixed}",
         )
-    Console().print(table)
+    console().print(table)
     for path, reason in result.left_out.items():
         print(visible(f"{path} is left out: it {reason}"))
     print(

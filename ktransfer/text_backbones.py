@@ -8,8 +8,9 @@ import keras
 import keras_hub
 import numpy as np
 
-from ktransfer.backbones import HUB_PREFIXES, load_part
-from ktransfer.errors import BackboneError
+from ktransfer.backbone_names import HUB_PREFIXES, check_backbone_name
+from ktransfer.backbones import load_part
+from ktransfer.errors import BackboneError, listed
 from ktransfer.text_preprocessing import LONGEST, TextPreprocessing
 from ktransfer.untrusted import read_json
 
@@ -36,13 +37,9 @@ def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "fl
         preprocessing = load_text_preprocessing("bert_tiny_en_uncased", backbone)
     """
     name, known = str(name), keras_hub.models.Backbone.presets
+    check_backbone_name(name, images=False)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise BackboneError(
-                f"A preset folder holds config.json. Received: {name}, which does not. "
-                "Write one with backbone.save_to_preset()."
-            )
         name = str(folder)
     elif name not in known and not name.startswith(HUB_PREFIXES):
         near = difflib.get_close_matches(name, known, n=3)
@@ -79,7 +76,7 @@ def load_text_preprocessing(
     if "token_ids" not in given or not {*given} <= {"token_ids", "segment_ids", "padding_mask"}:
         raise BackboneError(
             "Expected a text backbone with inputs token_ids, and segment_ids and padding_mask if need be. "
-            f"Received: {backbone.name} with {', '.join(given) or 'other inputs'}. Choose another."
+            f"Received: {backbone.name} with {listed(given) or 'other inputs'}. Choose another."
         )
     kind, name = keras_hub.tokenizers.Tokenizer, str(name)
     tokenizer = load_part(kind, name, "a tokenizer")

@@ -18,7 +18,7 @@ import numpy as np
 from ktransfer.byte_pairs import byte_pair_tokenizer
 from ktransfer.data.examples import Examples
 from ktransfer.data.text_pipeline import epoch_order, text_dataset
-from ktransfer.errors import RecipeError, RunError
+from ktransfer.errors import RecipeError, RunError, listed
 from ktransfer.files import write_json
 from ktransfer.untrusted import MOST_JSON, read_bytes, read_json
 
@@ -287,7 +287,7 @@ def _made(name, settings):
     # A vocabulary that is a text would be read as a path; what pads would do so before we cut.
     unset = ("vocabulary", "merges", "proto", "sequence_length")
     if given := [key for key in unset if settings.get(key) is not None]:
-        raise ValueError(f"{', '.join(given)} in the settings")
+        raise ValueError(f"{listed(given)} in the settings")
     return kind.from_config(settings)
 
 

@@ -15,7 +15,7 @@ _WAITS = """
 import sys, time
 from ktransfer.exporters.apart import apart
 print("asked", flush=True)
-apart(time.sleep, 60, doing="wait")
+apart(time.sleep, 600, doing="wait")
 """
 
 
@@ -34,7 +34,7 @@ def is_there(pid):
     return True
 
 
-def waited_for(condition, seconds=20):
+def waited_for(condition, seconds=600):
     end = time.monotonic() + seconds
     while not (found := condition()) and time.monotonic() < end:
         time.sleep(0.1)

@@ -17,6 +17,7 @@ PACKAGE = Path(ktransfer.__file__).parent
 FLOORS = {
     "errors": 0,
     "files": 0,
+    "formats": 1,
     "untrusted": 0,
     "manifest": 2,
     "keras_files": 2,
@@ -47,6 +48,7 @@ FLOORS = {
     "freezing": 2.5,
     "layerwise_optimizer": 2.1,
     "preprocessing": 2.5,
+    "backbone_names": 1,
     "backbones": 3,
     "text_preprocessing": 3,
     "sequence_length": 3,
@@ -231,12 +233,30 @@ def test_the_command_line_offers_the_formats_that_there_are():
     assert options.FORMATS == exporters.FORMATS
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_text_files_are_read_and_written_in_a_named_encoding(module):
+    """The default is the locale's, which may be cp1252 or ASCII."""
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for call in (node for node in ast.walk(tree) if isinstance(node, ast.Call)):
+        name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+        options = {option.arg: option.value for option in call.keywords}
+        if name in ("read_text", "write_text") and isinstance(call.func, ast.Attribute):
+            assert "encoding" in options or len(call.args) > 1, ast.unparse(call)
+        elif name == "open" and isinstance(call.func, ast.Name):
+            mode = call.args[1].value if len(call.args) > 1 else getattr(options.get("mode"), "value", "r")
+            assert "b" in mode or "encoding" in options, ast.unparse(call)
+        elif name in ("run", "Popen", "check_output"):
+            assert "text" not in options or "encoding" in options, ast.unparse(call)
+
+
 PRIVATE_NAMES_OF_OTHERS = {("blocks", "_flatten_layers"), ("layerwise_optimizer", "_untrack_variable")}
 
 
 def test_private_names_of_keras_in_strings_are_in_one_module():
     """Those that `layerwise_optimizer` names at its top, with the reason."""
-    pattern = re.compile(r"""["'](_backend_\w+|_apply_weight_decay|_update_model\w+|_model_var\w+|_trainable_var\w+)["']""")
+    pattern = re.compile(
+        r"""["'](_backend_\w+|_apply_weight_decay|_update_model\w+|_model_var\w+|_trainable_var\w+)["']"""
+    )
     found = {name for name, path in MODULES.items() if pattern.search(path.read_text(encoding="utf-8"))}
     assert found == {"layerwise_optimizer"}
 

@@ -192,7 +192,9 @@ def test_the_compiled_step_is_the_eager_one(name, setting):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this is the other backend")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_optimizers_on_the_other_backends(backend):
-    run_under(backend, "test_every_optimizer", chosen="number and (Adam- or Nadam- or Adafactor-) or compiled_step")
+    run_under(
+        backend, "test_every_optimizer", chosen="number and (Adam- or Nadam- or Adafactor-) or compiled_step"
+    )
 
 
 @pytest.mark.slow

@@ -3,9 +3,12 @@
 `pytest -m slow tests/test_fuzz_loaders.py -s` does over 10,000 cases and prints how many.
 """
 
+import bz2
 import contextlib
+import gzip
 import io
 import json
+import lzma
 import zipfile
 from pathlib import Path
 
@@ -38,6 +41,7 @@ from ktransfer.text_backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text_preprocessing import TextPreprocessing
 
 LABELS = ["daisy", "rose", "tulip"]
+PICTURES = ("png", "jpg", "gif", "webp", "bmp", "tif", "jp2", "avif", "ppm", "ico", "tga", "dib")
 PREPROCESSING = Preprocessing(Resize(16, 16), 1 / 255, 0.0)
 PARITY = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
 TENSOR = {"name": "image", "shape": [None, 16, 16, 3], "dtype": "float32"}
@@ -101,7 +105,7 @@ def files(tmp_path_factory):
     best = BestWeights(rising=True, path=folder / "best.npz")
     best.offer(0.5, model.variables[:2], "epoch 1")
     found["npz"] = (folder / "best.npz").read_bytes()
-    for suffix in ("png", "jpg", "gif", "webp", "bmp"):
+    for suffix in PICTURES:
         found[suffix] = Path(drawn.draw(folder / f"a.{suffix}", seed=1)).read_bytes()
     store = FeatureStore(folder / "store")
     store.write("key", (4, 3), "float32", [np.ones((4, 3), "float32")], {"cut": "head"})
@@ -224,6 +228,12 @@ def parquet():
 
 def tables():
     tables = {"a.csv": CSV, "a.tsv": CSV.replace(b",", b"\t"), "a.jsonl": JSONL, "a.parquet": parquet()}
+    tables |= {"a": CSV.replace(b",", b"|"), "a.json": b'{"text": ["a", "b"], "label": {"0": 1, "1": 2}}'}
+    tables |= {"a.csv.gz": gzip.compress(CSV), "a.tsv.bz2": bz2.compress(CSV), "a.csv.xz": lzma.compress(CSV)}
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("a.csv", CSV)
+    tables["a.csv.zip"] = archive.getvalue()
     encodings = st.sampled_from(
         (None, None, None, "utf-16", "latin-1", "punycode", "zlib_codec", "idna", "\0")
     )
@@ -234,10 +244,7 @@ def tables():
 def pictures(files):
     modes = st.sampled_from(("crop", "pad", "stretch"))
     return st.one_of(
-        *(
-            st.tuples(st.just(suffix), damaged_bytes(files[suffix]), modes)
-            for suffix in ("png", "jpg", "gif", "webp", "bmp")
-        )
+        *(st.tuples(st.just(suffix), damaged_bytes(files[suffix]), modes) for suffix in PICTURES)
     )
 
 

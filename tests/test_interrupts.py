@@ -9,6 +9,14 @@ import pytest
 from ktransfer.jobs.interrupts import between_batches
 
 
+@pytest.fixture(autouse=True)
+def _sigint_as_in_a_terminal():
+    """A shell ignores SIGINT in what it runs in the background, and children inherit it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def ask():
     os.kill(os.getpid(), signal.SIGINT)
 
@@ -71,17 +79,19 @@ def test_an_interrupt_that_a_finalizer_swallows_is_heeded_all_the_same():
 import signal, sys, time, typer
 from ktransfer import cli
 
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 class Finalized:
     def __del__(self):
         signal.raise_signal(signal.SIGINT)
 
 def swallowing():
     Finalized()
-    time.sleep(30)
+    time.sleep(600)
 
 cli.app.command()(swallowing)
 sys.argv = ["ktransfer", "swallowing"]
 cli.main()
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=25)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (130, "")

@@ -63,7 +63,7 @@ def test_a_class_called_train_is_a_class(tmp_path):
 
 def test_parts_without_train_or_twice_are_refused(tmp_path):
     class_folders(tmp_path / "val", {"a": 1, "b": 1})
-    with pytest.raises(DataError, match="Expected train/ beside val/"):
+    with pytest.raises(DataError, match="Expected train/ with class folders, as in val/"):
         read_data(tmp_path)
     class_folders(tmp_path / "train", {"a": 1, "b": 1})
     class_folders(tmp_path / "validation", {"a": 1, "b": 1})
@@ -259,3 +259,12 @@ def test_without_tfds_the_error_names_the_extra(tmp_path, monkeypatch):
 def test_labels_of_a_tfds_data_set_follow_given_class_names(prepared, tmp_path):
     splits = read_data("tfds:blots", class_names=["n/a", "dot"], data_dir=prepared, cache_dir=tmp_path)
     assert np.bincount(splits.train.labels).tolist() == [3, 2]
+
+
+def test_class_folders_that_are_numbers_sort_by_value_and_any_name_is_a_class(tmp_path):
+    for name in ("10", "9", "1", "0"):
+        draw(tmp_path / "numbers" / name / "1.png")
+    for name in ("nan", "None", "NA", "1.0", "1"):
+        draw(tmp_path / "names" / name / "1.png")
+    assert read_data(tmp_path / "numbers").train.class_names == ("0", "1", "9", "10")
+    assert read_data(tmp_path / "names").train.class_names == ("1", "1.0", "NA", "None", "nan")

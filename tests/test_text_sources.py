@@ -102,7 +102,7 @@ def test_a_folder_of_parts_is_read_as_such_whether_tables_or_folders(tmp_path, v
 
 def test_parts_twice_or_without_train_are_refused(tmp_path):
     table(tmp_path / "val.csv")
-    with pytest.raises(DataError, match=r"a train part beside val\.csv"):
+    with pytest.raises(DataError, match=r"a train part next to val\.csv"):
         load_text_splits(tmp_path)
     table(tmp_path / "train.csv")
     table(tmp_path / "validation.tsv", separator="\t")
@@ -114,7 +114,7 @@ def test_a_folder_with_a_table_of_another_name_says_to_pass_the_file(tmp_path):
     table(tmp_path / "reviews.csv")
     with pytest.raises(DataError, match=r"Received: reviews\.csv\. Pass that file itself"):
         load_text_splits(tmp_path)
-    with pytest.raises(DataError, match="Received: neither"):
+    with pytest.raises(DataError, match="Received: an empty folder"):
         load_text_splits(tmp_path.joinpath("empty").mkdir() or tmp_path / "empty")
     with pytest.raises(DataError, match=r"gone\.csv\. Received: No such file"):
         load_text_splits(tmp_path / "gone.csv")
@@ -249,7 +249,7 @@ def test_line_separators_inside_json_strings_do_not_end_a_row(tmp_path):
     ("rows", "message"),
     [
         ([("x", "a"), (" ", "b"), ("", "b")], "an empty text in rows 3, 4"),
-        ([("x", "a"), ("y", ""), ("z", "NaN")], "no label in rows 3, 4"),
+        ([("x", "a"), ("y", ""), ("z", " ")], "no label in rows 3, 4"),
         ([("x", "a"), ("y", "a")], r"two classes\. Received: only 'a'"),
         ([("x", "a"), ("y", "b" * 201)], "more than 200 characters in row 3"),
         ([("x", "a"), ("y", "b"), ("z", "b")], "two different texts of each class.*1 of class 'a'"),
@@ -281,7 +281,6 @@ def test_values_of_the_wrong_type_are_named(tmp_path, rows, message):
     [
         ([10, 9, -1], ("-1", "9", "10")),
         ([1.0, 2, 2], ("1", "2")),
-        ([0.5, 1.5, 1.5], ("0.5", "1.5")),
         ([True, False, True], ("False", "True")),
         (["10", "9", "x"], ("10", "9", "x")),
     ],
@@ -306,7 +305,7 @@ def test_an_empty_file_of_a_class_folder_is_named(tmp_path):
     with pytest.raises(DataError, match=r"an empty text in file b/2\.txt"):
         load_text_splits(tmp_path)
     (tmp_path / "c").mkdir()
-    with pytest.raises(DataError, match=r"\.txt files in .*c\. Received: none"):
+    with pytest.raises(DataError, match=r"texts in .*c\. Received: an empty folder"):
         load_text_splits(tmp_path)
 
 

@@ -24,7 +24,7 @@ from .model import Model
 from .settings import cores
 
 _TOLERANCE = 1e-4  # of a probability: batches add up in another order
-_START_S, _GIVE_UP_S = 60, 60
+_START_S, _GIVE_UP_S = 600, 600
 
 
 class Server:
@@ -83,7 +83,7 @@ class Server:
         return self.metric("process_resident_memory_bytes") / 2**20
 
     def _get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=_GIVE_UP_S) as answer:
             return answer.read()
 
 
@@ -119,7 +119,7 @@ class Load:
         return time.perf_counter() - begin
 
     def _client(self, turns):
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=_GIVE_UP_S)
         while True:
             with self._lock:
                 turn = next(turns, None)

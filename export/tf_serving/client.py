@@ -46,7 +46,7 @@ def ask(url, signature, instances):
     body = json.dumps({"signature_name": signature, "instances": instances}).encode()
     request = urllib.request.Request(f"{url}:predict", body, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
+        with urllib.request.urlopen(request, timeout=600) as answer:
             return json.load(answer)["predictions"]
     except urllib.error.HTTPError as error:
         sys.exit(f"{url} refused the request: {error.code} {error.read(500).decode(errors='replace')}")

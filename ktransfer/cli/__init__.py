@@ -12,7 +12,8 @@ import typer
 
 from ktransfer import __version__
 from ktransfer.cli import audit, export, judge, report, stock, train, verify
-from ktransfer.errors import KTransferError
+from ktransfer.errors import KTransferError, bounded
+from ktransfer.terminal import accept_any_text, print_line, use_utf8_mode
 from ktransfer.untrusted import visible
 
 app = typer.Typer(
@@ -42,11 +43,13 @@ for verb in (
 
 def main():
     """The `ktransfer` command: errors that a user can mend are one line, and the exit status is 2."""
+    use_utf8_mode()
+    accept_any_text()
     try:
         with _no_interrupt_lost():
             app()
     except KTransferError as error:
-        _fail(" ".join(str(error).split()))
+        _fail(str(error))
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
 
@@ -72,13 +75,13 @@ def _no_interrupt_lost():
 
 
 def _fail(text):
-    typer.echo(f"ktransfer: {visible(text)}", err=True)
+    print_line(f"ktransfer: {visible(bounded(' '.join(text.split())))}", stderr=True)
     sys.exit(2)
 
 
 def _version(wanted: bool):
     if wanted:
-        typer.echo(__version__)
+        print_line(__version__)
         raise typer.Exit
 
 

@@ -1,6 +1,5 @@
 """`ktransfer audit`."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,8 @@ from typing import Annotated
 import typer
 
 from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, TextColumn
-from ktransfer.terminal import quiet_imports, shortened
+from ktransfer.errors import RunError
+from ktransfer.terminal import console, print_json, print_line, quiet_imports, shortened
 
 
 def audit(
@@ -23,7 +23,7 @@ def audit(
         bool, typer.Option("--fix", help="Write exclude.txt into --out, what train should leave out.")
     ] = False,
     image_size: Annotated[
-        int | None, typer.Option(help="Side of the images, pixels, for --backbone.")
+        int | None, typer.Option(min=1, help="Side of the images, pixels, for --backbone.")
     ] = None,
     scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
     text_column: TextColumn = None,
@@ -33,6 +33,23 @@ def audit(
     as_json: AsJson = False,
 ):
     """Find what ruins a training: broken files, leaks (exit status 1), duplicates, odd images, labels."""
+    from ktransfer.backbone_names import check_backbone_name
+    from ktransfer.data.task import TEXTS
+    from ktransfer.jobs.checks import check_data, check_encoding, check_path, check_task_options
+
+    check_encoding(encoding)
+    check_path(data_dir, "--data-dir", folder=True)
+    check_data(data)
+    of_images = {"image_size": image_size, "scaling": scaling}
+    if backbone is None and any(of_images.values()):
+        raise RunError(
+            "--backbone was expected with --image-size and --scaling, which are of it. Received: none. "
+            "Pass it, or leave them out."
+        )
+    columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    task = check_task_options(data, of_images, columns)
+    if backbone is not None:
+        check_backbone_name(backbone, scaling=scaling, images=task != TEXTS)
     with quiet_imports():
         from ktransfer.jobs.audit import audit as audit_data
     found = audit_data(
@@ -42,34 +59,33 @@ def audit(
         fix=fix,
         image_size=image_size,
         scaling=scaling,
-        text_column=text_column,
-        label_column=label_column,
-        encoding=encoding,
+        **columns,
         data_dir=data_dir,
     )
     if as_json:
-        typer.echo(json.dumps({"data": data, **found.to_dict()}, ensure_ascii=False))
+        print_json({"data": data, **found.to_dict()})
     else:
         _print(found)
         if out is not None:
-            typer.echo(f"written to {out / 'audit.html'}, audit.json{' and exclude.txt' if fix else ''}")
+            print_line(f"written to {out / 'audit.html'}, audit.json{' and exclude.txt' if fix else ''}")
     raise typer.Exit(1 if found.is_severe else 0)
 
 
 def _print(found):
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from ktransfer.data.audit_findings import KINDS
     from ktransfer.data.examples import printable
 
+    for finding in found.of("layout"):
+        typer.echo(f"note: {finding.detail}")
     total = sum(sum(counts.values()) for counts in found.counts.values())
     noun = "texts" if found.kind == "text" else "images"
-    counts = Counter(finding.kind for finding in found.findings)
+    counts = Counter(finding.kind for finding in found.findings if finding.kind != "layout")
     if not counts:
-        typer.echo(f"nothing found in {total:,} {noun}")
+        print_line(f"nothing found in {total:,} {noun}")
         return
     table = Table("severity", "finding", box=box.SIMPLE)
     table.add_column("times", justify="right")
@@ -82,5 +98,5 @@ def _print(found):
         severity, meaning = KINDS[kind]
         # As text, for a file's name may hold what Rich takes for its markup.
         table.add_row(severity, Text(meaning), f"{count:,}", Text(f"{where}{first.detail}"))
-    Console().print(table)
-    typer.echo(f"{total:,} {noun} looked at")
+    console().print(table)
+    print_line(f"{total:,} {noun} looked at")

@@ -4,8 +4,9 @@ from typing import Annotated
 
 import typer
 
-from ktransfer.cli.options import FORMATS, Format, RunFolder
-from ktransfer.terminal import quiet_imports
+from ktransfer.cli.options import Format, RunFolder
+from ktransfer.formats import FORMATS, format_names
+from ktransfer.terminal import print_line, quiet_imports
 
 
 def export(
@@ -31,21 +32,28 @@ def export(
     ] = False,
 ):
     """Write a run as SavedModel, TFLite and ONNX, or smaller; verify that each answers as the model does."""
-    with quiet_imports():
-        from ktransfer.exporters import ExportOptions
-        from ktransfer.jobs.export import export as export_run
-        from ktransfer.jobs.export import fitted_temperature
-        from ktransfer.run import Run
-    opened = Run.load(run)
+    # Here, as `--help` needs none of them.
+    from ktransfer.data.task import IMAGES
+    from ktransfer.exporters.options import ExportOptions
+    from ktransfer.jobs.checks import check_backend, check_run, check_temperature
+
+    formats = format_names(format or FORMATS)
+    manifest = check_run(run)
+    check_backend()
+    temperature = check_temperature(manifest, run) if calibrated else 1.0
     options = ExportOptions(
         dynamic_batch=dynamic_batch,
         any_size=any_size,
         uint8=uint8,
         allow_flex=allow_flex,
-        temperature=fitted_temperature(opened) if calibrated else 1.0,
+        temperature=temperature,
     )
+    options.check(formats, manifest.get("task", IMAGES))
+    with quiet_imports():
+        from ktransfer.jobs.export import export as export_run
+        from ktransfer.run import Run
     try:
-        export_run(opened, tuple(format or FORMATS), options=options)
+        export_run(Run.load(run), formats, options=options)
     except KeyboardInterrupt:
-        typer.echo("ktransfer: interrupted; what was exported before is as it was.", err=True)
+        print_line("ktransfer: interrupted; what was exported before is as it was.", stderr=True)
         raise

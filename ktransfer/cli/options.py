@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-FORMATS = ("savedmodel", "tflite", "onnx")
-QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
+from ktransfer.formats import FORMATS, QUANTIZED
 
 DATA_HELP = (
     "Images: a folder of class folders, or one that holds train/ val/ test/. Texts: a table (.csv, .tsv, "
-    ".jsonl, .parquet), a folder with train.csv and so on, or of folders of .txt files. Or tfds:NAME."
+    ".json, .jsonl, .parquet, packed as .csv.gz), a folder with train.csv and so on, or of folders of .txt "
+    "files. Or tfds:NAME."
 )
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 TextColumn = Annotated[str | None, typer.Option(help="Column of the texts: its name, or its number from 1.")]

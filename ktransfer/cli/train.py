@@ -1,5 +1,7 @@
 """`ktransfer train` and `ktransfer demo`."""
 
+import dataclasses
+import json
 import sys
 import tempfile
 from pathlib import Path
@@ -9,7 +11,6 @@ import typer
 
 from ktransfer.cli.options import (
     DATA_HELP,
-    FORMATS,
     CacheDir,
     DataDir,
     Encoding,
@@ -18,7 +19,10 @@ from ktransfer.cli.options import (
     TextColumn,
 )
 from ktransfer.errors import RunError
-from ktransfer.terminal import quiet_imports
+from ktransfer.formats import FORMATS, format_names
+from ktransfer.terminal import print_line, quiet_imports
+
+_VALIDATION_SPLIT = 0.2  # of each class
 
 
 def train(
@@ -34,10 +38,12 @@ def train(
     validation: Annotated[Path | None, typer.Option(help="Data of the same kind to validate on.")] = None,
     validation_split: Annotated[
         float, typer.Option(help="Share of each class to hold out where there is no validation data.")
-    ] = 0.2,
+    ] = _VALIDATION_SPLIT,
     data_dir: DataDir = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of fine-tuning; 0 trains the head only.")] = None,
-    image_size: Annotated[int | None, typer.Option(help="Side of the images, pixels.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains the head only.")
+    ] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images, pixels.")] = None,
     scaling: Annotated[
         str | None,
         typer.Option(
@@ -48,7 +54,8 @@ def train(
     label_column: LabelColumn = None,
     encoding: Encoding = None,
     sequence_length: Annotated[
-        int | None, typer.Option(help="Tokens that longer texts are cut to; 95 of 100 fit if left out.")
+        int | None,
+        typer.Option(min=1, help="Tokens that longer texts are cut to; 95 of 100 fit if left out."),
     ] = None,
     class_weight: Annotated[
         str | None, typer.Option(help="balanced: every class counts the same, however rare.")
@@ -61,6 +68,7 @@ def train(
     quantization_aware: Annotated[
         int | None,
         typer.Option(
+            min=0,
             metavar="EPOCHS",
             help="Last epochs, of their own, in which it trains as an int8 artefact rounds it, such as 2.",
         ),
@@ -102,27 +110,65 @@ def train(
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ):
     """Train a classifier, evaluate it, export it to all formats and verify them."""
-    formats = () if no_export else tuple(format or FORMATS)
+    from ktransfer.jobs.checks import check_apart, check_backend, check_path, check_same
+    from ktransfer.manifest import check_free, is_run, read_manifest
+
     if out is None:
         raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
+    check_apart({"--format": bool(format), "--no-export": no_export}, "which artefacts to write")
+    check_apart({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
+    formats = () if no_export else format_names(format or FORMATS)
+    goes_on = resume and (is_run(out) or (data is None and backbone is None))
+    if goes_on:
+        arguments = {
+            "validation": validation,
+            "validation_fraction": None if validation_split == _VALIDATION_SPLIT else validation_split,
+            "data_dir": data_dir,
+            "image_size": image_size,
+            "scaling": scaling,
+            "text_column": text_column,
+            "label_column": label_column,
+            "encoding": encoding,
+            "sequence_length": sequence_length,
+            "exclude": exclude,
+            "random_weights": random_weights or None,
+            "fast_depthwise": None if fast_depthwise else False,
+            "skip_corrupt": skip_corrupt or None,
+            "allow_leakage": allow_leakage or None,
+        }
+        check_path(recipe, "--recipe")
+        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
+        fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
+        given = {name: value for name, value in chosen.items() if value is not None and name != "recipe"}
+        if "augmentation" in given:
+            given["augmentation"] = given["augmentation"].to_dict()
+        fields |= given | {"epochs": epochs}
+        check_same(read_manifest(out), arguments, json.loads(json.dumps(fields)))
+    else:
+        if formats:
+            check_backend()
+        check_apart({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
+        check_path(recipe, "--recipe")
+        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
+        columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+        of_texts = columns | {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
+        of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
+        _check_data(data, validation, validation_split, data_dir, exclude, encoding)
+        _check_backbone(data, backbone, scaling, of_images, of_texts)
+        check_free(out, overwrite=overwrite)
     with quiet_imports():
-        from ktransfer.data.text_augmentation import TextAugmentation
         from ktransfer.jobs.train import resume as resume_run
         from ktransfer.jobs.train import train as train_run
-        from ktransfer.recipe import Recipe
-        from ktransfer.run import is_run
     options = {
         "formats": formats,
         "cache_dir": cache_dir,
         "verbose": 1 if sys.stdout.isatty() else 2,
     }
     try:
-        if resume and (is_run(out) or (data is None and backbone is None)):
+        if goes_on:
             options["formats"] = formats if format or no_export else None
             run = resume_run(out, data=data, backbone=backbone, cache=cache, **options)
         else:
-            if data is None or backbone is None:
-                raise RunError(f"{'DATA' if data is None else '--backbone'} was expected. Received: none.")
             run = train_run(
                 data,
                 backbone,
@@ -132,17 +178,10 @@ def train(
                 data_dir=data_dir,
                 image_size=image_size,
                 scaling=scaling,
-                text_column=text_column,
-                label_column=label_column,
-                encoding=encoding,
+                **columns,
                 sequence_length=sequence_length,
                 epochs=epochs,
-                seed=seed,
-                recipe=Recipe.from_json(recipe.read_bytes()) if recipe else None,
-                class_weight=class_weight,
-                loss=loss,
-                augmentation=text_augmentation and TextAugmentation(*[text_augmentation] * 3),
-                quantization_aware=quantization_aware,
+                **chosen,
                 random_weights=random_weights,
                 fast_depthwise=fast_depthwise,
                 skip_corrupt=skip_corrupt,
@@ -154,11 +193,61 @@ def train(
             )
     except KeyboardInterrupt:
         begun = (out / "manifest.json").is_file()
-        typer.echo(
-            f"\nInterrupted.{f' Go on with: ktransfer train --resume --out {out}' if begun else ''}", err=True
-        )
+        how = f" Go on with: ktransfer train --resume --out {out}" if begun else ""
+        print_line(f"\nInterrupted.{how}", stderr=True)
         raise typer.Exit(130) from None
-    typer.echo(f"run        {run.path}")
+    print_line(f"run        {run.path}")
+
+
+def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware):
+    """The recipe and what is chosen apart from it, each checked as `Recipe` does it."""
+    from ktransfer.data.text_augmentation import TextAugmentation
+    from ktransfer.jobs.checks import check_choice
+    from ktransfer.recipe import Recipe
+
+    check_choice(loss, ("cross_entropy", "focal"), "--loss")
+    check_choice(class_weight, ("balanced",), "--class-weight")
+    chosen = {
+        "recipe": Recipe.from_json(recipe.read_bytes()) if recipe else None,
+        "seed": seed,
+        "class_weight": class_weight,
+        "loss": loss,
+        "augmentation": None if text_augmentation is None else TextAugmentation(*[text_augmentation] * 3),
+        "quantization_aware": quantization_aware,
+    }
+    given = {name: value for name, value in chosen.items() if value is not None}
+    dataclasses.replace(given.pop("recipe", Recipe(stages=())), **given)
+    return chosen
+
+
+def _check_data(data, validation, validation_split, data_dir, exclude, encoding):
+    from ktransfer.jobs.checks import check_data, check_encoding, check_path
+
+    if data is None:
+        raise RunError("DATA was expected. Received: none. Pass a folder, a table or tfds:NAME.")
+    check_data(data)
+    if validation is not None:
+        check_data(validation)
+    if not 0 < validation_split < 1:
+        raise RunError(
+            f"--validation-split was expected between 0 and 1. Received: {validation_split}. "
+            "Pass 0.2 to hold out a fifth."
+        )
+    check_path(data_dir, "--data-dir", folder=True)
+    check_path(exclude, "--exclude")
+    check_encoding(encoding)
+
+
+def _check_backbone(data, backbone, scaling, of_images, of_texts):
+    from ktransfer.backbone_names import check_backbone_name
+    from ktransfer.data.task import TEXTS
+    from ktransfer.jobs.checks import check_task_options
+
+    if backbone is None:
+        raise RunError("--backbone was expected. Received: none. `ktransfer backbones` lists the names.")
+    task = check_task_options(data, of_images, of_texts)
+    if task is not None:
+        check_backbone_name(backbone, scaling=scaling, images=task != TEXTS)
 
 
 def demo(
@@ -168,6 +257,10 @@ def demo(
 ):
     """Run everything on a toy task that ktransfer draws itself, with the small backbone that it ships."""
     folder = out or Path(tempfile.mkdtemp(prefix="ktransfer-demo-"))
+    from ktransfer.manifest import check_free
+
+    for name in ("pretrained", "random"):
+        check_free(folder / name)
     with quiet_imports():
         from ktransfer.demo.job import run_demo
     run_demo(folder, verbose=1 if sys.stdout.isatty() else 2)

@@ -1,13 +1,13 @@
 """`ktransfer verify` and `ktransfer benchmark`."""
 
-import json
 import sys
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from ktransfer.cli.options import AsJson, RunFolder
-from ktransfer.terminal import print_benchmark, quiet_imports
+from ktransfer.terminal import print_benchmark, print_json, print_line, quiet_imports
 
 
 def verify(
@@ -19,12 +19,15 @@ def verify(
     as_json: AsJson = False,
 ):
     """Check a run's artefacts: sha256, labels, inputs and outputs, and answers; 1 if anything differs."""
+    from ktransfer.jobs.checks import check_run
+
+    check_run(run, model=not no_answers, artefacts=True)
     with quiet_imports():
         from ktransfer.jobs.verify import verify as verify_run
         from ktransfer.run import Run
-    found = verify_run(Run.load(run), answers=not no_answers, say=lambda line: typer.echo(line, err=as_json))
+    found = verify_run(Run.load(run), answers=not no_answers, say=partial(print_line, stderr=as_json))
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        print_json(found.to_dict())
     if not found.ok:
         raise typer.Exit(1)
 
@@ -41,13 +44,16 @@ def benchmark(
     as_json: AsJson = False,
 ):
     """Measure a run's artefacts beside Keras: size, accuracy, latency, throughput; writes benchmark.json."""
+    from ktransfer.jobs.checks import check_run
+
+    check_run(run, artefacts=True)
     with quiet_imports():
         from ktransfer.jobs.benchmark import benchmark as benchmark_run
         from ktransfer.run import Run
     options = {"threads": threads, "examples": examples, "rounds": rounds, "verbose": sys.stdout.isatty()}
     found = benchmark_run(Run.load(run), **options)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), ensure_ascii=False))
+        print_json(found.to_dict())
         return
     print_benchmark(found)
-    typer.echo(f"written to {run / 'benchmark.json'}")
+    print_line(f"written to {run / 'benchmark.json'}")

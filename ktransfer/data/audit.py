@@ -49,7 +49,7 @@ def audit_splits(
     """
     items = list_items(splits, root=root)
     kind = splits.train.kind
-    findings = list(_class_findings(splits))
+    findings = [*_class_findings(splits), *(Finding("layout", (), note) for note in splits.notes)]
     if kind == "text":
         contents = [normalised(item.input) for item in items]
         usable = range(len(items))

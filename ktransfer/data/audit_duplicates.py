@@ -5,6 +5,7 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 
 from ktransfer.data.audit_findings import Finding, Item
+from ktransfer.errors import listed
 
 
 def duplicate_findings(
@@ -39,7 +40,7 @@ def duplicate_findings(
         labels = sorted({item.label for item in together})
         if len(labels) > 1:
             how = "nearly the same" if len(same) > 1 else "the same"
-            detail = f"{how}, and labelled {', '.join(labels)}"
+            detail = f"{how}, and labelled {listed(labels)}"
             findings.append(Finding("contradiction", tuple(together), detail))
     return findings
 

@@ -124,7 +124,7 @@ def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLik
                 f"{part.class_names[min(gone)]!r} after {path}. Delete some of its lines, or add {part.noun}."
             )
         parts[name] = part if len(indices) == len(part) else part.subset(indices)
-    return Splits(**parts)
+    return Splits(**parts, notes=splits.notes)
 
 
 def _escaped(key):

@@ -28,7 +28,8 @@ KINDS = {
     "cmyk": ("note", "colours for print; converted to RGB"),
     "transparent": ("note", "with transparency; transparent parts come out white"),
     "sixteen_bit": ("note", "16-bit grey; scaled to 8 bits"),
-    "animated": ("note", "animations; the first frame is taken"),
+    "animated": ("note", "animations or several pages; the first is taken"),
+    "layout": ("note", "how the data was read, and what in it is not used"),
 }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import ExifTags, Image
 
 from ktransfer.data.audit_findings import Finding, Item
-from ktransfer.data.images import Resize, load_image, unreadable_reason
+from ktransfer.data.images import Resize, formats_for, load_image, unreadable_reason
 from ktransfer.errors import DataError
 
 SIDE = 32  # pixels of a thumbnail, which is 3 KiB: 60 MiB for 20,000 images
@@ -55,7 +55,7 @@ def read_facts(path: str | os.PathLike) -> ImageFacts:
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         thumbnail = load_image(path, _THUMBNAIL)
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats_for(path)) as image:
             return ImageFacts(None, digest, image.size, _traits(image), thumbnail)
     except (DataError, OSError) as error:
         return ImageFacts(unreadable_reason(path) or str(error))

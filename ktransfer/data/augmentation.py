@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ktransfer.errors import RecipeError
+from ktransfer.errors import RecipeError, did_you_mean, listed
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Augmentation:
         unknown = sorted(set(values) - set(names))
         if unknown:
             raise RecipeError(
-                f"Expected augmentation keys out of {', '.join(names)}. Received: {unknown[0]!r}. Remove it."
+                f"Expected augmentation keys out of {listed(names)}. Received: {unknown[0]!r}. "
+                f"{did_you_mean(unknown[0], names)}Remove it."
             )
         return cls(**values)
 

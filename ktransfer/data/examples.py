@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ktransfer.errors import DataError
+from ktransfer.errors import DataError, listed
 from ktransfer.untrusted import is_line, visible
 
 
@@ -187,6 +187,12 @@ class Examples:
 class Splits:
     """What is trained on, what is watched meanwhile, and what is only judged at the end.
 
+    Args:
+        train: What is trained on.
+        validation: What is evaluated after each epoch. Defaults to `None`.
+        test: What is evaluated at the end. Defaults to `None`.
+        notes: Lines on how the data was read and what in it is not used. Defaults to none.
+
     Raises:
         DataError: The parts do not have the same class names in the same order.
 
@@ -197,13 +203,14 @@ class Splits:
     train: Examples
     validation: Examples | None = None
     test: Examples | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self):
         for part in (self.validation, self.test):
             if part is not None and part.class_names != self.train.class_names:
                 raise DataError(
-                    f"Expected the same classes in each part: {', '.join(self.train.class_names)}. "
-                    f"Received: {', '.join(part.class_names)}. Read the parts with the same class_names."
+                    f"Expected the same classes in each part: {listed(self.train.class_names)}. "
+                    f"Received: {listed(part.class_names)}. Read the parts with the same class_names."
                 )
 
 

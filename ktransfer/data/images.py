@@ -8,15 +8,111 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, features
 
 from ktransfer.data.examples import printable
-from ktransfer.errors import DataError, RecipeError
+from ktransfer.errors import DataError, RecipeError, did_you_mean
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+# Pillow opens some fifty formats, a few through outside programs; nothing else than these is opened. A value
+# is what Pillow has to be built with. MPO, of which the first image is taken, is opened by the JPEG plugin.
+_READ = {
+    "JPEG": ((".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".pjpeg", ".pjp", ".mpo"), "jpg"),
+    "PNG": ((".png", ".apng"), "zlib"),
+    "BMP": ((".bmp",), None),
+    "GIF": ((".gif",), None),
+    "WEBP": ((".webp",), "webp"),
+    "TIFF": ((".tif", ".tiff"), None),
+    "JPEG2000": ((".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"), "jpg_2000"),
+    "AVIF": ((".avif", ".avifs"), "avif"),
+    "PPM": ((".ppm", ".pgm", ".pbm", ".pnm"), None),
+    "ICO": ((".ico",), None),
+}
+_HEIF = (".heic", ".heif", ".hif", ".heics")  # read where the package pi-heif is installed
+# These formats begin with no signature of their own: they are opened where the name says so only.
+_BY_SUFFIX = {"TGA": (".tga", ".icb", ".vda", ".vst"), "DIB": (".dib",)}
+# Formats of images, drawings and videos that are not read, so that they can be named.
+_OTHERS = (
+    *(".heic", ".heif", ".hif", ".heics", ".jxl", ".jxr", ".wdp", ".hdp", ".svg", ".svgz", ".psd", ".psb"),
+    *(
+        ".xcf",
+        ".qoi",
+        ".ai",
+        ".eps",
+        ".ps",
+        ".pdf",
+        ".emf",
+        ".wmf",
+        ".pcx",
+        ".dcx",
+        ".sgi",
+        ".rgb",
+        ".rgba",
+        ".bw",
+        ".ras",
+    ),
+    *(
+        ".xbm",
+        ".xpm",
+        ".pfm",
+        ".pam",
+        ".exr",
+        ".hdr",
+        ".dds",
+        ".icns",
+        ".cur",
+        ".fits",
+        ".fit",
+        ".dcm",
+        ".dicom",
+    ),
+    *(
+        ".nii",
+        ".svs",
+        ".ndpi",
+        ".mrxs",
+        ".czi",
+        ".lif",
+        ".nd2",
+        ".jng",
+        ".mng",
+        ".flif",
+        ".bpg",
+        ".djvu",
+        ".kra",
+    ),
+    *(".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef"),
+    *(".srw", ".x3f", ".3fr", ".raw", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".npy", ".npz"),
+)
 
-# Pillow opens some fifty formats, a few through outside programs; nothing else than these is let in.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP")
+
+def _has_heif():
+    try:
+        from pi_heif import register_heif_opener
+    except ImportError:
+        return False
+    register_heif_opener()
+    return True
+
+
+def _supported():
+    """`(formats, suffixes)` that the installed Pillow reads."""
+    found = {
+        name: suffixes for name, (suffixes, needs) in _READ.items() if needs is None or features.check(needs)
+    }
+    if _has_heif():
+        found["HEIF"] = _HEIF
+    suffixes = tuple(suffix for several in (*found.values(), *_BY_SUFFIX.values()) for suffix in several)
+    return tuple(found), suffixes
+
+
+_FORMATS, IMAGE_EXTENSIONS = _supported()
+UNREAD_EXTENSIONS = tuple(
+    suffix
+    for suffix in (*(suffix for suffixes, _ in _READ.values() for suffix in suffixes), *_OTHERS)
+    if suffix not in IMAGE_EXTENSIONS
+)
+# Modes of pixels that become RGB in one way only: not floats, whose range is not known, nor Lab.
+_MODES_READ = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I")
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -24,6 +120,7 @@ _FILTERS = {
     "lanczos3": Image.Resampling.LANCZOS,
 }
 _MODES = ("crop", "pad", "stretch")
+_PHOTOMETRIC = 262  # the TIFF tag that says whether 0 is black
 _MOST_PIXELS = 178_956_970  # what Pillow decodes at most, unless told otherwise
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -86,7 +183,7 @@ class Resize:
             if getattr(self, name) not in known:
                 raise RecipeError(
                     f"Expected {name} out of {', '.join(known)}. Received: {getattr(self, name)!r}. "
-                    "Pass one of them."
+                    f"{did_you_mean(getattr(self, name), known)}Pass one of them."
                 )
         if self.interpolation == "lanczos3" and not self.antialias:
             raise RecipeError(
@@ -96,11 +193,11 @@ class Resize:
 
 
 def load_image(path_or_file: str | os.PathLike | BinaryIO, resize: Resize) -> np.ndarray:
-    """Decode and resize one JPEG, PNG, BMP, GIF or WebP image.
+    """Decode and resize one image of a format that `IMAGE_EXTENSIONS` lists.
 
-    The camera's orientation is applied, of an animation the first frame is taken, 16-bit grey is scaled to 8
-    bits. Transparent parts come out white, the ground that cut-out pictures are made for; the colour stored
-    under them is arbitrary.
+    The camera's orientation is applied, of an animation or of several pages the first is taken, 16-bit grey
+    is scaled to 8 bits. Transparent parts come out white, the ground that cut-out pictures are made for; the
+    colour stored under them is arbitrary.
 
     Args:
         path_or_file: A path, or a file open for binary reading that can seek.
@@ -180,10 +277,40 @@ def unreadable_reason(path: str | os.PathLike) -> str | None:
 
 def _decoded(path_or_file):
     """The image, decoded and upright."""
-    with Image.open(path_or_file, formats=_FORMATS) as image:
+    with Image.open(path_or_file, formats=formats_for(path_or_file)) as image:
         orientation = _orientation(image)
         image.load()
+        if image.format == "TIFF":
+            # Pillow turns TIFF images itself while it loads them, and then drops the tag.
+            orientation = _orientation(image)
+        _require_range(image)
         return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def formats_for(path_or_file: str | os.PathLike | BinaryIO) -> tuple[str, ...]:
+    """The formats, as Pillow names them, that a file may be opened as.
+
+    Example:
+        >>> "TGA" in formats_for("a.tga"), "TGA" in formats_for("a.jpg")
+        (True, False)
+    """
+    if not isinstance(path_or_file, str | os.PathLike):
+        return _FORMATS
+    name = os.fspath(path_or_file).lower()
+    return (*_FORMATS, *(format for format, suffixes in _BY_SUFFIX.items() if name.endswith(suffixes)))
+
+
+def _require_range(image):
+    """Raise `ValueError` for pixels that become 8-bit RGB in no agreed way."""
+    grey16 = image.mode.startswith("I;16")
+    if image.mode not in _MODES_READ and not grey16:
+        raise ValueError(f"pixels of mode {image.mode}; convert it to 8-bit RGB")
+    if image.mode == "I":
+        low, high = image.getextrema()
+        if low < 0 or high > 65535:
+            raise ValueError(f"grey levels from {low} to {high}; convert it to 8 or 16 bits")
+    if (grey16 or image.mode == "I") and image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:
+        raise ValueError("16-bit grey whose 0 is white; convert it to 8 bits")
 
 
 def _orientation(image):
@@ -242,7 +369,11 @@ def _reason(path_or_file, error):
         return "empty file"
     if isinstance(error, Image.UnidentifiedImageError):
         text = all(byte >= 0x20 or byte in b"\t\n\r" for byte in start)
-        return "not an image: it starts with text" if text else "not a JPEG, PNG, BMP, GIF or WebP image"
+        return (
+            "not an image: it starts with text"
+            if text
+            else f"not a {', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} image"
+        )
     if "truncated" in str(error).lower():
         return f"truncated at {f'{size / 1024:.0f} KiB' if size >= 1024 else f'{size} bytes'}"
     return f"broken: {error}"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ktransfer.errors import RecipeError
+from ktransfer.errors import RecipeError, did_you_mean, listed
 
 if TYPE_CHECKING:  # a recipe holds a TextAugmentation, and is read without NumPy
     import numpy as np
@@ -61,8 +61,8 @@ class TextAugmentation:
         unknown = sorted(set(values) - set(names))
         if unknown:
             raise RecipeError(
-                f"Expected text augmentation keys out of {', '.join(names)}. Received: {unknown[0]!r}. "
-                "Remove it."
+                f"Expected text augmentation keys out of {listed(names)}. Received: {unknown[0]!r}. "
+                f"{did_you_mean(unknown[0], names)}Remove it."
             )
         return cls(**values)
 

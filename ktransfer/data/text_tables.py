@@ -1,23 +1,53 @@
-"""A table of texts and labels in a file: CSV, TSV, JSON lines or Parquet."""
+"""A table of texts and labels in a file: CSV, TSV, JSON, JSON lines or Parquet."""
 
 import codecs
-import csv
-import io
-import json
 import os
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from ktransfer.data.delimited_tables import read_delimited
 from ktransfer.data.examples import printable
-from ktransfer.data.text_columns import TextColumns, find_column, has_header, has_text_header, pick_columns
+from ktransfer.data.json_tables import read_json_table
+from ktransfer.data.table_bytes import (
+    TABLE_SUFFIXES,
+    named_rows,
+    read_packed,
+    require_table,
+    table_suffix,
+)
+from ktransfer.data.table_looks import require_texts
+from ktransfer.data.text_columns import (
+    TextColumns,
+    find_column,
+    has_header,
+    has_text_header,
+    pick_columns,
+    reference,
+)
 from ktransfer.errors import DataError
 from ktransfer.untrusted import visible
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet")
+__all__ = [
+    "TABLE_SUFFIXES",
+    "TextTable",
+    "named_rows",
+    "read_table",
+    "read_text",
+    "read_text_column",
+    "table_suffix",
+]
 
 _MOST_UNPACKED = 2**32  # bytes; a small Parquet file can be made to unpack to any size
-_NAMED = {",": "comma", ";": "semicolon", "\t": "tab"}
+_PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip")
+# Of how a text file begins that states its encoding; the longer marks first.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 @dataclass(frozen=True)
@@ -46,11 +76,11 @@ def read_table(
 ) -> TextTable:
     """Read the text and the label column of a table.
 
-    Files that end in neither of `TABLE_SUFFIXES` are read as CSV or TSV, by what their first line holds. In
-    TSV a quote is a character as any other, as the format has it; in CSV it has to be closed. Columns that
-    are not given are guessed where there is one guess only: by their customary names, or, of two columns, the
-    one of fewer different values holds the labels. The first row is a header where it holds a name given or
-    customary, or a label that never comes again.
+    CSV, TSV, JSON and JSON lines may be packed (`.csv.gz`, `.bz2`, `.xz`, `.zip`). Files that end in none of
+    `TABLE_SUFFIXES` are read as CSV or TSV, by what their rows hold (`read_delimited`, `read_json_table`).
+    Columns that are not given are guessed where there is one guess only: by their customary names, or, of two
+    columns, the one of fewer different values holds the labels; a column that numbers the rows is neither.
+    The first row is a header where it holds a name given or customary, or a label that never comes again.
 
     Args:
         path: The file.
@@ -81,7 +111,7 @@ def read_table(
         [record[text] for record in records],
         [record[label] for record in records],
         rows,
-        TextColumns(names[text], names[label], header=header, guessed=None in wanted),
+        TextColumns(reference(names, text), reference(names, label), header=header, guessed=None in wanted),
     )
 
 
@@ -104,11 +134,13 @@ def read_text_column(
     """
     path = Path(path).expanduser()
     names, records, rows = _records(path, encoding, least=1)
+    shown = None
     if names is None:
         header = has_text_header(records[0], text_column)
+        shown = [cell.strip() for cell in records[0]]
         names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
         records, rows = records[header:], rows[header:]
-    text = 0 if len(names) == 1 else find_column(names, text_column, path)
+    text = 0 if len(names) == 1 else find_column(names, text_column, path, shown, records)
     wrong = [
         row
         for row, record in zip(rows, records, strict=True)
@@ -119,22 +151,45 @@ def read_text_column(
         raise DataError(
             f"Expected a text in every row of {printable(str(path))}. Received: {received}. Remove such rows."
         )
+    unfit = [row for row, record in zip(rows, records, strict=True) if not _is_fit(record[text])]
+    if unfit:
+        raise DataError(
+            f"Expected Unicode text in {printable(str(path))}. Received: half of a surrogate pair, or a NUL "
+            f"character, in {named_rows(unfit)}. Fix or remove it."
+        )
+    source = f"column {reference(names, text)!r} of {printable(str(path))}"
+    require_texts([record[text] for record in records], rows, source)
     return [record[text] for record in records]
 
 
 def _records(path, encoding, least):
     """`(names or None, records, rows)` of a table with at least so many columns."""
-    reader = {".parquet": _read_parquet, ".jsonl": _read_json_lines, ".ndjson": _read_json_lines}
+    require_table(path)
+    suffix = table_suffix(path)
     try:
-        names, records, rows = reader.get(path.suffix.lower(), _read_delimited)(path, encoding)
+        if suffix == ".parquet":
+            names, records, rows = _read_parquet(path)
+        else:
+            content = read_text(path, encoding)
+            while suffix.endswith(_PACKED_SUFFIXES):
+                suffix = suffix.rpartition(".")[0]
+            _refuse_others(content, path)
+            if suffix in (".json", ".jsonl", ".ndjson"):
+                names, records, rows = read_json_table(content, path, suffix)
+            else:
+                names, *table = None, *read_delimited(content, path, suffix, least=least)
+                records, rows = table
     except OSError as error:
         raise DataError(
             f"Expected to read {printable(str(path))}. Received: {error.strerror or error}. Check the path."
         ) from error
+    if names is not None and not names:
+        raise DataError(f"Expected texts in {printable(str(path))}. Received: no row of data. Add some.")
     if names is None and (not records or len(records[0]) < least):
         raise DataError(
             f"Expected a column of texts and one of labels in {printable(str(path))}. "
-            f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both."
+            f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both; where "
+            "another character parts the columns, put the line sep= with that character first."
         )
     return names, records, rows
 
@@ -154,12 +209,11 @@ def read_text(path: str | os.PathLike, encoding: str | None = None) -> str:
         >>> read_text("review.txt")  # doctest: +SKIP
         'A film to remember.'
     """
-    content = Path(path).read_bytes()
+    content = read_packed(path)
     if encoding is None:
-        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        encoding = "utf-16" if marked else "utf-8-sig"
+        encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8-sig")
     try:
-        return content.decode(encoding)
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
         bad = [number for number, line in enumerate(content.split(b"\n"), 1) if not _decodes(line, encoding)]
         around = content[max(error.start - 10, 0) : error.start + 10].decode("latin-1")
@@ -173,17 +227,43 @@ def read_text(path: str | os.PathLike, encoding: str | None = None) -> str:
         raise DataError(
             f"Expected an encoding of text that Python knows. Received: {encoding!r}. Pass such as latin-1."
         ) from error
+    if "\0" in text:
+        raise _null(text, content, path)
+    return text.removeprefix("\ufeff")
 
 
-def named_rows(rows: Sequence[int], noun: str = "row") -> str:
-    """The first few of `rows` and how many there are more.
+def _null(text, content, path):
+    # UTF-16 without its mark decodes as UTF-8 where it is of Latin letters: every other byte is zero.
+    sides = [content[start:2000:2].count(0) for start in (0, 1)]
+    bad = [number for number, line in enumerate(text.split("\n"), 1) if "\0" in line]
+    fix = "Remove them"
+    if max(sides) > len(content[:2000]) / 4:
+        order = "be" if sides[0] > sides[1] else "le"
+        fix = f"It looks like UTF-16: pass --encoding utf-16-{order}"
+    return DataError(
+        f"Expected text in {printable(str(path))}, got NUL characters in {named_rows(bad, 'line')}. {fix}."
+    )
 
-    Example:
-        >>> named_rows([3, 17, 20, 21, 40])
-        'rows 3, 17, 20 and 2 more'
-    """
-    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-    return f"{noun}{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:3]))}{more}"
+
+def _refuse_others(content, path):
+    if re.match(r"__label__\S+ [^\t\n]*(\n|\Z)", content):
+        raise DataError(
+            f"Expected a table in {printable(str(path))}, got lines of fastText. "
+            "Write the label and the text as two columns, with a tab between them."
+        )
+    if content[:200].lstrip().lower().startswith(("<!doctype html", "<html", "<?xml")):
+        raise DataError(
+            f"Expected a table in {printable(str(path))}, got a web page or XML. "
+            "Download the file itself, or write it as CSV."
+        )
+
+
+def _is_fit(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text
 
 
 def _decodes(line, encoding):
@@ -194,7 +274,7 @@ def _decodes(line, encoding):
     return True
 
 
-def _read_parquet(path, encoding):
+def _read_parquet(path):
     try:
         import pyarrow
         import pyarrow.parquet
@@ -221,65 +301,3 @@ def _read_parquet(path, encoding):
             "Write it again."
         ) from error
     return names, records, list(range(1, len(records) + 1))
-
-
-def _read_json_lines(path, encoding):
-    objects, rows = [], []
-    # Not splitlines: it breaks at characters that JSON strings may hold.
-    for row, line in enumerate(read_text(path, encoding).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise _broken(path, row, f"which is no JSON ({error})", "Mend that line.") from error
-        if not isinstance(value, dict):
-            raise _broken(path, row, f"a JSON {type(value).__name__}", "Write one object a line.")
-        objects.append(value)
-        rows.append(row)
-    names = list(dict.fromkeys(name for value in objects for name in value))
-    return names, [[value.get(name) for name in names] for value in objects], rows
-
-
-def _read_delimited(path, encoding):
-    content = read_text(path, encoding)
-    delimiters = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}.get(path.suffix.lower(), "\t,;")
-    failures, found = [], ([], [])
-    for delimiter in delimiters:
-        try:
-            found = max(_parse(content, delimiter, path), found, key=lambda table: len((table[0] or [[]])[0]))
-        except DataError as error:
-            failures.append(error)
-            continue
-        if found[0] and len(found[0][0]) > 1:
-            break
-    # Of several delimiters the first is the likeliest.
-    if failures and not (found[0] and len(found[0][0]) > 1):
-        raise failures[0]
-    return None, *found
-
-
-def _parse(content, delimiter, path):
-    options = {"quoting": csv.QUOTE_NONE} if delimiter == "\t" else {"strict": True}
-    limit = csv.field_size_limit(2**31 - 1)
-    records, rows, row = [], [], 0
-    try:
-        for row, record in enumerate(csv.reader(io.StringIO(content, ""), delimiter=delimiter, **options), 1):
-            if not any(cell.strip() for cell in record):
-                continue
-            records.append(record)
-            rows.append(row)
-            if len(record) != len(records[0]):
-                received = f"{len(record)} cells where row {rows[0]} has {len(records[0])}"
-                mend = f"Quote a text that holds a {_NAMED[delimiter]}, or save as CSV or JSON lines."
-                raise _broken(path, row, received, mend)
-    except csv.Error as error:
-        reason = "a quote that is never closed" if "end of data" in str(error) else f"a stray quote ({error})"
-        raise _broken(path, row + 1, reason, "Close it, or double it inside a quoted cell.") from error
-    finally:
-        csv.field_size_limit(limit)
-    return records, rows
-
-
-def _broken(path, row, received, mend):
-    return DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {mend}")

@@ -7,8 +7,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ktransfer.data.sources import SPLIT_NAMES
-from ktransfer.errors import DataError
+from ktransfer.data.split_names import SPLITS, parse_split_name
+from ktransfer.errors import DataError, listed
 from ktransfer.files import cache_folder
 from ktransfer.untrusted import inside
 
@@ -18,7 +18,7 @@ _SPEC = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+
 
 def read_tfds(
     spec: str, *, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None
-) -> dict[str, dict[str, list[str]]]:
+) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
     """Lay out the images of a prepared data set as files and list them.
 
     The encoded bytes are written as they are, one file an example, below
@@ -31,13 +31,14 @@ def read_tfds(
         cache_dir: None takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
 
     Returns:
-        `{split: {class name: [path, ...]}}` with `train` and, where there are such, `validation` and `test`.
+        `({split: {class name: [path, ...]}}, notes)` with `train` and, where there are such, `validation` and
+        `test`; the notes say what is not used.
 
     Raises:
         DataError: TFDS is not installed, the data set is not prepared there, or has no labelled images.
 
     Example:
-        >>> read_tfds("tf_flowers:3.0.1")["train"]["roses"][0]  # doctest: +SKIP
+        >>> read_tfds("tf_flowers:3.0.1")[0]["train"]["roses"][0]  # doctest: +SKIP
         '/home/ada/.cache/ktransfer/tfds/tf_flowers/3.0.1-5d41402a/train/roses/000017.jpg'
     """
     tfds, prepared = import_tfds(spec), find_prepared(spec, data_dir)
@@ -50,12 +51,13 @@ def read_tfds(
     if not (is_image and isinstance(label, tfds.features.ClassLabel)):
         raise DataError(
             "Expected an image and a class label as the data set's supervised keys. "
-            f"Received: {', '.join(features)} in tfds:{spec}. Pass a data set for image classification."
+            f"Received: {listed(features)} in tfds:{spec}. Pass a data set for image classification."
         )
     folders = {_folder_name(name): name for name in label.names}
     cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
     described = (prepared / "dataset_info.json").read_bytes() + (prepared / "features.json").read_bytes()
     described += b"%d" % (prepared / "dataset_info.json").stat().st_mtime_ns
+    described += ",".join(_split_names(builder)).encode()
     digest = hashlib.sha256(described).hexdigest()[:8]
     try:
         target = inside(cache / "tfds", builder.info.full_name)
@@ -67,12 +69,14 @@ def read_tfds(
     target = target.with_name(f"{target.name}-{digest}")
     if not target.exists():
         _write(target, builder, image_key, label_key, list(folders))
-    return _listed(target, folders, spec)
+    found = _listed(target, folders, spec)
+    examples = {split: sum(map(len, classes.values())) for split, classes in found.items()}
+    return found, tuple(_split_notes(builder, examples, "images"))
 
 
 def read_tfds_texts(
     spec: str, text_feature: str | None, label_feature: str | None, *, data_dir: str | os.PathLike | None
-) -> tuple[dict[str, tuple[tuple[str, ...], list[str]]], str, str]:
+) -> tuple[dict[str, tuple[tuple[str, ...], list[str]]], str, str, tuple[str, ...]]:
     """Read the texts of a prepared data set.
 
     Args:
@@ -81,14 +85,14 @@ def read_tfds_texts(
         data_dir: As in `read_tfds`.
 
     Returns:
-        `({split: (texts, names of their classes)}, text feature, label feature)`; texts without a label, as
-        test parts have them, are left out.
+        `({split: (texts, names of their classes)}, text feature, label feature, notes)`; texts without a
+        label, as test splits have them, are left out, and the notes say so.
 
     Raises:
         DataError: TFDS is not installed, the data set is not prepared there, or has no labelled texts.
 
     Example:
-        >>> read_tfds_texts("imdb_reviews", None, None, data_dir=None)[1:]  # doctest: +SKIP
+        >>> read_tfds_texts("imdb_reviews", None, None, data_dir=None)[1:3]  # doctest: +SKIP
         ('text', 'label')
     """
     tfds = import_tfds(spec)
@@ -100,23 +104,22 @@ def read_tfds_texts(
     if not (is_text and isinstance(features.get(label), tfds.features.ClassLabel)):
         raise DataError(
             f"Expected a text and a class label as features {text!r} and {label!r}. "
-            f"Received: {', '.join(features)} in tfds:{spec}. Pass --text-column and --label-column."
+            f"Received: {listed(features)} in tfds:{spec}. Pass --text-column and --label-column."
         )
     found = {}
-    for split in builder.info.splits:
-        if split not in SPLIT_NAMES:
-            continue
-        rows = list(tfds.as_numpy(builder.as_dataset(split=split)))
+    for name, split in _split_names(builder).items():
+        rows = list(tfds.as_numpy(builder.as_dataset(split=name)))
         rows = [(row[text].decode(), int(row[label])) for row in rows if row[label] >= 0]
         if rows:
             texts, labels = zip(*rows, strict=True)
-            found[SPLIT_NAMES[split]] = texts, [features[label].int2str(index) for index in labels]
+            found[split] = texts, [features[label].int2str(index) for index in labels]
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled text'}. "
+            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled text'}. "
             "Pass another data set."
         )
-    return found, text, label
+    examples = {split: len(texts) for split, (texts, _) in found.items()}
+    return found, text, label, tuple(_split_notes(builder, examples, "texts"))
 
 
 def import_tfds(spec):
@@ -152,7 +155,7 @@ def find_prepared(spec, data_dir):
         configs = sorted(child.name for child in (root / name).iterdir() if _versions(child))
         if len(configs) > 1:
             raise DataError(
-                f"Expected one configuration of {name}. Received: {', '.join(configs)}. "
+                f"Expected one configuration of {name}. Received: {listed(configs)}. "
                 f"Pass tfds:{name}/{configs[0]}."
             )
         if configs:
@@ -166,6 +169,32 @@ def find_prepared(spec, data_dir):
             f"Run `tfds build {name} --data_dir {root}`, or pass the data_dir that holds it."
         )
     return root / name / max(versions, key=lambda version: tuple(map(int, version.split("."))))
+
+
+def _split_names(builder):
+    """`{name in TFDS: split}`; of several names for one split that which is the split's own, or the first."""
+    chosen = {}
+    for name in builder.info.splits:
+        found = parse_split_name(name)
+        if (
+            found.split
+            and not found.rest
+            and not found.unlabelled
+            and (found.split not in chosen or name == found.split)
+        ):
+            chosen[found.split] = name
+    return {name: split for split, name in chosen.items()}
+
+
+def _split_notes(builder, examples, noun):
+    names = _split_names(builder)
+    left = [name for name in builder.info.splits if name not in names]
+    if left:
+        yield f"not used: the splits {', '.join(left)}"
+    for name, split in names.items():
+        missing = builder.info.splits[name].num_examples - examples.get(split, 0)
+        if missing > 0:
+            yield f"not used: {missing:,} {noun} of {name} without a label"
 
 
 def _versions(folder):
@@ -186,11 +215,9 @@ def _write(target, builder, image_key, label_key, folders):
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        for split in builder.info.splits:
-            if split not in SPLIT_NAMES:
-                continue
+        for name, split in _split_names(builder).items():
             dataset = builder.as_dataset(
-                split=split, decoders={image_key: tfds.decode.SkipDecoding()}, read_config=reading
+                split=name, decoders={image_key: tfds.decode.SkipDecoding()}, read_config=reading
             )
             for index, example in enumerate(tfds.as_numpy(dataset)):
                 label, content = int(example[label_key]), bytes(example[image_key])
@@ -199,7 +226,7 @@ def _write(target, builder, image_key, label_key, folders):
                     continue
                 # The two encodings of TFDS images; decoding goes by the bytes whatever the name.
                 suffix = ".png" if content.startswith(b"\x89PNG") else ".jpg"
-                path = partial / SPLIT_NAMES[split] / folders[label] / f"{index:06d}{suffix}"
+                path = partial / split / folders[label] / f"{index:06d}{suffix}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
         try:
@@ -214,7 +241,7 @@ def _write(target, builder, image_key, label_key, folders):
 
 def _listed(target, folders, spec):
     found = {}
-    for split in ("train", "validation", "test"):
+    for split in SPLITS:
         classes = {
             name: sorted(str(path) for path in (target / split / folder).iterdir())
             for folder, name in folders.items()
@@ -224,7 +251,7 @@ def _listed(target, folders, spec):
             found[split] = classes
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {', '.join(found) or 'no labelled example'}. "
+            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled example'}. "
             "Pass another data set."
         )
     return found

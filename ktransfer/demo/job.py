@@ -8,9 +8,10 @@ from ktransfer.demo import DEMO_CLASSES, DEMO_IMAGE_SIZE, PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
 from ktransfer.jobs.train import train
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 
 
-def run_demo(folder: str | Path, *, say: Callable[[str], None] = print, verbose: int | str = 1) -> dict:
+def run_demo(folder: str | Path, *, say: Callable[[str], None] = print_line, verbose: int | str = 1) -> dict:
     """Draw the toy task, train on it from the shipped and from a random backbone, export the former.
 
     Args:

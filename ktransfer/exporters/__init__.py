@@ -14,8 +14,10 @@ from ktransfer.exporters.artefact import Artefact, fingerprint, publish, staging
 from ktransfer.exporters.options import ExportOptions
 from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.exporters.parity import TOLERANCE, Parity, check_logits, measure_parity
+from ktransfer.exporters.progress import silent
 from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
 from ktransfer.exporters.runtimes import open_artefact
+from ktransfer.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
 from ktransfer.recipe import Recipe
 
 __all__ = [
@@ -33,20 +35,17 @@ __all__ = [
 
 # Each has NAME, CONVERTS and write, and imports its converter: only the one asked for is loaded.
 _MODULES = {"savedmodel": "saved_model", "tflite": "litert", "onnx": "onnx"}
-FORMATS = tuple(_MODULES)  # in float32, written unless others are asked for
-QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
-ALL_FORMATS = FORMATS + QUANTIZED
 
 _LOG = logging.getLogger(__name__)
 
 
 def check_formats(formats):
-    """Raise `ExportError` if one of `formats` is none, or the Keras backend is one that cannot export."""
-    for format in formats:
-        if format not in ALL_FORMATS:
-            raise ExportError(
-                f"A format is one of {', '.join(ALL_FORMATS)}. Received: {format!r}. Choose one of them."
-            )
+    """Return the names of `formats` as `format_names` has them.
+
+    Raises:
+        ExportError: One of them is none, or the Keras backend is one that cannot export.
+    """
+    formats = format_names(formats)
     import keras  # here, as the names of the formats are wanted without it
 
     if formats and keras.backend.backend() != "tensorflow":
@@ -55,6 +54,7 @@ def check_formats(formats):
             "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
             "any backend."
         )
+    return formats
 
 
 def export_model(
@@ -72,6 +72,7 @@ def export_model(
     limits=None,
     options=ExportOptions(),  # noqa: B008  frozen
     answered=None,
+    tell=silent,
 ):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
@@ -110,6 +111,8 @@ def export_model(
         options: `ExportOptions`.
         answered: A dictionary for what the model answers. The same for several formats of a model that does
             not change between them spares asking it again.
+        tell: Callable that is given how far the export of a quantized format is, as `Progress` takes it.
+            Defaults to none.
 
     Returns:
         `Artefact`; its `path` is relative to the parent of `folder`.
@@ -124,7 +127,7 @@ def export_model(
         >>> artefact.path, artefact.batch
         ('artefacts/model.onnx', 'dynamic')
     """
-    check_formats([format])
+    [format] = check_formats([format])
     family, _, precision = format.partition("-")
     serving = _serving(model, class_names, examples, preprocessing)
     if precision == "int8":
@@ -149,13 +152,17 @@ def export_model(
     written = {"extra": extra}
     if precision:
         name = f"_{precision}.".join(name.split("."))
-        written["precision"] = precision
+        written |= {"precision": precision, "tell": tell}
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
         def write_and_prove(fixed, flex):
+            if precision:
+                tell("converting the model")
             exporter.write(serving, path, fixed=fixed, **written, **flex)
+            if precision:
+                tell("comparing its answers with the model's")
             with _opened(format, path) as artefact:
                 parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
                 if not precision:

@@ -13,10 +13,13 @@ import time
 
 from ktransfer.errors import ExportError
 from ktransfer.exporters.messages import receive, send
+from ktransfer.exporters.progress import silent
 
 # Not -m, which would load this module twice.
 _PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
-_IDLE = 60.0  # seconds after which a process that nobody asks is ended
+_IDLE = 600.0  # seconds after which a process that nobody asks is ended
+_REPORT, _ANSWER = "report", "answer"  # what a message begins with
+_ANSWERS = None  # in a process of its own, the stream of its messages
 _KEPT = {}  # by the module whose functions it runs
 _LOCK = threading.RLock()
 
@@ -27,16 +30,17 @@ class Ended(ExportError):
     aborted = False
 
 
-def apart(function, *arguments, doing):
+def apart(function, *arguments, doing, tell=silent):
     """Call a function in a process of its own and return what it returns.
 
-    The process is kept for the next function of that module and ends when a minute has passed without one:
-    the import of TensorFlow alone takes five seconds.
+    The process is kept for the next function of that module and ends when ten minutes have passed without
+    one: the import of TensorFlow alone takes five seconds.
 
     Args:
         function: Of a module, so that the other process finds it by name.
         arguments: Data, as `messages.send` takes it; so must be what the function returns.
         doing: What it does, for the error: `"convert to tflite-int8"`.
+        tell: Callable that is given what the function reports by `report`. Defaults to none.
 
     Raises:
         Ended: Its process ended by a signal or otherwise.
@@ -49,8 +53,8 @@ def apart(function, *arguments, doing):
     with _LOCK:
         process = _kept(function.__module__)
         try:
-            value, error = process.asked(function.__qualname__, arguments)
-        except (EOFError, ValueError, OSError) as lost:
+            value, error = process.asked(tell, function.__qualname__, arguments)
+        except _Lost as lost:
             raise _forget(function.__module__).ended(doing) from lost
         except BaseException:  # Ctrl-C: nobody waits for the answer any more
             _forget(function.__module__).close()
@@ -58,6 +62,21 @@ def apart(function, *arguments, doing):
     if error is not None:
         raise ExportError(error)
     return value
+
+
+def report(stage, done=0, total=None):
+    """Tell the process that waits for this one how far it is; nothing where none waits.
+
+    Args:
+        stage: What is being done.
+        done: How much of it. Defaults to 0.
+        total: Of how much; `None` where that is not known.
+
+    Example:
+        >>> report("measuring layers in int8", 3, 40)
+    """
+    if _ANSWERS is not None:
+        send(_ANSWERS, (_REPORT, stage, done, total))
 
 
 def prepare(module):
@@ -74,7 +93,7 @@ def how_it_ended(process, said):
     """Wait for the end of a process; return how it came, and the last line that it said on standard error.
 
     Args:
-        process: `subprocess.Popen`. One that goes on for ten seconds more is killed.
+        process: `subprocess.Popen`. One that goes on for ten minutes more is killed.
         said: The file of its standard error.
 
     Example:
@@ -82,7 +101,7 @@ def how_it_ended(process, said):
         ('SIGABRT', 'nothing was said')
     """
     try:
-        status = process.wait(10)
+        status = process.wait(_IDLE)
     except subprocess.TimeoutExpired:
         process.kill()
         status = process.wait()
@@ -90,6 +109,10 @@ def how_it_ended(process, said):
     lines = said.read().decode("utf-8", "replace").splitlines()
     last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
     return signal.Signals(-status).name if status < 0 else f"exit status {status}", last.rstrip(".")
+
+
+class _Lost(Exception):
+    """No answer can come any more."""
 
 
 class _Process:
@@ -111,14 +134,27 @@ class _Process:
     def alive(self):
         return self._process.poll() is None
 
-    def asked(self, *question):
+    def asked(self, tell, *question):
         self._retirement.cancel()
         self._said.seek(0)  # for both: what was said before is of another question
         self._said.truncate()
-        send(self._process.stdin, question)
-        answer = receive(self._process.stdout)
+        kind, *answer = self._received(question)
+        while kind == _REPORT:
+            tell(*answer)
+            kind, *answer = self._received()
         self._end_later()
         return answer
+
+    def _received(self, question=None):
+        try:
+            if question is not None:
+                send(self._process.stdin, question)
+            return receive(self._process.stdout)
+        except ValueError as error:  # it goes on all the same
+            self._process.kill()
+            raise _Lost from error
+        except (EOFError, OSError) as error:
+            raise _Lost from error
 
     def _end_later(self):
         self._idle_since = time.monotonic()
@@ -179,14 +215,15 @@ def _end_with(parent):
 def _main(parent, module):
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     # What a converter prints must not come before the answer.
-    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    global _ANSWERS
+    _ANSWERS = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     functions = importlib.import_module(module)
     with contextlib.suppress(EOFError):  # nobody asks any more
         while True:
             name, arguments = receive(sys.stdin.buffer)
             try:
-                answer = getattr(functions, name)(*arguments), None
+                answer = _ANSWER, getattr(functions, name)(*arguments), None
             except ExportError as error:  # any other ends the process, and its last line says what it was
-                answer = None, str(error)
-            send(answers, answer)
+                answer = _ANSWER, None, str(error)
+            send(_ANSWERS, answer)

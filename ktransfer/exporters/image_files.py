@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ktransfer.data.images import load_images, read_pixels, resize_pixels
 from ktransfer.exporters.image_serving import INPUT
@@ -33,14 +34,15 @@ def measure_file_parity(artefact, serving, labels=None):
 
     Args:
         artefact: Callable, `{"image_bytes": strings (B,)}` to probabilities `(B, C)`.
-        serving: `Serving` of an image classifier with its files, one of which can be decoded at least.
+        serving: `Serving` of an image classifier with its files. Where a graph can decode none of them, as of
+            TIFF images only, their pixels are written as PNG.
         labels: True classes of the files, int `(N,)`.
 
     Returns:
         `Parity`.
     """
     model, resize = reference_function(serving), serving.preprocessing.resize
-    chosen = decodable(serving.files)
+    chosen = decodable(serving.files) or list(serving.files)
     if labels is not None:
         places = {path: place for place, path in enumerate(serving.files)}
         labels = np.asarray(labels)[[places[path] for path in chosen]]
@@ -71,7 +73,17 @@ class _Files:
         return len(self.paths)
 
     def batch(self, indices, *, longest=False):
-        return {FILE.name: np.array([Path(self.paths[i]).read_bytes() for i in np.ravel(indices)], object)}
+        return {FILE.name: np.array([_content(self.paths[i]) for i in np.ravel(indices)], object)}
+
+
+def _content(path):
+    """The bytes of a file, or its pixels as PNG where a graph cannot decode it."""
+    content = Path(path).read_bytes()
+    if content.startswith(_STARTS):
+        return content
+    file = io.BytesIO()
+    Image.fromarray(read_pixels(path)).save(file, "PNG")
+    return file.getvalue()
 
 
 class _Pixels(_Files):

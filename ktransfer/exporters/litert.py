@@ -13,6 +13,7 @@ from ktransfer.exporters.apart import Ended, apart
 from ktransfer.exporters.fatal_operation import fatal_operation
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.padding import finite_padding
+from ktransfer.exporters.progress import silent
 from ktransfer.exporters.serving import inlined_functions, serving_function
 from ktransfer.exporters.tflite_conversion import convert
 from ktransfer.exporters.tflite_metadata import add_metadata
@@ -21,7 +22,7 @@ NAME = "model.tflite"
 CONVERTS = True
 
 
-def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=False):
+def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=False, tell=silent):
     """Write a TFLite file with its labels inside.
 
     By way of a SavedModel: `from_concrete_functions` on a live Keras model gave files that answered NaN.
@@ -32,6 +33,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=F
         fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `extra.json` in the file.
         precision, allow_flex: As in `tflite_conversion.convert`, which is run in a process of its own.
+        tell: Callable that is given how far it is. Defaults to none.
 
     Raises:
         ExportError: The model has an operation that TFLite lacks, or the converter ended its process, and
@@ -52,7 +54,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=F
         calibration = [_in_dtypes(inputs, serving) for inputs in calibration]
         doing = f"convert the model to TFLite in {precision}"
         try:
-            content = apart(convert, source, precision, calibration, allow_flex, doing=doing)
+            content = apart(convert, source, precision, calibration, allow_flex, doing=doing, tell=tell)
         except Ended as ended:
             if not ended.aborted or _survives(source):  # then it is quantizing that it does not
                 raise

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from ktransfer.exporters.progress import Tell, silent
+
 # On how many examples ranges are calibrated: those of few leave rare extremes out.
 CALIBRATED = (20, 5)
 # Of all weights, that may stay in float; the next where the answers are off by a factor of two.
@@ -27,7 +29,12 @@ def evenly(calibration: list[dict], count: int) -> list[dict]:
 
 
 def choices(
-    error: Callable, weights: Sequence[int], share: float, *, beside: Sequence[int] = (1,)
+    error: Callable,
+    weights: Sequence[int],
+    share: float,
+    *,
+    beside: Sequence[int] = (1,),
+    tell: Tell = silent,
 ) -> list[tuple[int, ...]]:
     """Which operations may stay in float: none, the lowest, or those that cost most in int8.
 
@@ -40,6 +47,7 @@ def choices(
         weights: How many weights each operation has, from the input up.
         share: Of all weights, that may stay in float: each takes two or four bytes there instead of one.
         beside: Where the operations without weights lie that go with one: 1 after it, -1 before it.
+        tell: Callable that is given how far the measuring is. Defaults to none.
 
     Returns:
         Indices of operations, one to three choices.
@@ -52,7 +60,10 @@ def choices(
     lowest = tuple(range(int((np.cumsum(weights) <= room).sum())))
     light = [index for index, count in enumerate(weights) if 0 < count <= room]
     parts = [_with_neighbours(part, weights, beside) for part in _split(light, _MEASURED)]
-    errors = [error(part) for part in parts]
+    errors = []
+    for part in parts:
+        tell("measuring what each layer loses in int8", len(errors) + 1, len(parts))
+        errors.append(error(part))
     worst = []
     for index in np.argsort(errors)[::-1]:
         size = sum(weights[operation] for operation in parts[index])
@@ -110,18 +121,25 @@ def error_against(load: Callable, reference, calibration: list[dict]) -> Callabl
     return error
 
 
-def closest(error: Callable, candidates: Callable):
+def closest(error: Callable, candidates: Callable, *, tell: Tell = silent):
     """The candidate of the smallest error, with more in float only where int8 collapses without.
 
     Args:
         error: What `error_against` gave.
         candidates: From the share of the weights that may stay in float to models in int8.
+        tell: Callable that is given how many were compared. Defaults to none.
 
     Example:
         >>> content = closest(error, lambda share: quantized(choices(alone, weights, share)))
     """
     for share in _SHARES:
-        best = min(candidates(share), key=error)
+        best = min(_counted(candidates(share), share, tell), key=error)
         if error(best) <= _COLLAPSED:
             break
     return best
+
+
+def _counted(candidates, share, tell):
+    for done, candidate in enumerate(candidates, start=1):
+        tell(f"comparing int8 models with up to {share:.1%} of the weights in float", done, None)
+        yield candidate

@@ -11,10 +11,11 @@ import onnx
 import tf2onnx
 from onnx import helper, numpy_helper
 
-from ktransfer.errors import ExportError
+from ktransfer.errors import ExportError, listed
 from ktransfer.exporters.apart import apart
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.onnx_quantization import make_smaller
+from ktransfer.exporters.progress import silent
 from ktransfer.exporters.serving import BATCH, OUTPUT, inlined_functions, serving_function
 
 NAME = "model.onnx"
@@ -22,7 +23,7 @@ CONVERTS = True
 _OPSET = 17  # right for every backbone tried; tf2onnx' default gave graphs that are not valid
 
 
-def write(serving, path, *, fixed, extra=None, precision="float32"):
+def write(serving, path, *, fixed, extra=None, precision="float32", tell=silent):
     """Write an ONNX file with its labels inside.
 
     Args:
@@ -32,6 +33,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
         extra: JSON-able facts by name, each written to the metadata as JSON under its name, beside the class
             names as a list under `labels`.
         precision: `"float32"`, or as in `make_smaller`, which is then run in a process of its own.
+        tell: Callable that is given how far the latter is. Defaults to none.
 
     Raises:
         ExportError: tf2onnx cannot convert the model, what it gives is not a valid graph, or making it
@@ -75,7 +77,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32"):
         source = Path(folder, NAME)
         onnx.save(graph, source)
         doing = f"make the ONNX model {precision}"
-        apart(make_smaller, source, path, precision, calibration, doing=doing)
+        apart(make_smaller, source, path, precision, calibration, doing=doing, tell=tell)
 
 
 def _erfc(context, node, name, args):
@@ -192,7 +194,7 @@ def _make_constants_of_captures(graph, serving, function):
     for value in [value for value in graph.input if value.name not in names]:
         if value.name in used:
             if value.name not in values:
-                raise ValueError(f"the graph asks for an input {value.name!r} beside {', '.join(names)}")
+                raise ValueError(f"the graph asks for an input {value.name!r} beside {listed(names)}")
             graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
         graph.input.remove(value)
 

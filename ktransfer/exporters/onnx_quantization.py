@@ -17,6 +17,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from ktransfer.exporters.apart import report
 from ktransfer.exporters.mixed_precision import CALIBRATED, choices, closest, error_against, evenly
 from ktransfer.exporters.runtimes import open_artefact
 
@@ -97,7 +98,7 @@ def _static(source, calibration):
         prepared = _prepared(source, folder)
         error = error_against(lambda path: open_artefact("onnx", path).answer, source, calibration)
         candidates = partial(_quantized, prepared, Path(folder), calibration, error)
-        return onnx.load(closest(error, candidates))
+        return onnx.load(closest(error, candidates, tell=report))
 
 
 def _quantized(prepared, folder, calibration, error, share):
@@ -132,7 +133,7 @@ def _quantized(prepared, folder, calibration, error, share):
 
     # ONNX Runtime's optimizer spoils a depthwise convolution alone in float between quantized ones (an
     # error of 1.4 instead of 0.2) unless the activation before it is in float too.
-    kept = choices(alone, weights, share, beside=(-1, 1))
+    kept = choices(alone, weights, share, beside=(-1, 1), tell=report)
     # The first of each count is of all kinds of operations: its ranges, which are kept, serve the others.
     for count, indices, operations in itertools.product(CALIBRATED, kept, (every, every - _ELEMENTWISE)):
         yield quantized(count, indices, operations)

@@ -100,6 +100,8 @@ class OwnProcess:
                     f"The {self._name} has to run by its own runtime. Received: no answer within "
                     f"{_LONGEST:g} seconds. Export it again, or another format."
                 ) from error
+            if isinstance(error, ValueError):  # it goes on all the same
+                self._process.kill()
             raise self._ended() from error
         finally:
             timer.cancel()

@@ -2,7 +2,7 @@
 
 import keras
 
-from ktransfer.errors import ExportError
+from ktransfer.errors import ExportError, listed
 
 
 def in_float32(model):
@@ -28,7 +28,7 @@ def in_float32(model):
             raise ValueError("a layer keeps its own policy")
     except Exception as error:  # whatever a layer's own from_config raises
         raise ExportError(
-            f"Exporting needs a float32 model. Received: {', '.join(sorted(_policies(model)))}, and it "
+            f"Exporting needs a float32 model. Received: {listed(sorted(_policies(model)))}, and it "
             f"cannot be built again in float32 ({error}). Train it with the float32 policy."
         ) from error
     finally:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ktransfer.errors import ExportError
+from ktransfer.errors import ExportError, listed
 from ktransfer.exporters.precision import in_float32
 from ktransfer.exporters.serving import BATCH, SEQUENCE, Input, Serving, check_class_names
 
@@ -29,7 +29,7 @@ def serve_texts(model, class_names, texts, preprocessing):
     if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != 2:
         raise ExportError(
             f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
-            f"to logits (None, classes). Received: one from {', '.join(names) or model.input_shape} to "
+            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
             f"{shapes}. Build it with `build_text_classifier`."
         )
     check_class_names(class_names, shapes[1])

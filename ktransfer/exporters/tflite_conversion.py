@@ -9,7 +9,8 @@ import tensorflow as tf
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from ktransfer.errors import ExportError
+from ktransfer.errors import ExportError, listed
+from ktransfer.exporters.apart import report
 from ktransfer.exporters.half_weights import halve_weights
 from ktransfer.exporters.mixed_precision import CALIBRATED, choices, closest, error_against, evenly
 
@@ -44,8 +45,9 @@ def convert(source, precision="float32", calibration=(), allow_flex=False):
     """
     try:
         if precision == "int8":
+            report("converting to float32, to compare with")
             error = error_against(_load, _converter(source).convert(), calibration)
-            return closest(error, partial(_quantized, source, calibration, error))
+            return closest(error, partial(_quantized, source, calibration, error), tell=report)
         converter = _converter(source)
         if allow_flex:
             converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
@@ -66,7 +68,7 @@ def convert(source, precision="float32", calibration=(), allow_flex=False):
         others = " and of those of its Flex delegate" if allow_flex else ""
         raise ExportError(
             f"TFLite needs a model of its builtin operations{others} only. Received: "
-            f"{', '.join(missing) or str(error)[:200]}. {mend}."
+            f"{listed(missing) or str(error)[:200]}. {mend}."
         ) from error
 
 
@@ -80,6 +82,7 @@ def _quantized(source, calibration, error, share):
     """The model in int8, calibrated on more and less, with these and those layers left in float."""
     kept = None
     for count in CALIBRATED:
+        report(f"calibrating on {min(count, len(calibration))} training examples")
         debugger = _debugger(_converter(source), evenly(calibration, count))
         layers, masked = _layers(debugger.calibrated_model)
         names = [name for name, _ in layers]
@@ -93,7 +96,7 @@ def _quantized(source, calibration, error, share):
         def alone(indices, quantized=quantized, names=names):
             return error(quantized(set(range(len(names))) - set(indices)))
 
-        kept = kept or choices(alone, [weights for _, weights in layers], share)
+        kept = kept or choices(alone, [weights for _, weights in layers], share, tell=report)
         for indices, operations in itertools.product(kept, ((), _ELEMENTWISE)):
             yield halve_weights(quantized(indices, operations))
 

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 from ktransfer.data.audit import audit_splits
@@ -18,7 +17,7 @@ from ktransfer.data.task import TEXTS, find_task
 from ktransfer.data.text_sources import read_texts
 from ktransfer.errors import DataError
 from ktransfer.files import write_json
-from ktransfer.terminal import shortened
+from ktransfer.terminal import console, print_line, shortened
 
 _REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
 
@@ -95,7 +94,7 @@ def audit_before_training(
     data: str | Path,
     *,
     allow_leakage: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = print_line,
     verbose: int | str = 0,
 ) -> Audit:
     """The short form: leakage stops, the rest is a line each.
@@ -208,8 +207,8 @@ def _counted(batches, progress):
 @contextlib.contextmanager
 def _progress(verbose, description):
     """`progress(done, total)` that moves a bar on standard error; nothing where nobody looks."""
-    console = Console(stderr=True)
-    disable = not verbose or not console.is_terminal
-    with Progress(console=console, transient=True, disable=disable) as bar:
+    shown = console(stderr=True)
+    disable = not verbose or not shown.is_terminal
+    with Progress(console=shown, transient=True, disable=disable) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

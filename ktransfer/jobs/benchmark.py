@@ -12,7 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from ktransfer.errors import DataError, RunError
+from ktransfer.errors import DataError, RunError, listed
 from ktransfer.exporters.artefact import fingerprint
 from ktransfer.exporters.image_serving import INPUT
 from ktransfer.exporters.own_process import OwnProcess
@@ -130,8 +130,8 @@ def benchmark(
     validation = validation_examples(run)
     if validation.class_names != run.labels:
         raise DataError(
-            f"Validation data of the classes {', '.join(run.labels)} was expected. "
-            f"Received: {', '.join(validation.class_names)}. Restore the data that the run was trained on."
+            f"Validation data of the classes {listed(run.labels)} was expected. "
+            f"Received: {listed(validation.class_names)}. Restore the data that the run was trained on."
         )
     chosen = evenly(validation, examples)
     threads = threads or _cores()

@@ -13,6 +13,7 @@ from ktransfer.evaluation import evaluate as judge
 from ktransfer.files import write_json
 from ktransfer.jobs.parts import Say, parts, read_splits
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 
 
 def evaluate(
@@ -23,7 +24,7 @@ def evaluate(
     text_column: str | None = None,
     label_column: str | None = None,
     encoding: str | None = None,
-    say: Say = print,
+    say: Say = print_line,
 ) -> tuple[Evaluation, str]:
     """Judge a run's model on labelled images or texts.
 
@@ -57,6 +58,8 @@ def evaluate(
         )
     else:
         splits = read_data(data, class_names=run.labels, data_dir=data_dir)
+    for note in splits.notes:
+        say(f"note       {note}")
     found = list(parts(splits))
     part, examples = found[-1]
     say(f"data       {len(examples)} {examples.noun}, {part if len(found) > 1 else 'all'} of {data}")
@@ -68,7 +71,7 @@ def evaluate(
     return judge(probabilities, examples.labels, run.labels, temperature=temperature), part
 
 
-def judge_parts(run: Run, splits: Splits, *, say: Say = print) -> dict[str, Answers]:
+def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
     """Judge a run on its own validation and test part, and enter it in the run folder.
 
     Writes `metrics.json`, `confusion.png` of the last part, and the accuracies and the temperature, which is

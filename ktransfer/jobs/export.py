@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from ktransfer.data.examples import Examples
 from ktransfer.data.task import TEXTS
-from ktransfer.errors import RunError
 from ktransfer.exporters import (
     FORMATS,
     Artefact,
@@ -14,7 +13,9 @@ from ktransfer.exporters import (
     label_limits,
     warm_up,
 )
+from ktransfer.exporters.progress import Progress
 from ktransfer.exporters.tokenizer_json import write_tokenizer
+from ktransfer.jobs.checks import check_temperature
 from ktransfer.jobs.parts import (
     JUDGED_EXAMPLES,
     PARITY_EXAMPLES,
@@ -26,6 +27,7 @@ from ktransfer.jobs.parts import (
     readable_part,
 )
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 
 _CALIBRATED = 100  # training examples
 
@@ -36,7 +38,7 @@ def export(
     *,
     validation: Examples | None = None,
     options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
-    say: Say = print,
+    say: Say = print_line,
 ) -> list[Artefact]:
     """Write a run's artefacts, each proved to answer as the model does, and enter them in the manifest.
 
@@ -49,7 +51,7 @@ def export(
         formats: Of `ALL_FORMATS` of `ktransfer.exporters`.
         validation: Readable examples to prove them on; `None` takes what the run was validated on.
         options: What the artefacts take and give beyond their formats.
-        say: Where lines for a person go.
+        say: Where lines for a person go; while a quantized format is made, how far it is.
 
     Returns:
         The artefacts written now.
@@ -63,7 +65,7 @@ def export(
 
         ktransfer.export(Run.load("runs/flowers"), ["onnx", "onnx-int8"])
     """
-    check_formats(formats)
+    formats = check_formats(formats)
     options.check(formats, run.task)
     warm_up(formats)
     quantized = [name for name in formats if name not in FORMATS]
@@ -105,13 +107,7 @@ def fitted_temperature(run: Run) -> float:
 
         ExportOptions(temperature=fitted_temperature(Run.load("runs/flowers")))
     """
-    temperature = run.manifest.get("temperature")
-    if not isinstance(temperature, int | float):
-        raise RunError(
-            f"A temperature fitted on validation was expected in the manifest of {run.path}. "
-            f"Received: {temperature!r}. Fit it with `ktransfer report {run.path}`, or leave it out."
-        )
-    return float(temperature)
+    return check_temperature(run.manifest, run.path)
 
 
 def _export(run, name, say, **options):
@@ -121,6 +117,7 @@ def _export(run, name, say, **options):
         name,
         class_names=run.labels,
         preprocessing=run.preprocessing,
+        tell=Progress(say, name),
         extra={"preprocessing": run.manifest["preprocessing"]},
         **options,
     )

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import Progress
 
 from ktransfer.data.audit_exclusions import leave_out
 from ktransfer.data.checks import require_readable
 from ktransfer.data.examples import Examples, Splits, printable
+from ktransfer.data.label_names import is_number, reads_as_missing
 from ktransfer.data.sources import load_splits
 from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.data.text_columns import TextColumns
@@ -19,6 +19,7 @@ from ktransfer.feature_store import FeatureStore
 from ktransfer.files import cache_folder
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
+from ktransfer.terminal import console
 
 # Float32 artefacts are proved on so many examples, a tokenizer.json on so many texts.
 PARITY_EXAMPLES, TOKENIZED_TEXTS = 100, 2_000
@@ -27,6 +28,9 @@ JUDGED_EXAMPLES = 500
 RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
+# So many classes that are numbers may be a quantity.
+_MANY_NUMBERS = 20
+_RATINGS = [tuple(map(str, range(1, most + 1))) for most in (5, 10)]
 
 Say = Callable[[str], None]
 
@@ -45,8 +49,8 @@ def feature_store(cache_dir: str | Path | None) -> FeatureStore:
 
 def progress_bar(verbose: int | str) -> Progress:
     """A bar on standard error that goes when it is done; nothing where nobody looks."""
-    console = Console(stderr=True)
-    return Progress(console=console, transient=True, disable=not verbose or not console.is_terminal)
+    shown = console(stderr=True)
+    return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
 
 def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
@@ -102,7 +106,7 @@ def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
             say(f"skipped    {len(skipped)} {name} images that cannot be read: {named}")
-    return Splits(**found)
+    return Splits(**found, notes=splits.notes)
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:
@@ -110,7 +114,14 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
-    """Say where classes are uneven and the recipe does nothing about it."""
+    """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
+    for line in _doubtful_names(splits):
+        say(f"hint       {line}")
+    for name, part in list(parts(splits))[1:]:
+        missing = [label for label, count in part.counts().items() if not count]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            say(f"note       {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
     counts = splits.train.counts()
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
@@ -118,6 +129,32 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
             f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
             f"{counts[least]:,}; with --class-weight balanced or --loss focal the rare ones count for more"
         )
+
+
+def _doubtful_names(splits):
+    counts = splits.train.counts()
+    if tuple(counts) in _RATINGS:
+        first, *_, last = counts
+        yield (
+            f"classes {first} to {last} look like ratings; each is a class of its own here, and {last} for "
+            f"{first} counts as any other mistake"
+        )
+    elif len(counts) > _MANY_NUMBERS and all(map(is_number, counts)):
+        first, *_, last = counts
+        yield (
+            f"the {len(counts)} classes are all numbers, {first} to {last}; a classifier does not learn the "
+            "order of scores or amounts"
+        )
+    if splits.train.kind == "text":
+        for name in filter(reads_as_missing, counts):
+            size = f"of {counts[name]:,} examples"
+            yield f"{name!r} is read as the name of a class, {size}, not as a missing label"
+    alike = {}
+    for name in counts:
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            yield f"the classes {' and '.join(map(repr, names))} differ only in case or spaces"
 
 
 def dataset(examples: Examples, run: Run, **options):

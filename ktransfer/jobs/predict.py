@@ -1,13 +1,13 @@
 """`ktransfer predict`: what a run makes of images, texts, or files of texts."""
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
 from ktransfer.data.task import TEXTS
-from ktransfer.data.text_tables import TABLE_SUFFIXES, read_text, read_text_column
-from ktransfer.errors import DataError
+from ktransfer.jobs.checks import refuse_text_options
+from ktransfer.jobs.inputs import find_images, find_texts
+from ktransfer.jobs.parts import Say
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 
 
 def predict(
@@ -17,40 +17,37 @@ def predict(
     top_k: int = 5,
     text_column: str | None = None,
     encoding: str | None = None,
+    say: Say = print_line,
 ) -> tuple[str, list[tuple[str, list[dict]]]]:
     """Classify what a person names.
 
     Args:
         run: What `Run.load` gave.
-        inputs: Image files. Of a text classifier: texts, tables whose every row has one, and other files,
-            each of which is one text.
+        inputs: Image files and folders, whose images are taken at any depth. Of a text classifier: texts,
+            tables whose every row has one, other files, each of which is one text, and folders of tables and
+            `.txt` files.
         top_k: How many labels for each.
         text_column: Of tables; `None` takes the one that the run was trained on.
         encoding: Of files, as Python names it; `None` takes UTF-8.
+        say: Callable that receives a line for what was left out of a folder. Defaults to `print_line`.
 
     Returns:
         `"file"` or `"text"`, and for each of these itself and its answers, as in `Run.predict`.
 
     Raises:
-        DataError: A file cannot be read, or has no texts.
+        DataError: A file cannot be read, or has no texts; a folder has nothing to classify; or an option is
+            for texts and the run for images.
 
     Example:
 
         predict(Run.load("runs/spam"), ["Free entry!", "new.csv"])
     """
-    if run.task != TEXTS:
-        return "file", list(zip(inputs, run.predict(inputs, top_k=top_k), strict=True))
-    column = text_column or run.manifest.get("data", {}).get("text_column")
-    texts = [text for given in inputs for text in _texts(given, column, encoding)]
-    return "text", list(zip(texts, run.predict(texts, top_k=top_k), strict=True))
-
-
-def _texts(given, column, encoding):
-    suffix = Path(given).suffix.lower() if len(given) < 4096 else ""  # a path cannot be longer
-    if suffix in TABLE_SUFFIXES:
-        return read_text_column(given, text_column=column, encoding=encoding)
-    if suffix and os.path.isfile(given):
-        return [read_text(given, encoding)]
-    if not given.strip():
-        raise DataError("A text was expected. Received: an empty one. Pass some words.")
-    return [given]
+    refuse_text_options(run.manifest, run.path, text_column=text_column, encoding=encoding)
+    if run.task == TEXTS:
+        column = text_column or run.manifest.get("data", {}).get("text_column")
+        noun, found = "text", find_texts(inputs, column=column, encoding=encoding)
+    else:
+        noun, found = "file", find_images(inputs)
+    for note in found.notes:
+        say(note)
+    return noun, list(zip(found.items, run.predict(found.items, top_k=top_k), strict=True))

@@ -12,11 +12,12 @@ from ktransfer.reporting.contents import contents, stages_of
 from ktransfer.reporting.history import write_tensorboard
 from ktransfer.reporting.page import render
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 
 REPORT, TENSORBOARD = "report.html", "tensorboard"
 
 
-def report(run: Run, *, data: str | Path | None = None, say: Say = print) -> Path:
+def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -> Path:
     """Judge a run anew on its own data, and write `report.html`, `metrics.json` and `tensorboard/`.
 
     Args:
@@ -48,7 +49,7 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print) -> Pat
     return write_report(run, splits, judge_parts(run, splits, say=say), say=say)
 
 
-def write_report(run: Run, splits: Splits, answers: dict[str, Answers], *, say: Say = print) -> Path:
+def write_report(run: Run, splits: Splits, answers: dict[str, Answers], *, say: Say = print_line) -> Path:
     """Write the page and TensorBoard's logs of a run that has been judged.
 
     Args:

@@ -13,11 +13,12 @@ from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.task import TEXTS, find_task
 from ktransfer.data.text_augmentation import TextAugmentation
 from ktransfer.default_recipes import image_recipe, text_recipe
-from ktransfer.errors import DataError, RecipeError, RunError
+from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporters import FORMATS, check_formats
 from ktransfer.files import write_text
 from ktransfer.freezing import resolve_depth
 from ktransfer.jobs.audit import audit_before_training
+from ktransfer.jobs.checks import refuse_options
 from ktransfer.jobs.finish import finish
 from ktransfer.jobs.networks import image_network, text_network
 from ktransfer.jobs.parts import (
@@ -40,6 +41,7 @@ from ktransfer.jobs.reproduce import (
 )
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 from ktransfer.training import find_backbone, has_gpu
 
 BEGINNING = "beginning"  # the status of a run whose model is not written yet
@@ -75,15 +77,15 @@ def train(
     cache: bool = True,
     cache_dir: str | Path | None = None,
     formats: Sequence[str] = FORMATS,
-    say: Say = print,
+    say: Say = print_line,
     verbose: int | str = 1,
 ) -> Run:
     """Train a classifier on labelled images or texts, evaluate it, export it, and keep all in a run folder.
 
     Args:
         data: Images: a folder of class folders, or one that holds `train/` (and `val/`, `test/`). Texts: a
-            table (CSV, TSV, JSON lines, Parquet), a folder with `train.csv` and so on, or folders of `.txt`
-            files. Either: `tfds:NAME`.
+            table (CSV, TSV, JSON, JSON lines, Parquet), a folder with `train.csv` and so on, or folders of
+            `.txt` files. Either: `tfds:NAME`.
         backbone: As in `load_backbone`, or for texts as in `load_text_backbone`.
         out: The run folder to make.
         validation: Data of the same kind to validate on instead of a part of `data`.
@@ -121,16 +123,18 @@ def train(
         run = ktransfer.train("flowers", "resnet_50_imagenet", "runs/flowers", image_size=160)
         run = ktransfer.train("reviews.csv", "bert_tiny_en_uncased", "runs/reviews")
     """
+    formats = check_formats(formats)
     given = arguments(locals())
     Run.check_free(out, overwrite=overwrite)
-    check_formats(formats)
     if recipe is not None and epochs is not None:
         received = f"Received: a recipe and epochs={epochs}. Leave one out."
         raise RecipeError(f"A recipe brings its own epochs. {received}")
     task = find_task(data, data_dir=data_dir)
     of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
     of_texts = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    _refuse(of_images if task == TEXTS else {**of_texts, "sequence_length": sequence_length}, task, data)
+    refuse_options(
+        of_images if task == TEXTS else {**of_texts, "sequence_length": sequence_length}, task, data
+    )
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
     changes |= {"quantization_aware": quantization_aware}
     asked = _recipe(recipe, task, 2, epochs, changes)  # refuses what cannot be before anything is read
@@ -143,6 +147,8 @@ def train(
         **(of_texts if task == TEXTS else {"skip_corrupt": skip_corrupt}),
     }
     splits, columns = read_splits(facts, asked.seed)
+    for note in splits.notes:
+        say(f"note       {note}")
     if columns is not None:
         facts |= {"text_column": columns.text, "label_column": columns.label}
         said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
@@ -220,16 +226,6 @@ def _recipe(given, task, examples, epochs, changes):
     return recipe
 
 
-def _refuse(options, task, data):
-    """Raise where an option was given that is for another kind of data."""
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
-    if given:
-        raise DataError(
-            f"Options for {task} were expected, which {data} is for. Received: {', '.join(given)}. "
-            "Leave it out, or check the path of the data."
-        )
-
-
 def resume(
     out: str | Path,
     *,
@@ -238,7 +234,7 @@ def resume(
     cache: bool | None = None,
     cache_dir: str | Path | None = None,
     formats: Sequence[str] | None = None,
-    say: Say = print,
+    say: Say = print_line,
     verbose: int | str = 1,
 ) -> Run:
     """Go on with a run that was interrupted, or killed, at whatever it was doing.
@@ -266,7 +262,7 @@ def resume(
     """
     run = Run.load(out)
     formats = run.manifest.get("formats", FORMATS) if formats is None else formats
-    check_formats(formats)
+    formats = check_formats(formats)
     given = read_arguments(run.manifest) if "reproduce" in run.manifest else {}
     require_same(given, data, backbone)
     if run.manifest["status"] == BEGINNING:

@@ -9,7 +9,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ktransfer.data.task import TEXTS
-from ktransfer.errors import ExportError, KTransferError, RunError
+from ktransfer.errors import ExportError, KTransferError, RunError, listed
 from ktransfer.exporters.artefact import Artefact, fingerprint
 from ktransfer.exporters.image_serving import serve_images
 from ktransfer.exporters.own_process import OwnProcess
@@ -21,6 +21,7 @@ from ktransfer.exporters.tokenizer_json import prove_tokenizer
 from ktransfer.jobs.artefacts import artefacts, fixed_axes, validation_examples
 from ktransfer.jobs.parts import JUDGED_EXAMPLES, PARITY_EXAMPLES, RAW, Say, evenly
 from ktransfer.run import Run
+from ktransfer.terminal import print_line
 from ktransfer.untrusted import read_bytes, visible
 
 
@@ -77,7 +78,7 @@ class Verification:
         return {"ok": self.ok, **dataclasses.asdict(self)}
 
 
-def verify(run: Run, *, answers: bool = True, say: Say = print) -> Verification:
+def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verification:
     """Check a run's artefacts against its manifest and its model.
 
     Of each artefact: it is there, with the sha256 and size of the export; it carries the run's labels; its
@@ -158,7 +159,7 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
     try:
         with OwnProcess(artefact.format, path) as runtime:
             if runtime.labels != list(run.labels):
-                problems.append(f"its labels are {_listed(runtime.labels)}, the run's {_listed(run.labels)}")
+                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.labels)}")
             if (found := _bare(runtime.signature)) != (expected := _bare(artefact.signature)):
                 problems.append(f"it takes and gives {found}, {expected} was exported")
             if judged and not problems:
@@ -223,7 +224,7 @@ def _labels(run, folder):
     if not path.is_file():
         problems = ("it is not there",)
     elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.labels):
-        problems = (f"it has {_listed(found)}, the run {_listed(run.labels)}",)
+        problems = (f"it has {listed(found)}, the run {listed(run.labels)}",)
     return Checked(path.name, (folder / path.name).as_posix(), problems)
 
 
@@ -257,11 +258,6 @@ def _unknown(run, checked):
     folders = {path.parent for path in known}
     found = {path for folder in folders if folder.is_dir() for path in folder.iterdir()} - known
     return sorted(path.relative_to(run.path).as_posix() for path in found)
-
-
-def _listed(labels):
-    shown = ", ".join(labels[:5])
-    return f"{shown}, ... ({len(labels)} in all)" if len(labels) > 5 else shown or "none"
 
 
 def _said(found, run):

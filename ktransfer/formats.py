@@ -1,0 +1,43 @@
+"""The names of the formats of export, and what a person may write for them."""
+
+from collections.abc import Iterable
+
+from ktransfer.errors import ExportError, did_you_mean, letters
+
+FORMATS = ("savedmodel", "tflite", "onnx")  # in float32, written unless others are asked for
+QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
+ALL_FORMATS = FORMATS + QUANTIZED
+
+
+def format_names(formats: str | Iterable[str]) -> tuple[str, ...]:
+    """Names of formats as `ALL_FORMATS` has them, each once.
+
+    Case and separators do not count: `ONNX`, `TFLite-INT8`, `onnx_int8` and `SavedModel` are formats.
+
+    Args:
+        formats: One name, or several in any order.
+
+    Returns:
+        The names, in the order of their first use.
+
+    Raises:
+        ExportError: One is none of them; the message suggests the closest.
+
+    Example:
+        >>> format_names(["ONNX", "tflite_int8", "onnx"])
+        ('onnx', 'tflite-int8')
+    """
+    known = {letters(name): name for name in ALL_FORMATS}
+    found = []
+    for given in [formats] if isinstance(formats, str) else formats:
+        name = known.get(letters(str(given)))
+        if name is None:
+            pieces = str(given).replace(",", " ").split()
+            several = len(pieces) > 1 and all(letters(piece) in known for piece in pieces)
+            hint = "Name each by a --format of its own. " if several else did_you_mean(given, ALL_FORMATS)
+            raise ExportError(
+                f"A format is one of {', '.join(ALL_FORMATS)}. Received: {given!r}. "
+                f"{hint or 'Choose one of them.'}".rstrip()
+            )
+        found.append(name)
+    return tuple(dict.fromkeys(found))
