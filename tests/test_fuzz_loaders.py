@@ -235,10 +235,7 @@ def tables():
 def pictures(files):
     modes = st.sampled_from(("crop", "pad", "stretch"))
     return st.one_of(
-        *(
-            st.tuples(st.just(suffix), damaged_bytes(files[suffix]), modes)
-            for suffix in PICTURES
-        )
+        *(st.tuples(st.just(suffix), damaged_bytes(files[suffix]), modes) for suffix in PICTURES)
     )
 
 
