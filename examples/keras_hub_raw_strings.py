@@ -30,10 +30,8 @@ def tiny():
 
 def main(preset=None):
     keras.utils.set_random_seed(0)
-    if preset:
-        classifier = keras_hub.models.TextClassifier.from_preset(preset, num_classes=2)
-    else:
-        classifier = tiny()
+    make = keras_hub.models.TextClassifier.from_preset
+    classifier = make(preset, num_classes=2) if preset else tiny()
     texts, labels = np.array((GOOD + BAD) * 8), np.array(([1] * len(GOOD) + [0] * len(BAD)) * 8)
     classifier.compile(
         keras.optimizers.AdamW(5e-3),

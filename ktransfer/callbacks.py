@@ -281,7 +281,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         kept = [layer for layer in self._freezing.kept_layers if self._counts(layer)]
         if kept:
             self._say(
-                f"{len(kept)} layers of the backbone that were frozen before fit stay frozen: {listed(layer.name for layer in kept)}"
+                f"{len(kept)} layers of the backbone that were frozen before fit stay frozen: "
+                f"{listed(layer.name for layer in kept)}"
             )
         if checked.rising is not None and self.monitor != "val_loss":
             self._say(f"{self.monitor}: {'higher' if checked.rising else 'lower'} is better")

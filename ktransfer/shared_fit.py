@@ -20,7 +20,9 @@ _RISING = (
         r"precision|recall|sensitivity|specificity|f\d*_?score|fbeta|iou|jaccard|dice_?(coef|score)|correlation|pearson|spearman|ndcg"
     )
 )
-_FALLING = r"loss$|error|^(mae|mse|rmse|msle|mape|nll|wer|cer|ece|fid|brier\w*)$|perplexity|entropy|divergence|distance|hinge"
+_FALLING = r"loss$|error|^(mae|mse|rmse|msle|mape|nll|wer|cer|ece|fid|brier\w*)$|" + (
+    r"perplexity|entropy|divergence|distance|hinge"
+)
 _STATE = "unfreezing_state"  # the optimizer's attribute while `fit` runs
 
 

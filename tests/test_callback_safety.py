@@ -1,6 +1,8 @@
 """What the callback promises in other people's `fit`: nothing damaged, nothing left behind, nothing passed over."""
 
+import contextlib
 import copy
+import itertools
 import pickle
 import subprocess
 import sys
@@ -109,9 +111,7 @@ def test_two_callbacks_unfreeze_two_towers_by_plans_of_their_own():
     ]
     history = fit_towers(model, [*callbacks, watch], epochs=4).history
     seen.append((snapshot(one.weights), snapshot(other.weights)))
-    moved = [
-        [not same(a, b) for a, b in zip(*pair, strict=True)] for pair in zip(seen, seen[1:], strict=False)
-    ]
+    moved = [[not same(a, b) for a, b in zip(*pair, strict=True)] for pair in itertools.pairwise(seen)]
     assert [row[0] for row in moved[:3]] == [False, True, True]
     assert [row[1] for row in moved[:3]] == [False, False, False]
     assert history["stage"] == [0, 1, 1, 1]
@@ -295,13 +295,11 @@ def test_backup_and_restore_is_exact_in_any_stage(name, first, tmp_path):
             ProgressiveUnfreezing(backbone, stages, verbose=0),
             keras.callbacks.BackupAndRestore(folder),
         ]
-        callbacks = callbacks[:: 1 if first == "ours" else -1] + [Stop("on_epoch_begin", stop)]
+        callbacks = [*callbacks[:: 1 if first == "ours" else -1], Stop("on_epoch_begin", stop)]
         with warnings.catch_warnings():
             warnings.filterwarnings("error", message=".*kipping variable loading")
-            try:
+            with contextlib.suppress(KeyboardInterrupt):
                 fit(model, callbacks, shuffle=False)
-            except KeyboardInterrupt:
-                pass
         return start, snapshot(model.weights)
 
     start, expected = run(None, tmp_path / "whole")
@@ -398,17 +396,14 @@ def test_of_a_backbone_with_lora_only_the_adapters_move(frozen):
     assert any(moved[key] for key in adapters)
     if not frozen:
         assert not any(moved[key] for key in moved if key not in trainable)
-    kernels = [
-        v
-        for v in backbone.weights
-        if v.name == "kernel" and any(v is getattr(l, "_kernel", None) for l in lora_layers(backbone))
+    held = [
+        getattr(layer, "_kernel", None)
+        for layer in backbone._flatten_layers()
+        if hasattr(layer, "lora_kernel_a")
     ]
+    kernels = [v for v in backbone.weights if any(v is kernel for kernel in held)]
     assert kernels
     assert not any(moved[id(v)] for v in kernels)
-
-
-def lora_layers(backbone):
-    return [layer for layer in backbone._flatten_layers() if getattr(layer, "lora_enabled", False)]
 
 
 # The direction of a metric.
@@ -469,11 +464,6 @@ def test_a_direction_that_cannot_be_known_is_refused_before_a_step():
 
 
 # Data without a length, learning rates.
-
-
-def endless():
-    while True:
-        yield IMAGES[:8], LABELS[:8]
 
 
 def test_a_generator_and_the_default_plan_need_no_length():

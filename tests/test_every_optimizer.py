@@ -4,6 +4,7 @@ The reference is what a person compiles by hand: a plain optimizer for the head 
 is unfrozen, with its share of the learning rate, kept for the stages that follow; gradients are worked out in NumPy.
 """
 
+import functools
 import inspect
 
 import keras
@@ -113,6 +114,7 @@ def by_hand(name, setting, kind):
     variables = {key: keras.Variable(value, name=key) for key, value in INITIAL.items()}
     groups = {"head": ["kernel", "bias"], "top": ["top"], "low": ["low"]}
     optimizers, step, whole = {}, 0, schedule(kind, rate)
+    now = lambda share: whole(step) * share  # noqa: E731
     options = SETTINGS[setting]
     clip, parts = options.get("global_clipnorm"), options.get("gradient_accumulation_steps", 1)
     sums = {}
@@ -124,7 +126,7 @@ def by_hand(name, setting, kind):
             current = (
                 rate * STAGE_RATES[stage] * shares[group]
                 if kind == "number"
-                else lambda share=shares[group]: whole(step) * share
+                else functools.partial(now, shares[group])
             )
             if group not in optimizers:
                 optimizers[group] = made(name, setting, current)
