@@ -105,6 +105,12 @@ def walked(start, size, step, state=0):
     return tf.reshape(chunks.stack(), (-1, 3)), end
 
 
+def either(condition, value, other):
+    """Return `tf.where`, where whole numbers of Python are of the type of the other value, else int64."""
+    dtype = next((each.dtype for each in (value, other) if tf.is_tensor(each)), tf.int64)
+    return tf.where(condition, tf.cast(value, dtype), tf.cast(other, dtype))
+
+
 def first_of(values, default):
     """Return the first of int64 `(N,)`, or `default` where there is none."""
     return tf.concat([values, [tf.cast(default, tf.int64)]], 0)[0]

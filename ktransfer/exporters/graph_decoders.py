@@ -7,7 +7,7 @@ do alike is refused by name, by an assertion in the graph.
 import numpy as np
 import tensorflow as tf
 
-from ktransfer.exporters.graph_bytes import Bytes, contains, first_of, is_one_of, last_of, walked
+from ktransfer.exporters.graph_bytes import Bytes, contains, either, first_of, is_one_of, last_of, walked
 from ktransfer.exporters.graph_orientation import orientation_of, upright
 
 FORMATS = "JPEG, PNG, GIF, BMP, WebP"
@@ -102,7 +102,7 @@ def _checked(value, place, conditions):
 
 def _fits(height, width):
     within = (height > 0) & (width > 0) & (height <= MOST_PIXELS) & (width <= MOST_PIXELS)
-    within &= tf.where(within, height * width, 0) <= MOST_PIXELS
+    within &= either(within, height * width, 0) <= MOST_PIXELS
     return within, f"an image without pixels, or of more than {MOST_PIXELS // 10**6} million"
 
 
@@ -117,9 +117,10 @@ def _unknown(content, data, place):
 
 
 def _on_white(colours, opacity):
-    """What Pillow's `alpha_composite` gives on opaque white, to the same bit; both int32."""
+    """What Pillow's `alpha_composite` gives on opaque white, to the same bit; int32."""
+    colours, opacity = tf.cast(colours, tf.int32), tf.cast(opacity, tf.int32)
     value = 128 * (colours * opacity + 255 * (255 - opacity) + 128)
-    return ((value >> 8) + value) >> 15
+    return (value // 256 + value) // 2**15
 
 
 # --- JPEG: ITU-T T.81, annex B
@@ -131,8 +132,8 @@ def _jpeg(content, data, place):
         is_marker = tf.equal(first, 0xFF) & ~is_one_of(marker, 0x00, 0xFF)
         alone = is_one_of(marker, 0x01, *range(0xD0, 0xDA))
         length = data.number(position + 2, 2, big=True)
-        following = position + tf.where(is_marker, tf.where(alone, tf.constant(2, tf.int64), length + 2), 1)
-        kind = tf.where(is_marker, marker, -1)
+        following = position + either(is_marker, either(alone, 2, length + 2), 1)
+        kind = either(is_marker, marker, -1)
         return kind, position + 4, length - 2, following, ~(is_marker & tf.equal(marker, 0xDA)), state
 
     chunks, _ = walked(2, data.size, step)
@@ -222,7 +223,7 @@ def _png(content, data, place):
             ((frame_at < 0) | whole_frame, "an animated PNG whose first frame is smaller than the image"),
             (~tf.reduce_any(texts & hidden), "a PNG with EXIF or the like in a text chunk"),
             (~tf.reduce_any(has_xmp & ~plain), "a PNG with compressed XMP"),
-            (first_of(keys[:, 2], 6) >= tf.where(tf.equal(colour, _RGB), tf.constant(6, tf.int64), 2),
+            (first_of(keys[:, 2], 6) >= either(tf.equal(colour, _RGB), 6, 2),
              "a PNG whose tRNS chunk is too short"),
             (~tf.reduce_any(of_kind(b"tRNS") & ~early), "a PNG whose tRNS chunk comes after its pixels"),
         ],
@@ -237,13 +238,13 @@ def _png(content, data, place):
         pixels = tf.cast(tf.io.decode_png(content, channels=0), tf.int32)
         channels = tf.shape(pixels)[2]
         colours = tf.cond(channels < 3, lambda: tf.tile(pixels[..., :1], [1, 1, 3]), lambda: pixels[..., :3])
-        opacity = tf.where(tf.equal(channels % 2, 0), pixels[..., -1:], 255)
+        opacity = either(tf.equal(channels % 2, 0), pixels[..., -1:], 255)
         key_at = first_of(keys[:, 1], -1)
-        key = data.numbers(key_at + tf.where(tf.equal(colour, _RGB), tf.constant([0, 2, 4], tf.int64), 0), 2, True)
+        key = data.numbers(key_at + either(tf.equal(colour, _RGB), tf.constant([0, 2, 4], tf.int64), 0), 2, True)
         # Pillow compares with the lower eight bits of the key, whatever the depth of the file.
-        key = tf.where(tf.equal(depth, 1), tf.where(key > 0, tf.constant(255, tf.int64), 0), key % 256)
+        key = either(tf.equal(depth, 1), either(key > 0, 255, 0), key % 256)
         is_key = tf.reduce_all(tf.equal(colours, tf.cast(key, tf.int32)), axis=-1, keepdims=True)
-        opacity = tf.where((key_at >= 0) & is_key, 0, opacity)
+        opacity = either((key_at >= 0) & is_key, 0, opacity)
         return _on_white(colours, opacity)
 
     # Of 16 bits Pillow takes the upper eight, but for grey.
@@ -263,22 +264,22 @@ def _gif(content, data, place):
     def step(position, inside):
         byte = data.byte(position)
         extension = tf.equal(byte, _EXTENSION)
-        outside_kind = tf.where(extension, 256 * _EXTENSION + data.byte(position + 1), byte)
+        outside_kind = either(extension, 256 * _EXTENSION + data.byte(position + 1), byte)
         after_block = position + 1 + byte
-        inside_next = tf.where(tf.equal(byte, 0), tf.constant(0, tf.int64), 1)
+        inside_next = either(tf.equal(byte, 0), 0, 1)
         return (
-            tf.where(inside > 0, -1, outside_kind),
-            tf.where(extension, position + 3, position + 1),
+            either(inside > 0, -1, outside_kind),
+            either(extension, position + 3, position + 1),
             data.byte(position + 2),
-            tf.where(inside > 0, after_block, tf.where(extension, position + 2, position + 1)),
+            either(inside > 0, after_block, either(extension, position + 2, position + 1)),
             (inside > 0) | ~is_one_of(byte, _IMAGE, _END),
-            tf.where(inside > 0, inside_next, tf.where(extension, tf.constant(1, tf.int64), 0)),
+            either(inside > 0, inside_next, either(extension, 1, 0)),
         )
 
     def palette_of(at, flags):
         """Entries as Pillow has them, of a palette that is not there grey."""
         there = (flags & 0x80) > 0
-        count = tf.where(there, 2 << (flags & 7), 0)
+        count = either(there, tf.bitwise.left_shift(tf.constant(2, tf.int64), flags & 7), 0)
         return at + 3 * count, data.raw(at, tf.minimum(3 * count, data.size - at))
 
     width, height, flags = data.number(6, 2), data.number(8, 2), data.byte(10)
@@ -332,7 +333,7 @@ def _gif(content, data, place):
     margins = [[top, canvas_height - top - rows], [left, canvas_width - left - columns]]
     indices = tf.pad(indices, margins, constant_values=tf.maximum(transparent, 0))
     image = tf.gather(_filled_up(tf.reshape(colours[: 3 * (tf.size(colours) // 3)], (-1, 3))), indices)
-    opacity = tf.where(tf.equal(indices, transparent), 0, 255)[..., None]
+    opacity = either(tf.equal(indices, transparent), 0, 255)[..., None]
     return tf.cast(_on_white(image, opacity), tf.float32)
 
 
@@ -364,22 +365,22 @@ def _bmp(content, data, place):
     header = data.number(14, 4)
     old = tf.equal(header, 12)
     flip = ~old & tf.equal(data.byte(25), 0xFF)
-    width = tf.where(old, data.number(18, 2), data.number(18, 4))
+    width = either(old, data.number(18, 2), data.number(18, 4))
     tall = data.number(22, 4)
-    height = tf.where(old, data.number(20, 2), tf.where(flip, 2**32 - tall, tall))
-    bits = tf.where(old, data.number(24, 2), data.number(28, 2))
-    compression = tf.where(old, tf.constant(_BI_RGB, tf.int64), data.number(30, 4))
+    height = either(old, data.number(20, 2), either(flip, 2**32 - tall, tall))
+    bits = either(old, data.number(24, 2), data.number(28, 2))
+    compression = either(old, _BI_RGB, data.number(30, 4))
     fields = tf.equal(compression, _BI_BITFIELDS)
-    count = tf.where(old, tf.constant(0, tf.int64), data.number(46, 4))
-    count = tf.where(tf.equal(count, 0), 1 << tf.minimum(bits, 32), count)
-    entry = tf.where(old, tf.constant(3, tf.int64), 4)  # bytes of a colour
+    count = either(old, 0, data.number(46, 4))
+    count = either(tf.equal(count, 0), tf.bitwise.left_shift(tf.constant(1, tf.int64), tf.minimum(bits, 32)), count)
+    entry = either(old, 3, 4)  # bytes of a colour
     given = data.number(10, 4)
     after_header = 14 + header
-    offset = given + tf.where(tf.equal(given, after_header) & (bits <= 8), entry * count, 0)
+    offset = given + either(tf.equal(given, after_header) & (bits <= 8), entry * count, 0)
 
     # Masks lie after a header of 40 bytes, and within a longer one at the same place.
     masks = [data.number(54 + 4 * number, 4) for number in range(4)]
-    masks[3] = tf.where(header >= 56, masks[3], 0)
+    masks[3] = either(header >= 56, masks[3], 0)
 
     def one_of(known):
         return tf.reduce_any(tf.reduce_all(tf.equal(tf.stack(masks)[: len(known[0])], tf.constant(known, tf.int64)), -1))
@@ -389,7 +390,7 @@ def _bmp(content, data, place):
         | (tf.equal(bits, 24) & one_of(_MASKS_24))
         | (tf.equal(bits, 16) & one_of(_MASKS_16))
     )
-    stride = ((width * bits + 31) >> 3) & ~tf.constant(3, tf.int64)
+    stride = (width * bits + 31) // 32 * 4
     fits, too_large = _fits(height, width)
     last_row = (width * bits + 7) // 8
     complete = ~fits | (offset + stride * (height - 1) + last_row <= data.size)
@@ -398,9 +399,9 @@ def _bmp(content, data, place):
     entries = after_header + entry * tf.range(shown)
     palette = tf.stack([data.numbers(entries + channel, 1, False) for channel in (2, 1, 0)], -1)
     # A palette of greys in order is none to Pillow, which then reads another number of bits.
-    ramp = tf.where(tf.equal(count, 2), tf.range(shown) * 255, tf.range(shown))
+    ramp = either(tf.equal(count, 2), tf.range(shown) * 255, tf.range(shown))
     ordered = tf.reduce_all(tf.equal(palette, ramp[:, None]))
-    as_bits = tf.where(count <= 2, tf.constant(1, tf.int64), 8)
+    as_bits = either(count <= 2, 1, 8)
     readable_palette = (bits > 8) | (
         (count <= 256) & (count > 0) & (~ordered | tf.equal(bits, as_bits)) & (after_header + entry * count <= offset)
     )
@@ -426,11 +427,11 @@ def _bmp(content, data, place):
     def palette_pixels():
         def unpacked(each):
             """The parts of a byte of `each` bits, the highest first."""
-            shifts = tf.range(8 - each, -1, -each)
-            return tf.reshape((rows[..., None] >> shifts) & ((1 << each) - 1), (height, -1))
+            shifts = tf.constant([2**place for place in range(8 - each, -1, -each)])
+            return tf.reshape((rows[..., None] // shifts) % 2**each, (height, -1))
 
         indices = tf.switch_case(
-            tf.cast(tf.where(tf.equal(bits, 1), 0, tf.where(tf.equal(bits, 4), 1, 2)), tf.int32),
+            tf.cast(either(tf.equal(bits, 1), 0, either(tf.equal(bits, 4), 1, 2)), tf.int32),
             [lambda: unpacked(1), lambda: unpacked(4), lambda: rows],
         )
         return tf.gather(_filled_up(palette), indices[:, :width])
@@ -439,9 +440,9 @@ def _bmp(content, data, place):
         pixels = rows[:, : 2 * width]
         pixels = pixels[:, 0::2] + 256 * pixels[:, 1::2]
         six = fields & tf.equal(masks[0], 0xF800)
-        red = tf.where(six, pixels >> 11, (pixels >> 10) & 31)
-        green = tf.where(six, ((pixels >> 5) & 63) * 255 // 63, ((pixels >> 5) & 31) * 255 // 31)
-        return tf.stack([red * 255 // 31, green, (pixels & 31) * 255 // 31], -1)
+        red = either(six, pixels // 2**11, (pixels // 2**10) % 32)
+        green = either(six, (pixels // 32) % 64 * 255 // 63, (pixels // 32) % 32 * 255 // 31)
+        return tf.stack([red * 255 // 31, green, pixels % 32 * 255 // 31], -1)
 
     def threes():
         return tf.reshape(rows[:, : 3 * width], (height, width, 3))[..., ::-1]
@@ -452,14 +453,14 @@ def _bmp(content, data, place):
         nothing = fields & tf.equal(masks[0], 0)
         usual = tf.constant(_MASKS_32[0], tf.int64)
         all_set = tf.constant((0xFF0000, 0xFF00, 0xFF, 0xFF000000), tf.int64)
-        used = tf.where(nothing, all_set, tf.where(fields, tf.stack(masks), usual))
+        used = either(nothing, all_set, either(fields, tf.stack(masks), usual))
         ends = tf.constant((0xFF, 0xFF00, 0xFF0000, 0xFF000000), tf.int64)
         order = tf.argmax(tf.equal(used[:, None], ends), axis=1)
         ordered = tf.gather(pixels, order, axis=2)
-        opacity = tf.where(tf.equal(used[3], 0), 255, ordered[..., 3:])
+        opacity = either(tf.equal(used[3], 0), 255, ordered[..., 3:])
         return _on_white(ordered[..., :3], opacity)
 
-    which = tf.where(bits <= 8, 0, tf.where(tf.equal(bits, 16), 1, tf.where(tf.equal(bits, 24), 2, 3)))
+    which = either(bits <= 8, 0, either(tf.equal(bits, 16), 1, either(tf.equal(bits, 24), 2, 3)))
     pixels = tf.switch_case(tf.cast(which, tf.int32), [palette_pixels, words, threes, fours])
     pixels = tf.cond(flip, lambda: pixels, lambda: pixels[::-1])
     return tf.cast(pixels, tf.float32)
@@ -483,7 +484,7 @@ def _webp(content, data, place):
         return is_one_of(kinds, *map(_chunk, names))
 
     extended = tf.equal(first_of(kinds, 0), _chunk(b"VP8X"))
-    flags = tf.where(extended, data.byte(20), 0)
+    flags = either(extended, data.byte(20), 0)
     animated = (flags & _ANIMATION) > 0
     frame = tf.boolean_mask(chunks, of_kind(b"ANMF"))[:1]
     frame_at, frame_end = first_of(frame[:, 1], data.size), first_of(frame[:, 1] + frame[:, 2], data.size)
@@ -494,14 +495,14 @@ def _webp(content, data, place):
     picture_at, picture_length = first_of(pictures[:, 1], data.size), first_of(pictures[:, 2], 0)
     # Sizes as the picture itself has them: RFC 6386, section 9.1; RFC 9649, section 3.4.
     packed = data.number(picture_at + 1, 4)
-    columns = tf.where(lossy, data.number(picture_at + 6, 2) & 0x3FFF, (packed & 0x3FFF) + 1)
-    rows = tf.where(lossy, data.number(picture_at + 8, 2) & 0x3FFF, ((packed >> 14) & 0x3FFF) + 1)
+    columns = either(lossy, data.number(picture_at + 6, 2) & 0x3FFF, (packed & 0x3FFF) + 1)
+    rows = either(lossy, data.number(picture_at + 8, 2) & 0x3FFF, ((packed // 2**14) & 0x3FFF) + 1)
     left, top = 2 * data.number(frame_at, 3), 2 * data.number(frame_at + 3, 3)
     frame_width, frame_height = data.number(frame_at + 6, 3) + 1, data.number(frame_at + 9, 3) + 1
     canvas_width, canvas_height = data.number(24, 3) + 1, data.number(27, 3) + 1
-    left, top = (tf.where(animated, value, 0) for value in (left, top))
-    width = tf.where(extended, canvas_width, columns)
-    height = tf.where(extended, canvas_height, rows)
+    left, top = (either(animated, value, 0) for value in (left, top))
+    width = either(extended, canvas_width, columns)
+    height = either(extended, canvas_height, rows)
     as_said = ~animated | (tf.equal(frame_width, columns) & tf.equal(frame_height, rows))
     inside = (left + columns <= width) & (top + rows <= height)
     covers = animated | (tf.equal(columns, width) & tf.equal(rows, height))
@@ -544,11 +545,11 @@ def _webp(content, data, place):
     still = tf.strings.join([b"RIFF", _least_first(tf.cast(tf.strings.length(still), tf.int64), 4), still])
     pixels = tf.cast(tf.io.decode_webp(still, channels=0)[0], tf.int32)
     has_opacity = tf.equal(tf.shape(pixels)[2], 4)
-    opacity = tf.where(has_opacity, pixels[..., -1:], 255)
-    is_transparent = tf.where(extended, (flags & _ALPHA) > 0, has_opacity)
+    opacity = either(has_opacity, pixels[..., -1:], 255)
+    is_transparent = either(extended, (flags & _ALPHA) > 0, has_opacity)
     margins = [[top, height - top - rows], [left, width - left - columns], [0, 0]]
     colours, opacity = tf.pad(pixels[..., :3], margins), tf.pad(opacity, margins)
-    pixels = tf.where(is_transparent, _on_white(colours, opacity), colours)
+    pixels = either(is_transparent, _on_white(colours, opacity), colours)
     exif = _bytes_of(data, tf.boolean_mask(chunks, of_kind(b"EXIF"))[:1])
     xmp = _bytes_of(data, tf.boolean_mask(chunks, of_kind(b"XMP "))[:1])
     return upright(tf.cast(pixels, tf.float32), orientation_of(exif, xmp))

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from ktransfer.exporters.graph_bytes import Bytes, first_of
+from ktransfer.exporters.graph_bytes import Bytes, either, first_of
 
 _TAG = 0x0112  # Orientation: EXIF 2.32, section 4.6.4
 # TIFF 6.0, page 8, with those that Pillow takes as well, such as II and 0x002A the wrong way round.
@@ -34,13 +34,13 @@ def orientation_of(exif: Bytes, xmp: Bytes):
         xmp: The XML, which counts where EXIF has no orientation; empty where there is none.
     """
     for _ in range(2):
-        start = tf.where(exif.begins(0, b"Exif\0\0"), tf.constant(6, tf.int64), 0)
+        start = either(exif.begins(0, b"Exif\0\0"), 6, 0)
         exif = exif.part(start, exif.size)
     valid, found, value = _in_exif(exif)
-    in_exif = tf.where(found, value, 1)
+    in_exif = either(found, value, 1)
     asked = tf.equal(exif.size, 0) | (valid & ~found)
-    orientation = tf.where(asked, _in_xmp(xmp), in_exif)
-    return tf.where((orientation >= 1) & (orientation <= 8), orientation, 1)
+    orientation = either(asked, _in_xmp(xmp), in_exif)
+    return either((orientation >= 1) & (orientation <= 8), orientation, 1)
 
 
 def _in_exif(exif):
@@ -54,12 +54,12 @@ def _in_exif(exif):
     tags, types = (exif.numbers(entries + place, 2, big) for place in (0, 2))
     counts, places = (exif.numbers(entries + place, 4, big) for place in (4, 8))
     sizes = counts * tf.gather(
-        tf.constant(_TYPE_SIZES, tf.int64), tf.where(types < len(_TYPE_SIZES), types, 0)
+        tf.constant(_TYPE_SIZES, tf.int64), either(types < len(_TYPE_SIZES), types, 0)
     )
     # Values of more than four bytes lie elsewhere. Pillow skips those that are longer than all of EXIF, and
     # ends at the first that is cut off.
     apart = sizes > 4
-    skipped = apart & (tf.cumsum(tf.where(apart, sizes, 0)) > exif.size)
+    skipped = apart & (tf.cumsum(either(apart, sizes, 0)) > exif.size)
     cut = apart & ~skipped & (places + sizes > exif.size)
     read = tf.equal(tf.cumsum(tf.cast(cut, tf.int64)), 0) & ~skipped & (sizes > 0)
     here = tf.boolean_mask(tf.range(tf.size(tags, tf.int64)), read & tf.equal(tags, _TAG))
@@ -67,19 +67,19 @@ def _in_exif(exif):
     place = first_of(here, -1)
     entry = first_of(entries[place : place + 1], 0)
     kind, at = (first_of(values[place : place + 1], 0) for values in (types, places))
-    value_at = tf.where(first_of(tf.cast(apart, tf.int64)[place : place + 1], 0) > 0, at, entry + 8)[None]
+    value_at = either(first_of(tf.cast(apart, tf.int64)[place : place + 1], 0) > 0, at, entry + 8)[None]
     short, long = exif.numbers(value_at, 2, big)[0], exif.numbers(value_at, 4, big)[0]
     is_short, is_long = (
         tf.reduce_any(tf.equal(kind, kinds))
         for kinds in ((_SHORT, _SIGNED_SHORT), (_LONG, _SIGNED_LONG))
     )
-    return valid, found, tf.where(is_short, short, tf.where(is_long, long, 1))
+    return valid, found, either(is_short, short, either(is_long, long, 1))
 
 
 def _in_xmp(xmp):
     after = xmp.after(b"tiff:Orientation")
     as_attribute, as_element = xmp.begins(after, b'="'), xmp.begins(after, b">")
-    digits = after + tf.where(as_attribute, tf.constant(2, tf.int64), 1)
+    digits = after + either(as_attribute, 2, 1)
     values = xmp.numbers(digits, 1, False) - ord("0")
     fits = (as_attribute | as_element) & (values >= 0) & (values <= 9)
     return first_of(tf.boolean_mask(values, fits), 1)
