@@ -21,7 +21,8 @@ REFUSED = (
     "WebP: chunks cut off",
 )
 MOST_PIXELS = 178_956_970  # as in data/images.py
-_CONVERT = "Save it as an ordinary JPEG or PNG first"
+# What a message has before the reason of a refusal, and after it.
+REFUSAL, ADVICE = " of the batch, ", ". Save it as an ordinary JPEG or PNG first"
 _OTHERS = (  # how files of other formats begin: (place, bytes, name)
     (0, b"II*\0", "TIFF"),
     (0, b"MM\0*", "TIFF"),
@@ -76,7 +77,9 @@ def decoded(content, place):
         (data.begins(0, b"BM"), _bmp),
         (data.begins(0, b"RIFF") & data.begins(8, b"WEBP"), _webp),
     ]
-    which = tf.reduce_min([tf.where(begins, number, len(readers)) for number, (begins, _) in enumerate(readers)])
+    which = tf.reduce_min(
+        [tf.where(begins, number, len(readers)) for number, (begins, _) in enumerate(readers)]
+    )
     branches = [lambda reader=reader: reader(content, data, place) for _, reader in readers]
     image = tf.switch_case(which, [*branches, lambda: _unknown(content, data, place)])
     return tf.ensure_shape(image, (None, None, 3))
@@ -91,9 +94,9 @@ def _checked(value, place, conditions):
         [
             "A file that the graph reads as the run does was expected, got file ",
             tf.strings.as_string(place),
-            " of the batch, ",
+            REFUSAL,
             received,
-            f". {_CONVERT}, or give pixels to serving_default.",
+            f"{ADVICE}, or give pixels to serving_default.",
         ]
     )
     with tf.control_dependencies([tf.debugging.Assert(fine, [message])]):
@@ -107,7 +110,7 @@ def _fits(height, width):
 
 
 def _unknown(content, data, place):
-    name = tf.constant("which is none of these")
+    name = tf.constant("an unknown format")
     for start, mark, other in reversed(_OTHERS):
         name = tf.where(data.begins(start, mark), other, name)
     name = tf.where(tf.equal(data.size, 0), "an empty file", name)
@@ -158,7 +161,9 @@ def _jpeg(content, data, place):
     unsaid = tf.equal(layers, 4) & ~tf.reduce_any(adobe)
     marked = tf.cond(
         unsaid,
-        lambda: tf.strings.join([tf.strings.substr(content, 0, 2), _APP14, tf.strings.substr(content, 2, -1)]),
+        lambda: tf.strings.join(
+            [tf.strings.substr(content, 0, 2), _APP14, tf.strings.substr(content, 2, -1)]
+        ),
         lambda: content,
     )
     # As exact as Pillow; the default is not.
@@ -240,7 +245,9 @@ def _png(content, data, place):
         colours = tf.cond(channels < 3, lambda: tf.tile(pixels[..., :1], [1, 1, 3]), lambda: pixels[..., :3])
         opacity = either(tf.equal(channels % 2, 0), pixels[..., -1:], 255)
         key_at = first_of(keys[:, 1], -1)
-        key = data.numbers(key_at + either(tf.equal(colour, _RGB), tf.constant([0, 2, 4], tf.int64), 0), 2, True)
+        key = data.numbers(
+            key_at + either(tf.equal(colour, _RGB), tf.constant([0, 2, 4], tf.int64), 0), 2, True
+        )
         # Pillow compares with the lower eight bits of the key, whatever the depth of the file.
         key = either(tf.equal(depth, 1), either(key > 0, 255, 0), key % 256)
         is_key = tf.reduce_all(tf.equal(colours, tf.cast(key, tf.int32)), axis=-1, keepdims=True)
@@ -289,7 +296,9 @@ def _gif(content, data, place):
     image_at = last_of(chunks[:, 1], data.size)
     controls = tf.boolean_mask(chunks[:, 1], tf.equal(chunks[:, 0], _CONTROL))
     clear = tf.boolean_mask(controls, tf.equal(data.numbers(controls, 1, False) % 2, 1))
-    transparent = tf.cond(tf.size(clear) > 0, lambda: data.byte(clear[-1] + 3), lambda: tf.constant(-1, tf.int64))
+    transparent = tf.cond(
+        tf.size(clear) > 0, lambda: data.byte(clear[-1] + 3), lambda: tf.constant(-1, tf.int64)
+    )
     left, top, columns, rows = (data.number(image_at + 2 * place, 2) for place in range(4))
     own_flags = data.byte(image_at + 8)
     pixels_at, own_colours = palette_of(tf.minimum(image_at + 9, data.size), own_flags)
@@ -315,6 +324,7 @@ def _gif(content, data, place):
             _fits(rows, columns),
         ],
     )
+
     # TensorFlow gives colours only, of an animation all frames. So the first frame is made a file of its own,
     # and its colours are its indices.
     def piece(start, length):
@@ -372,7 +382,9 @@ def _bmp(content, data, place):
     compression = either(old, _BI_RGB, data.number(30, 4))
     fields = tf.equal(compression, _BI_BITFIELDS)
     count = either(old, 0, data.number(46, 4))
-    count = either(tf.equal(count, 0), tf.bitwise.left_shift(tf.constant(1, tf.int64), tf.minimum(bits, 32)), count)
+    count = either(
+        tf.equal(count, 0), tf.bitwise.left_shift(tf.constant(1, tf.int64), tf.minimum(bits, 32)), count
+    )
     entry = either(old, 3, 4)  # bytes of a colour
     given = data.number(10, 4)
     after_header = 14 + header
@@ -383,7 +395,9 @@ def _bmp(content, data, place):
     masks[3] = either(header >= 56, masks[3], 0)
 
     def one_of(known):
-        return tf.reduce_any(tf.reduce_all(tf.equal(tf.stack(masks)[: len(known[0])], tf.constant(known, tf.int64)), -1))
+        return tf.reduce_any(
+            tf.reduce_all(tf.equal(tf.stack(masks)[: len(known[0])], tf.constant(known, tf.int64)), -1)
+        )
 
     known_masks = (
         (tf.equal(bits, 32) & one_of(_MASKS_32))
@@ -403,7 +417,10 @@ def _bmp(content, data, place):
     ordered = tf.reduce_all(tf.equal(palette, ramp[:, None]))
     as_bits = either(count <= 2, 1, 8)
     readable_palette = (bits > 8) | (
-        (count <= 256) & (count > 0) & (~ordered | tf.equal(bits, as_bits)) & (after_header + entry * count <= offset)
+        (count <= 256)
+        & (count > 0)
+        & (~ordered | tf.equal(bits, as_bits))
+        & (after_header + entry * count <= offset)
     )
     offset, stride, width, height = _checked(
         (offset, stride, width, height),
@@ -537,7 +554,12 @@ def _webp(content, data, place):
     extra = tf.cond(
         with_alpha,
         lambda: tf.strings.join(
-            [b"VP8X\x0a\0\0\0\x10\0\0\0", _least_first(columns - 1, 3), _least_first(rows - 1, 3), *whole(alphas)]
+            [
+                b"VP8X\x0a\0\0\0\x10\0\0\0",
+                _least_first(columns - 1, 3),
+                _least_first(rows - 1, 3),
+                *whole(alphas),
+            ]
         ),
         lambda: tf.constant(b""),
     )

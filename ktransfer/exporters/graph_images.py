@@ -9,6 +9,7 @@ from ktransfer.errors import ExportError
 from ktransfer.exporters.graph_decoders import decoded
 
 _FIXED_POINT = 2.0**22  # what Pillow multiplies weights by before it rounds them (libImaging/Resample.c)
+_NEARLY = 1e-9  # by which a sum of weighted pixels may miss a whole number
 
 
 def resized(images, resize: Resize, *, exact=False):
@@ -20,8 +21,8 @@ def resized(images, resize: Resize, *, exact=False):
     Args:
         images: Float32 `(B, H, W, 3)` in 0-255, of any height and width.
         resize: The size to bring them to.
-        exact: Whether to compute in float64 with Pillow's fixed-point weights, to the same bit as Pillow
-            where `resize` has antialias. Defaults to `False`, in float32: to the same grey level but for ties.
+        exact: Whether to compute in float64 with Pillow's fixed-point weights, to the same bit as Pillow.
+            Defaults to `False`, in float32: to the same grey level but for ties.
 
     Returns:
         Float32 `(B, height, width, 3)`, whole numbers in 0-255.
@@ -42,17 +43,27 @@ def resized(images, resize: Resize, *, exact=False):
     # As in `data/images.py`, rounded down.
     fit_width = tf.maximum(height * resize.width // resize.height, 1)
     fit_height = tf.maximum(width * resize.height // resize.width, 1)
-    dtype = tf.float64 if exact and resize.antialias else tf.float32
-    rows = _weights(height, fit_height, resize.height, resize, dtype)
-    columns = _weights(width, fit_width, resize.width, resize, dtype)
+    dtype = tf.float64 if exact else tf.float32
+    # Without antialias Pillow weighs four pixels at once, and rounds down, unless it only enlarges.
+    at_once = tf.constant(False)
+    if exact and not resize.antialias and resize.interpolation == "bilinear":
+        crop = resize.mode == "crop"
+        used_height = tf.minimum(height, fit_height) if crop else tf.maximum(height, fit_height)
+        used_width = tf.minimum(width, fit_width) if crop else tf.maximum(width, fit_width)
+        if resize.mode == "stretch":
+            used_height, used_width = height, width
+        at_once = (used_height > resize.height) | (used_width > resize.width)
+    rows = _weights(height, fit_height, resize.height, resize, dtype, at_once)
+    columns = _weights(width, fit_width, resize.width, resize, dtype, at_once)
     images = tf.cast(tf.transpose(images, (0, 3, 1, 2)), dtype)
-    images = _whole(tf.matmul(images, columns, transpose_b=True))
-    images = _whole(tf.matmul(rows, images))
+    images = tf.matmul(images, columns, transpose_b=True)
+    images = tf.matmul(rows, tf.where(at_once, images, _whole(images)))
+    images = tf.where(at_once, tf.floor(images + _NEARLY), _whole(images))
     images = tf.cast(tf.transpose(images, (0, 2, 3, 1)), tf.float32)
     return tf.ensure_shape(images, (None, resize.height, resize.width, 3))
 
 
-def _weights(size, fit, target, resize, dtype):
+def _weights(size, fit, target, resize, dtype, at_once):
     """What each of `target` pixels takes from each of `size`: `(target, size)`."""
     bar = tf.maximum(fit - size, 0) // 2 if resize.mode == "pad" else 0
     start = tf.maximum(size - fit, 0) // 2 if resize.mode == "crop" else 0
@@ -70,7 +81,8 @@ def _weights(size, fit, target, resize, dtype):
         weights = kernel(tf.abs(positions + 0.5 - centers[:, None]) / width)
         weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
         if dtype == tf.float64:
-            weights = tf.sign(weights) * tf.floor(tf.abs(weights) * _FIXED_POINT + 0.5) / _FIXED_POINT
+            fixed = tf.sign(weights) * tf.floor(tf.abs(weights) * _FIXED_POINT + 0.5) / _FIXED_POINT
+            weights = tf.where(at_once, weights, fixed)
     return weights[:, bar : size + bar]  # bars are black
 
 

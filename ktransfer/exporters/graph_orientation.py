@@ -1,14 +1,16 @@
 """How the camera was held, read from EXIF or XMP inside a TensorFlow graph as Pillow reads it."""
 
+import struct
+
 import tensorflow as tf
 
-from ktransfer.exporters.graph_bytes import Bytes, either, first_of
+from ktransfer.exporters.graph_bytes import Bytes, either, first_of, is_one_of
 
 _TAG = 0x0112  # Orientation: EXIF 2.32, section 4.6.4
 # TIFF 6.0, page 8, with those that Pillow takes as well, such as II and 0x002A the wrong way round.
 _HEADERS = (b"MM\0*", b"II*\0", b"MM*\0", b"II\0*", b"MM\0+")
 _TYPE_SIZES = (0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4, 0, 0, 8)  # bytes, by type; 0 of unknown types
-_SHORT, _LONG, _SIGNED_SHORT, _SIGNED_LONG = 3, 4, 8, 9
+_SIGNED_BYTE, _SHORTS, _LONGS, _RATIONALS, _FLOAT, _DOUBLE = (6,), (3, 8), (4, 9, 13), (5, 10), (11,), (12,)
 _MOST_ENTRIES = 65535
 
 
@@ -53,9 +55,7 @@ def _in_exif(exif):
     entries = directory + 2 + 12 * tf.range(tf.minimum(tf.minimum(count, complete), _MOST_ENTRIES))
     tags, types = (exif.numbers(entries + place, 2, big) for place in (0, 2))
     counts, places = (exif.numbers(entries + place, 4, big) for place in (4, 8))
-    sizes = counts * tf.gather(
-        tf.constant(_TYPE_SIZES, tf.int64), either(types < len(_TYPE_SIZES), types, 0)
-    )
+    sizes = counts * tf.gather(tf.constant(_TYPE_SIZES, tf.int64), either(types < len(_TYPE_SIZES), types, 0))
     # Values of more than four bytes lie elsewhere. Pillow skips those that are longer than all of EXIF, and
     # ends at the first that is cut off.
     apart = sizes > 4
@@ -68,12 +68,26 @@ def _in_exif(exif):
     entry = first_of(entries[place : place + 1], 0)
     kind, at = (first_of(values[place : place + 1], 0) for values in (types, places))
     value_at = either(first_of(tf.cast(apart, tf.int64)[place : place + 1], 0) > 0, at, entry + 8)[None]
-    short, long = exif.numbers(value_at, 2, big)[0], exif.numbers(value_at, 4, big)[0]
-    is_short, is_long = (
-        tf.reduce_any(tf.equal(kind, kinds))
-        for kinds in ((_SHORT, _SIGNED_SHORT), (_LONG, _SIGNED_LONG))
-    )
-    return valid, found, either(is_short, short, either(is_long, long, 1))
+    byte, short, long, double = (exif.numbers(value_at, count, big)[0] for count in (1, 2, 4, 8))
+    divisor = exif.numbers(value_at + 4, 4, big)[0]
+    whole = (divisor > 0) & tf.equal(long % tf.maximum(divisor, 1), 0)
+    value = tf.constant(1, tf.int64)
+    for kinds, given in (
+        (_SIGNED_BYTE, byte),
+        (_SHORTS, short),
+        (_LONGS, long),
+        (_RATIONALS, either(whole, long // tf.maximum(divisor, 1), 1)),
+        (_FLOAT, _number_of(long, "<f", "<I")),
+        (_DOUBLE, _number_of(double, "<d", "<Q")),
+    ):
+        value = either(is_one_of(kind, *kinds), given, value)
+    return valid, found, value
+
+
+def _number_of(bits, floating, whole):
+    """The orientation that bits of IEEE 754 mean, or 1."""
+    known = [struct.unpack(whole, struct.pack(floating, value))[0] for value in range(1, 9)]
+    return 1 + tf.argmax(tf.equal(bits, tf.constant(known, tf.int64)), output_type=tf.int64)
 
 
 def _in_xmp(xmp):

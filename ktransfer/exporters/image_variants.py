@@ -13,9 +13,7 @@ _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
 _CHANNELS = {_GREY: 1, _RGB: 3, _PALETTE: 1, _GREY_ALPHA: 2, _RGBA: 4}
 # First column, first row and the steps between pixels of each pass: PNG, third edition, section 8.1.
 _ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
-_XMP = (
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="%d"/></rdf:RDF></x:xmpmeta>'
-)
+_XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF><rdf:Description tiff:Orientation="%d"/></rdf:RDF></x:xmpmeta>'
 
 
 def image_variants(width: int, height: int) -> Iterator[tuple[str, bytes]]:
@@ -229,7 +227,10 @@ def _gifs(picture):
     yield "GIF transparent", _saved(palette, "GIF", transparency=index, optimize=False)
     two = {"save_all": True, "append_images": [other]}
     yield "GIF animated", _saved(palette, "GIF", **two)
-    yield "GIF animated, transparent", _saved(palette, "GIF", transparency=index, disposal=2, optimize=False, **two)
+    yield (
+        "GIF animated, transparent",
+        _saved(palette, "GIF", transparency=index, disposal=2, optimize=False, **two),
+    )
     plain = _saved(palette, "GIF", optimize=False)
     table = 3 << ((plain[10] & 7) + 1)
     screen = struct.pack("<HH", picture.width + 7, picture.height + 5)
@@ -243,11 +244,22 @@ def _gifs(picture):
     local = bytes([plain[image + 9] | 0x80 | (plain[10] & 7)])
     yield (
         "GIF with a palette of its frame",
-        plain[:10] + b"\0" + plain[11:13] + plain[start : image + 9] + local + plain[13:start] + plain[image + 10 :],
+        plain[:10]
+        + b"\0"
+        + plain[11:13]
+        + plain[start : image + 9]
+        + local
+        + plain[13:start]
+        + plain[image + 10 :],
     )
     yield (
         "GIF with two palettes",
-        plain[:13] + plain[13:start][::-1] + plain[start : image + 9] + local + plain[13:start] + plain[image + 10 :],
+        plain[:13]
+        + plain[13:start][::-1]
+        + plain[start : image + 9]
+        + local
+        + plain[13:start]
+        + plain[image + 10 :],
     )
 
 
@@ -281,7 +293,17 @@ def bmp_of(pixels, bits, *, palette=b"", compression=0, masks=b"", header=40, to
     else:
         colours = len(palette) // 4
         fields = struct.pack(
-            "<iiHHIIiiII", width, -height if top_down else height, 1, bits, compression, len(body), 0, 0, colours, 0
+            "<iiHHIIiiII",
+            width,
+            -height if top_down else height,
+            1,
+            bits,
+            compression,
+            len(body),
+            0,
+            0,
+            colours,
+            0,
         )
         inside = masks if header > 40 else b""
         fields += inside + bytes(header - 4 - len(fields) - len(inside))
@@ -314,7 +336,10 @@ def _bmps(picture):
     sixes = ((red >> 3) << 11) | ((green >> 2) << 5) | (blue >> 3)
     yield "BMP 16 bits", bmp_of(fives, 16)
     for name, pixels, masks in (("565", sixes, (0xF800, 0x7E0, 0x1F)), ("555", fives, (0x7C00, 0x3E0, 0x1F))):
-        yield f"BMP 16 bits, fields {name}", bmp_of(pixels, 16, compression=3, masks=struct.pack("<3I", *masks))
+        yield (
+            f"BMP 16 bits, fields {name}",
+            bmp_of(pixels, 16, compression=3, masks=struct.pack("<3I", *masks)),
+        )
     masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
     yield "BMP RGBA", bmp_of((opacity << 24) | full, 32, compression=3, masks=masks, header=124)
     masks = struct.pack("<4I", 0xFF, 0xFF00, 0xFF0000, 0xFF000000)
@@ -335,4 +360,7 @@ def _webps(picture):
         exif = exif_of(orientation, big=orientation % 2 == 0)
         yield f"WebP EXIF orientation {orientation}", _saved(rgb, "WEBP", exif=exif)
     yield "WebP XMP orientation 3", _saved(rgb, "WEBP", xmp=_XMP % 3)
-    yield "WebP RGBA with ICC profile and EXIF", _saved(picture, "WEBP", icc_profile=b"a profile", exif=exif_of(5))
+    yield (
+        "WebP RGBA with ICC profile and EXIF",
+        _saved(picture, "WEBP", icc_profile=b"a profile", exif=exif_of(5)),
+    )
