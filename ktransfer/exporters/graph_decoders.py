@@ -348,10 +348,15 @@ def _gif(content, data, place):
 
 
 def _filled_up(colours):
-    """A palette `(N, 3)` of up to 256 colours, filled up to 256 with greys as Pillow does; int32."""
+    """A palette `(N, 3)` of up to 256 colours, filled up to 256 as Pillow does; int32.
+
+    With black; one of greys in order, or of nothing, with the greys that follow.
+    """
     colours = tf.cast(colours[:256], tf.int32)
     greys = tf.tile(tf.range(256)[:, None], [1, 3])
-    return tf.concat([colours, greys[tf.shape(colours)[0] :]], 0)
+    count = tf.shape(colours)[0]
+    in_order = tf.reduce_all(tf.equal(colours, greys[:count]))
+    return tf.concat([colours, either(in_order, greys, 0)[count:]], 0)
 
 
 # --- BMP: Microsoft, Bitmap Storage

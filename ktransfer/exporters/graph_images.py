@@ -55,12 +55,50 @@ def resized(images, resize: Resize, *, exact=False):
         at_once = (used_height > resize.height) | (used_width > resize.width)
     rows = _weights(height, fit_height, resize.height, resize, dtype, at_once)
     columns = _weights(width, fit_width, resize.width, resize, dtype, at_once)
-    images = tf.cast(tf.transpose(images, (0, 3, 1, 2)), dtype)
-    images = tf.matmul(images, columns, transpose_b=True)
-    images = tf.matmul(rows, tf.where(at_once, images, _whole(images)))
-    images = tf.where(at_once, tf.floor(images + _NEARLY), _whole(images))
-    images = tf.cast(tf.transpose(images, (0, 2, 3, 1)), tf.float32)
+    if exact:
+        bars = resize.mode == "pad"
+        whole_height = tf.maximum(height, fit_height) if bars else height
+        whole_width = tf.maximum(width, fit_width) if bars else width
+        images = _resized_exactly(images, rows, columns, at_once, (whole_height, whole_width))
+    else:
+        images = tf.transpose(images, (0, 3, 1, 2))
+        images = _whole(tf.matmul(images, columns, transpose_b=True))
+        images = _whole(tf.matmul(rows, images))
+        images = tf.transpose(images, (0, 2, 3, 1))
     return tf.ensure_shape(images, (None, resize.height, resize.width, 3))
+
+
+def _resized_exactly(images, rows, columns, at_once, whole):
+    """Apply the weights of rows and columns in Pillow's order, and round as it does; float32.
+
+    The weights of a resize are nearly all zero, so the products are of sparse matrices.
+    """
+
+    def product(weights, axes, images):
+        """Weigh the axis that `axes` moves to the front, and move it back."""
+        moved = tf.transpose(images, axes)
+        flat = tf.reshape(moved, (tf.shape(moved)[0], -1))
+        flat = tf.sparse.sparse_dense_matmul(tf.sparse.from_dense(weights), flat)
+        return tf.transpose(
+            tf.reshape(flat, tf.concat([tf.shape(weights)[:1], tf.shape(moved)[1:]], 0)),
+            [axes.index(axis) for axis in range(4)],
+        )
+
+    def across(images):
+        return product(columns, (2, 0, 1, 3), images)
+
+    def down(images):
+        return product(rows, (1, 0, 2, 3), images)
+
+    def between(images):
+        return tf.where(at_once, images, _whole(images))
+
+    # The order of Pillow 13, measured on 3,000 sizes: rows first where that takes away twice as many of them.
+    (height, width), (to_height, to_width) = whole, (tf.shape(each)[0] for each in (rows, columns))
+    rows_first = (height > to_height) & (2 * (width - to_width) < height - to_height)
+    images = tf.cast(images, tf.float64)
+    images = tf.cond(rows_first, lambda: across(between(down(images))), lambda: down(between(across(images))))
+    return tf.cast(tf.where(at_once, tf.floor(images + _NEARLY), _whole(images)), tf.float32)
 
 
 def _weights(size, fit, target, resize, dtype, at_once):
