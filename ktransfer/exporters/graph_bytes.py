@@ -40,36 +40,39 @@ class Bytes:
 
     def number(self, start, count, big=False):
         """Return the whole number of `count` bytes, least significant byte first unless `big`."""
-        start = self._within(start)
+        if not isinstance(start, int):  # of the first bytes there are always as many
+            start = self._within(start)
         places = [256**place for place in range(count)]
         digits = tf.cast(self._data[start : start + count], tf.int64)
         return tf.reduce_sum(digits * tf.constant(places[::-1] if big else places, tf.int64))
 
     def numbers(self, starts, count, big):
         """The same at several places, int64 `(N,)`, where `big` is a tensor."""
-        digits = [self._at(starts + place) for place in range(count)]
-        least_first = sum(digit * 256**place for place, digit in enumerate(digits))
-        most_first = sum(digit * 256**place for place, digit in enumerate(reversed(digits)))
-        return tf.where(big, most_first, least_first)
+        digits = self._at(starts, count)
+        digits = tf.where(big, digits[:, ::-1], digits)
+        return tf.reduce_sum(digits * tf.constant([256**place for place in range(count)], tf.int64), axis=1)
 
     def begins(self, starts, mark):
         """Return whether the bytes at `starts`, a scalar or `(N,)`, are those of `mark`."""
         starts = tf.convert_to_tensor(starts, tf.int64)
-        same = tf.fill(tf.shape(starts), True)
-        for place, byte in enumerate(mark):
-            same &= tf.equal(self._at(starts + place), byte)
-        return same
+        return tf.reduce_all(tf.equal(self._at(starts, len(mark)), list(mark)), axis=-1)
 
     def after(self, mark):
         """Return the places after each `mark`, int64 `(N,)`, in their order."""
         count = tf.maximum(self.size - len(mark) + 1, 0)
         same = tf.fill([count], True)
-        for place, byte in enumerate(mark):
+        for place, byte in enumerate(mark):  # one after another, as there may be many places
             same &= tf.equal(self._data[place : place + count], byte)
         return tf.where(same)[:, 0] + len(mark)
 
-    def _at(self, places):
-        return tf.cast(tf.gather(self._data, self._within(places)), tf.int64)
+    def all(self):
+        """Return all bytes, uint8 `(N,)`."""
+        return self._data[: self.size]
+
+    def _at(self, starts, count):
+        """So many bytes from each place on, int64 `(..., count)`."""
+        places = self._within(starts[..., None] + tf.range(count, dtype=tf.int64))
+        return tf.cast(tf.gather(self._data, places), tf.int64)
 
     def _within(self, places):
         return tf.clip_by_value(tf.cast(places, tf.int64), 0, self.size)

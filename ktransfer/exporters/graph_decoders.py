@@ -1,7 +1,7 @@
 """Image files decoded inside a TensorFlow graph to the pixels that `data/images.py` has Pillow read.
 
-What TensorFlow's decoders read otherwise than Pillow is read here from the bytes of the file; what neither can
-do alike is refused by name, by an assertion in the graph.
+What TensorFlow's decoders read otherwise than Pillow is read here from the bytes of the file. What cannot be
+read alike is refused by name, by an assertion in the graph.
 """
 
 import numpy as np
@@ -49,6 +49,7 @@ def _chunk(name):
     return int.from_bytes(name, "big")
 
 
+@tf.autograph.experimental.do_not_convert
 def decoded(content, place):
     """Return the pixels of one image file, upright, as `data.images.read_pixels` does.
 
@@ -81,8 +82,16 @@ def decoded(content, place):
         [tf.where(begins, number, len(readers)) for number, (begins, _) in enumerate(readers)]
     )
     branches = [lambda reader=reader: reader(content, data, place) for _, reader in readers]
-    image = tf.switch_case(which, [*branches, lambda: _unknown(content, data, place)])
+    image, exif, xmp = tf.switch_case(which, [*branches, lambda: _unknown(content, data, place)])
+    image = upright(image, orientation_of(Bytes(exif), Bytes(xmp)))
     return tf.ensure_shape(image, (None, None, 3))
+
+
+def _read(pixels, exif=None, xmp=None):
+    """What a reader returns: pixels, and what its file has of EXIF and XMP."""
+    nothing = tf.zeros([0], tf.uint8)
+    given = (nothing if each is None else each.all() for each in (exif, xmp))
+    return tf.cast(pixels, tf.float32), *given
 
 
 def _checked(value, place, conditions):
@@ -110,13 +119,13 @@ def _fits(height, width):
 
 
 def _unknown(content, data, place):
-    name = tf.constant("an unknown format")
-    for start, mark, other in reversed(_OTHERS):
-        name = tf.where(data.begins(start, mark), other, name)
+    begins = [data.begins(start, mark) for start, mark, _ in _OTHERS]
+    names = tf.constant([*(name for *_, name in _OTHERS), "an unknown format"])
+    name = names[tf.argmax(tf.cast(tf.stack([*begins, True]), tf.int32))]
     name = tf.where(tf.equal(data.size, 0), "an empty file", name)
     received = tf.strings.join(["not one of ", FORMATS, ": ", name])
     content = _checked(content, place, [(tf.constant(False), received)])
-    return tf.zeros([tf.minimum(tf.strings.length(content), 1), 1, 3])
+    return _read(tf.zeros([tf.minimum(tf.strings.length(content), 1), 1, 3]))
 
 
 def _on_white(colours, opacity):
@@ -172,7 +181,7 @@ def _jpeg(content, data, place):
     app1 = tf.equal(kinds, 0xE1)
     exif = _bytes_of(data, tf.boolean_mask(chunks, app1 & data.begins(begins, b"Exif\0\0"))[:1])
     xmp = _bytes_of(data, tf.boolean_mask(chunks, app1 & data.begins(begins, xap))[-1:])
-    return upright(tf.cast(pixels, tf.float32), orientation_of(exif, xmp))
+    return _read(pixels, exif, xmp)
 
 
 def _bytes_of(data, chunks):
@@ -193,7 +202,7 @@ def _png(content, data, place):
         return kind, position + 8, length, position + 12 + length, ~tf.equal(kind, _chunk(b"IEND")), state
 
     chunks, end = walked(8, data.size, step)
-    kinds, begins, lengths = chunks[:, 0], chunks[:, 1], chunks[:, 2]
+    kinds, begins = chunks[:, 0], chunks[:, 1]
     places = tf.range(tf.size(kinds, tf.int64))
 
     def of_kind(*names):
@@ -221,7 +230,9 @@ def _png(content, data, place):
         place,
         [
             (
-                tf.equal(last_of(kinds, 0), _chunk(b"IEND")) & (end <= data.size) & contains(kinds, _chunk(b"IDAT")),
+                tf.equal(last_of(kinds, 0), _chunk(b"IEND"))
+                & (end <= data.size)
+                & contains(kinds, _chunk(b"IDAT")),
                 "a PNG that is cut off",
             ),
             _fits(height, width),
@@ -258,7 +269,7 @@ def _png(content, data, place):
     pixels = tf.cond(tf.equal(depth, 16) & tf.equal(colour, _GREY), deep_grey, shallow)
     xmp_chunk = tf.boolean_mask(chunks, has_xmp & plain)[-1:]
     xmp = _bytes_of(data, xmp_chunk)
-    return upright(tf.cast(pixels, tf.float32), orientation_of(exif, xmp))
+    return _read(pixels, exif, xmp)
 
 
 # --- GIF: CompuServe, Graphics Interchange Format 89a
@@ -344,7 +355,7 @@ def _gif(content, data, place):
     indices = tf.pad(indices, margins, constant_values=tf.maximum(transparent, 0))
     image = tf.gather(_filled_up(tf.reshape(colours[: 3 * (tf.size(colours) // 3)], (-1, 3))), indices)
     opacity = either(tf.equal(indices, transparent), 0, 255)[..., None]
-    return tf.cast(_on_white(image, opacity), tf.float32)
+    return _read(_on_white(image, opacity))
 
 
 def _filled_up(colours):
@@ -485,7 +496,7 @@ def _bmp(content, data, place):
     which = either(bits <= 8, 0, either(tf.equal(bits, 16), 1, either(tf.equal(bits, 24), 2, 3)))
     pixels = tf.switch_case(tf.cast(which, tf.int32), [palette_pixels, words, threes, fours])
     pixels = tf.cond(flip, lambda: pixels, lambda: pixels[::-1])
-    return tf.cast(pixels, tf.float32)
+    return _read(pixels)
 
 
 # --- WebP: RFC 9649
@@ -532,7 +543,10 @@ def _webp(content, data, place):
         content,
         place,
         [
-            ((data.number(4, 4) + 8 <= data.size) & (end <= data.size) & (picture_length > 10), "a WebP that is cut off"),
+            (
+                (data.number(4, 4) + 8 <= data.size) & (end <= data.size) & (picture_length > 10),
+                "a WebP that is cut off",
+            ),
             (~tf.equal(tf.shape(pictures)[0], 0) & (animated | tf.equal(tf.shape(pictures)[0], 1)),
              "a WebP of no picture, or several"),
             (~tf.reduce_any(of_kind(b"ANMF")) | animated, "a WebP with frames that it does not announce"),
@@ -579,7 +593,7 @@ def _webp(content, data, place):
     pixels = either(is_transparent, _on_white(colours, opacity), colours)
     exif = _bytes_of(data, tf.boolean_mask(chunks, of_kind(b"EXIF"))[:1])
     xmp = _bytes_of(data, tf.boolean_mask(chunks, of_kind(b"XMP "))[:1])
-    return upright(tf.cast(pixels, tf.float32), orientation_of(exif, xmp))
+    return _read(pixels, exif, xmp)
 
 
 def _least_first(number, count):

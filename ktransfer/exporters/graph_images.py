@@ -149,6 +149,7 @@ def _whole(pixels):
     return tf.clip_by_value(tf.floor(pixels + 0.5), 0.0, 255.0)
 
 
+@tf.autograph.experimental.do_not_convert
 def pixels_of_files(contents, resize: Resize):
     """Decode image files and bring them to the size of a model, as the run does.
 

@@ -54,7 +54,7 @@ class FilesRead:
         if not self.max_pixel_delta <= PIXEL_LIMIT:
             raise ExportError(
                 f"A {format} artefact that reads image files as the run does, pixels within {PIXEL_LIMIT} "
-                f"grey level, was expected, got pixels that differ by {self.max_pixel_delta:g} in {self.worst}. "
+                f"grey level, was expected, got a difference of {self.max_pixel_delta:g} in {self.worst}. "
                 "Export another format; nothing was written."
             )
 

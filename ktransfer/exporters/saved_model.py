@@ -42,17 +42,20 @@ def write(serving, path, *, fixed, extra=None):
     if serving.files:
         resize = serving.preprocessing.resize
 
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, FILE.name)], autograph=False)
-        def serve_files(image_bytes):
-            return {OUTPUT: probabilities(serving, {INPUT: pixels_of_files(image_bytes, resize)})}
-
+        # A function of its own, not inlined, so that both signatures share it.
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, PIXEL_FILE.name)], autograph=False)
         def read_files(image_file):
             return {"pixels": pixels_of_files(image_file, resize)}
 
+        read = read_files.get_concrete_function()
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, FILE.name)], autograph=False)
+        def serve_files(image_bytes):
+            return {OUTPUT: probabilities(serving, {INPUT: read(image_bytes)["pixels"]})}
+
+        signatures[PIXELS] = read
         with inlined_functions():
             signatures[FILE.name] = serve_files.get_concrete_function()
-            signatures[PIXELS] = read_files.get_concrete_function()
     elif serving.preprocessing is not None and serving.preprocessing.task == TEXTS:
         graph = GraphTokenizer(serving.preprocessing)
         module.tokenizer = graph.tokenizer
