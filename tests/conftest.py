@@ -50,6 +50,11 @@ def sms_spam():
     return _shared("data/sms_spam/SMSSpamCollection")
 
 
+@pytest.fixture(scope="session")
+def image_cases():
+    return _shared("cases/images")
+
+
 def _shared(name):
     path = SHARED / name
     if not path.exists():

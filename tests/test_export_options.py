@@ -10,6 +10,8 @@ from ktransfer.data.images import Resize
 from ktransfer.data.task import IMAGES, TEXTS
 from ktransfer.errors import ExportError
 from ktransfer.exporters import FORMATS, ExportOptions, export_model
+from ktransfer.exporters.graph_images import pixels_of_files
+from ktransfer.exporters.image_variants import bmp_of
 from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.jobs.export import told
 from ktransfer.preprocessing import Preprocessing
@@ -19,7 +21,7 @@ PREPROCESSING = Preprocessing(Resize(SIZE, SIZE), 1.0, 0.0)
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Paths of twelve image files, all of other sizes, one of which TensorFlow cannot decode."""
+    """Paths of twelve image files, all of other sizes, in five formats."""
     folder = tmp_path_factory.mktemp("photographs")
     generator, paths = np.random.default_rng(0), []
     for index, ending in enumerate(["jpg", "png", "gif", "bmp"] * 2 + ["jpg"] * 3 + ["webp"]):
@@ -53,12 +55,42 @@ def answers_of_keras(model, photographs, temperature=1.0):
 def test_a_savedmodel_takes_image_files_of_any_size_and_format(model, photographs, tmp_path):
     artefact = exported(model, photographs, tmp_path, "savedmodel")
     loaded = tf.saved_model.load(str(tmp_path / artefact.path))
-    files = [open(path, "rb").read() for path in photographs[:8]]  # noqa: SIM115
+    files = [open(path, "rb").read() for path in photographs]  # noqa: SIM115
     answers = loaded.signatures["image_bytes"](image_bytes=tf.constant(files))["probabilities"].numpy()
-    np.testing.assert_allclose(answers, answers_of_keras(model, photographs[:8]), atol=0.02)
-    assert artefact.raw_parity.examples == 11  # without the WebP
+    np.testing.assert_allclose(answers, answers_of_keras(model, photographs), atol=1e-5)
+    pixels = loaded.signatures["image_pixels"](image_file=tf.constant(files))["pixels"]
+    np.testing.assert_array_equal(pixels, PREPROCESSING(photographs))
+    assert artefact.raw_parity.examples == 12
+    assert artefact.files_read["max_pixel_delta"] == 0
+    assert (artefact.files_read["files"], artefact.files_read["refused_files"]) == (12, 0)
+    assert len(artefact.files_read["variants"]) > 140
     assert artefact.signature["image_bytes"]["inputs"][0]["name"] == "image_bytes"
     assert artefact.signature["inputs"][0]["shape"] == [None, SIZE, SIZE, 3]
+
+
+def test_a_savedmodel_that_reads_other_pixels_is_refused(model, photographs, tmp_path, monkeypatch):
+    """Though its labels would agree: those of one kind of file only are off, by two grey levels."""
+
+    def off(contents, resize):
+        is_gif = tf.equal(tf.strings.substr(contents, 0, 3), b"GIF")
+        return pixels_of_files(contents, resize) + tf.where(is_gif, 2.0, 0.0)[:, None, None, None]
+
+    monkeypatch.setattr("ktransfer.exporters.saved_model.pixels_of_files", off)
+    with pytest.raises(ExportError, match=r"within 1 grey level, was expected, got a difference of 2 in GIF"):
+        exported(model, photographs[:2], tmp_path, "savedmodel")  # of which none is a GIF
+    assert not (tmp_path / "artefacts" / "savedmodel").exists()
+
+
+def test_examples_that_the_graph_refuses_are_counted_and_logged(model, tmp_path, caplog):
+    rle = tmp_path / "rle.bmp"
+    content = bytearray(bmp_of(np.zeros((4, 4), int), 8, palette=bytes(range(64))))
+    content[30], content[-16:] = 1, bytes([4, 0, 0, 0] * 4)
+    rle.write_bytes(content)
+    with caplog.at_level("WARNING", "ktransfer"):
+        artefact = exported(model, [str(rle)] * 2, tmp_path, "savedmodel")
+    assert "image_bytes refuses 2 of 2 examples that the run reads: a run-length" in caplog.text
+    assert (artefact.files_read["files"], artefact.files_read["refused_files"]) == (0, 2)
+    assert artefact.raw_parity.examples > 140  # of own making
 
 
 def test_pixels_alone_make_a_savedmodel_without_the_signature_of_files(model, tmp_path):

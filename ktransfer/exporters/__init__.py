@@ -15,7 +15,7 @@ from ktransfer.exporters.options import ExportOptions
 from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.exporters.parity import TOLERANCE, Parity, check_logits, measure_parity
 from ktransfer.exporters.progress import silent
-from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
+from ktransfer.exporters.raw import check_raw_parity, measure_files_read, measure_raw_parity
 from ktransfer.exporters.runtimes import open_artefact
 from ktransfer.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
 from ktransfer.recipe import Recipe
@@ -141,6 +141,7 @@ def export_model(
     takes_raw = preprocessing is not None and (
         format == "savedmodel" or (format == "onnx" and options.any_size)
     )
+    reads_files = format == "savedmodel" and bool(serving.files)
     if precision:
         limits = limits or label_limits(format)
     from ktransfer.exporters.serving import reference_function
@@ -168,16 +169,26 @@ def export_model(
                 if not precision:
                     parity.check(format, tolerance)
                 raw = measure_raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
-            return fixed, parity, *raw
+                files_read = measure_files_read(artefact, serving) if reads_files else None
+            return fixed, parity, *raw, files_read
 
         attempts = serving.attempts if exporter.CONVERTS else serving.attempts[:1]
-        fixed, parity, raw_parity, differing_texts = _first_that_works(
+        fixed, parity, raw_parity, differing_texts, files_read = _first_that_works(
             write_and_prove, options.attempts(attempts, format), format
         )
         if precision:
             parity.check_labels(format, **limits)
         if takes_raw:
             check_raw_parity(raw_parity, preprocessing.task, format, tolerance)
+        if reads_files:
+            files_read.check(format)
+            if files_read.refused_files:
+                _LOG.warning(
+                    "The signature image_bytes refuses %d of %d examples that the run reads: %s.",
+                    files_read.refused_files,
+                    files_read.refused_files + files_read.files,
+                    "; ".join(files_read.refused_for),
+                )
         listed = partial / "labels.txt"
         listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
@@ -200,6 +211,7 @@ def export_model(
         sequence=_sequence(serving, fixed),
         raw_parity=raw_parity,
         differing_texts=differing_texts,
+        files_read=files_read and files_read.to_dict(),
         limits=limits if precision else None,
         temperature=options.temperature,
         flex_ops=found,
@@ -270,9 +282,15 @@ def _signature(serving, fixed, takes_raw):
     if not takes_raw:
         return signature
     if serving.preprocessing.task == IMAGES:
-        from ktransfer.exporters.image_files import FILE
+        from ktransfer.exporters.image_files import FILE, PIXEL_FILE, PIXELS
 
-        return {**signature, FILE.name: {"inputs": [FILE.describe({})], "output": output}}
+        resize = serving.preprocessing.resize
+        pixels = {"name": "pixels", "shape": [None, resize.height, resize.width, 3], "dtype": "float32"}
+        return {
+            **signature,
+            FILE.name: {"inputs": [FILE.describe({})], "output": output},
+            PIXELS: {"inputs": [PIXEL_FILE.describe({})], "output": pixels},
+        }
     from ktransfer.exporters.raw_text import TEXT
 
     return {"inputs": [TEXT.describe({})], "output": output, "ids": signature}

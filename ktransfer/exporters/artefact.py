@@ -28,6 +28,8 @@ class Artefact:
         raw_parity: The same on examples as people have them, where the artefact takes them: texts, image
             files, images of any size.
         differing_texts: Of those texts, how many have other ids inside the artefact.
+        files_read: Of a SavedModel that reads image files: how far its pixels are from the run's, of which
+            variants, and what it refuses, as `FilesRead.to_dict` gives it.
         limits: What a quantized artefact was judged by, as `Parity.check_labels` takes it; `None` of one in
             float32, which is judged by a tolerance.
         temperature: What the logits are divided by before softmax.
@@ -50,6 +52,7 @@ class Artefact:
     sequence: str | int | None = None
     raw_parity: Parity | None = None
     differing_texts: int | None = None
+    files_read: dict | None = None
     limits: dict[str, float] | None = None
     temperature: float = 1.0
     flex_ops: tuple[str, ...] = ()
@@ -95,6 +98,7 @@ _KINDS = {
     **dict.fromkeys(("format", "path", "sha256"), str),
     **{"size_bytes": int, "signature": dict, "batch": int | str, "parity": dict},
     **{"sequence": int | str | None, "raw_parity": dict | None, "limits": dict | None},
+    "files_read": dict | None,
 }
 
 

@@ -6,13 +6,14 @@ import tensorflow as tf
 
 from ktransfer.data.images import Resize
 from ktransfer.errors import ExportError
+from ktransfer.exporters.graph_decoders import decoded
 
-_HEADER = 2**17  # bytes of a file among which its orientation is looked for
-_ORIENTATION = 0x0112  # the tag, in EXIF
+_FIXED_POINT = 2.0**22  # what Pillow multiplies weights by before it rounds them (libImaging/Resample.c)
+_NEARLY = 1e-9  # by which a sum of weighted pixels may miss a whole number
 
 
-def resized(images, resize: Resize):
-    """Bring pixels of any size to that of a model, as Pillow does: to the same grey level but for ties.
+def resized(images, resize: Resize, *, exact=False):
+    """Bring pixels of any size to that of a model, as Pillow does.
 
     A resize is a product with a matrix of weights on either side, which every format has and computes alike;
     the resizing operations of TFLite and ONNX have no antialias.
@@ -20,6 +21,8 @@ def resized(images, resize: Resize):
     Args:
         images: Float32 `(B, H, W, 3)` in 0-255, of any height and width.
         resize: The size to bring them to.
+        exact: Whether to compute in float64 with Pillow's fixed-point weights, to the same bit as Pillow.
+            Defaults to `False`, in float32: to the same grey level but for ties.
 
     Returns:
         Float32 `(B, height, width, 3)`, whole numbers in 0-255.
@@ -40,32 +43,84 @@ def resized(images, resize: Resize):
     # As in `data/images.py`, rounded down.
     fit_width = tf.maximum(height * resize.width // resize.height, 1)
     fit_height = tf.maximum(width * resize.height // resize.width, 1)
-    rows = _weights(height, fit_height, resize.height, resize)
-    columns = _weights(width, fit_width, resize.width, resize)
-    images = tf.transpose(images, (0, 3, 1, 2))
-    images = _whole(tf.matmul(images, columns, transpose_b=True))
-    images = _whole(tf.matmul(rows, images))
-    images = tf.transpose(images, (0, 2, 3, 1))
+    dtype = tf.float64 if exact else tf.float32
+    # Without antialias Pillow weighs four pixels at once, and rounds down, unless it only enlarges.
+    at_once = tf.constant(False)
+    if exact and not resize.antialias and resize.interpolation == "bilinear":
+        crop = resize.mode == "crop"
+        used_height = tf.minimum(height, fit_height) if crop else tf.maximum(height, fit_height)
+        used_width = tf.minimum(width, fit_width) if crop else tf.maximum(width, fit_width)
+        if resize.mode == "stretch":
+            used_height, used_width = height, width
+        at_once = (used_height > resize.height) | (used_width > resize.width)
+    rows = _weights(height, fit_height, resize.height, resize, dtype, at_once)
+    columns = _weights(width, fit_width, resize.width, resize, dtype, at_once)
+    if exact:
+        bars = resize.mode == "pad"
+        whole_height = tf.maximum(height, fit_height) if bars else height
+        whole_width = tf.maximum(width, fit_width) if bars else width
+        images = _resized_exactly(images, rows, columns, at_once, (whole_height, whole_width))
+    else:
+        images = tf.transpose(images, (0, 3, 1, 2))
+        images = _whole(tf.matmul(images, columns, transpose_b=True))
+        images = _whole(tf.matmul(rows, images))
+        images = tf.transpose(images, (0, 2, 3, 1))
     return tf.ensure_shape(images, (None, resize.height, resize.width, 3))
 
 
-def _weights(size, fit, target, resize):
-    """What each of `target` pixels takes from each of `size`: float32 `(target, size)`."""
+def _resized_exactly(images, rows, columns, at_once, whole):
+    """Apply the weights of rows and columns in Pillow's order, and round as it does; float32.
+
+    The weights of a resize are nearly all zero, so the products are of sparse matrices.
+    """
+
+    def product(weights, axes, images):
+        """Weigh the axis that `axes` moves to the front, and move it back."""
+        moved = tf.transpose(images, axes)
+        flat = tf.reshape(moved, (tf.shape(moved)[0], -1))
+        flat = tf.sparse.sparse_dense_matmul(tf.sparse.from_dense(weights), flat)
+        return tf.transpose(
+            tf.reshape(flat, tf.concat([tf.shape(weights)[:1], tf.shape(moved)[1:]], 0)),
+            [axes.index(axis) for axis in range(4)],
+        )
+
+    def across(images):
+        return product(columns, (2, 0, 1, 3), images)
+
+    def down(images):
+        return product(rows, (1, 0, 2, 3), images)
+
+    def between(images):
+        return tf.where(at_once, images, _whole(images))
+
+    # The order of Pillow 13, measured on 3,000 sizes: rows first where that takes away twice as many of them.
+    (height, width), (to_height, to_width) = whole, (tf.shape(each)[0] for each in (rows, columns))
+    rows_first = (height > to_height) & (2 * (width - to_width) < height - to_height)
+    images = tf.cast(images, tf.float64)
+    images = tf.cond(rows_first, lambda: across(between(down(images))), lambda: down(between(across(images))))
+    return tf.cast(tf.where(at_once, tf.floor(images + _NEARLY), _whole(images)), tf.float32)
+
+
+def _weights(size, fit, target, resize, dtype, at_once):
+    """What each of `target` pixels takes from each of `size`: `(target, size)`."""
     bar = tf.maximum(fit - size, 0) // 2 if resize.mode == "pad" else 0
     start = tf.maximum(size - fit, 0) // 2 if resize.mode == "crop" else 0
     window = tf.minimum(size, fit) if resize.mode == "crop" else size + 2 * bar
     positions = tf.range(size + 2 * bar)
     if resize.interpolation == "nearest":
         nearest = start + (2 * tf.range(target) + 1) * window // (2 * target)
-        weights = tf.cast(tf.equal(positions, nearest[:, None]), tf.float32)
+        weights = tf.cast(tf.equal(positions, nearest[:, None]), dtype)
     else:
-        step = tf.cast(window, tf.float32) / target
-        centers = tf.cast(start, tf.float32) + (tf.range(target, dtype=tf.float32) + 0.5) * step
-        positions = tf.cast(positions, tf.float32)
-        width = tf.maximum(step, 1.0) if resize.antialias else 1.0
+        step = tf.cast(window, dtype) / target
+        centers = tf.cast(start, dtype) + (tf.cast(tf.range(target), dtype) + 0.5) * step
+        positions = tf.cast(positions, dtype)
+        width = tf.maximum(step, 1.0) if resize.antialias else tf.ones((), dtype)
         kernel = {"bilinear": _triangle, "bicubic": _cubic, "lanczos3": _lanczos}[resize.interpolation]
         weights = kernel(tf.abs(positions + 0.5 - centers[:, None]) / width)
         weights /= tf.reduce_sum(weights, axis=1, keepdims=True)
+        if dtype == tf.float64:
+            fixed = tf.sign(weights) * tf.floor(tf.abs(weights) * _FIXED_POINT + 0.5) / _FIXED_POINT
+            weights = tf.where(at_once, weights, fixed)
     return weights[:, bar : size + bar]  # bars are black
 
 
@@ -77,11 +132,11 @@ def _cubic(x):
     """With a = -0.5, Pillow's choice (Keys 1981)."""
     inner = (1.5 * x - 2.5) * x * x + 1.0
     outer = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
-    return tf.where(x < 1.0, inner, tf.where(x < 2.0, outer, 0.0))
+    return tf.where(x < 1.0, inner, tf.where(x < 2.0, outer, tf.zeros_like(x)))
 
 
 def _lanczos(x):
-    return tf.where(x < 3.0, _sinc(x) * _sinc(x / 3.0), 0.0)
+    return tf.where(x < 3.0, _sinc(x) * _sinc(x / 3.0), tf.zeros_like(x))
 
 
 def _sinc(x):
@@ -94,95 +149,32 @@ def _whole(pixels):
     return tf.clip_by_value(tf.floor(pixels + 0.5), 0.0, 255.0)
 
 
+@tf.autograph.experimental.do_not_convert
 def pixels_of_files(contents, resize: Resize):
-    """Decode image files and bring them to the size of a model.
+    """Decode image files and bring them to the size of a model, as the run does.
 
     Upright as the camera held them, transparent parts white, of an animation the first frame.
 
     Args:
-        contents: The bytes of JPEG, PNG, GIF or BMP files, string `(B,)`.
+        contents: The bytes of JPEG, PNG, GIF, BMP or WebP files, string `(B,)`.
         resize: The size to bring them to.
 
     Returns:
         Float32 `(B, height, width, 3)`, RGB in 0-255.
+
+    Raises:
+        tf.errors.InvalidArgumentError: When run, of a batch with a file that `decoded` refuses.
 
     Example:
         >>> pixels_of_files(tf.constant([Path("rose.jpg").read_bytes()]), Resize(160, 160)).shape
         TensorShape([1, 160, 160, 3])
     """
 
-    def pixels_of_file(content):
-        return resized(_upright(_decoded(content), _orientation(content))[None], resize)[0]
+    def pixels_of_file(given):
+        content, place = given
+        with tf.device("CPU:0"):  # of many small steps, and strings
+            pixels = decoded(content, place)
+        return resized(pixels[None], resize, exact=True)[0]
 
     shape = tf.TensorSpec((resize.height, resize.width, 3), tf.float32)
-    return tf.map_fn(pixels_of_file, contents, fn_output_signature=shape)
-
-
-def _decoded(content):
-    def png():
-        # Asked for four channels, TensorFlow makes files of fewer than eight bits nearly transparent.
-        pixels = tf.cast(tf.io.decode_png(content, channels=0), tf.float32)
-        channels = tf.shape(pixels)[2]
-        colours = tf.cond(channels < 3, lambda: tf.tile(pixels[..., :1], (1, 1, 3)), lambda: pixels[..., :3])
-        opacity = tf.where(channels % 2 == 0, pixels[..., -1:] / 255.0, 1.0)
-        return tf.floor(colours * opacity + 255.0 * (1.0 - opacity) + 0.5)
-
-    def other():
-        image = tf.io.decode_image(content, channels=3, expand_animations=False)
-        return tf.ensure_shape(tf.cast(image, tf.float32), (None, None, 3))
-
-    def jpeg():  # as exact as Pillow; the default is not
-        return tf.cast(tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE"), tf.float32)
-
-    start = tf.strings.substr(content, 0, 4)
-    return tf.case(
-        [
-            (tf.equal(start, b"\x89PNG"), png),
-            (tf.equal(tf.strings.substr(content, 0, 2), b"\xff\xd8"), jpeg),
-        ],
-        default=other,
-    )
-
-
-def _upright(image, orientation):
-    """EXIF 2.32, section 4.6.4: whether columns and rows change places, then which of them run backwards."""
-    image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
-
-    def one_of(*orientations):
-        return tf.reduce_any(tf.equal(orientation, orientations))
-
-    image = tf.cond(one_of(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
-    return tf.cond(one_of(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
-
-
-def _orientation(content):
-    """How the camera was held, 1 to 8, from the first directory of EXIF; 1 where nothing is said."""
-    header = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, _HEADER), tf.uint8), tf.int32)
-    start = tf.minimum(_after(header, b"Exif\0\0"), _after(header, b"eXIf"))  # of JPEG; of PNG
-    header = tf.concat([header, tf.zeros([16], tf.int32)], 0)
-    last = tf.size(header) - 1
-
-    def byte(places):
-        return tf.gather(header, tf.clip_by_value(places, 0, last))
-
-    motorola = tf.equal(byte(start), ord("M"))  # the most significant byte comes first
-
-    def short(places):
-        first, second = byte(places), byte(places + 1)
-        return tf.where(motorola, first * 256 + second, second * 256 + first)
-
-    directory = start + tf.where(motorola, short(start + 6), short(start + 4))
-    entries = directory + 2 + 12 * tf.range(tf.minimum(short(directory), 512))
-    found = tf.boolean_mask(short(entries + 8), tf.equal(short(entries), _ORIENTATION))
-    orientation = tf.concat([found, [1]], 0)[0]
-    return tf.where((orientation >= 1) & (orientation <= 8) & (start < last), orientation, 1)
-
-
-def _after(header, mark):
-    """Where `mark` ends first; past the end where it is not."""
-    count = tf.size(header) - len(mark)
-    here = tf.fill([tf.maximum(count, 0)], True)
-    for place, byte in enumerate(mark):
-        here &= tf.equal(header[place : place + tf.maximum(count, 0)], byte)
-    places = tf.concat([tf.where(here)[:, 0], [tf.cast(tf.size(header), tf.int64) + 64]], 0)
-    return tf.cast(places[0], tf.int32) + len(mark)
+    return tf.map_fn(pixels_of_file, (contents, tf.range(tf.size(contents))), fn_output_signature=shape)

@@ -27,11 +27,18 @@ def measure_raw_parity(artefact, serving, format, labels=None):
     return measure(artefact, serving, labels), None
 
 
+def measure_files_read(artefact, serving):
+    """Compare the pixels that a SavedModel reads from image files with those of the run."""
+    from ktransfer.exporters.image_files import measure_pixels  # loads what texts have no use for
+
+    return measure_pixels(artefact, serving)
+
+
 def check_raw_parity(parity, task, format, tolerance=TOLERANCE):
     """Raise `ExportError` unless the answers are the model's.
 
-    Texts have to come out as the very same ids. A pixel of an image may differ by a grey level, where
-    Pillow's fixed point rounds a tie the other way; so images are judged by their labels.
+    Texts have to come out as the very same ids. A pixel of an image may differ by a grey level, which
+    `FilesRead.check` holds; so images are evaluated by their labels.
     """
     if task == TEXTS:
         parity.check(f"{format} (raw text)", tolerance)

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from ktransfer.data.task import TEXTS
 from ktransfer.exporters.graph_images import pixels_of_files
-from ktransfer.exporters.image_files import FILE
+from ktransfer.exporters.image_files import FILE, PIXEL_FILE, PIXELS
 from ktransfer.exporters.image_serving import INPUT
 from ktransfer.exporters.raw_text import SPEC, GraphTokenizer
 from ktransfer.exporters.serving import OUTPUT, inlined_functions, probabilities, serving_function
@@ -21,9 +21,9 @@ SERVING, IDS = "serving_default", "ids"
 def write(serving, path, *, fixed, extra=None):
     """Write a SavedModel folder with its labels inside.
 
-    Of an image classifier the signature `serving_default` takes pixels, and `image_bytes` image files where
-    it is known how they are read. Of a text classifier `serving_default` takes texts, and `ids` what the
-    tokenizer makes of them.
+    Of an image classifier the signature `serving_default` takes pixels, and where it is known how image files
+    are read, `image_bytes` takes files and `image_pixels` gives the pixels that the model sees of them. Of a
+    text classifier `serving_default` takes texts, and `ids` what the tokenizer makes of them.
 
     Args:
         serving: `Serving`.
@@ -42,10 +42,18 @@ def write(serving, path, *, fixed, extra=None):
     if serving.files:
         resize = serving.preprocessing.resize
 
+        # A function of its own, not inlined, so that both signatures share it.
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, PIXEL_FILE.name)], autograph=False)
+        def read_files(image_file):
+            return {"pixels": pixels_of_files(image_file, resize)}
+
+        read = read_files.get_concrete_function()
+
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, FILE.name)], autograph=False)
         def serve_files(image_bytes):
-            return {OUTPUT: probabilities(serving, {INPUT: pixels_of_files(image_bytes, resize)})}
+            return {OUTPUT: probabilities(serving, {INPUT: read(image_bytes)["pixels"]})}
 
+        signatures[PIXELS] = read
         with inlined_functions():
             signatures[FILE.name] = serve_files.get_concrete_function()
     elif serving.preprocessing is not None and serving.preprocessing.task == TEXTS:

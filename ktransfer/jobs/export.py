@@ -126,6 +126,8 @@ def _export(run, name, say, **options):
     parity, labels = artefact.parity, f"{artefact.parity.label_agreement:.1%}"
     if artefact.raw_parity is not None:
         labels += f" ({RAW[run.task]} {artefact.raw_parity.label_agreement:.1%})"
+    if artefact.files_read is not None:
+        labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
     if parity.accuracy is not None:
         labels += f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     asked = told(artefact)

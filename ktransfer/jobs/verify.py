@@ -14,7 +14,7 @@ from ktransfer.exporters.artefact import Artefact, fingerprint
 from ktransfer.exporters.image_serving import serve_images
 from ktransfer.exporters.own_process import OwnProcess
 from ktransfer.exporters.parity import TOLERANCE, Parity, measure_parity
-from ktransfer.exporters.raw import check_raw_parity, measure_raw_parity
+from ktransfer.exporters.raw import check_raw_parity, measure_files_read, measure_raw_parity
 from ktransfer.exporters.serving import Serving, reference_function
 from ktransfer.exporters.text_serving import serve_texts
 from ktransfer.exporters.tokenizer_json import prove_tokenizer
@@ -35,6 +35,7 @@ class Checked:
         problems: What differs, a clause each; none if all is well.
         parity: How far its answers are from the model's, where they were compared.
         raw_parity: The same on raw texts or image files, where the artefact takes them.
+        files_read: Of a SavedModel of images: how far the pixels that it reads from files are from the run's.
         flex_ops: As in `Artefact`.
 
     Example:
@@ -47,6 +48,7 @@ class Checked:
     problems: tuple[str, ...] = ()
     parity: Parity | None = None
     raw_parity: Parity | None = None
+    files_read: dict | None = None
     flex_ops: tuple[str, ...] = ()
 
 
@@ -155,7 +157,7 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
     checked = Checked(artefact.format, artefact.path, problems, flex_ops=artefact.flex_ops)
     if checked.problems:
         return checked
-    problems, parities = [], {}
+    problems, parities, files_read = [], {}, None
     try:
         with OwnProcess(artefact.format, path) as runtime:
             if runtime.labels != list(run.labels):
@@ -163,7 +165,12 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
             if (found := _bare(runtime.signature)) != (expected := _bare(artefact.signature)):
                 problems.append(f"it takes and gives {found}, {expected} was exported")
             if judged and not problems:
-                parities = _parities(runtime, artefact, *judged[artefact.limits is not None])
+                serving, labels = judged[artefact.limits is not None]
+                parities = _parities(runtime, artefact, serving, labels)
+                if artefact.files_read is not None:
+                    found = measure_files_read(runtime, serving)
+                    files_read = found.to_dict()
+                    found.check(artefact.format)
     except ExportError as error:
         problems.append(str(error))
     for name, parity in parities.items():
@@ -172,7 +179,7 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
                 f"its answers{' to raw examples' if name == 'raw_parity' else ''} differ from the model's by "
                 f"up to {parity.max_abs_delta:.1e}, {_agreement(parity)}"
             )
-    return dataclasses.replace(checked, problems=tuple(problems), **parities)
+    return dataclasses.replace(checked, problems=tuple(problems), files_read=files_read, **parities)
 
 
 def _parities(runtime, artefact, serving, labels):
@@ -269,6 +276,9 @@ def _said(found, run):
     raw = ""
     if found.raw_parity is not None:
         raw = f" ({RAW[run.task]} {found.raw_parity.max_abs_delta:.1e}, {_agreement(found.raw_parity)})"
+    if found.files_read is not None:
+        variants = len(found.files_read["variants"])
+        raw += f" (pixels of files {found.files_read['max_pixel_delta']:g}, {variants} variants)"
     return (
         f"ok       largest difference {found.parity.max_abs_delta:.1e}, {_agreement(found.parity)}{raw} "
         f"on {found.parity.examples} {'texts' if run.task == TEXTS else 'images'}{flex}"
