@@ -41,12 +41,14 @@ def write_tokenizer(
 ) -> dict:
     """Write `tokenizer.json`, prove that it gives the ids that `preprocessing` gives, and describe it.
 
-    It takes a text of up to `characters` characters, adds the special tokens, cuts to the sequence length, and
-    pads to it where the backbone wants one length; elsewhere a program pads a batch with `pad_token_id` as far
-    as it likes. Halves of surrogate pairs, which UTF-8 does not have, are question marks to `preprocessing`.
+    It takes a text of up to `characters` characters, adds the special tokens, cuts to the sequence length,
+    and pads to it where the backbone wants one length; elsewhere a program pads a batch with `pad_token_id`
+    as far as it likes. Halves of surrogate pairs, which UTF-8 does not have, are question marks to
+    `preprocessing`.
 
-    The file has only what `@huggingface/tokenizers` 0.2 and transformers.js 4.3 carry out as well; those neither
-    cut nor pad. openvino_tokenizers 2026.4 reads it too, unless the model both strips accents and lower-cases.
+    The file has only steps that `@huggingface/tokenizers` 0.2 and transformers.js 4.3 carry out alike; those
+    neither cut nor pad. openvino_tokenizers 2026.4 reads it too, unless the tokenizer strips accents and
+    folds case.
 
     Of SentencePiece's ways to cut a text into pieces two may be equally probable, such as a long row of dots
     into threes and twos. It adds probabilities in float32 and `tokenizers` in float64, so either may come
@@ -58,10 +60,11 @@ def write_tokenizer(
         texts: Real ones to compare on, besides `NASTY_TEXTS`.
 
     Returns:
-        JSON-able facts: `path`, in `folder`; `sha256` and `size_bytes`; `characters`, that a longer text has to
-        be cut to before the file reads it; `sequence_length` in tokens; `fixed_length`; `start_token_id`, `end_token_id` and `pad_token_id`; `inputs`, from the name of each
-        input of the backbone to the field of an encoding that it takes; `compared_texts`, how many, and
-        `tied_texts`, for how many of them other ids of equal probability came out.
+        JSON-able facts: `path`, in `folder`; `sha256` and `size_bytes`; `characters`, that a longer text has
+        to be cut to before the file reads it; `sequence_length` in tokens; `fixed_length`; `start_token_id`,
+        `end_token_id` and `pad_token_id`; `inputs`, from the name of each input of the backbone to the field
+        of an encoding that it takes; `compared_texts`, how many, and `tied_texts`, for how many of them other
+        ids of equal probability came out.
 
     Raises:
         ExportError: The library cannot do what the tokenizer does, or the ids of a text differ; a file of

@@ -129,15 +129,14 @@ def byte_pair_normalizer(add_prefix_space: bool = False) -> normalizers.Normaliz
 def byte_pair_pattern() -> str:
     """GPT-2's pattern of words, with the letters, numbers and white space that `tokenizers` finds.
 
-    Its own `ByteLevel` takes each reader's: a byte order mark is white space to JavaScript, a next line (U+0085)
+    `ByteLevel` takes each reader's own: a byte order mark is white space to JavaScript, a next line (U+0085)
     is not, and letters are those of the reader's year.
     """
     letters, numbers, spaces = (_class_in_oniguruma(name) for name in (r"\p{L}", r"\p{N}", r"\s"))
     others = class_of([*letters, *numbers, *spaces], negated=True)
     letters, numbers, spaces = map(class_of, (letters, numbers, spaces))
     return (
-        f"'s|'t|'re|'ve|'m|'ll|'d| ?{letters}+| ?{numbers}+| ?{others}+|"
-        f"{spaces}+(?={spaces}|{END})|{spaces}+"
+        f"'s|'t|'re|'ve|'m|'ll|'d| ?{letters}+| ?{numbers}+| ?{others}+|{spaces}+(?={spaces}|{END})|{spaces}+"
     )
 
 
@@ -231,9 +230,7 @@ def _changed_by_python(form):
 def _newer(form):
     """What `form` makes of characters newer than the Unicode of `tokenizers`."""
     theirs = _changed(form)
-    return {
-        one: other for one, other in _changed_by_python(form).items() if other != theirs.get(one, one)
-    }
+    return {one: other for one, other in _changed_by_python(form).items() if other != theirs.get(one, one)}
 
 
 def _of_use(changes, spelt):
@@ -245,7 +242,7 @@ def _of_use(changes, spelt):
     return {
         one: other
         for one, other in changes.items()
-        if one in spelt or {*other[:-1]} <= spelt and (other[-1] in spelt or other[-1] in bases)
+        if one in spelt or ({*other[:-1]} <= spelt and (other[-1] in spelt or other[-1] in bases))
     }
 
 
