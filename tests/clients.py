@@ -18,10 +18,8 @@ def interpreter_with(package):
     if importlib.util.find_spec(package):
         return sys.executable
     other = os.environ.get("KTRANSFER_TEST_PYTHON")
-    if (
-        other
-        and subprocess.run([other, "-c", f"import {package}"], capture_output=True, check=False).returncode
-        == 0
-    ):
-        return other
+    if other:
+        found = subprocess.run([other, "-c", f"import {package}"], capture_output=True, check=False)
+        if found.returncode == 0:
+            return other
     pytest.skip(f"{package} is not here: install it, or name a Python that has it in KTRANSFER_TEST_PYTHON")
