@@ -225,7 +225,9 @@ def test_every_rule_of_sentencepiece_and_any_string_is_normalised_as_there(rule)
     texts = [*sources, *CORPUS, *any_strings(5000), *(f"aA{source}b {source}" for source in sources[::7])]
     texts += [f"x{chr(point)}y" for point in (*range(0xD800), *range(0xE000, 0x30000))]
     texts = [text for text in texts if not {"\0", *map(chr, range(0xFDD0, 0xFDF0))} & {*text}]
-    assert [text for text in texts if ours.normalize_str(text) != theirs.normalize(text)] == []
+    # Many at once: each text takes hundreds of steps.
+    joined = [" | ".join(texts[start : start + 200]) for start in range(0, len(texts), 200)]
+    assert [text for text in joined if ours.normalize_str(text) != theirs.normalize(text)] == []
 
 
 # What is written.
