@@ -36,9 +36,4 @@ def test_each_input_of_ids_is_named_in_the_order_of_the_graph_and_labels_are_the
 def names_of_the_graph(path):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(str(path))
-    # TFLite's own names of the tensors are "serving_default_token_ids:0" and the like.
-    return [
-        given["name"].removeprefix("serving_default_").split(":")[0]
-        for given in interpreter.get_input_details()
-    ]
+    return [given["name"] for given in Interpreter(str(path)).get_input_details()]

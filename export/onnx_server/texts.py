@@ -21,7 +21,7 @@ class TextReader:
     Args:
         tokenizer: `tokenizers.Tokenizer` of the run's `tokenizer.json`.
         facts: The manifest's `tokenizer`: `inputs` from a name to the field of an encoding, `pad_token_id`,
-            `sequence_length` in tokens, `fixed_length`.
+            `sequence_length` in tokens, `fixed_length`, `characters` of a text that are looked at.
         inputs: The model's, as in the artefact's signature: `name`, `shape`, `dtype`.
 
     Attributes:
@@ -39,6 +39,7 @@ class TextReader:
     def __init__(self, tokenizer, facts, inputs):
         self._tokenizer = tokenizer
         self._fields = facts["inputs"]
+        self._characters = facts.get("characters")
         self._dtypes = {entry["name"]: entry["dtype"] for entry in inputs}
         self._padding = {"ids": facts["pad_token_id"], "type_ids": 0, "attention_mask": 0}
         self._length = next(iter(inputs))["shape"][1]  # the one that the artefact takes, None for any
@@ -50,13 +51,15 @@ class TextReader:
 
     def __call__(self, text):
         """Return `Tokens` of a text, at most `sequence_length` of them."""
+        is_long = self._characters is not None and len(text) > self._characters
+        text = text[: self._characters]  # as in training
         utf8 = text.encode("utf-8", "replace").decode("utf-8")  # halves of surrogate pairs become "?"
         encoding = self._tokenizer.encode(utf8)
         tokens = Tokens(
             (name, np.array(getattr(encoding, field), self._dtypes[name]))
             for name, field in self._fields.items()
         )
-        tokens.is_cut = bool(encoding.overflowing)
+        tokens.is_cut = bool(encoding.overflowing) or is_long
         return tokens
 
     @staticmethod

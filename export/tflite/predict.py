@@ -52,6 +52,7 @@ def text_reader(path, manifest, artefact):
         )
 
     def read(text):
+        text = text[: facts.get("characters")]  # as in training
         encoding = tokenizer.encode(text.encode("utf-8", "replace").decode())
         return {name: np.int32([getattr(encoding, field)]) for name, field in facts["inputs"].items()}
 

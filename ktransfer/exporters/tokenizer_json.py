@@ -1,4 +1,4 @@
-"""`tokenizer.json`: the same ids where there is no Keras, by the `tokenizers` library."""
+"""`tokenizer.json`: the same ids where there is no Keras, by `tokenizers` in Rust, Python and JavaScript."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 import keras_hub
 import tokenizers
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from ktransfer.byte_pairs import byte_pair_tokenizer
 from ktransfer.errors import ExportError
@@ -19,6 +19,7 @@ from ktransfer.exporters.tokenizer_normalizers import (
     BREAK,
     CHARACTERS,
     byte_pair_normalizer,
+    byte_pair_pattern,
     sentence_piece_normalizer,
     unspelt,
     word_piece_normalizer,
@@ -40,9 +41,14 @@ def write_tokenizer(
 ) -> dict:
     """Write `tokenizer.json`, prove that it gives the ids that `preprocessing` gives, and describe it.
 
-    It takes a text as it is, adds the special tokens, cuts to the sequence length, and pads to it where the
-    backbone wants one length; elsewhere a program pads a batch with `pad_token_id` as far as it likes. Halves
-    of surrogate pairs, which UTF-8 does not have, are question marks to `preprocessing`.
+    It takes a text of up to `characters` characters, adds the special tokens, cuts to the sequence length,
+    and pads to it where the backbone wants one length; elsewhere a program pads a batch with `pad_token_id`
+    as far as it likes. Halves of surrogate pairs, which UTF-8 does not have, are question marks to
+    `preprocessing`.
+
+    The file has only steps that `@huggingface/tokenizers` 0.2 and transformers.js 4.3 carry out alike; those
+    neither cut nor pad. openvino_tokenizers 2026.4 reads it too, unless the tokenizer strips accents and
+    folds case.
 
     Of SentencePiece's ways to cut a text into pieces two may be equally probable, such as a long row of dots
     into threes and twos. It adds probabilities in float32 and `tokenizers` in float64, so either may come
@@ -54,10 +60,11 @@ def write_tokenizer(
         texts: Real ones to compare on, besides `NASTY_TEXTS`.
 
     Returns:
-        JSON-able facts: `path`, in `folder`; `sha256` and `size_bytes`; `sequence_length` in tokens;
-        `fixed_length`; `start_token_id`, `end_token_id` and `pad_token_id`; `inputs`, from the name of each
-        input of the backbone to the field of an encoding that it takes; `compared_texts`, how many, and
-        `tied_texts`, for how many of them other ids of equal probability came out.
+        JSON-able facts: `path`, in `folder`; `sha256` and `size_bytes`; `characters`, that a longer text has
+        to be cut to before the file reads it; `sequence_length` in tokens; `fixed_length`; `start_token_id`,
+        `end_token_id` and `pad_token_id`; `inputs`, from the name of each input of the backbone to the field
+        of an encoding that it takes; `compared_texts`, how many, and `tied_texts`, for how many of them other
+        ids of equal probability came out.
 
     Raises:
         ExportError: The library cannot do what the tokenizer does, or the ids of a text differ; a file of
@@ -84,6 +91,7 @@ def write_tokenizer(
         "path": NAME,
         "sha256": sha256,
         "size_bytes": size_bytes,
+        "characters": CHARACTERS,
         **{name: settings[name] for name in names},
         "inputs": {name: _FIELDS[name] for name in preprocessing.inputs},
         "compared_texts": len(texts),
@@ -115,7 +123,7 @@ def _word_piece(tokenizer):
     written.normalizer = word_piece_normalizer(tokenizer)
     written.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(BREAK, "removed"),
+            pre_tokenizers.Split(Regex(BREAK), "removed"),  # JavaScript would not remove a plain string
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -126,7 +134,13 @@ def _word_piece(tokenizer):
 
 def _byte_pair(tokenizer):
     written = byte_pair_tokenizer(tokenizer)
-    written.normalizer = byte_pair_normalizer()
+    written.normalizer = byte_pair_normalizer(tokenizer.add_prefix_space)
+    written.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(byte_pair_pattern()), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     return written
 
 
@@ -170,7 +184,8 @@ _CONVERTERS = {
 def _add_packing(written, preprocessing):
     tokenizer = preprocessing.tokenizer
     start, end, pad = tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id
-    names = {int(index): str(tokenizer.id_to_token(index)) for index in (start, end, pad)}
+    # As the file calls them: JavaScript looks their ids up by name.
+    names = {int(index): written.id_to_token(int(index)) for index in (start, end, pad)}
     written.post_processor = processors.TemplateProcessing(
         single=[names[start], "$A", names[end]],
         special_tokens=[(names[index], int(index)) for index in {start, end}],
@@ -185,7 +200,7 @@ def prove_tokenizer(written, preprocessing, texts):
     expected = preprocessing.tokenize(texts)
     length = preprocessing.sequence_length if preprocessing.fixed_length else 0
     pad = preprocessing.tokenizer.pad_token_id
-    utf8 = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+    utf8 = [text[:CHARACTERS].encode("utf-8", "replace").decode("utf-8") for text in texts]
     encodings = written.encode_batch(utf8)
     expected = [[*ids.tolist(), *[pad] * (length - len(ids))] for ids in expected]
     wrong = [index for index, ids in enumerate(expected) if ids != encodings[index].ids]

@@ -1,4 +1,9 @@
-"""What keras-hub's tokenizers do to a text before they look words up, in normalizers of `tokenizers`."""
+"""What keras-hub's tokenizers do to a text before they look words up, in normalizers of `tokenizers`.
+
+Only steps that every reader of `tokenizer.json` has and carries out alike are used: replacements, NFD, NFKC
+and lower case. `Precompiled` is not among them (JavaScript ignores its map). Patterns are in the syntax that
+Oniguruma, ECMAScript and PCRE share: classes of the characters themselves, no `\\A`, `\\K` or `\\x{...}`.
+"""
 
 import functools
 import itertools
@@ -11,6 +16,8 @@ import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, normalizers
 
+from ktransfer.errors import ExportError
+
 CHARACTERS = 100_000  # of a text are looked at
 # Noncharacters of Unicode; the first step takes them out of a text, so that they mean this alone.
 BREAK = "\ufdd0"  # between two words
@@ -18,8 +25,8 @@ _HOLD = "\ufdd1"  # where characters must not be taken together
 _NAME = "\ufdd2"  # around the number of a piece that no text may spell
 _OTHER = "\ufffe"  # in their place in a text: unknown to every vocabulary, as they were
 
-# Where `_HOLD` goes: `Precompiled` looks at a letter with its marks as one, and would lose the marks.
-_APART = r"(?<=\r)(?=\n)|(?<=.)(?=[^\x00-\x7f\p{L}])"
+START, END = r"(?<![\s\S])", r"(?![\s\S])"  # of a text: `\A` and `\z` in every syntax
+_BETWEEN = r"(?<=[\s\S])"  # not at the very start: tokenizers 0.23 would panic in the next step
 
 
 def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
@@ -42,23 +49,28 @@ def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
     kept = _matching(r"[!-/:-@\[-`{-~\p{P}]")
     if tokenizer.split_on_cjk:
         kept += itertools.chain.from_iterable(map(chr, block) for block in _CJK)
-    kept = _class(kept)
+    marks, breaks = _marks(), _matching(r"[ \t\n\r\f\p{Cc}\p{Cf}]")
+    ignored = _matching(r"\p{Default_Ignorable_Code_Point}")
+    spelt = {*"".join(tokenizer.get_vocabulary())}
     steps = _first_steps()
+    if tokenizer.lowercase or tokenizer.strip_accents:
+        known = {*kept, *breaks, *marks, *ignored, *spelt}
+        steps.append(replaced(class_of(_unassigned() - known), _OTHER))
     if tokenizer.strip_accents:
-        steps += [normalizers.NFD(), _replace(_class(_marks()), "")]
+        steps += [*_each(_newer("NFD")), normalizers.NFD(), replaced(class_of(marks), "")]
+    kept = class_of(kept)
     steps += [
-        _replace(_class(_matching(r"[ \t\n\r\f\p{Cc}\p{Cf}]")), BREAK),
-        # Not at the very start: tokenizers 0.23 would panic in the next step.
-        _replace(f"(?<={kept})|(?<=.)(?={kept})", BREAK),
+        replaced(class_of({*breaks} - {"\0"}), BREAK),
+        replaced(f"(?<={kept})|{_BETWEEN}(?={kept})", BREAK),
     ]
     if tokenizer.lowercase:
         steps += [
+            *_each(_of_use(_newer("NFKC"), spelt)),
             normalizers.NFKC(),
-            _replace(_APART, _HOLD),
-            normalizers.Precompiled(_case_folding()),
-            _replace(_HOLD, ""),
+            normalizers.Lowercase(),
+            *_each(_of_use(_case_folding(), spelt)),
             normalizers.NFKC(),
-            _replace(_class(_matching(r"\p{Default_Ignorable_Code_Point}")), ""),
+            replaced(class_of(ignored), ""),
         ]
     return normalizers.Sequence(steps)
 
@@ -67,6 +79,9 @@ def sentence_piece_normalizer(proto: sentencepiece_model_pb2.ModelProto) -> norm
     """Normalizer that writes a text as SentencePiece does before it looks for pieces.
 
     A piece that the user defined is written as `unspelt` names it, which nothing afterwards changes.
+
+    Raises:
+        ExportError: The model has rules of its own for several characters that are no composition.
 
     Example:
 
@@ -80,27 +95,74 @@ def sentence_piece_normalizer(proto: sentencepiece_model_pb2.ModelProto) -> norm
         for index, piece in enumerate(proto.pieces)
         if piece.type == piece.USER_DEFINED
     }
-    steps += [normalizers.Replace(piece, defined[piece]) for piece in sorted(defined, key=len, reverse=True)]
+    steps += [
+        # Not as a plain string: OpenVINO would take its brackets for a class of characters.
+        replaced(regex.sub(r"[\^$.*+?()[\]{}|/\\]", r"\\\g<0>", piece), defined[piece])
+        for piece in sorted(defined, key=len, reverse=True)
+    ]
     if spec.precompiled_charsmap:
-        steps += _charsmap(spec)
+        steps += _charsmap(spec.SerializeToString())
     if spec.remove_extra_whitespaces:
-        steps += [_replace(r"\A +| +\z", ""), _replace(" {2,}", " ")]
+        steps += [replaced(f"{START} +| +{END}", ""), replaced(" {2,}", " ")]
     if spec.add_dummy_prefix:
-        steps.append(normalizers.Prepend("▁"))
+        # JavaScript writes it before an empty text too.
+        steps += [normalizers.Prepend("▁"), replaced(f"{START}▁{END}", "")]
     steps.append(normalizers.Replace(" ", "▁"))
     if spec.remove_extra_whitespaces:
-        steps.append(_replace(r"▁+\z", ""))
+        steps.append(replaced(f"▁+{END}", ""))
     return normalizers.Sequence(steps)
 
 
-def byte_pair_normalizer() -> normalizers.Normalizer:
-    """Normalizer that changes nothing but what `TextPreprocessing` changes in every text."""
-    return normalizers.Sequence(_first_steps()[:2])
+def byte_pair_normalizer(add_prefix_space: bool = False) -> normalizers.Normalizer:
+    """Normalizer that changes nothing but what `TextPreprocessing` changes in every text.
+
+    Args:
+        add_prefix_space: Whether a text that begins without a space is given one. Defaults to False.
+    """
+    steps = _first_steps()[:2]
+    if add_prefix_space:
+        steps += [normalizers.Prepend(" "), replaced(f"{START}  ", " ")]
+    return normalizers.Sequence(steps)
+
+
+@functools.cache
+def byte_pair_pattern() -> str:
+    """GPT-2's pattern of words, with the letters, numbers and white space that `tokenizers` finds.
+
+    `ByteLevel` takes each reader's own: a byte order mark is white space to JavaScript, a next line (U+0085)
+    is not, and letters are those of the reader's year.
+    """
+    letters, numbers, spaces = (_class_in_oniguruma(name) for name in (r"\p{L}", r"\p{N}", r"\s"))
+    others = class_of([*letters, *numbers, *spaces], negated=True)
+    letters, numbers, spaces = map(class_of, (letters, numbers, spaces))
+    return (
+        f"'s|'t|'re|'ve|'m|'ll|'d| ?{letters}+| ?{numbers}+| ?{others}+|{spaces}+(?={spaces}|{END})|{spaces}+"
+    )
 
 
 def unspelt(index: int) -> str:
     """A name for a piece that no text has in it once `sentence_piece_normalizer` has seen it."""
     return f"{_NAME}{index}{_NAME}"
+
+
+def class_of(characters: Iterable[str], *, negated: bool = False) -> str:
+    """A class of a regular expression that has just these characters, written as they are.
+
+    Example:
+
+        >>> class_of("abcx]")
+        '[\\\\]a-cx]'
+    """
+    points = sorted({ord(character) for character in characters})
+    runs = [[*run] for _, run in itertools.groupby(enumerate(points), lambda pair: pair[1] - pair[0])]
+    ranges = ((_escaped(run[0][1]), _escaped(run[-1][1]), len(run)) for run in runs)
+    spelt = (first if size == 1 else first + "-" * (size > 2) + last for first, last, size in ranges)
+    return f"[{'^' * negated}{''.join(spelt)}]"
+
+
+def replaced(pattern: str, content: str) -> normalizers.Replace:
+    """Step that writes `content`, without a `$`, wherever a regular expression matches."""
+    return normalizers.Replace(Regex(pattern), content)
 
 
 # unicodedata and keras-hub's own patterns are asked, not `tokenizers`: each has Unicode of another year.
@@ -112,93 +174,201 @@ _CJK = (
 
 @functools.cache
 def _characters():
-    """All there are, without halves of surrogate pairs."""
-    return "".join(map(chr, itertools.chain(range(0xD800), range(0xE000, 0x110000))))
+    """All there are, but for halves of surrogate pairs and what stands between words."""
+    points = itertools.chain(range(0xD800), range(0xE000, 0x110000))
+    return "".join(map(chr, points)).replace(BREAK, "")
 
 
 def _matching(pattern):
     return regex.findall(pattern, _characters())
 
 
+@functools.cache
 def _marks():
     return [one for one in _characters() if unicodedata.category(one) == "Mn"]
 
 
-def _compatible():
-    return [one for one in _characters() if unicodedata.normalize("NFKC", one) != one]
-
-
-def _class(characters: Iterable[str]) -> str:
-    """A class of a regular expression that has just these characters."""
-    points = sorted({ord(character) for character in characters})
-    runs = [[*run] for _, run in itertools.groupby(enumerate(points), lambda pair: pair[1] - pair[0])]
-    return "[" + "".join(rf"\x{{{run[0][1]:x}}}-\x{{{run[-1][1]:x}}}" for run in runs) + "]"
-
-
-def _first_steps():
-    # As TextPreprocessing does: no more of a text is looked at, and NUL is a space.
-    cut = _replace(rf"\A[\x{{0}}-\x{{10ffff}}]{{{CHARACTERS}}}\K[\x{{0}}-\x{{10ffff}}]+", "")
-    return [cut, _replace(r"\x00", " "), _replace("[\ufdd0-\ufdef]", _OTHER)]
-
-
-def _replace(pattern, content):
-    return normalizers.Replace(Regex(pattern), content)
+@functools.cache
+def _unassigned():
+    """Characters that Python does not know and leaves as they are; a newer reader may know better."""
+    return {one for one in _characters() if unicodedata.category(one) == "Cn"}
 
 
 @functools.cache
-def _case_folding() -> bytes:
-    """A map, as SentencePiece writes it, of what Python folds each character to that NFKC leaves."""
-    sentencepiece.set_min_log_level(1)  # it tells of each map that it makes
-    folded = [(one, unicodedata.normalize("NFKC", one).casefold()) for one in _characters()]
-    nfkc = normalizers.NFKC()
-    changes = [(one, two) for one, two in folded if one != two and nfkc.normalize_str(one) == one]
-    spec = sentencepiece_model_pb2.NormalizerSpec.FromString(
-        sentencepiece.SentencePieceNormalizer(norm_map=changes).serialized_normalizer_spec()
-    )
-    return spec.precompiled_charsmap
+def _class_in_oniguruma(name):
+    return replaced(f"[^{name}]", "").normalize_str(_characters())
 
 
-def _charsmap(spec):
+def _escaped(point):
+    return ("\\" if chr(point) in r"\]^-[" else "") + chr(point)
+
+
+def _first_steps():
+    # As TextPreprocessing does: NUL is a space, and half a surrogate pair, which only JavaScript has in a
+    # text, is a question mark.
+    return [
+        normalizers.Replace("\0", " "),
+        replaced(r"\p{Cs}", "?"),
+        replaced("[\ufdd0-\ufdef]", _OTHER),
+    ]
+
+
+@functools.cache
+def _changed(name):
+    """What a normalizer of `tokenizers` makes of each character that it changes."""
+    made = getattr(normalizers, name)().normalize_str(BREAK.join(_characters()))
+    pairs = zip(_characters(), made.split(BREAK), strict=False)
+    return {one: other for one, other in pairs if one != other}
+
+
+@functools.cache
+def _changed_by_python(form):
+    normalized = ((one, unicodedata.normalize(form, one)) for one in _characters())
+    return {one: other for one, other in normalized if one != other}
+
+
+def _newer(form):
+    """What `form` makes of characters newer than the Unicode of `tokenizers`."""
+    theirs = _changed(form)
+    return {one: other for one, other in _changed_by_python(form).items() if other != theirs.get(one, one)}
+
+
+def _of_use(changes, spelt):
+    """Those `changes` of a character that a vocabulary of `spelt` characters can tell from none.
+
+    A word is unknown as soon as one character is; the last one may yet be composed with what follows.
+    """
+    bases = {text[0] for text in _changed_by_python("NFD").values()}
+    return {
+        one: other
+        for one, other in changes.items()
+        if one in spelt or ({*other[:-1]} <= spelt and (other[-1] in spelt or other[-1] in bases))
+    }
+
+
+def _each(changes):
+    return [normalizers.Replace(one, other) for one, other in changes.items()]
+
+
+@functools.cache
+def _case_folding() -> dict[str, str]:
+    """What Python folds each character to that NFKC and lower case leave.
+
+    A final sigma is among them, which JavaScript makes of a sigma at the end of a word.
+    """
+    return {one: one.casefold() for one in _characters() if one.lower() == one != one.casefold()}
+
+
+@functools.lru_cache(maxsize=8)
+def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     """Steps that replace as SentencePiece does: at each place what the longest rule that fits says.
 
-    `Precompiled` applies rules to single characters alone, and now and then a wrong one to a letter with
-    marks. Rules for several characters all say to compose: NFKC does it where `_HOLD` keeps nothing apart.
-    What is left are letters newer than the Unicode of `tokenizers` with marks of their own.
+    Rules for several characters all say to compose: NFKC does it, where `_HOLD` keeps nothing apart. Of those
+    for one character most say what NFKC and lower case do; the others take a name, which neither changes, and
+    are written out at the end. What is left are letters newer than the Unicode of `tokenizers` with marks.
     """
+    sentencepiece.set_min_log_level(1)  # it tells of each map that it reads
+    spec = sentencepiece_model_pb2.NormalizerSpec.FromString(spec)
     rules = dict(sentencepiece.SentencePieceNormalizer(normalizer_spec=spec).Decompile())
-    longer = [source for source in rules if len(source) > 1]
-    apart, precompiled = _APART, normalizers.Precompiled(spec.precompiled_charsmap)
-    if not longer:
-        return [_replace(apart, _HOLD), precompiled, _replace(_HOLD, "")]
-    joined = _class(itertools.chain.from_iterable(source[1:] for source in longer))
-    marks = _class(source[0] for source in longer if unicodedata.category(source[0])[0] == "M")
-    apart = rf"(?=.{joined}){_longest(longer)}\K|{apart}|(?<=.)(?={joined})"
-    nfkc = normalizers.NFKC()
-    steps = [
-        _replace(f"(?<=.)(?={marks})", _HOLD),
-        _replace(apart, _HOLD),
-        nfkc,
-        precompiled,
-        _replace(_HOLD, ""),
-    ]
-    # What NFKC changes and the rules leave, such as a wide tilde, goes by another name meanwhile.
-    for index, one in enumerate(one for one in _compatible() if one not in rules):
-        if precompiled.normalize_str(nfkc.normalize_str(one)) != one:
-            name = f"{_NAME}x{index}{_NAME}"
-            steps = [normalizers.Replace(one, name), *steps, normalizers.Replace(name, one)]
+    folds = rules.get("A") == "a"
+    python, theirs = _changed_by_python("NFKC"), _changed("NFKC")
+    lower = _changed("Lowercase") if folds else {}
+    changed = {source for source in rules if len(source) == 1} | {*python, *theirs, *lower}
+    if folds:
+        changed |= {one for one in _characters() if one.lower() != one}
+    changed = sorted(changed)
+    kept = {}  # what NFKC leaves, and lower case alone would make something else of
+    for one in changed if folds else ():
+        wanted = rules.get(one, one)
+        stable = one not in python and one not in theirs and wanted not in ("", " ")
+        if stable and (one.lower() != wanted or lower.get(one, one) != wanted):
+            kept[one] = wanted
+
+    def folded(text):
+        return "".join(kept.get(one) or (one.lower() if folds else one) for one in text)
+
+    def usual(text):
+        """What NFKC and lower case make of it, of Python's Unicode and of that of `tokenizers`."""
+        if len(text) > 1:
+            return {folded(unicodedata.normalize("NFKC", text)), folded(nfkc(text))}
+        return {folded(python.get(text, text)), folded(theirs.get(text, text))}
+
+    nfkc = normalizers.NFKC().normalize_str
+    blanks = {wanted: [one for one in changed if rules.get(one) == wanted] for wanted in ("", " ")}
+    blank = {*blanks[""], *blanks[" "]}
+    named = {
+        one: rules.get(one, one)
+        for one in changed
+        if one not in blank and one not in kept and usual(one) != {rules.get(one, one)}
+    }
+    joined = {source for source, wanted in rules.items() if len(source) > 1 and usual(source) == {wanted}}
+    _check_rules(rules, joined)
+    following = {one for source in joined for one in source[1:]}
+    apart = following | {one for one in _characters() if unicodedata.combining(one)}
+    decomposed = _changed_by_python("NFKD").items()
+    apart |= {one for one, other in decomposed if other[0] in following or unicodedata.combining(other[0])}
+    names = {**named, **kept}
+    names = {one: f"{_NAME}x{index}{_NAME}" for index, one in enumerate(names)}
+    steps = [normalizers.Replace(one, names[one]) for one in named]
+    if blanks[" "]:
+        steps.append(replaced(class_of(blanks[" "]), " "))
+    if blanks[""]:
+        steps.append(replaced(class_of(blanks[""]), _HOLD))
+    steps.append(replaced(f"{_BETWEEN}(?={class_of(apart)})", _HOLD))
+    steps += [_rejoined(joined, length) for length in sorted({len(source) for source in joined})]
+    steps.append(normalizers.NFKC())
+    steps += [normalizers.Replace(one, names[one]) for one in kept]
+    if folds:
+        # JavaScript has another small sigma for the end of a word.
+        steps += [normalizers.Replace("Σ", "σ"), normalizers.Lowercase()]
+    steps.append(normalizers.Replace(_HOLD, ""))
+    steps += [normalizers.Replace(names[one], wanted) for one, wanted in {**named, **kept}.items()]
     return steps
 
 
-def _longest(strings: Iterable[str]) -> str:
-    """A pattern for the longest of `strings` that fits: their tree, with equal branches drawn together."""
-    branches = defaultdict(set)
-    for string in strings:
-        branches[string[0]].add(string[1:])
+def _check_rules(rules, joined):
+    others = [source for source in rules if len(source) > 1 and source not in joined]
+    others = [source for source in others if not {*source} & _unassigned() and not _is_newer(source)]
+    if others:
+        raise ExportError(
+            "A SentencePiece model whose rules for several characters compose them was expected, got "
+            f"{len(others)} others, such as {others[0]!r} to {rules[others[0]]!r}. "
+            "Export the SavedModel, which takes texts."
+        )
+
+
+def _is_newer(text):
+    """Whether it has characters that Python knows and `tokenizers` does not."""
+    return unicodedata.normalize("NFKC", text) != normalizers.NFKC().normalize_str(text)
+
+
+def _rejoined(joined, length):
+    """Step that takes `_HOLD` out again before the last character of the `joined` of this length."""
+    before = defaultdict(set)
+    for source in joined:
+        if len(source) == length:
+            before[source[-1]].add(source[:-1])
     alike = defaultdict(list)
-    for first, rests in branches.items():
-        alike[frozenset(rests)].append(first)
-    patterns = []
-    for rests, firsts in alike.items():
-        rest = _longest(rests - {""}) if rests != {""} else ""
-        patterns.append(_class(firsts) + rest + ("?" if rest and "" in rests else ""))
-    return f"(?:{'|'.join(patterns)})"
+    for last, sources in before.items():
+        alike[frozenset(sources)].append(last)
+    branches = (
+        f"(?={class_of(lasts)})(?<={'|'.join(_sequences(sources))}{_HOLD})"
+        if length == 2
+        else f"(?={class_of(lasts)})(?<=(?:{'|'.join(_sequences(sources))}){_HOLD})"
+        for sources, lasts in alike.items()
+    )
+    return replaced(f"{_HOLD}(?:{'|'.join(branches)})", "")
+
+
+def _sequences(strings):
+    """Patterns for `strings`, all of one length: those alike but for the first character in one."""
+    firsts = defaultdict(list)
+    for string in strings:
+        firsts[string[1:]].append(string[0])
+    alike = defaultdict(list)
+    for rest, ones in firsts.items():
+        alike[frozenset(ones), rest[:-1]].append(rest[-1:])
+    return [
+        class_of(ones) + middle + (class_of(lasts) if lasts != [""] else "")
+        for (ones, middle), lasts in alike.items()
+    ]
