@@ -26,12 +26,9 @@ def main(weights="imagenet"):
     validation = keras.utils.image_dataset_from_directory(folder / "val", shuffle=False, **options)
     classes = len(train.class_names)
 
+    weights = None if weights == "none" else weights
     base = keras.applications.MobileNetV2(
-        include_top=False,
-        weights=None if weights == "none" else weights,
-        input_shape=(SIZE, SIZE, 3),
-        alpha=0.35,
-        pooling="avg",
+        include_top=False, weights=weights, input_shape=(SIZE, SIZE, 3), alpha=0.35, pooling="avg"
     )
     x = keras.layers.Dropout(0.2)(base.output)
     model = keras.Model(base.input, keras.layers.Dense(classes, activation="softmax")(x))
@@ -53,7 +50,8 @@ def main(weights="imagenet"):
             keras.callbacks.ModelCheckpoint(work / "best.keras", save_best_only=True),
         ],
     )
-    print("best.keras:", keras.models.load_model(work / "best.keras").evaluate(validation, verbose=0))
+    best = keras.models.load_model(work / "best.keras", safe_mode=True)
+    print("best.keras:", best.evaluate(validation, verbose=0))
 
 
 if __name__ == "__main__":

@@ -34,9 +34,7 @@ class Siamese(keras.Model):
 
 def main():
     keras.utils.set_random_seed(0)
-    folder = write_target_task(
-        Path(tempfile.mkdtemp()) / "things", train_per_class=10, validation_per_class=4
-    )
+    folder = write_target_task(Path(tempfile.mkdtemp()) / "things", train_per_class=10)
     data = keras.utils.image_dataset_from_directory(folder / "train", image_size=(SIZE, SIZE), shuffle=False)
     images, labels = (np.concatenate(part) for part in zip(*data.as_numpy_iterator(), strict=True))
     rng = np.random.default_rng(0)
@@ -52,9 +50,7 @@ def main():
     model = Siamese(keras.Model(pixels, x, name="encoder"))
     model.compile(keras.optimizers.Adam(1e-3), "binary_crossentropy", metrics=["accuracy"])
 
-    unfreezing = ktransfer.ProgressiveUnfreezing(
-        "backbone", monitor="val_accuracy"
-    )  # found inside the encoder
+    unfreezing = ktransfer.ProgressiveUnfreezing("backbone", monitor="val_accuracy")  # inside the encoder
     history = model.fit(pairs, same, validation_split=0.2, epochs=6, callbacks=[unfreezing], verbose=2)
     print("stages", history.history["stage"], "best", round(unfreezing.best, 3))
 

@@ -276,6 +276,11 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             self._resumed = None
             self._fit.set_state(facts, arrays, variables)
             self.best_weights.set_state(best[0], best[1], variables)
+        planned = sum(stage.epochs for stage in checked.plan)
+        if self.stages and planned > (self.params or {}).get("epochs", planned):
+            self.warn(
+                f"fit has {self.params['epochs']} epochs and the stages {planned}: the last stage is cut short"
+            )
         if checked.located.note:
             self._say(checked.located.note)
         kept = [layer for layer in self._freezing.kept_layers if self._counts(layer)]

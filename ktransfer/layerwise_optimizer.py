@@ -249,8 +249,8 @@ class LayerwiseOptimizer:
         if inner.built:
             inner.built = False
             vars(inner)[_INDICES].clear()
-            # A graph that was compiled with what is replaced now, such as the user's own, may still run.
-            self._retired.append(before)
+            # A step that the user compiled, with tf.function, goes on with what it was first traced with.
+            self._retired = self._retired or [before]
         inner.build(variables)
         if outer is not inner and outer.built:
             # The wrapper's own `build` would reset the loss scale.

@@ -58,6 +58,7 @@ class SharedFit:
         self._stepping = False  # whether `fit` has announced a step that has not been made yet
         self._begun = self._waits_for_build = False
         self._batch = self.batches = 0
+        self._wrapped: Any = None
         self._last_logs: Any = {}
         self._logs: Any = None  # of the last step, not looked at yet
         self._logs_of = 0
@@ -118,6 +119,8 @@ class SharedFit:
     def expect_step(self, batch: int) -> None:
         """`fit` is about to call the training function."""
         self._stepping, self._batch = True, batch
+        if self.model.train_function is not self._wrapped:  # another callback trained or compiled in between
+            self.refresh()
         if self._waits_for_build and self.model.built:
             # Where the model was built by its first step, what it began with is known only now.
             self._waits_for_build = False
@@ -174,7 +177,7 @@ class SharedFit:
             self._stepping = False
             return self._step(compiled, args)
 
-        model.train_function = train_function
+        model.train_function = self._wrapped = train_function
 
     def end(self) -> None:
         """Called by every member at the end of `fit`; the last call leaves the model as Keras has it."""

@@ -696,3 +696,34 @@ def test_jax_distribution_with_validation(kind):
     }
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert "stages [0, 0, 1, 2, 2]" in done.stdout, done.stderr[-3000:]
+
+
+def test_a_callback_that_trains_in_between_does_not_undo_the_stage():
+    model, backbone = classifier(keras.optimizers.SGD(1e-2))
+    rates = []
+
+    class Between(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.model.train_on_batch(IMAGES[:8], LABELS[:8])
+
+        def on_train_batch_end(self, batch, logs=None):
+            rates.append(callback._fit.model.train_function is callback._fit._wrapped)
+
+    callback = ProgressiveUnfreezing(backbone, TWO, verbose=0)
+    fit(model, [callback, Between()], epochs=2)
+    assert all(rates)
+
+
+def test_stages_that_are_longer_than_fit_are_said():
+    model, backbone = classifier()
+    stages = [Stage(depth=0, epochs=1), Stage(depth=1, epochs=3)]
+    with pytest.warns(UserWarning, match="2 epochs and the stages 4"):
+        fit(model, [ProgressiveUnfreezing(backbone, stages, verbose=0)], epochs=2)
+
+
+def test_a_deep_copy_with_its_backbone_finds_the_models_own():
+    """As keras_tuner copies callbacks for each trial."""
+    model, backbone = classifier()
+    again = copy.deepcopy(ProgressiveUnfreezing(backbone, STAGES, verbose=0))
+    assert again.backbone is not backbone
+    assert fit(model, [again]).history["stage"] == [0, 0, 1, 2, 2]

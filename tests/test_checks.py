@@ -4,6 +4,7 @@ import pytest
 from images import class_folders, draw
 from PIL import Image
 
+from ktransfer.data import images as reading
 from ktransfer.data.checks import CorruptImage, find_corrupt, require_readable
 from ktransfer.data.sources import read_data
 from ktransfer.errors import DataError
@@ -24,6 +25,10 @@ def half(tmp_path, name, size=(200, 200)):
     return whole[: len(whole) // 2]
 
 
+# Which formats there are depends on how Pillow was built.
+NO_FORMAT = f"not a {', '.join(reading._FORMATS[:-1])} or {reading._FORMATS[-1]} image"
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -31,9 +36,9 @@ def half(tmp_path, name, size=(200, 200)):
         (b"<html>\n404 Not Found</html>", "not an image: it starts with text"),
         ("später".encode(), "not an image: it starts with text"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "not an image: it starts with text"),
-        (b"\x00\x01\x02\x03" * 9, "not a JPEG, PNG, BMP, GIF or WebP image"),
-        (b"no control characters, but then\x00" * 2, "not a JPEG, PNG, BMP, GIF or WebP image"),
-        (b"II*\x00\x08\x00\x00\x00", "not a JPEG, PNG, BMP, GIF or WebP image"),
+        (b"\x00\x01\x02\x03" * 9, NO_FORMAT),
+        (b"no control characters, but then\x00" * 2, NO_FORMAT),
+        (b"II*\x00\x08\x00\x00\x00", NO_FORMAT),
     ],
 )
 def test_what_is_no_image_says_what_it_is(tmp_path, content, reason):
@@ -119,7 +124,5 @@ def test_broken_metadata_is_no_reason_to_refuse_good_pixels(tmp_path):
 
 def test_a_format_that_is_not_taken_is_refused_under_a_name_that_is(tmp_path):
     class_folders(tmp_path, {"a": 1, "b": 1})
-    path = draw(tmp_path / "a" / "x.jpg", format="TIFF")
-    assert find_corrupt(read_data(tmp_path).train) == [
-        CorruptImage(path, "not a JPEG, PNG, BMP, GIF or WebP image")
-    ]
+    path = draw(tmp_path / "a" / "x.jpg", format="PCX")
+    assert find_corrupt(read_data(tmp_path).train) == [CorruptImage(path, NO_FORMAT)]

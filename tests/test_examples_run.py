@@ -29,6 +29,24 @@ def test_the_one_line_callback_learns_in_three_stages(backend):
     assert float(rows[-1][-1]) > 0.6  # chance is 0.17
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "stages"),
+    [
+        ("kaggle_unnested.py", ["none"], None),
+        ("keras_io_efficientnet.py", ["none"], "stages [0, 0, 1]"),
+        ("siamese.py", [], "stages [0, 0, 1, 1, 2, 2]"),
+        ("keras_hub_raw_strings.py", [], "stages [0, 0, 1, 1, 2, 2]"),
+    ],
+)
+def test_scripts_in_the_shapes_of_others_run(name, arguments, stages):
+    output = run(name, *arguments)
+    if stages:
+        assert stages in output
+    else:
+        assert "stage 2: " in output
+        assert "best.keras:" in output
+
+
 def test_the_whole_way_as_python():
     output = run("train_evaluate_export.py")
     assert "artefacts/model.onnx" in output
@@ -49,3 +67,5 @@ def test_texts_are_answered_alike_with_and_without_keras(tmp_path):
 def test_an_example_is_short_enough_to_be_read():
     lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
     assert all(length <= 80 for length in lengths.values()), lengths
+    shapes = ("kaggle_unnested.py", "keras_io_efficientnet.py", "siamese.py", "keras_hub_raw_strings.py")
+    assert all(lengths[name] < 60 for name in shapes), lengths

@@ -76,7 +76,7 @@ def run_under(backend, *modules, chosen=None, marks=None):
     here = Path(__file__).parent
     files = [str(here / f"{module}.py") for module in modules]
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *files]
+        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", "pythonpath=", *files]
         + (["-k", chosen] if chosen else [])
         + (["-m", marks] if marks else []),
         env=os.environ | {"KERAS_BACKEND": backend},
