@@ -17,7 +17,7 @@ from ktransfer.blocks import sublayers
 from ktransfer.errors import BackboneError, KTransferError, RecipeError, listed
 from ktransfer.freezing import DepthFreezing, resolve_depth
 from ktransfer.layerwise_optimizer import LayerwiseOptimizer, Plan
-from ktransfer.locate import Located, locate
+from ktransfer.locate import BackboneNames, Located, locate
 from ktransfer.recipe import Stage, progressive_stages, stage_at
 from ktransfer.shared_fit import SharedFit, may_report, monitor_rises
 
@@ -597,7 +597,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             print(f"\n{text}", flush=True)  # noqa: T201  next to Keras' own progress lines
 
     def __getstate__(self):
-        """What makes the callback, without the `fit` that it is in: for pickle and copy."""
+        """What makes the callback, without the `fit` that it is in, for pickle and copy; the backbone by its names."""
         names = vars(self).copy()
         for name in (
             "_model",
@@ -610,6 +610,10 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             "_resumed",
         ):
             names.pop(name, None)
+        if isinstance(self.backbone, keras.layers.Layer):
+            layers = [layer for layer in sublayers(self.backbone) if layer.weights]
+            leaves = [layer.name for layer in layers if not sublayers(layer, recursive=False)]
+            names["backbone"] = BackboneNames(self.backbone.name, tuple(leaves))
         return names
 
     def __setstate__(self, names):

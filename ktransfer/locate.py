@@ -9,6 +9,19 @@ from ktransfer.blocks import Block, find_blocks, sublayers
 from ktransfer.errors import BackboneError, did_you_mean, listed
 
 
+@dataclass(frozen=True)
+class BackboneNames:
+    """What is left of a backbone in a copied or pickled callback: a model of its own would be another one.
+
+    Attributes:
+        name: Of the model or layer.
+        layers: Names of its layers with weights, where it is a model whose layers are another model's own.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Located:
     """The part of a model that is unfrozen.
@@ -58,6 +71,10 @@ def locate(model: keras.Model, backbone: Any) -> Located:
             "Build it with `import keras` (Keras 3) instead of tf_keras or tf.keras of Keras 2."
         )
     inside = sublayers(model)
+    if isinstance(backbone, BackboneNames):
+        names = {layer.name for layer in inside}
+        alone = backbone.name not in names and backbone.layers and names.issuperset(backbone.layers)
+        backbone = list(backbone.layers) if alone else backbone.name
     if isinstance(backbone, str):
         return _at(model, _by_name(model, inside, backbone))
     if isinstance(backbone, tuple | list):

@@ -721,9 +721,14 @@ def test_stages_that_are_longer_than_fit_are_said():
         fit(model, [ProgressiveUnfreezing(backbone, stages, verbose=0)], epochs=2)
 
 
-def test_a_deep_copy_with_its_backbone_finds_the_models_own():
-    """As keras_tuner copies callbacks for each trial."""
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda callback: pickle.loads(pickle.dumps(callback))])
+def test_a_copied_callback_finds_the_backbone_of_the_model(copied):
+    """As keras_tuner copies callbacks for each trial, and others send them to processes."""
     model, backbone = classifier()
-    again = copy.deepcopy(ProgressiveUnfreezing(backbone, STAGES, verbose=0))
-    assert again.backbone is not backbone
+    again = copied(ProgressiveUnfreezing(backbone, STAGES, verbose=0))
+    assert fit(model, [again]).history["stage"] == [0, 0, 1, 2, 2]
+    pooled = keras.layers.GlobalAveragePooling2D()(backbone.output)
+    model = keras.Model(backbone.input, keras.layers.Dense(3)(pooled))
+    model.compile(keras.optimizers.Adam(1e-2), LOSS)
+    again = copied(ProgressiveUnfreezing(backbone, STAGES, verbose=0))
     assert fit(model, [again]).history["stage"] == [0, 0, 1, 2, 2]

@@ -25,7 +25,7 @@ def base(name="base", **options):
     for index in range(3):
         x = layers.Conv2D(4, 3, padding="same", name=f"{name}_conv{index}")(x)
         x = layers.BatchNormalization(name=f"{name}_bn{index}")(x)
-        x = layers.ReLU(name=f"{name}_relu{index}")(x)
+        x = layers.ELU(name=f"{name}_relu{index}")(x)
     return keras.Model(inputs, layers.GlobalAveragePooling2D(name=f"{name}_pool")(x), name=name, **options)
 
 
@@ -189,14 +189,17 @@ def data_for(make):
 
 
 class Keep(keras.callbacks.Callback):
-    """The backbone's weights at each epoch's beginning."""
+    """The backbone's weights at each epoch's beginning, and at its end, before the best ones are restored."""
 
     def __init__(self, backbone):
         super().__init__()
-        self.backbone, self.weights = backbone, []
+        self.backbone, self.weights, self.ends = backbone, [], []
 
     def on_epoch_begin(self, epoch, logs=None):
         self.weights.append(snapshot(self.backbone.weights))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.ends.append(snapshot(self.backbone.weights))
 
 
 def check(model, given, backbone, inputs, labels, tmp_path, *, saved=True, rate=1e-2):
@@ -211,11 +214,11 @@ def check(model, given, backbone, inputs, labels, tmp_path, *, saved=True, rate=
         batch_size=4,
         epochs=2,
         verbose=0,
-        callbacks=[callback, keep],
+        callbacks=[keep, callback],
         validation_data=(inputs, labels),
     )
     start, frozen = keep.weights
-    end = snapshot(backbone.weights)
+    end = keep.ends[-1]
     assert history.history["stage"] == [0, 1]
     assert same(start, frozen)
     norms = {
@@ -267,7 +270,7 @@ def test_a_keras_hub_classifier_on_raw_strings(family, tmp_path):
     callback = ProgressiveUnfreezing(
         classifier.backbone, [Stage(depth=0, epochs=1), Stage(depth="all", epochs=1)], verbose=0
     )
-    classifier.fit(texts, LABELS, batch_size=4, epochs=2, verbose=0, callbacks=[callback, keep])
+    classifier.fit(texts, LABELS, batch_size=4, epochs=2, verbose=0, callbacks=[keep, callback])
     start, frozen = keep.weights
     assert same(start, frozen)
     assert not same(frozen, snapshot(backbone.weights))
@@ -314,7 +317,7 @@ def test_every_family_of_keras_applications(family, form):
     stages = [Stage(depth=0, epochs=1), Stage(depth=0.5, epochs=1)]
     inputs = rng.uniform(0, 1, (2, side, side, 3)).astype("float32")
     callback = ProgressiveUnfreezing(inner, stages, verbose=0)
-    model.fit(inputs, LABELS[:2], epochs=2, verbose=0, callbacks=[callback, keep])
+    model.fit(inputs, LABELS[:2], epochs=2, verbose=0, callbacks=[keep, callback])
     start, frozen = keep.weights
     assert same(start, frozen)
     assert not same(frozen, snapshot(inner.weights))
