@@ -27,10 +27,18 @@ class Drawn:
         made = helper.make_node(
             operation, inputs, outputs, name=self(f"{operation}_{outputs[0]}"), doc_string=self("doc")
         )
+        if self._rng.integers(2):
+            made.domain = ""  # which is written, as nothing is where it was not set
         made.attribute.extend(
             self.shuffled([helper.make_attribute(name, value) for name, value in attributes.items()])
         )
         return made
+
+    def constant(self, name, values):
+        if self._rng.integers(2):
+            return numpy_helper.from_array(values, name)
+        kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+        return helper.make_tensor(name, kind, values.shape, values.flatten())
 
     def graph(self, nodes, inputs, outputs, constants=(), between=()):
         return helper.make_graph(
@@ -38,7 +46,7 @@ class Drawn:
             self("graph"),
             inputs,
             outputs,
-            self.shuffled([numpy_helper.from_array(np.array(v), name) for name, v in constants]),
+            self.shuffled([self.constant(name, np.array(v)) for name, v in constants]),
             doc_string=self("doc"),
             value_info=self.shuffled([helper.make_tensor_value_info(name, FLOAT, None) for name in between]),
         )

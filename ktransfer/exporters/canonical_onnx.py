@@ -2,6 +2,8 @@
 
 import itertools
 
+from onnx import TensorProto, numpy_helper
+
 
 def canonicalize(model):
     """Order and name what is in a model by its structure, so that two exports of one network are equal.
@@ -27,7 +29,9 @@ def canonicalize(model):
     """
     graph = model.graph
     for name in _sort(graph):
-        raise ValueError(f"An ONNX graph has to make each value that it uses, got {name!r}, which nothing makes.")
+        raise ValueError(
+            f"An ONNX graph has to make each value that it uses, got {name!r}, which nothing makes."
+        )
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     numbers = (number for number in map(str, itertools.count()) if number not in names)
     _rename(graph, names, numbers, itertools.count())
@@ -96,21 +100,41 @@ def _rename(graph, names, numbers, places):
             subgraph.name = f"{node.name}_{index}"
             given = {value.name: next(numbers) for value in subgraph.input}
             _rename(subgraph, names | given, numbers, places)
-        for described in (node, *node.attribute):
-            described.ClearField("doc_string")
-        node.ClearField("metadata_props")
+        _clear_descriptions(node)
     for value in (*graph.input, *graph.output):
         value.name = new(value.name)
         value.ClearField("doc_string")
     order = {name: place for place, name in enumerate(names)}
-    for stored, tensor in ((graph.initializer, lambda one: one), (graph.sparse_initializer, lambda one: one.values)):
+    for stored, tensor in (
+        (graph.initializer, lambda one: one),
+        (graph.sparse_initializer, lambda one: one.values),
+    ):
         stored.sort(key=lambda one: order.get(tensor(one).name, len(order)))
         del stored[sum(tensor(one).name in names for one in stored) :]
         for one in stored:
             tensor(one).name = names[tensor(one).name]
-            tensor(one).ClearField("doc_string")
+            _store_as_bytes(tensor(one))
     del graph.value_info[:]
     graph.ClearField("doc_string")
+
+
+def _clear_descriptions(node):
+    if not node.domain:
+        node.ClearField("domain")  # not set, and set to the default, are written differently
+    node.ClearField("metadata_props")
+    for described in (node, *node.attribute):
+        described.ClearField("doc_string")
+    for attribute in node.attribute:
+        for tensor in [attribute.t] if attribute.HasField("t") else attribute.tensors:
+            tensor.ClearField("name")
+            _store_as_bytes(tensor)
+
+
+def _store_as_bytes(tensor):
+    """Write the values of a tensor as bytes, where they are numbers one by one."""
+    tensor.ClearField("doc_string")
+    if tensor.data_type != TensorProto.STRING and not (tensor.raw_data or tensor.external_data):
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
 
 
 def _key(node):
