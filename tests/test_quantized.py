@@ -175,7 +175,7 @@ def test_an_int8_file_that_was_calibrated_on_nothing_like_the_examples_is_refuse
 
 
 def test_a_converter_that_aborts_is_an_error_and_leaves_nothing(model, tmp_path, monkeypatch):
-    def aborting(*_, doing):
+    def aborting(*_, doing, tell):
         return apart(os.abort, doing=doing)
 
     monkeypatch.setattr(onnx_exporter, "apart", aborting)
