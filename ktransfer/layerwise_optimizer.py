@@ -22,6 +22,7 @@ SLOWED = 0.1
 # checkpoints hold, and the global norm. tests/test_layerwise_optimizer.py fails when one of them changes.
 _UPDATE = "_backend_update_step"  # (grads, variables, learning_rate): updates all variables at once
 _DECAY = "_apply_weight_decay"  # (variables)
+_DECAYS = "_use_weight_decay"  # (variable): whether it is not excluded
 _AVERAGE = "_update_model_variables_moving_average"  # (variables): EMA
 _AVERAGES = "_model_variables_moving_average"  # one for each variable
 _TRAINED = "_trainable_variables"  # what the optimizer is built on
@@ -376,8 +377,11 @@ class LayerwiseOptimizer:
             )
 
     def _decay(self, variables):
+        decays = getattr(self.inner, _DECAYS)
         for number, members in self._by_group(variables):
-            getattr(type(self.inner), _DECAY)(self._view(number), [variables[index] for index in members])
+            # Keras on torch fails where a list of variables has none that decays.
+            if chosen := [variables[index] for index in members if decays(variables[index])]:
+                getattr(type(self.inner), _DECAY)(self._view(number), chosen)
 
     def _average(self, variables):
         for number, members in self._by_group(variables):

@@ -302,7 +302,15 @@ def test_a_compiled_schedule_is_the_base_of_all_rates():
 
 
 @pytest.mark.parametrize(
-    "options", [{"jit_compile": True}, {"steps_per_execution": 2}, {"run_eagerly": True}]
+    "options",
+    [
+        {"jit_compile": True},
+        pytest.param(
+            {"steps_per_execution": 2},
+            marks=pytest.mark.skipif(keras.backend.backend() == "torch", reason="Keras has it not on torch"),
+        ),
+        {"run_eagerly": True},
+    ],
 )
 def test_however_the_step_is_compiled(options):
     model, backbone = classifier(**options)

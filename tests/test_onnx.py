@@ -1,5 +1,9 @@
 import json
 import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -68,6 +72,58 @@ def test_the_file_holds_its_labels_and_the_extra_facts(tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / artefact.path)
     facts = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
     assert facts == {"labels": CLASSES, "input_range": "0-255 RGB", "preprocessing": {"mode": "crop"}}
+
+
+@pytest.mark.parametrize("name", [None, "mit"])
+def test_two_exports_of_one_model_are_equal_byte_for_byte(name, tmp_path):
+    model = classifier(BACKBONES[name]()) if name else small_model()
+    first, second = (exported(model, tmp_path / folder)[0] for folder in ("first", "second"))
+    assert first.sha256 == second.sha256
+
+
+_EXPORTS = """
+import sys
+from pathlib import Path
+import keras
+from ktransfer.exporters import export_model
+from trained import trained
+
+family, folder, layers_before = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
+for _ in range(layers_before):  # Keras numbers the next ones on
+    keras.Sequential([keras.layers.Conv2D(2, 3), keras.layers.Dense(2)])
+run = trained(family, folder, epochs=1)
+examples, labels = run.judged
+for format in ("onnx", "onnx-float16", "onnx-int8"):
+    artefact = export_model(
+        run.model,
+        folder / f"artefacts_{layers_before}",
+        format,
+        class_names=run.class_names,
+        preprocessing=run.preprocessing,
+        examples=examples[:20],
+        labels=labels[:20],
+        calibration=run.training[0][:20],
+        limits={"agreement": 0.0} if "-" in format else None,
+    )
+    print("made", format, artefact.sha256)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["mobilenet", "vit", "Bert", "DebertaV3"])
+def test_exports_of_two_processes_are_equal_byte_for_byte(family, tmp_path):
+    made = []
+    for seed in (0, 3):  # the first trains, the second finds the weights
+        command = [sys.executable, "-c", _EXPORTS, family, str(tmp_path), str(seed)]
+        paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+        environment = os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": paths}
+        done = subprocess.run(
+            command, capture_output=True, text=True, encoding="utf-8", check=False, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        made.append([line for line in done.stdout.splitlines() if line.startswith("made ")])
+    assert len(made[0]) == 3
+    assert made[0] == made[1]
 
 
 def test_a_model_that_onnx_can_have_at_batch_1_only_says_so(tmp_path, monkeypatch, caplog):

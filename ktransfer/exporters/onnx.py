@@ -13,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from ktransfer.errors import ExportError, listed
 from ktransfer.exporters.apart import apart
+from ktransfer.exporters.canonical_onnx import canonicalize
 from ktransfer.exporters.fourier import fourier_as_matrices
 from ktransfer.exporters.onnx_quantization import make_smaller
 from ktransfer.exporters.progress import silent
@@ -63,6 +64,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", tell=silent)
         facts = {f"input_{name}": fact for given in serving.inputs for name, fact in given.facts.items()}
         metadata = {"labels": serving.class_names, **facts, **(extra or {})}
         helper.set_model_props(graph, {name: json.dumps(value) for name, value in metadata.items()})
+        canonicalize(graph)
         onnx.checker.check_model(graph, full_check=True)
     except Exception as error:  # tf2onnx raises whatever it stumbles over
         raise ExportError(
@@ -208,7 +210,6 @@ def _name_axes(graph, serving, fixed):
                 axis.dim_value = fixed[given]
             elif isinstance(given, str):
                 axis.dim_param = given
-    del graph.value_info[:]  # stale after the optimizer's passes
 
 
 @contextlib.contextmanager

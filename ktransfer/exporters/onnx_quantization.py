@@ -15,9 +15,9 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from onnxruntime.transformers.float16 import convert_float_to_float16
-from onnxruntime.transformers.onnx_model import OnnxModel
 
 from ktransfer.exporters.apart import report
+from ktransfer.exporters.canonical_onnx import canonicalize
 from ktransfer.exporters.mixed_precision import CALIBRATED, choices, closest, error_against, evenly
 from ktransfer.exporters.runtimes import open_artefact
 
@@ -51,29 +51,12 @@ def make_smaller(source, path, precision, calibration=()):
         smaller = _static(source, calibration)
     else:
         smaller = _dynamic(source)
-    OnnxModel(smaller).topological_sort()  # the casts of float16 come last, which no valid graph has
-    _shorten_names(smaller.graph)
     onnx.helper.set_model_props(smaller, {entry.key: entry.value for entry in model.metadata_props})
+    canonicalize(smaller)  # the casts of float16 come last, which no valid graph has
+    for node in smaller.graph.node:
+        node.ClearField("name")  # of a small network it is a part of the size to speak of
     onnx.checker.check_model(smaller, full_check=True)
     onnx.save(smaller, path)
-
-
-def _shorten_names(graph):
-    """Number what is inside: Keras' long paths, once more around each tensor, outweigh a small network."""
-    if any(attribute.HasField("g") for node in graph.node for attribute in node.attribute):
-        return  # a branch or loop sees the names outside it
-    names = {value.name: value.name for value in (*graph.input, *graph.output)} | {"": ""}
-
-    def short(name):
-        return names.setdefault(name, str(len(names)))
-
-    for node in graph.node:
-        node.ClearField("name")
-        node.input[:] = map(short, node.input)
-        node.output[:] = map(short, node.output)
-    for value in graph.initializer:
-        value.name = short(value.name)
-    del graph.value_info[:]
 
 
 def _dynamic(source):

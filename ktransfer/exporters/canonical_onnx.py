@@ -1,0 +1,158 @@
+"""One ONNX file for one network: nodes in one order, names that are numbers."""
+
+import itertools
+
+from onnx import TensorProto, numpy_helper
+
+
+def canonicalize(model):
+    """Order and name what is in a model by its structure, so that two exports of one network are equal.
+
+    tf2onnx numbers what it folds through all exports of a process and names nodes after Keras' objects, which
+    are numbered by process too; sets decide the order of some nodes and constants.
+
+    The order is that of a depth-first walk from the outputs along the inputs of each node, which the network
+    alone determines. Inputs and outputs keep their names; other values become numbers in that order, nodes
+    their operation and a number. Nodes and constants that no output needs are left out, as are doc strings
+    and the shapes of values in between (`value_info`).
+
+    Args:
+        model: `onnx.ModelProto` without local functions, changed in place. Its nodes may be in any order.
+
+    Raises:
+        ValueError: A value is needed that nothing makes, or to make itself.
+
+    Example:
+        >>> canonicalize(model)
+        >>> [(node.name, node.input, node.output) for node in model.graph.node]
+        [('Conv_0', ['image', '0'], ['1']), ('Relu_1', ['1'], ['probabilities'])]
+    """
+    graph = model.graph
+    for name in _sort(graph):
+        raise ValueError(
+            f"An ONNX graph has to make each value that it uses, got {name!r}, which nothing makes."
+        )
+    names = {value.name: value.name for value in (*graph.input, *graph.output)}
+    numbers = (number for number in map(str, itertools.count()) if number not in names)
+    _rename(graph, names, numbers, itertools.count())
+    graph.name = "graph"
+    model.ClearField("doc_string")
+    model.opset_import.sort(key=lambda entry: entry.domain)
+    model.metadata_props.sort(key=lambda entry: entry.key)
+
+
+def _sort(graph):
+    """Sort the nodes, and those of subgraphs; return the names that are used but not made, in order of use."""
+    for node in graph.node:
+        node.attribute.sort(key=lambda attribute: attribute.name)
+    makers = {name: node for node in graph.node for name in node.output if name}
+    given = {value.name for value in (*graph.input, *_constants(graph))}
+    places, begun, outside = {}, set(), {}
+    # A stack of our own: a network may be thousands of nodes deep.
+    stack = [(None, iter([value.name for value in graph.output]))]
+    while stack:
+        node, names = stack[-1]
+        for name in names:
+            if name not in makers:
+                if name and name not in given:
+                    outside[name] = None
+                continue
+            maker = makers[name]
+            if _key(maker) in places:
+                continue
+            if _key(maker) in begun:
+                raise ValueError(f"An ONNX graph has to be free of cycles, got one through {name!r}.")
+            begun.add(_key(maker))
+            stack.append((maker, iter([*maker.input, *_captured(maker)])))
+            break
+        else:
+            stack.pop()
+            if node is not None:
+                places[_key(node)] = len(places)
+    graph.node.sort(key=lambda node: places.get(_key(node), len(places)))
+    del graph.node[len(places) :]
+    return list(outside)
+
+
+def _rename(graph, names, numbers, places):
+    """Rename what is in a sorted graph.
+
+    Args:
+        graph: `onnx.GraphProto`.
+        names: The new names of what it is given, by the old; those of its own values are added.
+        numbers: Iterator of new names for values.
+        places: Iterator of numbers for nodes.
+    """
+
+    def new(name):
+        if name and name not in names:
+            names[name] = next(numbers)
+        return names.get(name, "")
+
+    for node in graph.node:
+        captured = _captured(node)
+        node.name = f"{node.op_type}_{next(places)}"
+        node.input[:] = [new(name) for name in node.input]
+        for name in captured:
+            new(name)
+        node.output[:] = [new(name) for name in node.output]
+        for index, subgraph in enumerate(_subgraphs(node)):
+            subgraph.name = f"{node.name}_{index}"
+            given = {value.name: next(numbers) for value in subgraph.input}
+            _rename(subgraph, names | given, numbers, places)
+        _clear_descriptions(node)
+    for value in (*graph.input, *graph.output):
+        value.name = new(value.name)
+        value.ClearField("doc_string")
+    order = {name: place for place, name in enumerate(names)}
+    for stored, tensor in (
+        (graph.initializer, lambda one: one),
+        (graph.sparse_initializer, lambda one: one.values),
+    ):
+        stored.sort(key=lambda one: order.get(tensor(one).name, len(order)))
+        del stored[sum(tensor(one).name in names for one in stored) :]
+        for one in stored:
+            tensor(one).name = names[tensor(one).name]
+            _store_as_bytes(tensor(one))
+    del graph.value_info[:]
+    graph.ClearField("doc_string")
+
+
+def _clear_descriptions(node):
+    if not node.domain:
+        node.ClearField("domain")  # not set, and set to the default, are written differently
+    node.ClearField("metadata_props")
+    for described in (node, *node.attribute):
+        described.ClearField("doc_string")
+    for attribute in node.attribute:
+        for tensor in [attribute.t] if attribute.HasField("t") else attribute.tensors:
+            tensor.ClearField("name")
+            _store_as_bytes(tensor)
+
+
+def _store_as_bytes(tensor):
+    """Write the values of a tensor as bytes, where they are numbers one by one."""
+    tensor.ClearField("doc_string")
+    if tensor.data_type != TensorProto.STRING and not (tensor.raw_data or tensor.external_data):
+        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
+
+
+def _key(node):
+    """What a node is known by: the first of its outputs, of which no two in a graph have the same."""
+    return next(filter(None, node.output), "")
+
+
+def _captured(node):
+    """Names of values outside them that the subgraphs of a node use, in order; sorts the subgraphs."""
+    return list(dict.fromkeys(name for graph in _subgraphs(node) for name in _sort(graph)))
+
+
+def _subgraphs(node):
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _constants(graph):
+    return (*graph.initializer, *(value.values for value in graph.sparse_initializer))
