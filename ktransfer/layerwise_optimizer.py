@@ -135,6 +135,7 @@ class LayerwiseOptimizer:
         self._restored = False  # whether slots were taken over that are not in the optimizer yet
         self._unbuilt: dict[str, Any] | None = None  # the optimizer's attributes before Keras builds it
         self._views: dict[int, Any] = {}
+        self._factors: dict[int, Any] | None = None
         self._retired: list = []
         self._parts_of: tuple[int, int, int] | None = None
         self.parts: BatchParts | None = None
@@ -199,10 +200,17 @@ class LayerwiseOptimizer:
         factor = 1.0
         if group.plan is not None:
             constant *= group.plan.ratio * group.share()
-            factor = group.plan.factor(self.inner.iterations)
+            factor = self._factor(group.plan)
         if constant == 1.0 and isinstance(factor, float):
             return rate
         return ops.cast(rate, "float32") * constant * factor
+
+    def _factor(self, plan):
+        if self._factors is None:
+            return plan.factor(self.inner.iterations)
+        if id(plan) not in self._factors:  # once a step for all groups
+            self._factors[id(plan)] = plan.factor(self.inner.iterations)
+        return self._factors[id(plan)]
 
     # What is trained.
 
@@ -368,13 +376,17 @@ class LayerwiseOptimizer:
                 f"Expected a built model for {type(self.inner).__name__}, which keeps one state for all "
                 "variables, got one that is built in its first step. Call the model on a batch before fit."
             )
-        for number, members in groups:
-            view = self._view(number)
-            chosen = [variables[index] for index in members]
-            self.updated.update(id(variable) for variable in chosen)
-            getattr(type(self.inner), _UPDATE)(
-                view, [grads[index] for index in members], chosen, self.rate(number)
-            )
+        self._factors = {}
+        try:
+            for number, members in groups:
+                chosen = [variables[index] for index in members]
+                self.updated.update(id(variable) for variable in chosen)
+                rate = self.rate(number)
+                getattr(type(self.inner), _UPDATE)(
+                    self._view(number), [grads[index] for index in members], chosen, rate
+                )
+        finally:
+            self._factors = None
 
     def _decay(self, variables):
         decays = getattr(self.inner, _DECAYS)
