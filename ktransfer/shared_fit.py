@@ -88,7 +88,7 @@ class SharedFit:
             vars(optimizer)["save_own_variables"] = functools.partial(self._save, optimizer)
 
     def detach(self) -> None:
-        """Leave the optimizer as Keras has it; the model's training function is made anew."""
+        """Leave the optimizer as Keras has it."""
         for optimizer in {self.layerwise.inner, self.layerwise.outer}:
             for name in (_STATE, "load_own_variables", "save_own_variables"):
                 vars(optimizer).pop(name, None)
@@ -189,6 +189,7 @@ class SharedFit:
             # Keras did this before, and the best weights that were restored since are not averages.
             model.optimizer.finalize_variable_values(model.trainable_variables)
         self.detach()
+        self.recovery = None  # its copies of the weights
         model.make_train_function(force=True)
 
     def moving_variables(self) -> list[keras.Variable]:
