@@ -389,11 +389,14 @@ class LayerwiseOptimizer:
             self._factors = None
 
     def _decay(self, variables):
-        decays = getattr(self.inner, _DECAYS)
         for number, members in self._by_group(variables):
-            # Keras on torch fails where a list of variables has none that decays.
-            if chosen := [variables[index] for index in members if decays(variables[index])]:
-                getattr(type(self.inner), _DECAY)(self._view(number), chosen)
+            chosen = [variables[index] for index in members]
+            if keras.backend.backend() == "torch" and self.inner.weight_decay is not None:
+                # Keras on torch fails where a list of variables has none that decays.
+                chosen = list(filter(getattr(self.inner, _DECAYS), chosen))
+                if not chosen:
+                    continue
+            getattr(type(self.inner), _DECAY)(self._view(number), chosen)
 
     def _average(self, variables):
         for number, members in self._by_group(variables):
