@@ -465,7 +465,7 @@ class LayerwiseOptimizer:
             pairs, state, lambda pairs: type(inner).apply(inner, *map(list, zip(*pairs, strict=True)))
         )
 
-    # State, for a process that goes on from here.
+    # State, for a process that resumes from here.
 
     def facts(self) -> dict[str, Any]:
         """What is not in the optimizer's own variables, JSON-able."""

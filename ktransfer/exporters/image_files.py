@@ -20,7 +20,7 @@ FILE = Input("image_bytes", (BATCH,), "string", {"formats": FORMATS, "refused": 
 # The same files to the pixels that the model is given, by a signature of this name.
 PIXELS = "image_pixels"
 PIXEL_FILE = Input("image_file", (BATCH,), "string", FILE.facts)
-# A picture that the model finds a toss-up may fall otherwise.
+# Near-tie predictions may flip because of 1-level rounding differences.
 LIMITS = {"agreement": 0.98, "accuracy_drop": 0.01}
 PIXEL_LIMIT = 1  # grey levels
 _VARIANTS_AT_ONCE = 16  # files
