@@ -98,6 +98,7 @@ def fine_tune_cached(
             backbone,
             recipe.stages[: index + 1],
             monitor="val_accuracy",
+            restore_best_weights=recipe.final_weights == "best",
             baseline=baseline,
             on_divergence=on_trouble,
             verbose=int(bool(verbose)),
@@ -130,7 +131,7 @@ def fine_tune_cached(
                 # Where only a head trains, calling into the backend costs more than the step itself.
                 steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
             )
-            if unfreezing.baseline is None and recipe.head == "solve":
+            if unfreezing.baseline is None and recipe.head == "solve" and recipe.final_weights == "best":
                 unfreezing.baseline = part.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
             part.fit(
                 batches,

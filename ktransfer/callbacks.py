@@ -65,6 +65,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         mode: `"min"`, `"max"`, or `"auto"`, which asks the metric, and raises where it does not say.
         baseline: The monitored value of the weights that `fit` starts from; where no epoch beats it, these
             are the best ones. `None` when they are not worth keeping, as a new head's are not.
+        restore_best_weights: Whether a stage ends with its best weights. With `False` it ends with those of its
+            last epoch, and `patience` still watches `monitor`. Defaults to `True`.
         best_path: An `.npz` file to keep the best weights in, so that an interrupted `fit` knows them when
             it is resumed; to be removed when all is done.
         on_divergence: Called with a sentence when the loss is NaN or infinite; `None` warns.
@@ -96,6 +98,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         monitor: str = "val_loss",
         mode: str = "auto",
         baseline: float | None = None,
+        restore_best_weights: bool = True,
         best_path: str | os.PathLike | None = None,
         on_divergence: Callable[[str], None] | None = None,
         verbose: int = 1,
@@ -119,6 +122,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self.batch_norm = batch_norm
         self.monitor, self.mode = monitor, mode
         self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
         self.verbose = verbose
         self.best_path = Path(best_path) if best_path else None
         self.on_divergence = on_divergence
@@ -354,7 +358,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """Said when a stage has begun (called by `SharedFit`)."""
         checked, index = self._checked, self._stage
         depth = checked.depths[index]
-        self.best_weights.join(self._fit.moving_variables(), resumed=self._stage_resumed)
+        self.best_weights.join(self._best_variables(), resumed=self._stage_resumed)
         blocks = checked.located.blocks
         trained = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
         rate = float(_number(self._fit.layerwise.inner.learning_rate)) * self._plan.ratio
@@ -418,7 +422,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             )
         if value is not None:
             self._decide_direction()
-            self.best_weights.offer(value, fit.moving_variables(), f"epoch {epoch + 1}")
+            self.best_weights.offer(value, self._best_variables(), f"epoch {epoch + 1}")
             if self.best_weights.waited == 0:
                 averages = fit.layerwise.averages()
                 self._best_averages = {key: np.array(_number(average)) for key, average in averages.items()}
@@ -436,6 +440,9 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self.finished = now >= checked.epochs
         if all(member.finished for member in fit.members):
             self.model.stop_training = True
+
+    def _best_variables(self):
+        return self._fit.moving_variables() if self.restore_best_weights else []
 
     def _decide_direction(self):
         if self._checked.rising is None:
@@ -494,7 +501,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     def _end_training(self):
         self._training = self._broken_off = False
         self._restore_best()
-        if self.best_weights.value is not None:
+        if self.restore_best_weights and self.best_weights.value is not None:
             self._say(f"best {self.monitor} {self.best_weights.value:.4f}, kept: {self.best_weights.origin}")
         plan, depths = self._checked.plan, self._checked.depths
         if self._stage is not None and any(
@@ -576,6 +583,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     def _restore_best(self):
         """Assign the best weights, and to moving averages what they were with them."""
+        if not self.restore_best_weights:
+            return
         self.best_weights.restore(self.model.variables)
         if self.best_weights.value is None:
             return

@@ -20,7 +20,8 @@ class Cut:
     Attributes:
         name: Of the lowest block above it; `"head"` for the pooled features, above all blocks.
         above: How many blocks lie above it.
-        entry: The tensor in the backbone's graph; `None` for the pooled features.
+        entry: The tensor in the backbone's graph; `None` for the pooled features, a tuple of tensors for the
+            means of each over an image, side by side.
     """
 
     name: str
@@ -29,6 +30,23 @@ class Cut:
 
 
 HEAD = Cut("head", 0)
+
+
+def find_taps(blocks: tuple[Block, ...]) -> Cut | None:
+    """The outputs of all blocks but the topmost, averaged over the image: what lower layers know of the task.
+
+    Args:
+        blocks: `find_blocks(backbone)`.
+
+    Returns:
+        A cut for `lower_part`, of features `(B, F)`; `None` where the graph shows no output of a block.
+
+    Example:
+
+        find_taps(find_blocks(backbone))
+    """
+    entries = tuple(block.entry for block in blocks if block.entry is not None)
+    return Cut("taps", len(blocks), entries) if entries else None
 
 
 def find_cut(blocks: tuple[Block, ...], depth: int) -> Cut | None:
@@ -97,17 +115,30 @@ def lower_part(
     else:
         given, features, ids = _features_and_ids(model, start.entry, shape)
         entry, inputs = [start.entry, *(backbone.input[name] for name in ids)], [features, *ids.values()]
-    inner_outputs = [cut.entry for cut in cuts if cut.entry is not None]
+    taps = next((cut.entry for cut in cuts if isinstance(cut.entry, tuple)), ())
+    inner_outputs = [cut.entry for cut in cuts if cut.entry is not None and not isinstance(cut.entry, tuple)]
+    inner_outputs.extend(taps)
     headed = any(cut.entry is None for cut in cuts)
     if headed:
         inner_outputs.append(last_output(backbone))
     outputs = keras.tree.flatten(_between(entry, inner_outputs, inputs))
     if headed:
         pooled = _after_backbone(model, outputs.pop(), ids, model.get_layer("pooled").output)
-    inner_values = iter(outputs)
-    return keras.Model(
-        given, [pooled if cut.entry is None else next(inner_values) for cut in cuts], name="lower"
-    )
+    first_tap = len(outputs) - len(taps)
+    tapped, inner_values = _side_by_side(outputs[first_tap:]), iter(outputs[:first_tap])
+
+    def value(cut):
+        if cut.entry is None:
+            return pooled
+        return tapped if isinstance(cut.entry, tuple) else next(inner_values)
+
+    return keras.Model(given, [value(cut) for cut in cuts], name="lower")
+
+
+def _side_by_side(maps):
+    """Means of feature maps over all but the batch and the last axis, `(B, F)`."""
+    means = [keras.ops.mean(each, axis=tuple(range(1, len(each.shape) - 1))) for each in maps]
+    return keras.ops.cast(keras.ops.concatenate(means, axis=-1), "float32") if means else None
 
 
 def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Model:

@@ -10,11 +10,13 @@ import numpy as np
 
 from ktransfer.blocks import find_blocks
 from ktransfer.cache_plan import plan_stages
+from ktransfer.classifier import predict_in_batches
 from ktransfer.data.examples import Examples
 from ktransfer.data.pipeline import rebatched
 from ktransfer.feature_cache import (
     HEAD,
     FeatureBatches,
+    find_taps,
     lower_part,
     upper_part,
 )
@@ -42,6 +44,7 @@ class FrozenFeatures:
         recipe: Whose stages need them.
         preprocessing: How they are read.
         store: Where they are kept.
+        taps: Whether the pass gives `taps()` as well.
         track: Wraps the batches of a pass, as a progress bar does: `track(batches, total, description)`.
         say: Where the lines about what is kept go.
 
@@ -63,6 +66,7 @@ class FrozenFeatures:
         *,
         preprocessing: Preprocessing | TextPreprocessing,
         store: FeatureStore,
+        taps: bool = False,
         track: Callable[[Iterable, int, str], Iterable] = untracked,
         say: Callable[[str], None] = print_line,
     ):
@@ -72,6 +76,7 @@ class FrozenFeatures:
         self._backbone = find_backbone(model)
         self._blocks = find_blocks(self._backbone)
         lower_part(model, self._backbone, [HEAD])  # refuses what cannot be kept, before anything runs
+        self._taps = find_taps(self._blocks) if taps and not isinstance(model.input, dict) else None
         self._views = recipe.cached_views if recipe.augmentation.is_on else 0
         self._pass = FrozenPass(
             model, self._backbone, self._blocks, self.examples, recipe, preprocessing, store, track
@@ -99,10 +104,22 @@ class FrozenFeatures:
             for stage in self._plan:
                 if stage.cut is not None:
                     self._want(wanted, stage.cut)
+            if self._taps is not None:
+                wanted["train", None].append(self._taps)
         found, places = self._rows(wanted), self._places(part, None)
         if found is None:
             return extract_features(self._model, self._pass.inputs(part, None))[0][places]
         return found[part, None, HEAD.name].read(places)
+
+    def taps(self) -> np.ndarray | None:
+        """What every block but the topmost makes of the training images, averaged over each: `(N, F)`.
+
+        `None` for texts, where the graph shows no such tensors, and where nothing can be kept.
+        """
+        if self._taps is None:
+            return None
+        found = self._rows({("train", None): [self._taps]})
+        return None if found is None else found["train", None, "taps"].read(self._places("train", None))
 
     def dataset(self, part: str, *, batch_size: int | None = None, first_pass: int = 0):
         """Batches of the examples themselves, as `part` of a `fit`: `"train"` or `"validation"`.
@@ -209,3 +226,31 @@ class FrozenFeatures:
                 f"cache      below {name}: {shape} for each {noun}{views}, {size / 2**20:,.0f} MiB, {took}; "
                 f"its epochs should be {faster} times faster"
             )
+
+
+def extract_taps(
+    model: keras.Model, batches: Iterable, *, taps: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pooled features of a classifier's backbone, and the outputs of its blocks, without a store.
+
+    Args:
+        model: From `build_classifier` or `build_text_classifier`.
+        batches: Of `(inputs, labels)`, not augmented.
+        taps: Whether the outputs of the blocks are wanted.
+
+    Returns:
+        float32 `(N, F)`, and `(N, G)` as `FrozenFeatures.taps` has them, or `None`.
+
+    Example:
+
+        pooled, tapped = extract_taps(model, batches)
+    """
+    backbone = find_backbone(model)
+    cut = find_taps(find_blocks(backbone)) if taps and not isinstance(model.input, dict) else None
+    lower = lower_part(model, backbone, [HEAD] if cut is None else [HEAD, cut])
+    found = [
+        keras.tree.flatten(outputs)
+        for outputs in predict_in_batches(lower, (inputs for inputs, *_ in batches))
+    ]
+    pooled, *tapped = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
+    return pooled, tapped[0] if tapped else None

@@ -16,6 +16,7 @@ from ktransfer.errors import DataError
 # L2 strengths tried, for each example: in the mean loss of an example.
 _STRENGTHS = np.logspace(-4, 0, 9)
 _SEARCH_EXAMPLES = 5_000
+_FOLDS = 5
 
 
 def extract_features(model: keras.Model, dataset) -> tuple[np.ndarray, np.ndarray]:
@@ -54,12 +55,23 @@ def standardise_features(model: keras.Model, features: np.ndarray) -> None:
 
         standardise_features(model, features)
     """
+    model.get_layer("feature_norm").set_weights(list(_standardisation(features)))
+
+
+def _standardisation(features):
+    """Mean and variance of each feature, float32."""
     variance = features.var(axis=0, dtype="float64")
     floor = max(1e-2 * float(variance.mean()), 1e-12)
     mean = features.mean(axis=0, dtype="float64")
-    model.get_layer("feature_norm").set_weights(
-        [mean.astype("float32"), np.maximum(variance, floor).astype("float32")]
-    )
+    return mean.astype("float32"), np.maximum(variance, floor).astype("float32")
+
+
+def _in_span(inputs):
+    """The inputs in a basis of their span where that is smaller, in which the solution lies, and the basis."""
+    if len(inputs) >= inputs.shape[1]:
+        return inputs, None
+    basis = np.linalg.svd(inputs, full_matrices=False)[2]
+    return inputs @ basis.T, basis
 
 
 def solve_head(
@@ -107,17 +119,62 @@ def solve_head(
     weights = class_weights(labels, classes, class_weight)[labels]
     # Products this small lose more by waiting for other threads than they gain: 0.3 s instead of 5.
     with threadpool_limits(1):
-        basis = None
-        if len(inputs) < inputs.shape[1]:
-            # The solution lies in the span of the examples; there the problem is smaller and the same.
-            basis = np.linalg.svd(inputs, full_matrices=False)[2]
-            inputs = inputs @ basis.T
+        inputs, basis = _in_span(inputs)
         strength, loss, folds = _choose_strength(inputs, labels, targets, weights, seed)
         solution = _solve(inputs, targets, weights, strength)
     kernel, bias = solution[:-1], solution[-1]
     kernel = kernel if basis is None else basis.T @ kernel
     model.get_layer("logits").set_weights([kernel.astype("float32"), bias.astype("float32")])
     return {"l2": float(strength), "log_loss": loss, "folds": folds}
+
+
+def out_of_fold_logits(
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    class_weight: str | Mapping[int, float] | None = None,
+    label_smoothing: float = 0.0,
+    seed: int = 0,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Logits of a solved head for each example, from the fold that left it out, and from all examples.
+
+    What the first say of an example was learned without it, so that decisions can be made on all training
+    examples and the validation examples are not touched. The folds are those of `solve_head`, whose strength
+    of the L2 penalty is found in the same way.
+
+    Args:
+        features: `(N, features)`, of any scale.
+        labels: int `(N,)`.
+        class_weight: As in `class_weights`.
+        label_smoothing: Share of each target spread over all classes, in [0, 1).
+        seed: Of the folds.
+
+    Returns:
+        Two float64 `(N, classes)`: out of fold, and of the head that is solved on all of them. `None` where a
+        class has one example only, so that there are no folds.
+
+    Example:
+
+        held_out, fitted = out_of_fold_logits(features, labels)
+    """
+    classes = int(labels.max()) + 1
+    counts = np.bincount(labels, minlength=classes)
+    folds = int(min(_FOLDS, counts.min()))
+    if folds < 2:
+        return None
+    mean, variance = _standardisation(features)
+    inputs = (features - mean) / np.sqrt(variance)
+    targets = np.eye(classes)[labels] * (1 - label_smoothing) + label_smoothing / classes
+    weights = class_weights(labels, classes, class_weight)[labels]
+    with threadpool_limits(1):
+        inputs, _ = _in_span(inputs)
+        strength, _, _ = _choose_strength(inputs, labels, targets, weights, seed)
+        held_out = np.zeros((len(labels), classes))
+        for rest, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(inputs, labels):
+            held_out[held] = _logits(
+                inputs[held], _solve(inputs[rest], targets[rest], weights[rest], strength)
+            )
+        return held_out, _logits(inputs, _solve(inputs, targets, weights, strength))
 
 
 def head_accuracy(model: keras.Model, features: np.ndarray, labels: np.ndarray) -> float:
@@ -156,7 +213,7 @@ def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, f
 
 def _choose_strength(inputs, labels, targets, weights, seed):
     counts = np.bincount(labels)
-    folds = int(min(5, counts.min()))
+    folds = int(min(_FOLDS, counts.min()))
     if folds < 2:
         return 1e-2, None, 0
     if len(labels) > _SEARCH_EXAMPLES:

@@ -93,7 +93,7 @@ def fine_tune_quantized(
             train,
             validation,
             # A solved head tells `fine_tune` that the weights it begins with are worth keeping.
-            dataclasses.replace(recipe, stages=(_stage(recipe),), head="solve"),
+            dataclasses.replace(recipe, stages=(_stage(recipe),), head="solve", final_weights="best"),
             backbone=find_backbone(model) if backbone is None else backbone,
             class_weight=class_weight,
             callbacks=callbacks,

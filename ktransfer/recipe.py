@@ -150,6 +150,9 @@ class Recipe:
             label.
         int8_agreement: The same of an artefact in int8.
         int8_accuracy_drop: By how much its accuracy may be lower than the model's; 0.01 is a point.
+        final_weights: `"best"` keeps the epoch that is best on validation, or the solved head where none beats it.
+            `"interpolated"` trains to the last epoch and then keeps those weights between before and after
+            fine-tuning that have the lowest log loss on validation (see `ktransfer.candidates.choose_weights`).
         quantization_aware: Epochs after the stages in which the model is trained as its int8 file will round
             it (see `ktransfer.fine_tune_quantized`).
         seed: Of the split, the shuffling, the augmentation and the head.
@@ -173,6 +176,7 @@ class Recipe:
     float16_agreement: float = 0.995
     int8_agreement: float = 0.98
     int8_accuracy_drop: float = 0.01
+    final_weights: str = "best"
     quantization_aware: int = 0
     seed: int = 0
 
@@ -207,6 +211,11 @@ class Recipe:
             self.class_weight in (None, "balanced"),
             'class_weight must be "balanced" or None',
             self.class_weight,
+        )
+        _check(
+            self.final_weights in ("best", "interpolated"),
+            'final_weights must be "best" or "interpolated"',
+            self.final_weights,
         )
         for name, unit in (("cached_views", "views"), ("quantization_aware", "epochs")):
             count = getattr(self, name)

@@ -83,7 +83,8 @@ def fine_tune(
     """Train `model` through every stage of `recipe`, in one `fit`.
 
     Each stage unfreezes deeper blocks at lower learning rates (Howard and Ruder 2018, section 3.3); the
-    weights that were best on `validation` are put back at the end of each. With `recipe.head == "solve"`
+    weights that were best on `validation` are put back at the end of each, unless the recipe's `final_weights`
+    are `"interpolated"`: then the last ones stay, for `ktransfer.candidates.choose_weights`. With `recipe.head == "solve"`
     call `ktransfer.solve_head` before. Where the loss is no number it does as `ProgressiveUnfreezing` says;
     where memory runs out the epoch begins again with parts of the batches (`ktransfer.batch_parts`).
 
@@ -127,6 +128,7 @@ def fine_tune(
         batch_norm=recipe.batch_norm,
         # Label smoothing makes the loss fall with confidence while fewer labels are right.
         monitor="val_accuracy",
+        restore_best_weights=recipe.final_weights == "best",
         on_divergence=on_trouble,
         verbose=int(bool(verbose)),
     )
@@ -144,7 +146,8 @@ def fine_tune(
         if part_size < recipe.batch_size:
             unfreezing.parts = recipe.batch_size, part_size, examples
             batches, judged = rebatched(batches, part_size, examples), rebatched(judged, part_size)
-        if recipe.head == "solve" and judged is not None and unfreezing.baseline is None:
+        best = recipe.final_weights == "best"
+        if best and recipe.head == "solve" and judged is not None and unfreezing.baseline is None:
             # A solved head is worth keeping, should fine-tuning not beat it. Measured when resumed as well,
             # although the checkpoint knows: on JAX a `fit` before which nothing ran takes one pass more.
             unfreezing.baseline = model.evaluate(judged, verbose=0, return_dict=True)["accuracy"]

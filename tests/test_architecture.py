@@ -27,6 +27,8 @@ FLOORS = {
     "data": 1,
     "recipe": 1,
     "default_recipes": 1.5,
+    "evidence": 4.5,
+    "candidates": 4,
     "best_weights": 2,
     "depthwise": 2,
     "byte_pairs": 2,

@@ -53,6 +53,11 @@ RECIPES = {
     "quantized": dataclasses.replace(PLAIN, stages=RECIPE.stages[1:], quantization_aware=2),
     "head only": dataclasses.replace(PLAIN, stages=(), quantization_aware=2),
 }
+# What decides by evidence, and keeps weights between the solved head and the last epoch.
+PRESETS = {
+    "balanced": {"preset": "balanced", "epochs": 3, "seed": 4},
+    "balanced texts": {"preset": "balanced", "epochs": 2},
+}
 QUIET = {"verbose": 0, "say": lambda line: None}
 
 
@@ -101,11 +106,11 @@ def cut_off(tmp_path_factory, images, texts, bert):
                 rename(source, target)
 
             (folder / "cache").mkdir()
-            data, backbone = (texts, str(bert)) if case == "texts" else (images, PRESET_PATH)
+            data, backbone = (texts, str(bert)) if "texts" in case else (images, PRESET_PATH)
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(os, "replace", replace)
-                options = {"recipe": RECIPES[case], "formats": (), "cache_dir": folder / "cache"}
-                train(data, backbone, whole, **options, **QUIET)
+                how = {"recipe": RECIPES[case]} if case in RECIPES else PRESETS[case]
+                train(data, backbone, whole, formats=(), cache_dir=folder / "cache", **how, **QUIET)
             done[case] = whole, copies
         return done[case]
 
@@ -125,8 +130,9 @@ def assert_same_result(run, whole):
             assert (run / name).read_text() == (whole / name).read_text(), name
     manifest = Run.load(run).manifest
     assert manifest["status"] == "trained"
-    assert manifest.get("quantization_aware") == Run.load(whole).manifest.get("quantization_aware")
-    left = [path.name for path in run.iterdir() if path.name.startswith((".", "checkpoint"))]
+    for name in ("quantization_aware", "decision", "recipe"):
+        assert manifest.get(name) == Run.load(whole).manifest.get(name), name
+    left = [path.name for path in run.iterdir() if path.name.startswith((".", "checkpoint", "solved"))]
     assert left == []
 
 
@@ -140,6 +146,14 @@ def slow(*values):
         ("cached", "manifest.json 2"),  # the head is solved and saved, the manifest does not know
         ("cached", "history.csv 1"),  # amid patience; the history lacks the checkpoint's last row
         ("augmented", "checkpoint.npz 3"),  # there are four at least, whatever ends early
+        ("balanced", "recipe.json 1"),  # it is decided, the manifest does not know
+        ("balanced", "checkpoint.npz 2"),  # in the last epoch
+        slow("balanced", "recipe.json 0"),  # nothing is decided, nor any head solved
+        slow("balanced", "solved.npz 0"),  # decided, not trained
+        slow("balanced", "checkpoint.npz 0"),
+        slow("balanced", "manifest.json 5"),  # the weights are chosen, the manifest does not know
+        slow("balanced", "model.keras 2"),  # the manifest knows, the model is not saved
+        slow("balanced texts", "checkpoint.npz 1"),
         slow("quantized", "manifest.json 3"),  # those epochs are done, the manifest does not know
         slow("quantized", "model.keras 2"),  # the manifest knows, the model is not saved
         slow("head only", "manifest.json 4"),  # the model is saved, and not what it was before

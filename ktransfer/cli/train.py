@@ -40,6 +40,13 @@ def train(
         float, typer.Option(help="Share of each class to hold out where there is no validation data.")
     ] = _VALIDATION_SPLIT,
     data_dir: DataDir = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="fast, balanced or best: how much time accuracy is worth; balanced if left out. All but fast decide "
+            "by evidence how much of the backbone is fine-tuned."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains the head only.")
     ] = None,
@@ -110,7 +117,8 @@ def train(
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ):
     """Train a classifier, evaluate it, export it to all formats and verify them."""
-    from ktransfer.jobs.checks import check_apart, check_backend, check_path, check_same
+    from ktransfer.default_recipes import PRESETS
+    from ktransfer.jobs.checks import check_apart, check_backend, check_choice, check_path, check_same
     from ktransfer.manifest import check_free, is_run, read_manifest
 
     if out is None:
@@ -135,6 +143,7 @@ def train(
             "fast_depthwise": None if fast_depthwise else False,
             "skip_corrupt": skip_corrupt or None,
             "allow_leakage": allow_leakage or None,
+            "preset": preset,
         }
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
@@ -148,6 +157,8 @@ def train(
         if formats:
             check_backend()
         check_apart({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
+        check_apart({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
+        check_choice(preset, PRESETS, "--preset")
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
         columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
@@ -180,6 +191,7 @@ def train(
                 scaling=scaling,
                 **columns,
                 sequence_length=sequence_length,
+                preset=preset,
                 epochs=epochs,
                 **chosen,
                 random_weights=random_weights,

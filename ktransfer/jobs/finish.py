@@ -7,14 +7,18 @@ import numpy as np
 
 from ktransfer.cache_plan import can_cache
 from ktransfer.cached_training import fine_tune_cached
+from ktransfer.candidates import choose_weights, load_weights, save_weights
 from ktransfer.checkpoint import Checkpoint
+from ktransfer.classifier import predict_in_batches
 from ktransfer.data.examples import Splits
+from ktransfer.default_recipes import BALANCED, BEST, choose_depth
+from ktransfer.evidence import measure_evidence
 from ktransfer.exporters.artefact import fingerprint
 from ktransfer.feature_store import FeatureStore
-from ktransfer.frozen_features import FrozenFeatures
+from ktransfer.files import write_text
+from ktransfer.frozen_features import FrozenFeatures, extract_taps
 from ktransfer.head import (
     class_weights,
-    extract_features,
     head_accuracy,
     solve_head,
     standardise_features,
@@ -24,6 +28,7 @@ from ktransfer.jobs.export import export
 from ktransfer.jobs.interrupts import between_batches
 from ktransfer.jobs.parts import Say, dataset, progress_bar
 from ktransfer.jobs.report import REPORT, write_report
+from ktransfer.jobs.reproduce import RECIPE
 from ktransfer.quantization_aware import fine_tune_quantized
 from ktransfer.run import Run
 from ktransfer.terminal import shortened
@@ -48,6 +53,7 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
         run.save_model(model)
         run.update(status="fitted")
     _checkpoint(run).unlink(missing_ok=True)
+    _solved(run).unlink(missing_ok=True)
     answers = None
     if run.manifest["status"] != "trained":
         answers = judge_parts(run, splits, say=say)
@@ -61,6 +67,11 @@ def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -
 
 def _checkpoint(run):
     return run.path / "checkpoint.npz"
+
+
+def _solved(run):
+    """The weights that fine-tuning starts from, until it is decided which are kept."""
+    return run.path / "solved.npz"
 
 
 def _report(run, splits, answers, say):
@@ -86,9 +97,10 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
             interrupts.check()
             yield batch
 
-    features = None
-    if store is not None:
-        features = FrozenFeatures(
+    def frozen_features(**options):
+        if store is None:
+            return None
+        return FrozenFeatures(
             run.model,
             splits.train,
             splits.validation,
@@ -96,15 +108,27 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
             preprocessing=run.preprocessing,
             store=store,
             track=track,
-            say=say,
+            **options,
         )
-    recipe = run.recipe
+
+    recipe, undecided = run.recipe, _is_undecided(run)
+    if undecided:
+        features = frozen_features(taps=len(splits.train) <= _TAPPED, say=lambda line: None)
+    else:
+        features = frozen_features(say=say)
     # Where nothing but the head was trained there is no checkpoint of before the quantization-aware epochs.
-    if "head" not in run.manifest or (recipe.quantization_aware and not recipe.stages):
-        _fit_head(run, splits, features, track, say)
+    if "head" not in run.manifest or undecided or (recipe.quantization_aware and not recipe.stages):
+        pooled, taps = _fit_head(run, splits, features, track, say, taps=undecided)
+        if undecided:
+            _decide(run, splits.train, pooled, taps, say)
+            recipe, features = run.recipe, frozen_features(say=say)
     bar.stop()  # Keras draws its own
     if recipe.stages:
+        if recipe.final_weights == "interpolated" and not _solved(run).is_file():
+            save_weights(_solved(run), run.model)
         _fine_tune(run, splits, features, interrupts, say, verbose)
+        if recipe.final_weights == "interpolated":
+            _choose_weights(run, splits, say)
     if recipe.quantization_aware:
         found = fine_tune_quantized(
             run.model,
@@ -117,15 +141,74 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
         run.update(quantization_aware=dataclasses.asdict(found))
 
 
-def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say):
+# Of more examples the outputs of all blocks are not kept: there are enough to fine-tune everything.
+_TAPPED = 10_000
+
+
+def _is_undecided(run):
+    return (
+        run.manifest.get("preset") in (BALANCED, BEST)
+        and "decision" not in run.manifest
+        and run.recipe.stages
+    )
+
+
+def _decide(run, train, pooled, taps, say):
+    """Choose how much to fine-tune by what the frozen features know, and enter that in the run."""
+    recipe = run.recipe
+    evidence = measure_evidence(
+        pooled,
+        train.labels,
+        taps,
+        class_weight=recipe.class_weight,
+        label_smoothing=recipe.label_smoothing,
+        seed=recipe.seed,
+    ).to_dict()
+    depth, reason = choose_depth(evidence, run.manifest["preset"])
+    say(f"decision   {reason}")
+    stages = tuple(dataclasses.replace(stage, depth=depth) for stage in recipe.stages)
+    recipe = dataclasses.replace(recipe, stages=stages)
+    write_text(run.path / RECIPE, recipe.to_json() + "\n")
+    run.update(
+        recipe=dataclasses.asdict(recipe), decision={"evidence": evidence, "depth": depth, "reason": reason}
+    )
+
+
+def _choose_weights(run, splits, say):
+    """Keep the weights on the way from the solved head that validation favours, and enter all in the run."""
+    validation, recipe = splits.validation, run.recipe
+    variables, before = load_weights(_solved(run), run.model)
+    order = run.preprocessing.order(validation.inputs)
+    batches = dataset(validation.subset(order), run, keep=False)
+
+    def answer():
+        found = np.concatenate(list(predict_in_batches(run.model, (inputs for inputs, *_ in batches))))
+        return found[np.argsort(order)]
+
+    weights = class_weights(splits.train.labels, len(validation.class_names), recipe.class_weight)
+    chosen, candidates = choose_weights(
+        variables, before, answer, validation.labels, class_weight=dict(enumerate(weights))
+    )
+    kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
+    say(
+        f"weights    {kept}: log loss {candidates[0].log_loss:.3f} -> {chosen.log_loss:.3f}, "
+        f"accuracy {candidates[0].accuracy:.3f} -> {chosen.accuracy:.3f} on validation"
+    )
+    found = {"chosen": chosen.share, "candidates": [candidate.to_dict() for candidate in candidates]}
+    run.update(decision=run.manifest.get("decision", {}) | found)
+
+
+def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say, *, taps):
+    """Solve the head; the pooled features, and where asked for the outputs of all blocks."""
     train, validation = splits.train, splits.validation
     if features is None:
         order = run.preprocessing.order(train.inputs)
         batches = dataset(train.subset(order), run, keep=False)
-        pooled, _ = extract_features(run.model, track(batches, len(batches), "running the backbone"))
-        pooled = pooled[np.argsort(order)]
+        batches = track(batches, len(batches), "running the backbone")
+        pooled, tapped = extract_taps(run.model, batches, taps=taps and len(train) <= _TAPPED)
+        pooled, tapped = (None if each is None else each[np.argsort(order)] for each in (pooled, tapped))
     else:
-        pooled = features.pooled()
+        pooled, tapped = features.pooled(), features.taps()
     recipe = run.recipe
     if recipe.head == "solve":
         found = solve_head(
@@ -147,6 +230,7 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
         found = {"standardised": len(pooled)}
     run.save_model(run.model)
     run.update(head=found)
+    return pooled, tapped
 
 
 def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interrupts, say: Say, verbose):

@@ -12,7 +12,7 @@ from ktransfer.blocks import find_blocks
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.task import TEXTS, find_task
 from ktransfer.data.text_augmentation import TextAugmentation
-from ktransfer.default_recipes import image_recipe, text_recipe
+from ktransfer.default_recipes import BALANCED, FAST, check_preset, preset_recipe
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporters import FORMATS, check_formats
 from ktransfer.files import write_text
@@ -44,6 +44,7 @@ from ktransfer.run import Run
 from ktransfer.terminal import print_line
 from ktransfer.training import find_backbone, has_gpu
 
+_FEW = 2_000
 BEGINNING = "beginning"  # the status of a run whose model is not written yet
 
 
@@ -61,6 +62,7 @@ def train(
     label_column: str | None = None,
     encoding: str | None = None,
     sequence_length: int | None = None,
+    preset: str | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     recipe: Recipe | None = None,
@@ -95,9 +97,12 @@ def train(
         scaling: As in `load_backbone`, for a `.keras` file.
         text_column, label_column, encoding: As in `read_texts`.
         sequence_length: Tokens that a longer text is cut to; `None` takes what 95 of 100 texts fit into.
-        epochs: Of fine-tuning by the default recipe; 0 keeps the solved head. Not with `recipe`.
+        preset: `"fast"`, `"balanced"` or `"best"`: how much time accuracy is worth (see `preset_recipe`); all but
+            the first decide by evidence how much of the backbone is fine-tuned. Not with `recipe`. Defaults to
+            `"balanced"`.
+        epochs: Of fine-tuning by the preset; 0 keeps the solved head. Not with `recipe`.
         seed: Of everything random; `None` takes the recipe's, which is 0 by default.
-        recipe: How to train; `None` takes `image_recipe` or `text_recipe` for these facts.
+        recipe: How to train; `None` takes that of the preset.
         class_weight, loss, augmentation, quantization_aware: As in `Recipe`; `None` takes the recipe's.
         random_weights: Start from a random backbone, to see what the pretrained one is worth.
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
@@ -129,6 +134,10 @@ def train(
     if recipe is not None and epochs is not None:
         received = f"Received: a recipe and epochs={epochs}. Leave one out."
         raise RecipeError(f"A recipe brings its own epochs. {received}")
+    if recipe is not None and preset is not None:
+        raise RecipeError(f"Expected a recipe or a preset, got both, preset={preset!r}. Leave one out.")
+    preset = preset or BALANCED
+    check_preset(preset)
     task = find_task(data, data_dir=data_dir)
     of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
     of_texts = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
@@ -137,7 +146,9 @@ def train(
     )
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
     changes |= {"quantization_aware": quantization_aware}
-    asked = _recipe(recipe, task, 2, epochs, changes)  # refuses what cannot be before anything is read
+    asked = _recipe(
+        recipe, preset, task, 2, epochs, changes
+    )  # refuses what cannot be before anything is read
     facts = {
         "source": absolute(data),
         "validation": validation and absolute(validation),
@@ -153,7 +164,8 @@ def train(
         facts |= {"text_column": columns.text, "label_column": columns.label}
         said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
         say(", ".join(said + ["guessed"] * columns.guessed + ["no header"] * (not columns.header)))
-    recipe = _recipe(recipe, task, len(splits.train), epochs, changes)
+    decides = recipe is None and preset != FAST and epochs != 0
+    recipe = _recipe(recipe, preset, task, len(splits.train), epochs, changes)
     keras.utils.set_random_seed(recipe.seed)
     classes = splits.train.class_names
     if task == TEXTS:
@@ -192,6 +204,7 @@ def train(
                 **network.facts,
             },
             "recipe": dataclasses.asdict(recipe),
+            **({"preset": preset} if decides else {}),
             "formats": list(formats),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
             "reproduce": {"command": command(given, Path(absolute(out))), "arguments": given},
@@ -209,12 +222,14 @@ def train(
     return finish(run, model, splits, store, formats, say, verbose)
 
 
-def _recipe(given, task, examples, epochs, changes):
-    """The recipe given, or the default one for so many examples, with what was chosen apart from it."""
+def _recipe(given, preset, task, examples, epochs, changes):
+    """The recipe given, or the preset's for so many examples, with what was chosen apart from it."""
     if given is None:
-        default = {"texts": examples} if task == TEXTS else {"images": examples}
-        make = text_recipe if task == TEXTS else image_recipe
-        given = make(**default, gpu=has_gpu(), epochs=epochs)
+        kind, few = ("texts" if task == TEXTS else "images"), examples <= _FEW
+        # What the upper half needs is kept by the first pass, before it is decided, where that is little.
+        depth = 0.5 if few or task == TEXTS else "all"
+        facts = {"examples": examples, "gpu": has_gpu(), "epochs": epochs}
+        given = preset_recipe(kind, preset=preset, depth=depth, **facts)
     changes = {name: value for name, value in changes.items() if value is not None}
     recipe = dataclasses.replace(given, **changes)
     kind = TextAugmentation if task == TEXTS else Augmentation
@@ -266,7 +281,12 @@ def resume(
     given = read_arguments(run.manifest) if "reproduce" in run.manifest else {}
     require_same(given, data, backbone)
     if run.manifest["status"] == BEGINNING:
-        again = given | {"formats": formats, "recipe": run.recipe}
+        # Not decided yet: a preset decides anew.
+        how = {"recipe": run.recipe}
+        if preset := run.manifest.get("preset"):
+            chosen = ("epochs", "seed", "class_weight", "loss", "augmentation", "quantization_aware")
+            how = {"preset": preset} | {name: getattr(run.recipe, name) for name in chosen}
+        again = given | {"formats": formats} | how
         return train(out=out, overwrite=True, say=say, verbose=verbose, **again)
     cache = given.get("cache", True) if cache is None else cache
     cache_dir = given.get("cache_dir") if cache_dir is None else cache_dir
