@@ -58,12 +58,12 @@ def choose_depth(evidence: Mapping[str, Any], preset: str = BALANCED) -> tuple[f
         return "all", f"the solved head has a log loss of {loss:.3f} on examples left out: all blocks"
     if gain > error:
         return "all", (
-            f"lower blocks know more of this task: log loss {loss:.3f} falls by {gain:.3f} (standard error {error:.3f}) "
-            "with their outputs: all blocks"
+            f"lower blocks know more of this task: log loss {loss:.3f} falls by {gain:.3f} "
+            f"(standard error {error:.3f}) with their outputs: all blocks"
         )
     return 0.5, (
-        f"lower blocks know no more of this task: log loss {loss:.3f} falls by {gain:.3f} (standard error {error:.3f}) "
-        "with their outputs: upper half"
+        f"lower blocks know no more of this task: log loss {loss:.3f} falls by {gain:.3f} "
+        f"(standard error {error:.3f}) with their outputs: upper half"
     )
 
 

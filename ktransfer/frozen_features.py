@@ -121,6 +121,10 @@ class FrozenFeatures:
         found = self._rows({("train", None): [self._taps]})
         return None if found is None else found["train", None, "taps"].read(self._places("train", None))
 
+    def speedup(self, stage: int) -> float:
+        """How many times fewer multiplications an epoch of a stage has on what is kept; 1 where nothing is."""
+        return self._plan[stage].expected
+
     def dataset(self, part: str, *, batch_size: int | None = None, first_pass: int = 0):
         """Batches of the examples themselves, as `part` of a `fit`: `"train"` or `"validation"`.
 

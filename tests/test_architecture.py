@@ -28,6 +28,8 @@ FLOORS = {
     "recipe": 1,
     "default_recipes": 1.5,
     "evidence": 4.5,
+    "time_budget": 1.6,
+    "end_in_time": 2,
     "candidates": 4,
     "best_weights": 2,
     "depthwise": 2,

@@ -1,11 +1,20 @@
 """Arguments and options that verbs share."""
 
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ktransfer.formats import FORMATS, QUANTIZED
+
+_STARTED = time.monotonic()
+
+
+def time_passed() -> float:
+    """Seconds since the command began."""
+    return time.monotonic() - _STARTED
+
 
 DATA_HELP = (
     "Images: a folder of class folders, or one that holds train/ val/ test/. Texts: a table (.csv, .tsv, "

@@ -17,6 +17,7 @@ from ktransfer.cli.options import (
     Format,
     LabelColumn,
     TextColumn,
+    time_passed,
 )
 from ktransfer.errors import RunError
 from ktransfer.formats import FORMATS, format_names
@@ -45,6 +46,13 @@ def train(
         typer.Option(
             help="fast, balanced or best: how much time accuracy is worth; balanced if left out. All but fast decide "
             "by evidence how much of the backbone is fine-tuned."
+        ),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Time for the whole command, export included, such as 90s, 10m or 1h: fewer epochs where needed.",
         ),
     ] = None,
     epochs: Annotated[
@@ -120,6 +128,7 @@ def train(
     from ktransfer.default_recipes import PRESETS
     from ktransfer.jobs.checks import check_apart, check_backend, check_choice, check_path, check_same
     from ktransfer.manifest import check_free, is_run, read_manifest
+    from ktransfer.time_budget import TimeBudget, parse_duration
 
     if out is None:
         raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
@@ -158,7 +167,10 @@ def train(
             check_backend()
         check_apart({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
         check_apart({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
+        check_apart({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
         check_choice(preset, PRESETS, "--preset")
+        if budget is not None:
+            TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
         columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
@@ -192,6 +204,7 @@ def train(
                 **columns,
                 sequence_length=sequence_length,
                 preset=preset,
+                budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
                 epochs=epochs,
                 **chosen,
                 random_weights=random_weights,

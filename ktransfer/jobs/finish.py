@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import time
 
+import keras
 import numpy as np
 
 from ktransfer.cache_plan import can_cache
@@ -12,6 +14,7 @@ from ktransfer.checkpoint import Checkpoint
 from ktransfer.classifier import predict_in_batches
 from ktransfer.data.examples import Splits
 from ktransfer.default_recipes import BALANCED, BEST, choose_depth
+from ktransfer.end_in_time import EndInTime
 from ktransfer.evidence import measure_evidence
 from ktransfer.exporters.artefact import fingerprint
 from ktransfer.feature_store import FeatureStore
@@ -32,16 +35,19 @@ from ktransfer.jobs.reproduce import RECIPE
 from ktransfer.quantization_aware import fine_tune_quantized
 from ktransfer.run import Run
 from ktransfer.terminal import shortened
+from ktransfer.time_budget import TimeBudget
 from ktransfer.training import fine_tune
 
 
-def finish(run: Run, model, splits: Splits, store, formats, say: Say, verbose) -> Run:
+def finish(
+    run: Run, model, splits: Splits, store, formats, say: Say, verbose, *, budget: TimeBudget | None = None
+) -> Run:
     """Train, judge and export; where it is cut off, `ktransfer.resume` begins."""
     run.model = model
     if run.manifest["status"] not in ("fitted", "trained"):
         try:
             with between_batches() as interrupts, progress_bar(verbose) as bar:
-                _fit(run, splits, store, say, verbose, interrupts, bar)
+                _fit(run, splits, store, say, verbose, interrupts, bar, budget)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
@@ -91,7 +97,7 @@ def _is_written(run, format):
     )
 
 
-def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar):
+def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar, budget):
     def track(batches, total, description):
         for batch in bar.track(batches, total=total, description=description):
             interrupts.check()
@@ -122,11 +128,15 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
         if undecided:
             _decide(run, splits.train, pooled, taps, say)
             recipe, features = run.recipe, frozen_features(say=say)
+        if budget is not None and recipe.stages:
+            _shorten(run, splits, features, budget, say)
+            recipe, features = run.recipe, frozen_features(say=say)
     bar.stop()  # Keras draws its own
     if recipe.stages:
         if recipe.final_weights == "interpolated" and not _solved(run).is_file():
             save_weights(_solved(run), run.model)
-        _fine_tune(run, splits, features, interrupts, say, verbose)
+        ends = [interrupts] if budget is None else [interrupts, EndInTime(budget, say)]
+        _fine_tune(run, splits, features, ends, say, verbose)
         if recipe.final_weights == "interpolated":
             _choose_weights(run, splits, say)
     if recipe.quantization_aware:
@@ -172,6 +182,27 @@ def _decide(run, train, pooled, taps, say):
     run.update(
         recipe=dataclasses.asdict(recipe), decision={"evidence": evidence, "depth": depth, "reason": reason}
     )
+
+
+def _shorten(run, splits, features, budget, say):
+    """Train as many epochs as the budget has time for."""
+    train, recipe = splits.train, run.recipe
+    batch = next(iter(dataset(train.subset(range(min(len(train), recipe.batch_size))), run, keep=False)))[0]
+    taken = []
+    for _ in range(3):  # the first compiles
+        start = time.perf_counter()
+        for _ in predict_in_batches(run.model, [batch]):
+            taken.append(time.perf_counter() - start)
+    seconds = min(taken) / len(keras.tree.flatten(batch)[0])
+    speedup = 1.0 if features is None else features.speedup(0)
+    shorter = budget.fit_epochs(recipe, example_seconds=seconds, examples=len(train), speedup=speedup)
+    left = f"{budget.left():.0f} s for training"
+    if shorter.epochs < recipe.epochs:
+        say(f"budget     {left}: {shorter.epochs or 'no'} epochs of {recipe.epochs}")
+    else:
+        say(f"budget     {left}: all {recipe.epochs} epochs")
+    write_text(run.path / RECIPE, shorter.to_json() + "\n")
+    run.update(recipe=dataclasses.asdict(shorter))
 
 
 def _choose_weights(run, splits, say):
@@ -233,7 +264,7 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
     return pooled, tapped
 
 
-def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interrupts, say: Say, verbose):
+def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, callbacks, say: Say, verbose):
     checkpoint = Checkpoint(_checkpoint(run), history=run.path / "history.csv")
     checkpoint.write_history()
     options = {"checkpoint": checkpoint, "on_trouble": _trouble(run, say), "verbose": verbose}
@@ -242,11 +273,11 @@ def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, interr
             run.model,
             features,
             baseline=run.manifest["head"].get("validation"),
-            callbacks=lambda stage: [interrupts],
+            callbacks=lambda stage: callbacks,
             **options,
         )
     else:
-        fine_tune(run.model, **_training_data(run, splits), callbacks=[interrupts], **options)
+        fine_tune(run.model, **_training_data(run, splits), callbacks=callbacks, **options)
 
 
 def _training_data(run, splits, *, passed=0):

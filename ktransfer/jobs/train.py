@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import shutil
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +43,7 @@ from ktransfer.jobs.reproduce import (
 from ktransfer.recipe import Recipe
 from ktransfer.run import Run
 from ktransfer.terminal import print_line
+from ktransfer.time_budget import TimeBudget, parse_duration
 from ktransfer.training import find_backbone, has_gpu
 
 _FEW = 2_000
@@ -63,6 +65,7 @@ def train(
     encoding: str | None = None,
     sequence_length: int | None = None,
     preset: str | None = None,
+    budget: float | str | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     recipe: Recipe | None = None,
@@ -100,6 +103,8 @@ def train(
         preset: `"fast"`, `"balanced"` or `"best"`: how much time accuracy is worth (see `preset_recipe`); all but
             the first decide by evidence how much of the backbone is fine-tuned. Not with `recipe`. Defaults to
             `"balanced"`.
+        budget: Time that all of it may take, export included: seconds, or a text such as `"10m"`; fewer epochs are
+            trained where there is no time for all of the preset's. Not with `recipe`. Defaults to no limit.
         epochs: Of fine-tuning by the preset; 0 keeps the solved head. Not with `recipe`.
         seed: Of everything random; `None` takes the recipe's, which is 0 by default.
         recipe: How to train; `None` takes that of the preset.
@@ -136,6 +141,12 @@ def train(
         raise RecipeError(f"A recipe brings its own epochs. {received}")
     if recipe is not None and preset is not None:
         raise RecipeError(f"Expected a recipe or a preset, got both, preset={preset!r}. Leave one out.")
+    if recipe is not None and budget is not None:
+        raise RecipeError(f"Expected a recipe or a budget, got both, budget={budget!r}. Leave one out.")
+    if budget is not None:
+        seconds, clock = parse_duration(budget), time.monotonic
+        TimeBudget(seconds, formats=len(formats))  # refuses what is too short for any backbone
+        begun = clock()
     preset = preset or BALANCED
     check_preset(preset)
     task = find_task(data, data_dir=data_dir)
@@ -178,6 +189,10 @@ def train(
     blocks = find_blocks(inner)
     for stage in recipe.stages:
         resolve_depth(stage.depth, blocks)
+    limit = None
+    if budget is not None:
+        left = seconds - (clock() - begun)
+        limit = TimeBudget(left, formats=len(formats), weights=model.count_params())
     _require_room(out, model)
     found = audit_before_training(
         splits, facts["source"], allow_leakage=allow_leakage, say=say, verbose=verbose
@@ -205,6 +220,7 @@ def train(
             },
             "recipe": dataclasses.asdict(recipe),
             **({"preset": preset} if decides else {}),
+            **({"budget_seconds": seconds} if budget is not None else {}),
             "formats": list(formats),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
             "reproduce": {"command": command(given, Path(absolute(out))), "arguments": given},
@@ -219,7 +235,7 @@ def train(
     run.save_model(model)
     run.update(status="training")
     store = feature_store(cache_dir) if cache else None
-    return finish(run, model, splits, store, formats, say, verbose)
+    return finish(run, model, splits, store, formats, say, verbose, budget=limit)
 
 
 def _recipe(given, preset, task, examples, epochs, changes):
