@@ -419,7 +419,7 @@ def main():
                     continue
                 command = [sys.executable, __file__, str(options.data), str(options.backbones)]
                 command += ["--once", row, method, str(seed)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+                done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
                     reason = (done.stderr.strip().splitlines() or ["no reason"])[-1]
                     note(f"{row}, {method}, seed {seed}: not measured ({reason})")

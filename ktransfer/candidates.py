@@ -106,6 +106,17 @@ def choose_weights(
     return chosen, found
 
 
+def assign_between(variables: Sequence[keras.Variable], before: Sequence[np.ndarray], share: float) -> None:
+    """Assign to variables what lies so much of the way from values before to the present ones.
+
+    Example:
+
+        assign_between(model.weights, before, 0.5)
+    """
+    after = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    _assign(variables, before, after, share)
+
+
 def save_weights(path: str | os.PathLike, model: keras.Model) -> None:
     """Write the weights of a model to an `.npz` file, by their paths.
 

@@ -85,8 +85,9 @@ def fine_tune(
     Each stage unfreezes deeper blocks at lower learning rates (Howard and Ruder 2018, section 3.3); the
     weights that were best on `validation` are put back at the end of each, unless the recipe's `final_weights`
     are `"interpolated"`: then the last ones stay, for `ktransfer.candidates.choose_weights`. With
-    `recipe.head == "solve"` call `ktransfer.solve_head` before. Where the loss is no number it does as `ProgressiveUnfreezing` says;
-    where memory runs out the epoch begins again with parts of the batches (`ktransfer.batch_parts`).
+    `recipe.head == "solve"` call `ktransfer.solve_head` before. Where the loss is NaN or infinite it does as
+    `ProgressiveUnfreezing` says; where memory runs out the epoch begins again with parts of the batches
+    (`ktransfer.batch_parts`).
 
     Args:
         model: A classifier from `build_classifier` or `build_text_classifier`; trained in place.

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 import ktransfer
@@ -123,3 +124,45 @@ def test_best_trains_longer_than_balanced_and_few_examples_longer_than_many(kind
     }
     assert epochs["best", 300] > epochs["balanced", 300]
     assert epochs["balanced", 300] > epochs["balanced", 30_000]
+
+
+def test_refit_trains_on_validation_as_well_and_keeps_the_estimate(decided, data, tmp_path):
+    lines = []
+    run = train(data, tmp_path / "run", lines, epochs=2, refit=True)
+    assert run.manifest["metrics"] == decided[0].manifest["metrics"]
+    assert run.manifest["decision"] == decided[0].manifest["decision"]
+    assert run.manifest["refit"] is True
+    assert sum(line.startswith("refit ") and "on 90 images" in line for line in lines) == 1
+    assert not np.array_equal(run.model.get_layer("logits").kernel, decided[0].model.get_layer("logits").kernel)
+    assert not list(run.path.glob("*.npz"))
+
+
+def test_evaluate_says_that_a_refitted_run_has_seen_the_validation_images(data, tmp_path):
+    run = train(data, tmp_path / "run", epochs=0, refit=True)
+    lines = []
+    ktransfer.evaluate(run, data, say=lines.append)
+    assert any("trained on 30 of these images" in line for line in lines)
+
+
+def test_best_refits_by_itself_where_validation_was_held_out(data, tmp_path):
+    held_out = train(data / "train", tmp_path / "held out", preset="best", epochs=1)
+    given = train(data, tmp_path / "given", preset="best", epochs=1)
+    assert (held_out.manifest.get("refit"), given.manifest.get("refit")) == (True, None)
+
+
+def test_refit_with_quantization_aware_epochs_is_refused(data, tmp_path):
+    with pytest.raises(RecipeError, match="refit or quantization_aware"):
+        train(data, tmp_path / "run", refit=True, quantization_aware=1)
+
+
+def test_a_budget_shortens_the_training_and_says_so(data, tmp_path, monkeypatch):
+    lines = []
+    run = train(data, tmp_path / "run", lines, budget="10m", epochs=3)
+    assert run.manifest["budget_seconds"] == 600
+    assert sum(line.startswith("budget ") for line in lines) == 1
+    assert run.recipe.epochs <= 3
+
+
+def test_a_budget_too_small_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(RecipeError, match="at least 25 s"):
+        train(tmp_path / "nothing", tmp_path / "run", budget=5)

@@ -56,6 +56,7 @@ RECIPES = {
 # What decides by evidence, and keeps weights between the solved head and the last epoch.
 PRESETS = {
     "balanced": {"preset": "balanced", "epochs": 3, "seed": 4},
+    "refit": {"preset": "balanced", "epochs": 3, "refit": True},
     "balanced texts": {"preset": "balanced", "epochs": 2},
 }
 QUIET = {"verbose": 0, "say": lambda line: None}
@@ -132,7 +133,7 @@ def assert_same_result(run, whole):
     assert manifest["status"] == "trained"
     for name in ("quantization_aware", "decision", "recipe"):
         assert manifest.get(name) == Run.load(whole).manifest.get(name), name
-    left = [path.name for path in run.iterdir() if path.name.startswith((".", "checkpoint", "solved"))]
+    left = [path.name for path in run.iterdir() if path.name.startswith((".", "checkpoint", "solved", "refit"))]
     assert left == []
 
 
@@ -154,6 +155,8 @@ def slow(*values):
         slow("balanced", "manifest.json 5"),  # the weights are chosen, the manifest does not know
         slow("balanced", "model.keras 2"),  # the manifest knows, the model is not saved
         slow("balanced texts", "checkpoint.npz 1"),
+        ("refit", "refit.npz 1"),
+        slow("refit", "model.keras 3"),  # it is refitted, the model is not saved
         slow("quantized", "manifest.json 3"),  # those epochs are done, the manifest does not know
         slow("quantized", "model.keras 2"),  # the manifest knows, the model is not saved
         slow("head only", "manifest.json 4"),  # the model is saved, and not what it was before

@@ -55,6 +55,13 @@ def train(
             help="Time for the whole command, export included, such as 90s, 10m or 1h: fewer epochs where needed.",
         ),
     ] = None,
+    refit: Annotated[
+        bool | None,
+        typer.Option(
+            help="Train once more on training and validation examples together, with what was chosen; the metrics "
+            "are then an estimate. The preset best does so with few examples."
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains the head only.")
     ] = None,
@@ -205,6 +212,7 @@ def train(
                 sequence_length=sequence_length,
                 preset=preset,
                 budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
+                refit=refit,
                 epochs=epochs,
                 **chosen,
                 random_weights=random_weights,

@@ -1,5 +1,6 @@
 """The exclusion list: which examples an audit would leave out, written, read and obeyed."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLik
                 f"{part.class_names[min(gone)]!r} after {path}. Delete some of its lines, or add {part.noun}."
             )
         parts[name] = part if len(indices) == len(part) else part.subset(indices)
-    return Splits(**parts, notes=splits.notes)
+    return dataclasses.replace(splits, **parts)
 
 
 def _escaped(key):

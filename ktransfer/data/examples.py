@@ -100,6 +100,22 @@ class Examples:
         inputs = tuple(self.inputs[i] for i in indices.tolist())
         return dataclasses.replace(self, inputs=inputs, labels=self.labels[indices])
 
+    def joined(self, other: "Examples") -> "Examples":
+        """These examples and then those of `other`, which has the same classes.
+
+        Example:
+            >>> one = Examples(("a.jpg",), np.array([0]), ("daisy", "rose"))
+            >>> one.joined(Examples(("b.jpg",), np.array([1]), ("daisy", "rose"))).inputs
+            ('a.jpg', 'b.jpg')
+        """
+        if self.class_names != other.class_names or self.kind != other.kind:
+            raise DataError(
+                f"Expected examples of the classes {listed(self.class_names)}, got {listed(other.class_names)}. "
+                "Read both with the same class_names."
+            )
+        labels = np.concatenate([self.labels, other.labels])
+        return dataclasses.replace(self, inputs=self.inputs + other.inputs, labels=labels)
+
     def split(self, fraction: float, *, seed: int) -> tuple["Examples", "Examples"]:
         """Hold out `fraction` of each class, the same examples for the same seed.
 
@@ -192,6 +208,7 @@ class Splits:
         validation: What is evaluated after each epoch. Defaults to `None`.
         test: What is evaluated at the end. Defaults to `None`.
         notes: Lines on how the data was read and what in it is not used. Defaults to none.
+        held_out: Whether `validation` is a part that was held out of the training data. Defaults to `False`.
 
     Raises:
         DataError: The parts do not have the same class names in the same order.
@@ -204,6 +221,7 @@ class Splits:
     validation: Examples | None = None
     test: Examples | None = None
     notes: tuple[str, ...] = ()
+    held_out: bool = False
 
     def __post_init__(self):
         for part in (self.validation, self.test):

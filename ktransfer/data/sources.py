@@ -105,6 +105,7 @@ def load_splits(
         notes += tuple(f"{printable(str(validation))}: {note}" for note in layout.notes)
     elif held_out is None:
         train, held_out = train.split(validation_fraction, seed=seed)
+        return Splits(train, held_out, splits.test, notes, held_out=True)
     return Splits(train, held_out, splits.test, notes)
 
 

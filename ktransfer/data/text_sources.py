@@ -142,6 +142,7 @@ def load_text_splits(
         held_out = _examples(part, train.class_names)
     elif held_out is None:
         train, held_out = train.split(validation_fraction, seed=seed)
+        return Splits(train, held_out, splits.test, notes, held_out=True), columns
     return Splits(train, held_out, splits.test, notes), columns
 
 

@@ -108,9 +108,10 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
 def _trained_on(run, examples):
     """How many of the examples the run was trained on, as far as its own can still be found."""
     try:
-        train = read_splits(run.manifest.get("data", {}), run.recipe.seed)[0].train
+        splits = read_splits(run.manifest.get("data", {}), run.recipe.seed)[0]
     except KTransferError:
         return 0
+    train = splits.train.joined(splits.validation) if run.manifest.get("refit") else splits.train
     same = normalised if examples.kind == "text" else os.path.realpath
     known = set(map(same, train.inputs))
     return sum(same(example) in known for example in examples.inputs)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ktransfer.cache_plan import can_cache
 from ktransfer.cached_training import fine_tune_cached
-from ktransfer.candidates import choose_weights, load_weights, save_weights
+from ktransfer.candidates import assign_between, choose_weights, load_weights, save_weights
 from ktransfer.checkpoint import Checkpoint
 from ktransfer.classifier import predict_in_batches
 from ktransfer.data.examples import Splits
@@ -33,6 +33,7 @@ from ktransfer.jobs.parts import Say, dataset, progress_bar
 from ktransfer.jobs.report import REPORT, write_report
 from ktransfer.jobs.reproduce import RECIPE
 from ktransfer.quantization_aware import fine_tune_quantized
+from ktransfer.recipe import Recipe
 from ktransfer.run import Run
 from ktransfer.terminal import shortened
 from ktransfer.time_budget import TimeBudget
@@ -59,11 +60,16 @@ def finish(
         run.save_model(model)
         run.update(status="fitted")
     _checkpoint(run).unlink(missing_ok=True)
-    _solved(run).unlink(missing_ok=True)
     answers = None
     if run.manifest["status"] != "trained":
         answers = judge_parts(run, splits, say=say)
+        if run.manifest.get("refit"):
+            with between_batches() as interrupts, progress_bar(verbose) as bar:
+                _refit(run, splits, store, say, verbose, interrupts, bar)
+            run.save_model(model)
         run.update(status="trained")
+    for path in (_solved(run), _refit_checkpoint(run)):
+        path.unlink(missing_ok=True)
     if missing := [name for name in formats if not _is_written(run, name)]:
         export(run, missing, validation=splits.validation, say=say)
     if answers or missing or not (run.path / REPORT).is_file():
@@ -73,6 +79,10 @@ def finish(
 
 def _checkpoint(run):
     return run.path / "checkpoint.npz"
+
+
+def _refit_checkpoint(run):
+    return run.path / "refit.npz"
 
 
 def _solved(run):
@@ -97,11 +107,17 @@ def _is_written(run, format):
     )
 
 
-def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar, budget):
+def _tracked(bar, interrupts):
     def track(batches, total, description):
         for batch in bar.track(batches, total=total, description=description):
             interrupts.check()
             yield batch
+
+    return track
+
+
+def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar, budget):
+    track = _tracked(bar, interrupts)
 
     def frozen_features(**options):
         if store is None:
@@ -133,7 +149,8 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
             recipe, features = run.recipe, frozen_features(say=say)
     bar.stop()  # Keras draws its own
     if recipe.stages:
-        if recipe.final_weights == "interpolated" and not _solved(run).is_file():
+        wanted = recipe.final_weights == "interpolated" or run.manifest.get("refit")
+        if wanted and not _solved(run).is_file():
             save_weights(_solved(run), run.model)
         ends = [interrupts] if budget is None else [interrupts, EndInTime(budget, say)]
         _fine_tune(run, splits, features, ends, say, verbose)
@@ -149,6 +166,67 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
         )
         say(f"quantized  {found}")
         run.update(quantization_aware=dataclasses.asdict(found))
+
+
+def _solve_head(run, pooled, labels):
+    recipe = run.recipe
+    return solve_head(
+        run.model,
+        pooled,
+        labels,
+        class_weight=recipe.class_weight,
+        label_smoothing=recipe.label_smoothing,
+        seed=recipe.seed,
+    )
+
+
+def _refit(run, splits, store, say, verbose, interrupts, bar):
+    """Train once more, from the pretrained backbone, on training and validation examples together.
+
+    Depth, epochs and the share of the way to the last epoch are those that were chosen on validation.
+    """
+    model, recipe = run.model, run.recipe
+    share = _kept_share(run)
+    whole = dataclasses.replace(splits, train=splits.train.joined(splits.validation))
+    say(
+        f"refit      on {len(whole.train)} {whole.train.noun}, training and validation; the metrics are an estimate"
+    )
+    if _solved(run).is_file():
+        variables, before = load_weights(_solved(run), model)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+    recipe = dataclasses.replace(recipe, stages=recipe.stages if share else (), final_weights="interpolated")
+    features, track = None, _tracked(bar, interrupts)
+    if store is not None:
+        features = FrozenFeatures(
+            model,
+            whole.train,
+            splits.validation,
+            recipe,
+            preprocessing=run.preprocessing,
+            store=store,
+            track=track,
+            say=lambda line: None,
+        )
+    if recipe.head == "solve":
+        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train.labels)
+    bar.stop()
+    if not recipe.stages:
+        return
+    variables = model.weights
+    solved = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    checkpoint = Checkpoint(_refit_checkpoint(run))
+    _fine_tune(run, whole, features, [interrupts], say, verbose, recipe=recipe, checkpoint=checkpoint)
+    assign_between(variables, solved, share)
+
+
+def _kept_share(run):
+    """How far from the solved head the kept weights of a run lie, in [0, 1]."""
+    decision = run.manifest.get("decision", {})
+    if "chosen" in decision:
+        return decision["chosen"]
+    head = run.manifest.get("head", {}).get("validation", 0.0)
+    return float(bool(run.recipe.stages) and run.manifest["metrics"]["validation"] > head)
 
 
 # Of more examples the outputs of all blocks are not kept: there are enough to fine-tune everything.
@@ -232,24 +310,10 @@ def _choose_weights(run, splits, say):
 def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say, *, taps):
     """Solve the head; the pooled features, and where asked for the outputs of all blocks."""
     train, validation = splits.train, splits.validation
-    if features is None:
-        order = run.preprocessing.order(train.inputs)
-        batches = dataset(train.subset(order), run, keep=False)
-        batches = track(batches, len(batches), "running the backbone")
-        pooled, tapped = extract_taps(run.model, batches, taps=taps and len(train) <= _TAPPED)
-        pooled, tapped = (None if each is None else each[np.argsort(order)] for each in (pooled, tapped))
-    else:
-        pooled, tapped = features.pooled(), features.taps()
+    pooled, tapped = _pooled(run, train, features, track, taps=taps)
     recipe = run.recipe
     if recipe.head == "solve":
-        found = solve_head(
-            run.model,
-            pooled,
-            train.labels,
-            class_weight=recipe.class_weight,
-            label_smoothing=recipe.label_smoothing,
-            seed=recipe.seed,
-        )
+        found = _solve_head(run, pooled, train.labels)
         shape = f"{len(pooled)} {train.noun} x {pooled.shape[1]} features"
         line = f"head       solved on {shape}, L2 {found['l2']:.2g}"
         if features is not None:
@@ -264,11 +328,33 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
     return pooled, tapped
 
 
-def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, callbacks, say: Say, verbose):
-    checkpoint = Checkpoint(_checkpoint(run), history=run.path / "history.csv")
+def _pooled(run, train, features, track, *, taps=False):
+    """Pooled features of training examples, and where asked for the outputs of all blocks, else `None`."""
+    if features is not None:
+        return features.pooled(), features.taps()
+    order = run.preprocessing.order(train.inputs)
+    batches = dataset(train.subset(order), run, keep=False)
+    batches = track(batches, len(batches), "running the backbone")
+    found = extract_taps(run.model, batches, taps=taps and len(train) <= _TAPPED)
+    return tuple(None if each is None else each[np.argsort(order)] for each in found)
+
+
+def _fine_tune(
+    run: Run,
+    splits: Splits,
+    features: FrozenFeatures | None,
+    callbacks,
+    say: Say,
+    verbose,
+    *,
+    recipe: Recipe | None = None,
+    checkpoint: Checkpoint | None = None,
+):
+    recipe = recipe or run.recipe
+    checkpoint = checkpoint or Checkpoint(_checkpoint(run), history=run.path / "history.csv")
     checkpoint.write_history()
     options = {"checkpoint": checkpoint, "on_trouble": _trouble(run, say), "verbose": verbose}
-    if features is not None and can_cache(run.recipe):
+    if features is not None and can_cache(recipe):
         fine_tune_cached(
             run.model,
             features,
@@ -277,7 +363,8 @@ def _fine_tune(run: Run, splits: Splits, features: FrozenFeatures | None, callba
             **options,
         )
     else:
-        fine_tune(run.model, **_training_data(run, splits), callbacks=callbacks, **options)
+        data = _training_data(run, splits) | {"recipe": recipe}
+        fine_tune(run.model, **data, callbacks=callbacks, **options)
 
 
 def _training_data(run, splits, *, passed=0):

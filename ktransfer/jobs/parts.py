@@ -1,5 +1,6 @@
 """What the verbs share: the parts of a data set, checked, and read the way a run reads them."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
             say(f"skipped    {len(skipped)} {name} images that cannot be read: {named}")
-    return Splits(**found, notes=splits.notes)
+    return dataclasses.replace(splits, **found)
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:

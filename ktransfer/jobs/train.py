@@ -13,7 +13,7 @@ from ktransfer.blocks import find_blocks
 from ktransfer.data.augmentation import Augmentation
 from ktransfer.data.task import TEXTS, find_task
 from ktransfer.data.text_augmentation import TextAugmentation
-from ktransfer.default_recipes import BALANCED, FAST, check_preset, preset_recipe
+from ktransfer.default_recipes import BALANCED, BEST, FAST, check_preset, preset_recipe
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporters import FORMATS, check_formats
 from ktransfer.files import write_text
@@ -66,6 +66,7 @@ def train(
     sequence_length: int | None = None,
     preset: str | None = None,
     budget: float | str | None = None,
+    refit: bool | None = None,
     epochs: int | None = None,
     seed: int | None = None,
     recipe: Recipe | None = None,
@@ -105,6 +106,9 @@ def train(
             `"balanced"`.
         budget: Time that all of it may take, export included: seconds, or a text such as `"10m"`; fewer epochs are
             trained where there is no time for all of the preset's. Not with `recipe`. Defaults to no limit.
+        refit: Train once more on training and validation examples together, with what was chosen, and keep that
+            model; the metrics stay those of the model before, and are an estimate. `None` does so with the preset
+            `"best"`, if validation was held out of fewer than 2,000 training examples. Defaults to `None`.
         epochs: Of fine-tuning by the preset; 0 keeps the solved head. Not with `recipe`.
         seed: Of everything random; `None` takes the recipe's, which is 0 by default.
         recipe: How to train; `None` takes that of the preset.
@@ -157,6 +161,11 @@ def train(
     )
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
     changes |= {"quantization_aware": quantization_aware}
+    if refit and quantization_aware:
+        raise RecipeError(
+            f"Expected refit or quantization_aware epochs, got both, quantization_aware={quantization_aware}. "
+            "Leave one out."
+        )
     asked = _recipe(
         recipe, preset, task, 2, epochs, changes
     )  # refuses what cannot be before anything is read
@@ -175,6 +184,8 @@ def train(
         facts |= {"text_column": columns.text, "label_column": columns.label}
         said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
         say(", ".join(said + ["guessed"] * columns.guessed + ["no header"] * (not columns.header)))
+    if refit is None:
+        refit = preset == BEST and splits.held_out and len(splits.train) < _FEW and not quantization_aware
     decides = recipe is None and preset != FAST and epochs != 0
     recipe = _recipe(recipe, preset, task, len(splits.train), epochs, changes)
     keras.utils.set_random_seed(recipe.seed)
@@ -220,6 +231,7 @@ def train(
             },
             "recipe": dataclasses.asdict(recipe),
             **({"preset": preset} if decides else {}),
+            **({"refit": True} if refit else {}),
             **({"budget_seconds": seconds} if budget is not None else {}),
             "formats": list(formats),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
@@ -302,7 +314,7 @@ def resume(
         if preset := run.manifest.get("preset"):
             chosen = ("epochs", "seed", "class_weight", "loss", "augmentation", "quantization_aware")
             how = {"preset": preset} | {name: getattr(run.recipe, name) for name in chosen}
-        again = given | {"formats": formats} | how
+        again = given | {"formats": formats, "refit": run.manifest.get("refit", False)} | how
         return train(out=out, overwrite=True, say=say, verbose=verbose, **again)
     cache = given.get("cache", True) if cache is None else cache
     cache_dir = given.get("cache_dir") if cache_dir is None else cache_dir

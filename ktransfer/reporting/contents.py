@@ -129,6 +129,8 @@ def _training(run):
         ]
     return {
         "blocks": len(blocks),
+        "preset": run.manifest.get("preset"),
+        "decision": run.manifest.get("decision"),
         "default": is_default(recipe, run.manifest["data"]["examples"]["train"]),
         "reasons": reasons(recipe, head),
         "stages": [_stage(trained, blocks) for trained in stages],

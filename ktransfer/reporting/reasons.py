@@ -73,6 +73,10 @@ def reasons(recipe: Recipe, head: dict) -> list[tuple[str, str]]:
         options = dataclasses.asdict(recipe.augmentation).items()
         changed = ", ".join(f"{name} {value}" for name, value in options if value)
         found[f"Augmentation: {changed}"] = "What varies like this must not change the answer."
-    if stages:
+    if stages and recipe.final_weights == "interpolated":
+        found["Weights between the solved head and the last epoch are kept"] = (
+            "On the way validation has a lower log loss than at either end (Wortsman et al. 2022)."
+        )
+    elif stages:
         found["The epoch with the best validation accuracy is kept"] = "Later ones may be worse."
     return list(found.items())
