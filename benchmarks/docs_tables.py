@@ -12,7 +12,7 @@ from pathlib import Path
 
 from harness import refuse
 
-from ktransfer.files import write_text
+from ktransfer.utils.files import write_text
 
 
 def main():

@@ -37,9 +37,9 @@ def on_images(preset, size, splits, recipe):
 
 def on_features(preset, size, splits, recipe):
     """Seconds of each epoch of `fine_tune_cached`, and of the pass over the images before them."""
-    from ktransfer.cached_training import fine_tune_cached
-    from ktransfer.feature_store import FeatureStore
-    from ktransfer.frozen_features import FrozenFeatures
+    from ktransfer.features.cached_features import FrozenFeatures
+    from ktransfer.features.store import FeatureStore
+    from ktransfer.training.fine_tune_cached import fine_tune_cached
 
     model, _, preprocessing = classifier(preset, size, len(splits.train.class_names))
     timer, seconds = epoch_timer()

@@ -38,7 +38,7 @@ def cell(given, format, folder):
         folder: Where the artefact is written, `artefacts` below it.
     """
     from ktransfer.errors import ExportError
-    from ktransfer.exporters import export_model
+    from ktransfer.exporting.export_model import export_model
 
     examples, labels = given.judged
     try:
@@ -107,7 +107,7 @@ def _inside_tflite(path):
 
 def latency_ms(given, artefact, folder):
     """Median milliseconds of an answer to one example, on one thread of a process of its own."""
-    from ktransfer.exporters.own_process import OwnProcess
+    from ktransfer.exporting.processes.runtime_process import OwnProcess
 
     if given.preprocessing is None:
         inputs = {"image": given.judged[0][:1]}

@@ -20,7 +20,7 @@ from pathlib import Path
 from export_page import FORMATS, write_page
 from harness import machine, note
 
-from ktransfer.files import write_text
+from ktransfer.utils.files import write_text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -109,7 +109,11 @@ def cells_of(family, formats):
 
 def code_version():
     """A digest of what a cell hangs on: the exporters, the tiny classifiers, the libraries."""
-    files = sorted((ROOT / "ktransfer" / "exporters").glob("*.py"))
+    files = sorted((ROOT / "ktransfer" / "exporting").rglob("*.py"))
+    files += [
+        file for room in ("image", "text") for file in sorted((ROOT / "ktransfer" / room).rglob("*.py"))
+    ]
+    files.append(ROOT / "ktransfer" / "quantization" / "layer_sensitivity.py")
     files += [ROOT / "tests" / f"{name}.py" for name in ("zoo", "text_zoo", "trained")]
     digest = hashlib.sha256(repr([metadata.version(name) for name in _LIBRARIES]).encode())
     for file in [*files, HERE / "export_cells.py"]:

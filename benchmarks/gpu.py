@@ -29,8 +29,8 @@ CLASSES, EPOCHS = 10, 4
 def ours(network, depth, precision, batches):
     """Seconds of each epoch of `fine_tune`, and floating-point operations of an image in it."""
     import ktransfer
-    from ktransfer.backbones import Preprocessing
-    from ktransfer.data.images import Resize
+    from ktransfer.image.backbones import Preprocessing
+    from ktransfer.image.decoding import Resize
 
     backbone = network(precision)
     preprocessing = Preprocessing(Resize(*backbone.input.shape[1:3]), 1 / 127.5, -1.0)

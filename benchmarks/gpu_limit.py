@@ -56,8 +56,8 @@ def training_flops(backbone, depth):
     import keras
 
     import ktransfer
-    from ktransfer.cost import multiply_adds
-    from ktransfer.freezing import resolve_depth
+    from ktransfer.models.flops import multiply_adds
+    from ktransfer.models.freezing import resolve_depth
 
     blocks = ktransfer.find_blocks(backbone)
     lowest = ([None, *blocks])[resolve_depth(depth, blocks)]

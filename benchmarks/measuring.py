@@ -43,8 +43,8 @@ def classifier(preset, image_size, classes, **options):
 def training_step(model, backbone, depth, images, labels):
     """A function that trains one batch, with the top `depth` of the backbone thawed."""
     import ktransfer
-    from ktransfer.freezing import resolve_depth
-    from ktransfer.training import compile_classifier
+    from ktransfer.models.freezing import resolve_depth
+    from ktransfer.training.fine_tune import compile_classifier
 
     blocks = ktransfer.find_blocks(backbone)
     ktransfer.set_depth(backbone, blocks, resolve_depth(depth, blocks))

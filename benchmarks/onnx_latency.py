@@ -31,8 +31,8 @@ def main():
     rounds = 1 if options.smoke else 20
     import numpy as np
 
-    from ktransfer.exporters.own_process import OwnProcess
-    from ktransfer.exporters.parity import softmax
+    from ktransfer.exporting.parity import softmax
+    from ktransfer.exporting.processes.runtime_process import OwnProcess
 
     image = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype("float32")
     rows, left_out = [], []
@@ -81,9 +81,9 @@ def _conversions(image):
     import tensorflow as tf
     import tf2onnx
 
-    from ktransfer.exporters import export_model
-    from ktransfer.exporters import onnx as exporter
-    from ktransfer.exporters.image_serving import serve_images
+    from ktransfer.exporting.export_model import export_model
+    from ktransfer.exporting.onnx import exporter
+    from ktransfer.image.serving import serve_images
 
     def ours(model, folder):
         artefact = export_model(model, folder / "artefacts", "onnx", class_names=CLASSES, examples=image)

@@ -8,17 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ktransfer.data.augmentation import Augmentation
-from ktransfer.data.checks import require_readable
 from ktransfer.data.examples import Examples, Splits
-from ktransfer.data.sources import load_splits
-from ktransfer.data.text_augmentation import TextAugmentation
-from ktransfer.data.text_sources import load_text_splits
-from ktransfer.data.text_tables import read_text_column
+from ktransfer.data.tables.text_tables import read_text_column
 from ktransfer.errors import DataError, KTransferError, bounded, did_you_mean, listed
-from ktransfer.freezing import resolve_depth
-from ktransfer.locate import locate
-from ktransfer.recipe import Recipe
+from ktransfer.image.augmentation import Augmentation
+from ktransfer.image.checks import require_readable
+from ktransfer.image.sources import load_splits
+from ktransfer.models.freezing import resolve_depth
+from ktransfer.models.locate import locate
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.text.augmentation import TextAugmentation
+from ktransfer.text.sources import load_text_splits
 
 MANY = [f"class number {number:04}" for number in range(1000)]
 LONGEST = 1600  # characters

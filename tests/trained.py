@@ -10,14 +10,14 @@ import numpy as np
 from text_zoo import write_preset
 from zoo import BACKBONES, SIZE
 
-from ktransfer.classifier import build_classifier
-from ktransfer.data.images import Resize
 from ktransfer.demo.textures import TEXTURES
-from ktransfer.depthwise import use_depthwise
-from ktransfer.preprocessing import Preprocessing
-from ktransfer.text_backbones import load_text_preprocessing
-from ktransfer.text_classifier import build_text_classifier
-from ktransfer.text_preprocessing import TextPreprocessing
+from ktransfer.image.classifier import build_classifier
+from ktransfer.image.decoding import Resize
+from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.models.depthwise import use_depthwise
+from ktransfer.text.backbones import load_text_preprocessing
+from ktransfer.text.classifier import build_text_classifier
+from ktransfer.text.preprocessing import TextPreprocessing
 
 TRAINING, JUDGED = 512, 100  # examples
 LENGTH = 24  # tokens

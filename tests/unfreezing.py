@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import zoo
 
-from ktransfer.recipe import Stage
+from ktransfer.recipes.recipe import Stage
 
 rng = np.random.default_rng(0)
 IMAGES = rng.uniform(0, 255, (24, 32, 32, 3)).astype("float32")
@@ -70,13 +70,25 @@ class OutOfMemory(keras.callbacks.Callback):
 
 
 def run_under(backend, *modules, chosen=None, marks=None):
-    """Run test modules of this folder with another backend of Keras, in a process of their own."""
+    """Run test modules, named without their folders, with another backend of Keras, in a process of their own."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     here = Path(__file__).parent
-    files = [str(here / f"{module}.py") for module in modules]
+    files = [str(path) for module in modules for path in here.rglob(f"{module}.py")]
+    assert len(files) == len(modules)
     result = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o", "pythonpath=", *files]
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "-o",
+            f"pythonpath={here}",
+            *files,
+        ]
         + (["-k", chosen] if chosen else [])
         + (["-m", marks] if marks else []),
         env=os.environ | {"KERAS_BACKEND": backend},

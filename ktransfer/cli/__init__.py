@@ -11,10 +11,22 @@ from typing import Annotated
 import typer
 
 from ktransfer import __version__
-from ktransfer.cli import audit, export, judge, report, stock, train, verify
+from ktransfer.cli import (
+    audit,
+    backbones,
+    benchmark,
+    cache,
+    demo,
+    evaluate,
+    export,
+    predict,
+    report,
+    train,
+    verify,
+)
 from ktransfer.errors import KTransferError, bounded
-from ktransfer.terminal import accept_any_text, print_line, use_utf8_mode
-from ktransfer.untrusted import visible
+from ktransfer.security.safe_io import visible
+from ktransfer.utils.terminal import accept_any_text, print_line, use_utf8_mode
 
 app = typer.Typer(
     name="ktransfer",
@@ -29,14 +41,14 @@ for verb in (
     *(
         audit.audit,
         train.train,
-        judge.evaluate,
-        judge.predict,
+        evaluate.evaluate,
+        predict.predict,
         report.report,
         export.export,
         verify.verify,
-        verify.benchmark,
+        benchmark.benchmark,
     ),
-    *(stock.backbones, stock.cache, train.demo),
+    *(backbones.backbones, cache.cache, demo.demo),
 ):
     app.command()(verb)
 

@@ -8,7 +8,7 @@ import typer
 
 from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, TextColumn
 from ktransfer.errors import RunError
-from ktransfer.terminal import console, print_json, print_line, quiet_imports, shortened
+from ktransfer.utils.terminal import console, print_json, print_line, quiet_imports, shortened
 
 
 def audit(
@@ -33,9 +33,9 @@ def audit(
     as_json: AsJson = False,
 ):
     """Find what ruins a training: broken files, leaks (exit status 1), duplicates, odd images, labels."""
-    from ktransfer.backbone_names import check_backbone_name
-    from ktransfer.data.task import TEXTS
-    from ktransfer.jobs.checks import check_data, check_encoding, check_path, check_task_options
+    from ktransfer.commands.checks import check_data, check_encoding, check_path, check_task_options
+    from ktransfer.data.modality import TEXTS
+    from ktransfer.models.backbone_names import check_backbone_name
 
     check_encoding(encoding)
     check_path(data_dir, "--data-dir", folder=True)
@@ -51,7 +51,7 @@ def audit(
     if backbone is not None:
         check_backbone_name(backbone, scaling=scaling, images=task != TEXTS)
     with quiet_imports():
-        from ktransfer.jobs.audit import audit as audit_data
+        from ktransfer.commands.audit import audit as audit_data
     found = audit_data(
         data,
         backbone=backbone,
@@ -76,7 +76,7 @@ def _print(found):
     from rich.table import Table
     from rich.text import Text
 
-    from ktransfer.data.audit_findings import KINDS
+    from ktransfer.audit.findings import KINDS
     from ktransfer.data.examples import printable
 
     for finding in found.of("layout"):

@@ -5,8 +5,8 @@ from typing import Annotated
 import typer
 
 from ktransfer.cli.options import Format, RunFolder
-from ktransfer.formats import FORMATS, format_names
-from ktransfer.terminal import print_line, quiet_imports
+from ktransfer.exporting.formats import FORMATS, format_names
+from ktransfer.utils.terminal import print_line, quiet_imports
 
 
 def export(
@@ -33,9 +33,9 @@ def export(
 ):
     """Write a run as SavedModel, TFLite and ONNX, or smaller; verify that each answers as the model does."""
     # Here, as `--help` needs none of them.
-    from ktransfer.data.task import IMAGES
-    from ktransfer.exporters.options import ExportOptions
-    from ktransfer.jobs.checks import check_backend, check_run, check_temperature
+    from ktransfer.commands.checks import check_backend, check_run, check_temperature
+    from ktransfer.data.modality import IMAGES
+    from ktransfer.exporting.options import ExportOptions
 
     formats = format_names(format or FORMATS)
     manifest = check_run(run)
@@ -50,8 +50,8 @@ def export(
     )
     options.check(formats, manifest.get("task", IMAGES))
     with quiet_imports():
-        from ktransfer.jobs.export import export as export_run
-        from ktransfer.run import Run
+        from ktransfer.commands.export import export as export_run
+        from ktransfer.runs.run import Run
     try:
         export_run(Run.load(run), formats, options=options)
     except KeyboardInterrupt:

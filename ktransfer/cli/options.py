@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ktransfer.formats import FORMATS, QUANTIZED
+from ktransfer.exporting.formats import FORMATS, QUANTIZED
 
 _STARTED = time.monotonic()
 

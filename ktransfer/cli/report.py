@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from ktransfer.cli.options import RunFolder
-from ktransfer.terminal import print_line, quiet_imports
+from ktransfer.utils.terminal import print_line, quiet_imports
 
 
 def report(
@@ -16,12 +16,12 @@ def report(
     ] = None,
 ):
     """Judge a run anew and write report.html, a page to show: result, mistakes, why, artefacts."""
-    from ktransfer.jobs.checks import check_data, check_run
+    from ktransfer.commands.checks import check_data, check_run
 
     check_run(run)
     if data is not None:
         check_data(data)
     with quiet_imports():
-        from ktransfer.jobs.report import report as report_run
-        from ktransfer.run import Run
+        from ktransfer.commands.report import report as report_run
+        from ktransfer.runs.run import Run
     report_run(Run.load(run), data=data, say=print_line)

@@ -1,9 +1,8 @@
-"""`ktransfer train` and `ktransfer demo`."""
+"""`ktransfer train`."""
 
 import dataclasses
 import json
 import sys
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +19,8 @@ from ktransfer.cli.options import (
     time_passed,
 )
 from ktransfer.errors import RunError
-from ktransfer.formats import FORMATS, format_names
-from ktransfer.terminal import print_line, quiet_imports
+from ktransfer.exporting.formats import FORMATS, format_names
+from ktransfer.utils.terminal import print_line, quiet_imports
 
 _VALIDATION_SPLIT = 0.2  # of each class
 
@@ -132,10 +131,10 @@ def train(
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ):
     """Train a classifier, evaluate it, export it to all formats and verify them."""
-    from ktransfer.default_recipes import PRESETS
-    from ktransfer.jobs.checks import check_apart, check_backend, check_choice, check_path, check_same
-    from ktransfer.manifest import check_free, is_run, read_manifest
-    from ktransfer.time_budget import TimeBudget, parse_duration
+    from ktransfer.commands.checks import check_apart, check_backend, check_choice, check_path, check_same
+    from ktransfer.recipes.default_recipes import PRESETS
+    from ktransfer.recipes.time_budget import TimeBudget, parse_duration
+    from ktransfer.runs.manifest import check_free, is_run, read_manifest
 
     if out is None:
         raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
@@ -187,8 +186,8 @@ def train(
         _check_backbone(data, backbone, scaling, of_images, of_texts)
         check_free(out, overwrite=overwrite)
     with quiet_imports():
-        from ktransfer.jobs.train import resume as resume_run
-        from ktransfer.jobs.train import train as train_run
+        from ktransfer.commands.train import resume as resume_run
+        from ktransfer.commands.train import train as train_run
     options = {
         "formats": formats,
         "cache_dir": cache_dir,
@@ -234,9 +233,9 @@ def train(
 
 def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware):
     """The recipe and what is chosen apart from it, each checked as `Recipe` does it."""
-    from ktransfer.data.text_augmentation import TextAugmentation
-    from ktransfer.jobs.checks import check_choice
-    from ktransfer.recipe import Recipe
+    from ktransfer.commands.checks import check_choice
+    from ktransfer.recipes.recipe import Recipe
+    from ktransfer.text.augmentation import TextAugmentation
 
     check_choice(loss, ("cross_entropy", "focal"), "--loss")
     check_choice(class_weight, ("balanced",), "--class-weight")
@@ -254,7 +253,7 @@ def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aw
 
 
 def _check_data(data, validation, validation_split, data_dir, exclude, encoding):
-    from ktransfer.jobs.checks import check_data, check_encoding, check_path
+    from ktransfer.commands.checks import check_data, check_encoding, check_path
 
     if data is None:
         raise RunError("DATA was expected. Received: none. Pass a folder, a table or tfds:NAME.")
@@ -272,28 +271,12 @@ def _check_data(data, validation, validation_split, data_dir, exclude, encoding)
 
 
 def _check_backbone(data, backbone, scaling, of_images, of_texts):
-    from ktransfer.backbone_names import check_backbone_name
-    from ktransfer.data.task import TEXTS
-    from ktransfer.jobs.checks import check_task_options
+    from ktransfer.commands.checks import check_task_options
+    from ktransfer.data.modality import TEXTS
+    from ktransfer.models.backbone_names import check_backbone_name
 
     if backbone is None:
         raise RunError("--backbone was expected. Received: none. `ktransfer backbones` lists the names.")
     task = check_task_options(data, of_images, of_texts)
     if task is not None:
         check_backbone_name(backbone, scaling=scaling, images=task != TEXTS)
-
-
-def demo(
-    out: Annotated[
-        Path | None, typer.Option(help="Where to put data and runs; a new folder if left out.")
-    ] = None,
-):
-    """Run everything on a toy task that ktransfer draws itself, with the small backbone that it ships."""
-    folder = out or Path(tempfile.mkdtemp(prefix="ktransfer-demo-"))
-    from ktransfer.manifest import check_free
-
-    for name in ("pretrained", "random"):
-        check_free(folder / name)
-    with quiet_imports():
-        from ktransfer.demo.job import run_demo
-    run_demo(folder, verbose=1 if sys.stdout.isatty() else 2)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ktransfer.errors import DataError, listed
-from ktransfer.untrusted import is_line, visible
+from ktransfer.security.safe_io import is_line, visible
 
 
 @dataclass(frozen=True, eq=False)

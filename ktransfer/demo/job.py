@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from ktransfer.commands.train import train
 from ktransfer.demo import DEMO_CLASSES, DEMO_IMAGE_SIZE, PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
-from ktransfer.jobs.train import train
-from ktransfer.run import Run
-from ktransfer.terminal import print_line
+from ktransfer.runs.run import Run
+from ktransfer.utils.terminal import print_line
 
 
 def run_demo(folder: str | Path, *, say: Callable[[str], None] = print_line, verbose: int | str = 1) -> dict:

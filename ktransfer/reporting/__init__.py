@@ -1,1 +1,1 @@
-"""What a run is worth, on one page: calibration, explanations, plots, and the page itself."""
+"""The report of a run, as one HTML page."""

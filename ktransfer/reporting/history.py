@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ktransfer.recipe import Stage
+from ktransfer.recipes.recipe import Stage
 
 
 @dataclass(frozen=True)

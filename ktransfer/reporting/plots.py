@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ktransfer.reporting.calibration import Bin
+from ktransfer.evaluation.calibration import Bin
 from ktransfer.reporting.history import Trained, learning_rates
 
 # Drawn in these, which nothing else has, and then named as the page's own colours are.

@@ -1,0 +1,1 @@
+"""Problems of a data set, found before anything is trained on it."""

@@ -1,0 +1,97 @@
+"""What is wrong with the data, told before anything is trained on it."""
+
+import os
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ktransfer.audit.duplicates import duplicate_findings
+from ktransfer.audit.findings import PARTS, Audit, Finding, in_order, list_items
+from ktransfer.audit.image_checks import image_findings, is_constant, read_all_facts
+from ktransfer.audit.near_duplicates import near_images, near_texts
+from ktransfer.data.examples import Splits, normalised
+
+# Below it the folds of a cross-validation see a class once or not at all.
+_FEW = {"train": 10, "validation": 1, "test": 1}
+_UNEVEN = 3  # times as many examples as the rarest class
+
+
+def audit_splits(
+    splits: Splits,
+    *,
+    root: str | os.PathLike | None = None,
+    near: bool = True,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Audit:
+    """Look at every example of every part once; nothing is changed.
+
+    Of images: what cannot be decoded, is one colour, of odd size or mode. Of both: duplicates and
+    near-duplicates, within a part, across parts and across classes; classes of few examples or uneven size.
+    20,000 images take about 100 MiB beside the one that each thread decodes.
+
+    Args:
+        splits: From `read_data` or `read_texts`.
+        root: The data's folder, which keys are relative to.
+        near: Whether to look for near-duplicates; of texts that needs the extra `audit`.
+        workers: Threads that decode; None takes one for each core, at most 8.
+        progress: Called as `progress(done, total)` after each image.
+
+    Returns:
+        `Audit`.
+
+    Raises:
+        DataError: Near-duplicate texts are to be found and the extra is missing.
+
+    Example:
+        >>> audit_splits(read_data("flowers"), root="flowers").is_severe  # doctest: +SKIP
+        False
+    """
+    items = list_items(splits, root=root)
+    kind = splits.train.kind
+    findings = [*_class_findings(splits), *(Finding("layout", (), note) for note in splits.notes)]
+    if kind == "text":
+        contents = [normalised(item.input) for item in items]
+        usable = range(len(items))
+
+        def find(indices):
+            return near_texts([contents[index] for index in indices])
+
+    else:
+        facts = read_all_facts([item.input for item in items], workers=workers, progress=progress)
+        findings += image_findings(items, facts)
+        contents = [one.digest or None for one in facts]
+        # Pictures of one colour look the same and are told apart by their bytes only.
+        usable = [i for i, one in enumerate(facts) if one.thumbnail is not None and not is_constant(one)]
+
+        def find(indices):
+            sides = [min(facts[index].size) for index in indices]
+            return near_images(np.stack([facts[index].thumbnail for index in indices]), sides)
+
+    groups = np.arange(len(items))
+    if near and usable:
+        # Of identical ones the first; the rest goes with it.
+        first = {contents[index]: index for index in reversed(usable)}
+        chosen = sorted(first.values())
+        groups[chosen] = len(items) + find(chosen)
+    findings += duplicate_findings(items, contents, groups)
+    counts = {name: part.counts() for name, part in _parts(splits)}
+    return Audit(kind, counts, in_order(findings))
+
+
+def _parts(splits):
+    return [(name, part) for name in PARTS if (part := getattr(splits, name)) is not None]
+
+
+def _class_findings(splits) -> Iterator[Finding]:
+    for name, part in _parts(splits):
+        for label, count in part.counts().items():
+            if count < _FEW[name]:
+                yield Finding(
+                    "few_examples", (), f"{name}: {f'only {count}' if count else 'none'} of {label}"
+                )
+    counts = splits.train.counts()
+    most, least = max(counts, key=counts.get), min(counts, key=counts.get)
+    if counts[most] >= _UNEVEN * counts[least]:
+        detail = f"train: {counts[most]:,} of {most} and {counts[least]:,} of {least}"
+        yield Finding("imbalance", (), detail)

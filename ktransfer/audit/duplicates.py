@@ -1,0 +1,62 @@
+"""Duplicates and near-duplicates: within a part, across parts (leakage), across classes (contradiction)."""
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+from ktransfer.audit.findings import Finding, Item
+from ktransfer.errors import listed
+
+
+def duplicate_findings(
+    items: Sequence[Item], contents: Sequence[Hashable | None], groups: np.ndarray
+) -> list[Finding]:
+    """Say what is there twice.
+
+    Args:
+        items: The examples.
+        contents: A key for each that is equal exactly when the content is; None where there is none.
+        groups: int `(N,)`; what has the same number is nearly the same.
+
+    Returns:
+        `leak` or `duplicate` for each content that is there more than once, across parts or in one;
+        `near_leak` or `near_duplicate` for each group of different contents; and `contradiction` for each
+        group, or content, that several classes have.
+
+    Example:
+        >>> duplicate_findings(items, [b"1", b"1", b"2"], np.array([0, 0, 1]))  # doctest: +SKIP
+    """
+    findings = []
+    for members in _by_group(contents, groups):
+        same: dict[Hashable, list[Item]] = {}
+        for index in members:
+            same.setdefault(contents[index], []).append(items[index])
+        for copies in same.values():
+            if len(copies) > 1:
+                findings.append(_finding("leak", "duplicate", copies, "the same"))
+        together = [items[index] for index in members]
+        if len(same) > 1:
+            findings.append(_finding("near_leak", "near_duplicate", together, "nearly the same"))
+        labels = sorted({item.label for item in together})
+        if len(labels) > 1:
+            how = "nearly the same" if len(same) > 1 else "the same"
+            detail = f"{how}, and labelled {listed(labels)}"
+            findings.append(Finding("contradiction", tuple(together), detail))
+    return findings
+
+
+def _by_group(contents, groups):
+    """Indices of each group of more than one, equal contents in one group."""
+    leader: dict[Hashable, int] = {}
+    members: dict[int, list[int]] = {}
+    for index, content in enumerate(contents):
+        if content is not None:
+            members.setdefault(leader.setdefault(content, int(groups[index])), []).append(index)
+    return [found for found in members.values() if len(found) > 1]
+
+
+def _finding(across, within, items, how):
+    parts = list(dict.fromkeys(item.part for item in items))
+    if len(parts) > 1:
+        return Finding(across, tuple(items), f"{how} in {' and '.join(parts)}")
+    return Finding(within, tuple(items), f"{how} {len(items)} times in {parts[0]}")

@@ -1,0 +1,136 @@
+"""The exclusion list: which examples an audit would leave out, written, read and obeyed."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from ktransfer.audit.findings import PARTS, Audit, list_items
+from ktransfer.data.examples import Splits, printable
+from ktransfer.errors import DataError
+from ktransfer.utils.files import replacing
+
+# Parts to judge by stay whole, so that results stay comparable; training can spare an example.
+_KEPT_FIRST = ("test", "validation", "train")
+_REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
+
+
+def choose_exclusions(audit: Audit) -> dict[str, str]:
+    """Which examples to leave out, and why.
+
+    What cannot be read goes. Of duplicates and near-duplicates one stays: the one in the test part before one
+    in validation before one in training, and within a part the first. Where classes contradict each other
+    nobody knows which is right, and all go. Suspect labels, outliers and what is odd stay: that a person
+    decides.
+
+    Returns:
+        `{key of the item: kind of the finding}`.
+
+    Example:
+        >>> choose_exclusions(Audit("file", {}, ()))
+        {}
+    """
+    chosen = {}
+    for finding in audit.of("unreadable", "contradiction"):
+        chosen |= {item.key: finding.kind for item in finding.items}
+    for finding in audit.of(*_REPEATED):
+        left = [item for item in finding.items if item.key not in chosen]
+        left.sort(key=lambda item: _KEPT_FIRST.index(item.part))
+        chosen |= {item.key: finding.kind for item in left[1:]}
+    return chosen
+
+
+def write_exclusions(path: str | os.PathLike, exclusions: dict[str, str]) -> None:
+    """Write an exclusion list: a line each, the kind, a tab, the key; a backslash escapes line breaks.
+
+    Example:
+        >>> write_exclusions("exclude.txt", {"train/daisy/7.jpg": "leak"})  # doctest: +SKIP
+    """
+    lines = ["# ktransfer: examples to leave out. Delete a line to keep its example."]
+    lines += [f"{kind}\t{_escaped(key)}" for key, kind in exclusions.items()]
+    with replacing(path) as partial:
+        partial.write_bytes(os.fsencode("\n".join(lines) + "\n"))
+
+
+def read_exclusions(path: str | os.PathLike) -> dict[str, str]:
+    """The inverse of `write_exclusions`.
+
+    Raises:
+        DataError: There is no such file, or a line is no entry.
+
+    Example:
+        >>> read_exclusions("exclude.txt")  # doctest: +SKIP
+        {'train/daisy/7.jpg': 'leak'}
+    """
+    try:
+        lines = os.fsdecode(Path(path).expanduser().read_bytes()).split("\n")
+    except OSError as error:
+        raise DataError(
+            f"Expected an exclusion list that `ktransfer audit --fix` wrote. Received: {path} "
+            f"({error.strerror}). Check the path."
+        ) from error
+    exclusions = {}
+    for number, line in enumerate(lines, start=1):
+        line = line.removesuffix("\r")
+        if not line.strip() or line.startswith("#"):
+            continue
+        kind, tab, key = line.partition("\t")
+        if not tab or not key:
+            raise DataError(
+                f"Expected a kind, a tab and an example in each line of {path}. Received: line {number}, "
+                f"{printable(line[:80])!r}. Mend it, or audit again with --fix."
+            )
+        exclusions[_unescaped(key)] = kind
+    return exclusions
+
+
+def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLike | None = None) -> Splits:
+    """The parts without what an exclusion list names.
+
+    Args:
+        splits: Of the data that was audited, before or after a part was held out.
+        path: The list.
+        root: The data's folder, as in `list_items`.
+
+    Returns:
+        `Splits`; entries for examples that are not there any more do nothing.
+
+    Raises:
+        DataError: The list cannot be read, names nothing of this data at all, or would empty a class of the
+            training part or another part as a whole.
+
+    Example:
+        >>> splits = leave_out(read_data("flowers"), "audit/exclude.txt", root="flowers")  # doctest: +SKIP
+    """
+    excluded = read_exclusions(path)
+    items = list_items(splits, root=root)
+    kept = np.array([item.key not in excluded for item in items])
+    if excluded and kept.all():
+        raise DataError(
+            f"Expected an exclusion list for this data. Received: {path}, whose {len(excluded)} entries name "
+            "none of its examples. Pass the list of an audit of this data."
+        )
+    parts, at = {}, 0
+    for name in PARTS:
+        part = getattr(splits, name)
+        if part is None:
+            continue
+        indices = np.flatnonzero(kept[at : at + len(part)])
+        at += len(part)
+        gone = set(part.labels.tolist()) - set(part.labels[indices].tolist())
+        if gone and (name == "train" or not len(indices)):
+            raise DataError(
+                f"Expected {part.noun} of every class to be left in {name}. Received: none of "
+                f"{part.class_names[min(gone)]!r} after {path}. Delete some of its lines, or add {part.noun}."
+            )
+        parts[name] = part if len(indices) == len(part) else part.subset(indices)
+    return dataclasses.replace(splits, **parts)
+
+
+def _escaped(key):
+    return key.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def _unescaped(key):
+    return "\\".join(piece.replace("\\n", "\n").replace("\\r", "\r") for piece in key.split("\\\\"))

@@ -1,0 +1,142 @@
+"""One pass over image files: what cannot be decoded, what is odd, and what near-duplicates are told by."""
+
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from ktransfer.audit.findings import Finding, Item
+from ktransfer.errors import DataError
+from ktransfer.image.decoding import Resize, formats_for, load_image, unreadable_reason
+
+SIDE = 32  # pixels of a thumbnail, which is 3 KiB: 60 MiB for 20,000 images
+# Each thread holds one decoded image, so that more of them cost memory.
+_MOST_WORKERS = 8
+_THUMBNAIL = Resize(SIDE, SIDE, mode="stretch")
+_FLAT = 2  # grey levels, 0-255, between the darkest and the brightest of a thumbnail
+_LONG = 4  # times as long as wide, or the other way round
+_SMALL = 4  # times as small as the median image, by the shorter side
+# What Pillow raises on broken EXIF, which is common while the pixels are good.
+_BROKEN_EXIF = (OSError, SyntaxError, ValueError, LookupError, TypeError, OverflowError, struct.error)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What one pass learnt of an image.
+
+    Attributes:
+        reason: Why it cannot be decoded, or None; then the rest is empty.
+        digest: SHA-256 of its bytes.
+        size: Width and height as stored, pixels.
+        traits: Kinds of findings that its header tells, such as `"cmyk"`.
+        thumbnail: uint8 `(SIDE, SIDE, 3)`, RGB, upright.
+    """
+
+    reason: str | None
+    digest: bytes = b""
+    size: tuple[int, int] = (0, 0)
+    traits: tuple[str, ...] = ()
+    thumbnail: np.ndarray | None = None
+
+
+def read_facts(path: str | os.PathLike) -> ImageFacts:
+    """Read and decode one image in full, as training does.
+
+    Example:
+        >>> read_facts("rose.jpg").traits  # doctest: +SKIP
+        ('rotated',)
+    """
+    try:
+        with open(path, "rb") as file:
+            digest = hashlib.file_digest(file, "sha256").digest()
+        thumbnail = load_image(path, _THUMBNAIL)
+        with Image.open(path, formats=formats_for(path)) as image:
+            return ImageFacts(None, digest, image.size, _traits(image), thumbnail)
+    except (DataError, OSError) as error:
+        return ImageFacts(unreadable_reason(path) or str(error))
+
+
+def read_all_facts(
+    paths: Sequence[str], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> list[ImageFacts]:
+    """`read_facts` of each, in threads.
+
+    Args:
+        paths: Image files.
+        workers: Threads; None takes one for each core, at most 8.
+        progress: Called as `progress(done, total)` after each image.
+
+    Example:
+        >>> facts = read_all_facts(examples.inputs)  # doctest: +SKIP
+    """
+    facts = []
+    with ThreadPoolExecutor(workers or min(os.cpu_count() or 1, _MOST_WORKERS)) as pool:
+        for one in pool.map(read_facts, paths):
+            facts.append(one)
+            if progress:
+                progress(len(facts), len(paths))
+    return facts
+
+
+def is_constant(facts: ImageFacts) -> bool:
+    """Whether an image is one colour all over."""
+    if facts.thumbnail is None:
+        return False
+    pixels = facts.thumbnail.reshape(-1, 3).astype(int)
+    return int(np.ptp(pixels, axis=0).max()) <= _FLAT
+
+
+def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[Finding]:
+    """What is wrong or odd about single images.
+
+    Args:
+        items, facts: Of the same images in the same order.
+
+    Example:
+        >>> image_findings(items, read_all_facts([item.input for item in items]))  # doctest: +SKIP
+    """
+    findings, traits = [], {}
+    sides = [min(one.size) for one in facts if one.reason is None]
+    median = float(np.median(sides)) if sides else 0
+    for item, one in zip(items, facts, strict=True):
+        if one.reason is not None:
+            findings.append(Finding("unreadable", (item,), one.reason))
+            continue
+        for trait in one.traits:
+            traits.setdefault(trait, []).append(item)
+        short, long = sorted(one.size)
+        if short * _SMALL < median or long > _LONG * short:
+            findings.append(Finding("odd_size", (item,), f"{one.size[0]} x {one.size[1]} pixels"))
+        if is_constant(one):
+            findings.append(
+                Finding("constant", (item,), f"{one.size[0]} x {one.size[1]} pixels of one colour")
+            )
+    for trait, found in traits.items():
+        findings.append(Finding(trait, tuple(found), f"{len(found)} of {len(items)} images"))
+    return findings
+
+
+def _traits(image):
+    facts = {
+        "cmyk": image.mode == "CMYK",
+        "transparent": image.has_transparency_data,
+        "sixteen_bit": image.mode.startswith("I"),
+        "animated": getattr(image, "is_animated", False),
+        "rotated": _orientation(image) in range(2, 9),
+    }
+    return tuple(name for name, holds in facts.items() if holds)
+
+
+def _orientation(image):
+    # A PNG that has none in front is decoded in full by Pillow to look for one at its end.
+    if image.format == "PNG" and "exif" not in image.info:
+        return None
+    try:
+        return image.getexif().get(ExifTags.Base.Orientation)
+    except _BROKEN_EXIF:
+        return None

@@ -1,0 +1,52 @@
+"""`ktransfer evaluate`."""
+
+from functools import partial
+
+from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, RunFolder, TextColumn
+from ktransfer.utils.files import write_json
+from ktransfer.utils.terminal import print_evaluation, print_json, print_line, quiet_imports
+
+
+def evaluate(
+    run: RunFolder,
+    data: Data,
+    data_dir: DataDir = None,
+    text_column: TextColumn = None,
+    label_column: LabelColumn = None,
+    encoding: Encoding = None,
+    as_json: AsJson = False,
+):
+    """Judge a run on labelled images or texts: accuracy, precision, recall, F1, confusion matrix."""
+    from ktransfer.commands.checks import (
+        check_data,
+        check_encoding,
+        check_path,
+        check_run,
+        refuse_text_options,
+    )
+
+    manifest = check_run(run)
+    options = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    refuse_text_options(manifest, run, **options)
+    check_encoding(encoding)
+    check_data(data)
+    check_path(data_dir, "--data-dir", folder=True)
+    with quiet_imports():
+        from ktransfer.commands.evaluate import evaluate as evaluate_run
+        from ktransfer.runs.run import Run
+    loaded = Run.load(run)
+    result, part = evaluate_run(
+        loaded,
+        data,
+        data_dir=data_dir,
+        **options,
+        say=partial(print_line, stderr=as_json),
+    )
+    values = {"data": data, "part": part, **result.to_dict()}
+    write_json(run / "evaluation.json", values)
+    result.save_confusion(run / "evaluation.png")
+    if as_json:
+        print_json(values)
+        return
+    print_evaluation(result, "texts" if loaded.task == "text-classification" else "images")
+    print_line(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")

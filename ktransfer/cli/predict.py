@@ -1,0 +1,53 @@
+"""`ktransfer predict`."""
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from ktransfer.cli.options import AsJson, Encoding, RunFolder, TextColumn
+from ktransfer.utils.terminal import print_json, print_line, quiet_imports, shortened
+
+
+def predict(
+    run: RunFolder,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Images, and folders of them. Of a run on texts: texts, tables of them, .txt files, each "
+            "one text, and folders of these."
+        ),
+    ],
+    top_k: Annotated[int, typer.Option(min=1, help="How many labels for each.")] = 3,
+    text_column: TextColumn = None,
+    encoding: Encoding = None,
+    as_json: AsJson = False,
+):
+    """Classify images or texts: the most probable labels with their probabilities."""
+    from ktransfer.commands.checks import check_encoding, check_run, refuse_text_options
+    from ktransfer.commands.inputs import find_images
+    from ktransfer.data.modality import TEXTS
+
+    manifest = check_run(run)
+    refuse_text_options(manifest, run, text_column=text_column, encoding=encoding)
+    check_encoding(encoding)
+    if manifest.get("task") != TEXTS:
+        find_images(inputs, decode=False)
+    with quiet_imports():
+        from ktransfer.commands.predict import predict as predict_run
+        from ktransfer.runs.run import Run
+    noun, found = predict_run(
+        Run.load(run),
+        inputs,
+        top_k=top_k,
+        text_column=text_column,
+        encoding=encoding,
+        say=partial(print_line, stderr=True),
+    )
+    for given, answers in found:
+        if as_json:
+            print_json({noun: given, "predictions": answers})
+        else:
+            print_line(
+                f"{shortened(given)}: " + ", ".join(f"{a['label']} {a['probability']:.1%}" for a in answers)
+            )

@@ -1,0 +1,67 @@
+"""What a run has exported, and the real examples to judge it on."""
+
+from ktransfer.commands.splits import read_splits, readable_part
+from ktransfer.data.examples import Examples
+from ktransfer.errors import RunError
+from ktransfer.exporting.artifact import Artefact
+from ktransfer.runs.run import Run
+from ktransfer.security.safe_io import inside
+
+
+def artefacts(run: Run) -> list[Artefact]:
+    """The artefacts that the manifest of a run names.
+
+    Raises:
+        RunError: There is none, or what the manifest says of one is not all there or leads out of the run.
+
+    Example:
+
+        [artefact.format for artefact in artefacts(Run.load("runs/flowers"))]   # ["savedmodel", ...]
+    """
+    entries = run.manifest.get("artefacts", [])
+    if not entries:
+        raise RunError(
+            f"A run with artefacts was expected. Received: {run.path}, which has none. "
+            f"Write them with `ktransfer export {run.path}`, or train first."
+        )
+    try:
+        found = [Artefact.from_dict(entry) for entry in entries]
+        for artefact in found:
+            inside(run.path, artefact.path)
+        if "tokenizer" in run.manifest:
+            facts = run.manifest["tokenizer"]
+            inside(run.path, facts["path"])
+            if not isinstance(facts["sha256"], str) or not isinstance(facts["size_bytes"], int):
+                raise ValueError(f"{facts!r:.80} for a tokenizer")
+        return found
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise RunError(
+            f"Artefacts as this ktransfer describes them were expected in {run.path / 'manifest.json'}. "
+            f"Received: {type(error).__name__}: {error}. "
+            "Export them again, or use the ktransfer that wrote them."
+        ) from error
+
+
+def validation_examples(run: Run) -> Examples:
+    """What a run was validated on, where it still lies where it lay.
+
+    Raises:
+        DataError: It does not, or holds what cannot be read.
+
+    Example:
+
+        validation_examples(Run.load("runs/flowers")).counts()
+    """
+    facts = run.manifest.get("data", {})
+    return readable_part(read_splits(facts, run.recipe.seed)[0].validation, facts)
+
+
+def fixed_axes(artefact: Artefact) -> dict[str, int]:
+    """The axes of which an artefact takes but one size, by name, as `measure_parity` wants them.
+
+    Example:
+
+        fixed_axes(artefact)   # {"batch": 1}
+    """
+    axes = {"batch": artefact.batch, "sequence": artefact.sequence}
+    return {name: size for name, size in axes.items() if isinstance(size, int)}

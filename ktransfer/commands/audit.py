@@ -1,0 +1,214 @@
+"""`ktransfer audit`: what is wrong with a data set, and its short form before training."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from ktransfer.audit.audit_splits import audit_splits
+from ktransfer.audit.exclusions import choose_exclusions, write_exclusions
+from ktransfer.audit.findings import Audit, Item, list_items
+from ktransfer.audit.html_page import write_page
+from ktransfer.data.examples import Examples, Splits, printable
+from ktransfer.data.modality import TEXTS, find_task
+from ktransfer.errors import DataError
+from ktransfer.image.sources import read_data
+from ktransfer.text.sources import read_texts
+from ktransfer.utils.files import write_json
+from ktransfer.utils.terminal import console, print_line, shortened
+
+_REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
+
+
+def audit(
+    data: str | Path,
+    *,
+    backbone: str | None = None,
+    out: str | Path | None = None,
+    fix: bool = False,
+    image_size: int | tuple[int, int] | None = None,
+    scaling: str | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    encoding: str | None = None,
+    data_dir: str | Path | None = None,
+    verbose: int | str = 1,
+) -> Audit:
+    """Find what ruins a training: in images or texts, without changing any of them.
+
+    Args:
+        data: As in `train`.
+        backbone: As in `train`; with it, labels that look wrong and examples unlike all others are found by
+            the features of the frozen backbone.
+        out: A folder for `audit.json`, `audit.html` and, with `fix`, `exclude.txt`; None writes nothing.
+        fix: Write the exclusion list (see `choose_exclusions`), which `train` reads.
+        image_size, scaling: Of the backbone, as in `train`; pixels.
+        text_column, label_column, encoding: As in `read_texts`.
+        data_dir: Where TensorFlow Datasets keeps its data.
+        verbose: Whether progress is shown, on standard error.
+
+    Returns:
+        The `Audit`.
+
+    Raises:
+        DataError: The data cannot be read at all, `fix` has no `out`, or `out` lies in the data.
+
+    Example:
+
+        audit("flowers", backbone="resnet_50_imagenet", out="audit", fix=True).of("suspect_label")[:3]
+    """
+    if fix and out is None:
+        raise DataError(
+            "A folder for the exclusion list was expected. Received: --fix alone. Pass --out FOLDER."
+        )
+    root = None if str(data).startswith("tfds:") else Path(data).expanduser()
+    if out is not None and root is not None and Path(out).resolve().is_relative_to(root.resolve()):
+        raise DataError(
+            f"A folder outside the data was expected. Received: --out {out}, in {data}. Pass another one."
+        )
+    if find_task(data, data_dir=data_dir) == TEXTS:
+        columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+        splits, _ = read_texts(data, data_dir=data_dir, **columns)
+    else:
+        splits = read_data(data, data_dir=data_dir)
+    with _progress(verbose, "reading every example") as progress:
+        found = audit_splits(splits, root=root, progress=progress)
+    if backbone is not None:
+        found = found.with_findings(
+            _label_findings(splits, found, root, backbone, image_size, scaling, verbose)
+        )
+    if out is not None:
+        out = Path(out)
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(out / "audit.json", {"data": printable(str(data)), **found.to_dict()})
+        write_page(found, out / "audit.html", title=str(data))
+        if fix:
+            write_exclusions(out / "exclude.txt", choose_exclusions(found))
+    return found
+
+
+def audit_before_training(
+    splits: Splits,
+    data: str | Path,
+    *,
+    allow_leakage: bool = False,
+    say: Callable[[str], None] = print_line,
+    verbose: int | str = 0,
+) -> Audit:
+    """The short form: leakage stops, the rest is a line each.
+
+    Of texts only those count as leaking that differ in case and white space at most, so that no extra is
+    needed and no common phrase stops a training.
+
+    Args:
+        splits: What is about to be trained and judged on.
+        data: Where it came from.
+        allow_leakage: Say it instead.
+        say: Where lines for a person go.
+        verbose: Whether progress is shown.
+
+    Returns:
+        The `Audit`; whatever it found unreadable is the caller's to refuse or leave out.
+
+    Raises:
+        DataError: Examples of one part are in another as well.
+
+    Example:
+
+        audit_before_training(load_splits("flowers"), "flowers")
+    """
+    root = None if str(data).startswith("tfds:") else Path(data).expanduser()
+    with _progress(verbose, f"checking {splits.train.noun}") as progress:
+        found = audit_splits(splits, root=root, near=splits.train.kind == "file", progress=progress)
+    leaks = found.of("leak", "near_leak")
+    if leaks:
+        first = leaks[0]
+        parts = {item.part: item for item in reversed(first.items)}
+        named = " and ".join(_named(parts[part], found.kind) for part in sorted(parts))
+        received = f"{len(leaks)} {'leaks' if len(leaks) > 1 else 'leak'}, such as {named}, {first.detail}"
+        if not allow_leakage:
+            raise DataError(
+                f"Expected examples to judge by that are not trained on. Received: {received}. Run "
+                "`ktransfer audit DATA --fix --out AUDIT` and pass --exclude AUDIT/exclude.txt, or pass "
+                "--allow-leakage."
+            )
+        say(f"warning    {received}; they make the result look better than it is")
+    for kind in ("contradiction", "constant"):
+        if some := found.of(kind):
+            named = _named(some[0].items[0], found.kind)
+            say(f"warning    {len(some)} times {kind}, such as {named}; see `ktransfer audit`")
+    return found
+
+
+def _named(item: Item, kind: str):
+    return shortened(item.input) if kind == "text" else printable(item.key)
+
+
+def _label_findings(splits, found, root, backbone, image_size, scaling, verbose):
+    # Here, as only this needs Keras, which takes seconds to load, and scikit-learn.
+    from ktransfer.audit.label_errors import label_findings
+
+    unreadable = {item.key for finding in found.of("unreadable") for item in finding.items}
+    items = [item for item in list_items(splits, root=root) if item.key not in unreadable]
+    names = splits.train.class_names
+    examples = Examples(
+        tuple(item.input for item in items),
+        [names.index(item.label) for item in items],
+        names,
+        kind=splits.train.kind,
+    )
+    features = _features(examples, backbone, image_size, scaling, verbose)
+    return label_findings(items, features, _groups(items, found))
+
+
+def _groups(items: Sequence[Item], found: Audit) -> np.ndarray:
+    """A number for each item that its duplicates have too; the largest group of an item counts."""
+    places = {item.key: index for index, item in enumerate(items)}
+    groups = np.arange(len(items))
+    for finding in sorted(found.of(*_REPEATED), key=lambda finding: len(finding.items)):
+        members = [places[item.key] for item in finding.items]
+        groups[members] = members[0]
+    return groups
+
+
+def _features(examples, backbone, image_size, scaling, verbose):
+    from ktransfer.commands.networks import image_network, text_network
+    from ktransfer.features.extract import extract_features
+    from ktransfer.recipes.default_recipes import image_recipe, text_recipe
+    from ktransfer.utils.machine import has_gpu
+
+    classes, gpu = len(examples.class_names), has_gpu()
+    if examples.kind == "text":
+        recipe = text_recipe(texts=len(examples), gpu=gpu, epochs=0)
+        options = {"texts": examples.inputs, "sequence_length": None}
+        network = text_network(backbone, classes, recipe, random_weights=False, **options)
+    else:
+        recipe = image_recipe(images=len(examples), gpu=gpu, epochs=0)
+        options = {"image_size": image_size, "scaling": scaling, "fast_depthwise": True}
+        network = image_network(backbone, classes, recipe, random_weights=False, **options)
+    # Texts in the order in which they run fastest; features are put back into that of the examples.
+    order = network.preprocessing.order(examples.inputs)
+    batches = network.preprocessing.dataset(examples.subset(order), batch_size=recipe.batch_size, keep=False)
+    with _progress(verbose, "running the frozen backbone") as progress:
+        counted = _counted(batches, progress)
+        features, _ = extract_features(network.model, counted)
+    return features[np.argsort(order)]
+
+
+def _counted(batches, progress):
+    total = len(batches)
+    for done, batch in enumerate(batches, start=1):
+        yield batch
+        progress(done, total)
+
+
+@contextlib.contextmanager
+def _progress(verbose, description):
+    """`progress(done, total)` that moves a bar on standard error; nothing where nobody looks."""
+    shown = console(stderr=True)
+    disable = not verbose or not shown.is_terminal
+    with Progress(console=shown, transient=True, disable=disable) as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -1,0 +1,299 @@
+"""`ktransfer benchmark`: how large, how true and how fast a run's artefacts are, beside Keras itself."""
+
+import contextlib
+import dataclasses
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from ktransfer.commands.artifacts import artefacts, fixed_axes, validation_examples
+from ktransfer.commands.splits import JUDGED_EXAMPLES, evenly, progress_bar
+from ktransfer.errors import DataError, RunError, listed
+from ktransfer.exporting.artifact import fingerprint
+from ktransfer.exporting.parity import softmax
+from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.runtimes import KERAS
+from ktransfer.image.serving import INPUT
+from ktransfer.runs.run import Run
+from ktransfer.utils.files import write_json
+
+BATCH = 32  # examples
+_SINGLES = 10  # answers to one example, a round
+_WARM_UP = 3  # answers at each batch size
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one artefact, or of Keras.
+
+    Args:
+        format: As in `Artefact`; `"keras"` is the run's model by `predict_on_batch`.
+        path: Relative to the run folder.
+        size_bytes: Of the file, or of all files in the folder.
+        accuracy: Share of the examples, 0 to 1, of which the first label is the true one.
+        label_agreement: Share with the same first label as Keras.
+        max_abs_delta: Largest difference of a probability from Keras'.
+        latency_ms: `{"p50", "p95"}` of an answer to one example.
+        batch: How many examples were answered at once for the throughput.
+        examples_per_s: At that batch size, the median.
+        speedup: How many times faster than Keras one example is answered; the median over the rounds.
+
+    Example:
+        >>> Measured("onnx", "artefacts/model.onnx", 2**20, 0.9, 1.0, 1e-7, {"p50": 2, "p95": 3}, 32, 900, 4)
+    """
+
+    format: str
+    path: str
+    size_bytes: int
+    accuracy: float
+    label_agreement: float
+    max_abs_delta: float
+    latency_ms: dict[str, float]
+    batch: int
+    examples_per_s: float
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What `benchmark` measured, and on what.
+
+    Args:
+        measured: Keras first, then each artefact in the order of the manifest.
+        left_out: By path why an artefact was not measured: a TFLite file that needs Flex is run in pieces
+            here, which takes other times than on a phone.
+        examples, of: How many of how many validation examples were answered for accuracy and agreement.
+        rounds: How often each was timed, in turn with the others.
+        threads: How many each runtime was given.
+        machine: `{"processor", "cores", "system"}`.
+        backend: That Keras ran on.
+
+    Example:
+        >>> benchmark(Run.load("runs/flowers")).measured[0].format
+        'keras'
+    """
+
+    measured: tuple[Measured, ...]
+    examples: int
+    of: int
+    rounds: int
+    threads: int
+    machine: dict
+    backend: str
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def to_dict(self) -> dict:
+        """The measurement as JSON values."""
+        return dataclasses.asdict(self)
+
+
+def benchmark(
+    run: Run,
+    *,
+    threads: int | None = None,
+    examples: int = JUDGED_EXAMPLES,
+    rounds: int = 10,
+    verbose: int | str = 0,
+) -> Benchmark:
+    """Measure a run's artefacts beside its Keras model, and write `benchmark.json` into the run.
+
+    Each works in a process of its own, on the CPU, with as many threads; under JAX Keras takes what it likes.
+    After a warm-up they take turns, round by round, so that what else the machine does hits all of them: ten
+    times one example, once 32 (an artefact of a fixed batch: that many). The example is that of the middle
+    length, the 32 are those around it; ids of texts are given, so what makes them is not timed.
+
+    Args:
+        run: What `Run.load` or `train` gave.
+        threads: For each; `None` takes one for each core.
+        examples: At most so many validation examples, evenly taken, are answered for accuracy and agreement.
+        rounds: At least 1.
+        verbose: 0 shows no progress.
+
+    Returns:
+        `Benchmark`.
+
+    Raises:
+        RunError: The run has no artefacts, or one is not what was exported.
+        DataError: The validation data is not where it was, or has other classes.
+        ExportError: A runtime cannot run an artefact.
+
+    Example:
+
+        ktransfer.benchmark(Run.load("runs/flowers"), threads=1).to_dict()
+    """
+    validation = validation_examples(run)
+    if validation.class_names != run.labels:
+        raise DataError(
+            f"Validation data of the classes {listed(run.labels)} was expected. "
+            f"Received: {listed(validation.class_names)}. Restore the data that the run was trained on."
+        )
+    chosen = evenly(validation, examples)
+    threads = threads or _cores()
+    with contextlib.ExitStack() as stack, progress_bar(verbose) as bar:
+        contenders = [stack.enter_context(contender) for contender in _contenders(run, threads)]
+        probabilities = _answers(run, contenders, chosen, bar)
+        singles, batches = _timed(contenders, *_timing_inputs(run, chosen), rounds, bar)
+    measured = tuple(
+        Measured(
+            contender.format,
+            contender.path,
+            contender.size_bytes,
+            accuracy=float((answers.argmax(-1) == chosen.labels).mean()),
+            label_agreement=float((answers.argmax(-1) == probabilities[0].argmax(-1)).mean()),
+            max_abs_delta=float(np.abs(answers - probabilities[0]).max()),
+            latency_ms={f"p{of}": float(np.percentile(single, of) * 1e3) for of in (50, 95)},
+            batch=contender.batch or BATCH,
+            examples_per_s=float((contender.batch or BATCH) / np.median(batch)),
+            speedup=float(np.median(np.median(singles[0], axis=1) / np.median(single, axis=1))),
+        )
+        for contender, answers, single, batch in zip(contenders, probabilities, singles, batches, strict=True)
+    )
+    found = Benchmark(
+        measured,
+        examples=len(chosen),
+        of=len(validation),
+        rounds=rounds,
+        threads=threads,
+        machine={"processor": _processor(), "cores": _cores(), "system": platform.system()},
+        backend=keras.backend.backend(),
+        left_out=_left_out(run),
+    )
+    write_json(run.path / "benchmark.json", found.to_dict())
+    return found
+
+
+class _Contender(OwnProcess):
+    """An artefact or Keras, which is given what it takes."""
+
+    def __init__(self, run, format, path, size_bytes, fixed, threads):
+        super().__init__(format, run.path / path, threads=threads)
+        self.format, self.path, self.size_bytes = format, path, size_bytes
+        self.batch = fixed.get("batch")
+        self.pieces = partial(
+            pieces, fixed=fixed, pad_token_id=run.manifest["preprocessing"].get("pad_token_id")
+        )
+
+    def probabilities(self, inputs):
+        answers = np.concatenate([self(piece) for piece in self.pieces(inputs)])
+        answers = answers[: len(next(iter(inputs.values())))]
+        return softmax(answers) if self.format == KERAS else answers
+
+
+def pieces(
+    inputs: dict[str, np.ndarray], *, fixed: dict[str, int], pad_token_id: int | None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Cut and pad inputs to the only batch size and sequence length that an artefact takes.
+
+    Args:
+        inputs: By name, `(B, ...)`.
+        fixed: As `fixed_axes` gives it.
+        pad_token_id: What `token_ids` are padded with; the others are with 0.
+
+    Yields:
+        Inputs by name; the last are filled up with the first examples.
+
+    Example:
+
+        list(pieces({"token_ids": ids}, fixed={"batch": 1, "sequence": 64}, pad_token_id=0))
+    """
+    count = len(next(iter(inputs.values())))
+    size = fixed.get("batch", count)
+    for start in range(0, count, size):
+        rows = np.arange(start, start + size) % count
+        piece = {name: array[rows] for name, array in inputs.items()}
+        if "sequence" in fixed:
+            piece = {
+                name: np.pad(
+                    array,
+                    [(0, 0), (0, fixed["sequence"] - array.shape[1])],
+                    constant_values=pad_token_id if name == "token_ids" else 0,
+                )
+                for name, array in piece.items()
+            }
+        yield piece
+
+
+def _contenders(run, threads):
+    """Keras and the artefacts, each of them checked and started; to be entered."""
+    for artefact in artefacts(run):
+        path = run.path / artefact.path
+        if not path.exists() or fingerprint(path)[0] != artefact.sha256:
+            raise RunError(
+                f"{path} was expected as it was exported. Received: {'another' if path.exists() else 'no'} "
+                f"file. See `ktransfer verify {run.path}`, and export it again."
+            )
+    model = "model.keras"
+    yield _Contender(run, KERAS, ".", fingerprint(run.path / model)[1], {}, threads)
+    left_out = _left_out(run)
+    for artefact in artefacts(run):
+        if artefact.path not in left_out:
+            yield _Contender(
+                run, artefact.format, artefact.path, artefact.size_bytes, fixed_axes(artefact), threads
+            )
+
+
+def _left_out(run):
+    return {
+        artefact.path: f"needs Flex for {', '.join(artefact.flex_ops)}, which only a phone can time"
+        for artefact in artefacts(run)
+        if artefact.flex_ops
+    }
+
+
+def _inputs(run, examples, rows):
+    inputs = run.preprocessing([examples.inputs[row] for row in rows])
+    return inputs if isinstance(inputs, dict) else {INPUT: inputs}
+
+
+def _answers(run, contenders, examples, bar):
+    """Of each contender, the probabilities `(N, C)`."""
+    found = np.zeros((len(contenders), len(examples), len(run.labels)))
+    order = run.preprocessing.order(examples.inputs)
+    starts = range(0, len(order), BATCH)
+    for start in bar.track(starts, description="answering"):
+        rows = order[start : start + BATCH]
+        inputs = _inputs(run, examples, rows)
+        for answers, contender in zip(found, contenders, strict=True):
+            answers[rows] = contender.probabilities(inputs)
+    return found
+
+
+def _timing_inputs(run, examples):
+    """The example of the middle length, and those around it; the same again where there are too few."""
+    order = run.preprocessing.order(examples.inputs)
+    around = np.arange(len(order) // 2 - BATCH // 2, len(order) // 2 + BATCH // 2) % len(order)
+    return _inputs(run, examples, order[[len(order) // 2]]), _inputs(run, examples, order[around])
+
+
+def _timed(contenders, one, many, rounds, bar):
+    """Seconds of each contender: `(rounds, singles)` of one example, `(rounds, 1)` of many at once."""
+    given = [[next(contender.pieces(inputs)) for inputs in (one, many)] for contender in contenders]
+    for contender, inputs in zip(contenders, given, strict=True):
+        for batch in inputs:
+            contender.seconds(batch, _WARM_UP)
+    found = [([], []) for _ in contenders]
+    for turn in bar.track(range(rounds), description="timing"):
+        # None is always the one that follows the slowest.
+        for index in np.roll(np.arange(len(contenders)), turn):
+            for seconds, batch, repeats in zip(found[index], given[index], (_SINGLES, 1), strict=True):
+                seconds.append(contenders[index].seconds(batch, repeats))
+    return zip(*found, strict=True)
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def _processor():
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,299 @@
+"""What is refused before TensorFlow is imported: paths, values of options, their combinations."""
+
+import os
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from ktransfer.data.modality import TEXTS, find_task
+from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
+from ktransfer.runs.manifest import read_manifest
+
+_MODEL = "model.keras"
+_OPTIONS = {"validation_fraction": "validation_split", "augmentation": "text_augmentation"}
+_ENCODINGS = (
+    "utf-8",
+    "utf-16",
+    "latin-1",
+    "ascii",
+    "cp1252",
+    "gbk",
+    "gb18030",
+    "big5",
+    "shift_jis",
+    "euc-kr",
+)
+
+
+def check_run(path: str | Path, *, model: bool = True, artefacts: bool = False) -> dict[str, Any]:
+    """Check that a folder is a run that can be used.
+
+    Args:
+        path: The run folder.
+        model: Whether its model is needed. Defaults to `True`.
+        artefacts: Whether what it exported is needed. Defaults to `False`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        RunError: It is no run, is damaged, or has no model or no artefacts.
+
+    Example:
+
+        check_run("runs/flowers")["labels"]   # ["daisy", "rose"]
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    if model and not (path / _MODEL).is_file():
+        raise RunError(
+            f"A trained model was expected in {path}. Received: no {_MODEL}, which a run that "
+            "stopped early does not have yet. Put it back, or go on with `train --resume`."
+        )
+    if artefacts and not manifest.get("artefacts"):
+        raise RunError(
+            f"A run with artefacts was expected. Received: {path}, which has none. "
+            f"Write them with `ktransfer export {path}`, or train first."
+        )
+    return manifest
+
+
+def check_data(data: str | Path) -> None:
+    """Check that the path of a data set exists; of `tfds:NAME` nothing is checked.
+
+    Raises:
+        DataError: It does not.
+
+    Example:
+
+        check_data("flowers")
+    """
+    if not str(data).startswith("tfds:") and not os.path.exists(Path(data).expanduser()):
+        raise DataError(
+            f"A folder or a table of examples was expected. Received: {data}, which does not exist. "
+            "Check the path, or pass tfds:NAME."
+        )
+
+
+def check_path(path: str | Path | None, option: str, *, folder: bool = False) -> None:
+    """Check that the file or folder of an option exists.
+
+    Args:
+        path: `None` where the option was left out.
+        option: As on the command line, such as `--recipe`.
+        folder: Whether it has to be a folder. Defaults to a file.
+
+    Raises:
+        DataError: It does not exist, or is the other kind.
+
+    Example:
+
+        check_path("recipe.json", "--recipe")
+    """
+    if path is None:
+        return
+    path, kind = Path(path).expanduser(), "folder" if folder else "file"
+    if not (path.is_dir() if folder else path.is_file()):
+        received = f"{path}, which is not a {kind}" if path.exists() else f"{path}, which does not exist"
+        raise DataError(f"A {kind} was expected for {option}. Received: {received}. Check the path.")
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Check that Python knows an encoding of text.
+
+    Raises:
+        DataError: It does not.
+
+    Example:
+
+        check_encoding("latin-1")
+    """
+    if encoding is None:
+        return
+    try:
+        b"a".decode(encoding)
+    except UnicodeError:  # a known one, in which this is no text
+        return
+    except (LookupError, ValueError) as error:
+        raise DataError(
+            f"Expected an encoding of text that Python knows. Received: {encoding!r}. "
+            f"{did_you_mean(encoding, _ENCODINGS)}Pass such as latin-1."
+        ) from error
+
+
+def check_choice(value: str | None, choices: Collection[str], option: str) -> None:
+    """Check that the value of an option is one of a few.
+
+    Args:
+        value: `None` where the option was left out.
+        choices: What it may be.
+        option: As on the command line, such as `--loss`.
+
+    Raises:
+        RunError: It is none of them; the message suggests the closest.
+
+    Example:
+
+        check_choice("focal", ("cross_entropy", "focal"), "--loss")
+    """
+    if value is not None and value not in choices:
+        raise RunError(
+            f"One of {', '.join(choices)} was expected for {option}. Received: {value!r}. "
+            f"{did_you_mean(value, choices)}".rstrip()
+        )
+
+
+def check_apart(options: Mapping[str, bool], why: str) -> None:
+    """Check that at most one of the options that exclude each other was given.
+
+    Args:
+        options: By name as on the command line, whether it was given.
+        why: What the error says of them, a clause.
+
+    Raises:
+        RunError: Two or more were given.
+
+    Example:
+
+        check_apart({"--format": True, "--no-export": False}, "which artefacts to write")
+    """
+    given = [name for name, is_given in options.items() if is_given]
+    if len(given) > 1:
+        raise RunError(
+            f"One of {', '.join(options)} was expected, {why}. Received: {' and '.join(given)}. "
+            "Leave one out."
+        )
+
+
+def check_same(manifest: Mapping[str, Any], arguments: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
+    """Check that a run that is gone on with was begun with the options that are given again.
+
+    Args:
+        manifest: Of the run.
+        arguments: Options of `train` by the name of its parameter, as the manifest names them; `None` where
+            one was left out.
+        recipe: What is chosen of the recipe, by the name of its field; `epochs` is of all stages.
+
+    Raises:
+        RunError: One was another.
+
+    Example:
+
+        check_same(manifest, {"image_size": 160}, {"seed": None})
+    """
+    begun = manifest.get("reproduce", {}).get("arguments")
+    begun = dict(begun) if isinstance(begun, dict) else {}
+    fields = dict(manifest["recipe"])
+    if isinstance(stages := fields.get("stages"), list):
+        fields["epochs"] = sum(stage.get("epochs", 0) for stage in stages if isinstance(stage, dict))
+    for found, given in ((begun, arguments), (fields, recipe)):
+        for name, value in given.items():
+            value = str(value.expanduser().resolve()) if isinstance(value, Path) else value
+            if value is not None and name in found and found[name] != value:
+                option = _OPTIONS.get(name, name).replace("_", "-")
+                raise RunError(
+                    f"--{option} as the run was begun was expected with --resume, {found[name]}. "
+                    f"Received: {value}. Leave it out, or train a new run."
+                )
+
+
+def refuse_options(options: Mapping[str, Any], task: str, data: str | Path) -> None:
+    """Raise where an option was given that is for another kind of data.
+
+    Args:
+        options: By the name of the parameter, its value; `None` and `False` where it was left out.
+        task: `"image-classification"` or `"text-classification"`.
+        data: What was found to be of that task.
+
+    Raises:
+        DataError: One was given.
+
+    Example:
+
+        refuse_options({"text_column": None}, "image-classification", "flowers")
+    """
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
+    if given:
+        raise DataError(
+            f"Options for {task} were expected, which {data} is for. Received: {', '.join(given)}. "
+            "Leave it out, or check the path of the data."
+        )
+
+
+def refuse_text_options(manifest: Mapping[str, Any], run: str | Path, **options: Any) -> None:
+    """Raise where an option for texts was given with a run on images.
+
+    Raises:
+        DataError: One was given.
+
+    Example:
+
+        refuse_text_options(manifest, "runs/flowers", text_column=None, encoding="latin-1")
+    """
+    if manifest.get("task") != TEXTS:
+        refuse_options(options, "image-classification", run)
+
+
+def check_task_options(
+    data: str | Path, of_images: Mapping[str, Any], of_texts: Mapping[str, Any]
+) -> str | None:
+    """Check that no option is for another kind of data than what lies at a path.
+
+    Args:
+        data: As in `train`.
+        of_images: Options for images, as in `refuse_options`.
+        of_texts: Options for texts.
+
+    Returns:
+        The task; `None` of a TensorFlow data set, which is looked at later.
+
+    Raises:
+        DataError: One is.
+
+    Example:
+
+        check_task_options("flowers", {"image_size": 160}, {"text_column": None})
+    """
+    if str(data).startswith("tfds:"):
+        return None
+    task = find_task(data)
+    refuse_options(of_images if task == TEXTS else of_texts, task, data)
+    return task
+
+
+def check_backend() -> None:
+    """Check that `KERAS_BACKEND` does not name a backend that cannot export.
+
+    Raises:
+        ExportError: It does.
+
+    Example:
+
+        check_backend()
+    """
+    backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if backend != "tensorflow":
+        raise ExportError(
+            f"Exporting needs the TensorFlow backend. Received: KERAS_BACKEND={backend}. "
+            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
+            "any backend."
+        )
+
+
+def check_temperature(manifest: Mapping[str, Any], run: str | Path) -> float:
+    """The temperature that was fitted on what a run was validated on.
+
+    Raises:
+        RunError: None was.
+
+    Example:
+
+        check_temperature({"temperature": 1.5}, "runs/flowers")   # 1.5
+    """
+    temperature = manifest.get("temperature")
+    if not isinstance(temperature, int | float):
+        raise RunError(
+            f"A temperature fitted on validation was expected in the manifest of {run}. "
+            f"Received: {temperature!r}. Fit it with `ktransfer report {run}`, or leave it out."
+        )
+    return float(temperature)

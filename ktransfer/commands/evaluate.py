@@ -1,0 +1,117 @@
+"""`ktransfer evaluate`: how good a run is on labelled images."""
+
+import os
+from pathlib import Path
+
+from ktransfer.commands.splits import Say, parts, read_splits
+from ktransfer.data.examples import Splits, normalised
+from ktransfer.data.modality import TEXTS
+from ktransfer.errors import KTransferError
+from ktransfer.evaluation.metrics import Answers, Evaluation
+from ktransfer.evaluation.metrics import evaluate as judge
+from ktransfer.image.sources import read_data
+from ktransfer.runs.run import Run
+from ktransfer.text.sources import read_texts
+from ktransfer.utils.files import write_json
+from ktransfer.utils.terminal import print_line
+
+
+def evaluate(
+    run: Run,
+    data: str | Path,
+    *,
+    data_dir: str | Path | None = None,
+    text_column: str | None = None,
+    label_column: str | None = None,
+    encoding: str | None = None,
+    say: Say = print_line,
+) -> tuple[Evaluation, str]:
+    """Judge a run's model on labelled images or texts.
+
+    Args:
+        run: What `Run.load` gave.
+        data: As in `train`; of data with parts `test` is taken, else `validation`, else all of it.
+        data_dir: Where TensorFlow Datasets keeps its data.
+        text_column, label_column: As in `read_texts`; `None` takes those that the run was trained on.
+        encoding: As in `read_texts`.
+        say: Where lines for a person go.
+
+    Returns:
+        The `Evaluation`, and the part that was judged.
+
+    Raises:
+        DataError: The data has nothing usable, or a class that the run does not know.
+
+    Example:
+
+        evaluation, part = ktransfer.evaluate(run, "flowers")
+    """
+    if run.task == TEXTS:
+        trained = run.manifest.get("data", {})
+        splits, _ = read_texts(
+            data,
+            class_names=run.labels,
+            text_column=text_column or trained.get("text_column"),
+            label_column=label_column or trained.get("label_column"),
+            data_dir=data_dir,
+            encoding=encoding,
+        )
+    else:
+        splits = read_data(data, class_names=run.labels, data_dir=data_dir)
+    for note in splits.notes:
+        say(f"note       {note}")
+    found = list(parts(splits))
+    part, examples = found[-1]
+    say(f"data       {len(examples)} {examples.noun}, {part if len(found) > 1 else 'all'} of {data}")
+    if seen := _trained_on(run, examples):
+        noun = f"of these {examples.noun}; they say nothing about others"
+        say(f"warning    the run was trained on {seen} {noun}")
+    probabilities = run.predict_probabilities(examples.inputs)
+    temperature = run.manifest.get("temperature")
+    return judge(probabilities, examples.labels, run.labels, temperature=temperature), part
+
+
+def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
+    """Judge a run on its own validation and test part, and enter it in the run folder.
+
+    Writes `metrics.json`, `confusion.png` of the last part, and the accuracies and the temperature, which is
+    fitted on the validation part, into the manifest.
+
+    Args:
+        run: Trained.
+        splits: What it was trained on and what it is to be judged on.
+        say: Where lines for a person go.
+
+    Returns:
+        By the name of the part.
+
+    Example:
+
+        judge_parts(run, splits)["validation"].evaluation.accuracy
+    """
+    answers, temperature = {}, None
+    for name, part in list(parts(splits))[1:]:
+        probabilities = run.predict_probabilities(part.inputs)
+        result = judge(probabilities, part.labels, run.labels, temperature=temperature)
+        temperature = result.calibrated.temperature
+        answers[name] = Answers(part, probabilities, result)
+        low, high = result.accuracy_interval
+        scores = f"accuracy {result.accuracy:.3f}, macro F1 {result.macro.f1:.3f}"
+        say(f"{name:<11}{scores} on {result.examples} {part.noun}; 95 % interval {low:.3f} to {high:.3f}")
+    result.save_confusion(run.path / "confusion.png")
+    write_json(run.path / "metrics.json", {name: a.evaluation.to_dict() for name, a in answers.items()})
+    accuracies = {name: found.evaluation.accuracy for name, found in answers.items()}
+    run.update(metrics=accuracies, temperature=answers[next(iter(answers))].evaluation.calibrated.temperature)
+    return answers
+
+
+def _trained_on(run, examples):
+    """How many of the examples the run was trained on, as far as its own can still be found."""
+    try:
+        splits = read_splits(run.manifest.get("data", {}), run.recipe.seed)[0]
+    except KTransferError:
+        return 0
+    train = splits.train.joined(splits.validation) if run.manifest.get("refit") else splits.train
+    same = normalised if examples.kind == "text" else os.path.realpath
+    known = set(map(same, train.inputs))
+    return sum(same(example) in known for example in examples.inputs)

@@ -1,0 +1,156 @@
+"""`ktransfer export`: a run's model as verified artefacts."""
+
+from collections.abc import Sequence
+
+from ktransfer.commands.checks import check_temperature
+from ktransfer.commands.splits import (
+    JUDGED_EXAMPLES,
+    PARITY_EXAMPLES,
+    RAW,
+    TOKENIZED_TEXTS,
+    Say,
+    evenly,
+    read_splits,
+    readable_part,
+)
+from ktransfer.data.examples import Examples
+from ktransfer.data.modality import TEXTS
+from ktransfer.exporting.export_model import (
+    FORMATS,
+    Artefact,
+    ExportOptions,
+    check_formats,
+    export_model,
+    label_limits,
+    warm_up,
+)
+from ktransfer.runs.run import Run
+from ktransfer.text.tokenizer_json import write_tokenizer
+from ktransfer.utils.progress import Progress
+from ktransfer.utils.terminal import print_line
+
+_CALIBRATED = 100  # training examples
+
+
+def export(
+    run: Run,
+    formats: Sequence[str] = FORMATS,
+    *,
+    validation: Examples | None = None,
+    options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
+    say: Say = print_line,
+) -> list[Artefact]:
+    """Write a run's artefacts, each proved to answer as the model does, and enter them in the manifest.
+
+    Quantized ones are calibrated on examples that the run was trained on, and judged by their labels and
+    their accuracy on those that it was validated on, within the limits of its recipe. Beside the artefacts of
+    a text classifier lies a `tokenizer.json`, proved to give the ids that it was trained on.
+
+    Args:
+        run: What `Run.load` or `train` gave.
+        formats: Of `ALL_FORMATS` of `ktransfer.exporting.export_model`.
+        validation: Readable examples to prove them on; `None` takes what the run was validated on.
+        options: What the artefacts take and give beyond their formats.
+        say: Where lines for a person go; while a quantized format is made, how far it is.
+
+    Returns:
+        The artefacts written now.
+
+    Raises:
+        DataError: What the run was trained or validated on is wanted, and is not where it was.
+        ExportError: A format cannot be written, or does not answer as the model does; or an option is for
+            none of the formats.
+
+    Example:
+
+        ktransfer.export(Run.load("runs/flowers"), ["onnx", "onnx-int8"])
+    """
+    formats = check_formats(formats)
+    options.check(formats, run.task)
+    warm_up(formats)
+    quantized = [name for name in formats if name not in FORMATS]
+    facts, splits = run.manifest.get("data", {}), None
+    calibrate = any(name.endswith("int8") for name in quantized)
+    if validation is None or calibrate:
+        splits = read_splits(facts, run.recipe.seed)[0]
+    if validation is None:
+        validation = readable_part(splits.validation, facts)
+    if run.task == TEXTS:
+        texts = evenly(validation, TOKENIZED_TEXTS).inputs
+        found = write_tokenizer(run.preprocessing, run.path / "artefacts", texts=texts)
+        run.update(tokenizer={**found, "path": f"artefacts/{found['path']}"})
+        tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
+        path = run.path / run.manifest["tokenizer"]["path"]
+        say(f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {path}")
+    exact, judged = {"examples": list(evenly(validation, PARITY_EXAMPLES).inputs)}, {}
+    if quantized:
+        chosen = evenly(validation, JUDGED_EXAMPLES)
+        judged = {"examples": list(chosen.inputs), "labels": chosen.labels}
+    if calibrate:
+        judged["calibration"] = list(readable_part(evenly(splits.train, _CALIBRATED), facts).inputs)
+    shared = {"options": options, "answered": {}}
+    return [
+        _export(run, name, say, **shared, **judged | {"limits": label_limits(name, run.recipe)})
+        if name in quantized
+        else _export(run, name, say, **shared, **exact)
+        for name in formats
+    ]
+
+
+def fitted_temperature(run: Run) -> float:
+    """The temperature that was fitted on what a run was validated on.
+
+    Raises:
+        RunError: None was.
+
+    Example:
+
+        ExportOptions(temperature=fitted_temperature(Run.load("runs/flowers")))
+    """
+    return check_temperature(run.manifest, run.path)
+
+
+def _export(run, name, say, **options):
+    artefact = export_model(
+        run.model,
+        run.path / "artefacts",
+        name,
+        class_names=run.labels,
+        preprocessing=run.preprocessing,
+        tell=Progress(say, name),
+        extra={"preprocessing": run.manifest["preprocessing"]},
+        **options,
+    )
+    others = [entry for entry in run.manifest.get("artefacts", []) if entry["format"] != name]
+    run.update(artefacts=[*others, artefact.to_dict()])
+    parity, labels = artefact.parity, f"{artefact.parity.label_agreement:.1%}"
+    if artefact.raw_parity is not None:
+        labels += f" ({RAW[run.task]} {artefact.raw_parity.label_agreement:.1%})"
+    if artefact.files_read is not None:
+        labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
+    if parity.accuracy is not None:
+        labels += f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+    asked = told(artefact)
+    flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
+    say(
+        f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}{asked}{flex}, "
+        f"largest difference {parity.max_abs_delta:.1e}, labels agree {labels} "
+        f"on {parity.examples} {'texts' if run.task == TEXTS else 'images'}  {run.path / artefact.path}"
+    )
+    return artefact
+
+
+def told(artefact: Artefact) -> str:
+    """What the artefact takes and gives that others of its format do not, as the end of a line.
+
+    Example:
+
+        told(artefact)   # ", images in uint8, temperature 1.50"
+    """
+    [given, *_] = artefact.signature["inputs"]
+    found = ["images in uint8"] if given["dtype"] == "uint8" else []
+    if len(given["shape"]) == 4 and None in given["shape"][1:]:
+        found.append("of any size")
+    if artefact.temperature != 1:
+        found.append(f"temperature {artefact.temperature:.2f}")
+    return "".join(f", {each}" for each in found)

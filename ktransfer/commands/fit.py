@@ -1,0 +1,387 @@
+"""Everything after the backbone is loaded: the head, fine-tuning, judgement, artefacts."""
+
+import contextlib
+import dataclasses
+import time
+
+import keras
+import numpy as np
+
+from ktransfer.commands.evaluate import judge_parts
+from ktransfer.commands.export import export
+from ktransfer.commands.report import REPORT, write_report
+from ktransfer.commands.splits import Say, dataset, progress_bar
+from ktransfer.data.examples import Splits
+from ktransfer.exporting.artifact import fingerprint
+from ktransfer.features.cached_features import FrozenFeatures, extract_taps
+from ktransfer.features.plan import can_cache
+from ktransfer.features.store import FeatureStore
+from ktransfer.models.predict import predict_in_batches
+from ktransfer.quantization.qat import fine_tune_quantized
+from ktransfer.recipes.default_recipes import BALANCED, BEST, choose_depth
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.recipes.time_budget import TimeBudget
+from ktransfer.runs.provenance import RECIPE
+from ktransfer.runs.run import Run
+from ktransfer.training.candidates import assign_between, choose_weights, load_weights, save_weights
+from ktransfer.training.checkpoint import Checkpoint
+from ktransfer.training.end_in_time import EndInTime
+from ktransfer.training.evidence import measure_evidence
+from ktransfer.training.fine_tune import fine_tune
+from ktransfer.training.fine_tune_cached import fine_tune_cached
+from ktransfer.training.interrupts import between_batches
+from ktransfer.training.linear_probe import class_weights, head_accuracy, solve_head, standardise_features
+from ktransfer.utils.files import write_text
+from ktransfer.utils.terminal import shortened
+
+
+def finish(
+    run: Run, model, splits: Splits, store, formats, say: Say, verbose, *, budget: TimeBudget | None = None
+) -> Run:
+    """Train, judge and export; where it is cut off, `ktransfer.resume` begins."""
+    run.model = model
+    if run.manifest["status"] not in ("fitted", "trained"):
+        try:
+            with between_batches() as interrupts, progress_bar(verbose) as bar:
+                _fit(run, splits, store, say, verbose, interrupts, bar, budget)
+        except BaseException:
+            # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
+            with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
+                if _checkpoint(run).is_file():  # before there is one, the run goes on from the model as it is
+                    run.save_model(model)
+            with contextlib.suppress(OSError):
+                run.update(status="interrupted")
+            raise
+        run.save_model(model)
+        run.update(status="fitted")
+    _checkpoint(run).unlink(missing_ok=True)
+    answers = None
+    if run.manifest["status"] != "trained":
+        answers = judge_parts(run, splits, say=say)
+        if run.manifest.get("refit"):
+            with between_batches() as interrupts, progress_bar(verbose) as bar:
+                _refit(run, splits, store, say, verbose, interrupts, bar)
+            run.save_model(model)
+        run.update(status="trained")
+    for path in (_solved(run), _refit_checkpoint(run)):
+        path.unlink(missing_ok=True)
+    if missing := [name for name in formats if not _is_written(run, name)]:
+        export(run, missing, validation=splits.validation, say=say)
+    if answers or missing or not (run.path / REPORT).is_file():
+        _report(run, splits, answers, say)
+    return run
+
+
+def _checkpoint(run):
+    return run.path / "checkpoint.npz"
+
+
+def _refit_checkpoint(run):
+    return run.path / "refit.npz"
+
+
+def _solved(run):
+    """The weights that fine-tuning starts from, until it is decided which are kept."""
+    return run.path / "solved.npz"
+
+
+def _report(run, splits, answers, say):
+    try:
+        write_report(run, splits, answers or judge_parts(run, splits, say=say), say=say)
+    except Exception as error:  # noqa: BLE001  whatever fails, the run is trained, exported and of use
+        say(f"warning    no report ({shortened(str(error))}); make it with `ktransfer report {run.path}`")
+
+
+def _is_written(run, format):
+    """Whether an artefact is there as it was entered when it was proved."""
+    return any(
+        entry["format"] == format
+        and (path := run.path / entry["path"]).exists()
+        and fingerprint(path) == (entry["sha256"], entry["size_bytes"])
+        for entry in run.manifest.get("artefacts", [])
+    )
+
+
+def _tracked(bar, interrupts):
+    def track(batches, total, description):
+        for batch in bar.track(batches, total=total, description=description):
+            interrupts.check()
+            yield batch
+
+    return track
+
+
+def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar, budget):
+    track = _tracked(bar, interrupts)
+
+    def frozen_features(**options):
+        if store is None:
+            return None
+        return FrozenFeatures(
+            run.model,
+            splits.train,
+            splits.validation,
+            run.recipe,
+            preprocessing=run.preprocessing,
+            store=store,
+            track=track,
+            **options,
+        )
+
+    recipe, undecided = run.recipe, _is_undecided(run)
+    if undecided:
+        features = frozen_features(taps=len(splits.train) <= _TAPPED, say=lambda line: None)
+    else:
+        features = frozen_features(say=say)
+    # Where nothing but the head was trained there is no checkpoint of before the quantization-aware epochs.
+    if "head" not in run.manifest or undecided or (recipe.quantization_aware and not recipe.stages):
+        pooled, taps = _fit_head(run, splits, features, track, say, taps=undecided)
+        if undecided:
+            _decide(run, splits.train, pooled, taps, say)
+            recipe, features = run.recipe, frozen_features(say=say)
+        if budget is not None and recipe.stages:
+            _shorten(run, splits, features, budget, say)
+            recipe, features = run.recipe, frozen_features(say=say)
+    bar.stop()  # Keras draws its own
+    if recipe.stages:
+        wanted = recipe.final_weights == "interpolated" or run.manifest.get("refit")
+        if wanted and not _solved(run).is_file():
+            save_weights(_solved(run), run.model)
+        ends = [interrupts] if budget is None else [interrupts, EndInTime(budget, say)]
+        _fine_tune(run, splits, features, ends, say, verbose)
+        if recipe.final_weights == "interpolated":
+            _choose_weights(run, splits, say)
+    if recipe.quantization_aware:
+        found = fine_tune_quantized(
+            run.model,
+            **_training_data(run, splits, passed=recipe.epochs),
+            callbacks=[interrupts],
+            on_trouble=_trouble(run, say),
+            verbose=verbose,
+        )
+        say(f"quantized  {found}")
+        run.update(quantization_aware=dataclasses.asdict(found))
+
+
+def _solve_head(run, pooled, labels):
+    recipe = run.recipe
+    return solve_head(
+        run.model,
+        pooled,
+        labels,
+        class_weight=recipe.class_weight,
+        label_smoothing=recipe.label_smoothing,
+        seed=recipe.seed,
+    )
+
+
+def _refit(run, splits, store, say, verbose, interrupts, bar):
+    """Train once more, from the pretrained backbone, on training and validation examples together.
+
+    Depth, epochs and the share of the way to the last epoch are those that were chosen on validation.
+    """
+    model, recipe = run.model, run.recipe
+    share = _kept_share(run)
+    whole = dataclasses.replace(splits, train=splits.train.joined(splits.validation))
+    say(
+        f"refit      on {len(whole.train)} {whole.train.noun}, training and validation; the metrics are an estimate"
+    )
+    if _solved(run).is_file():
+        variables, before = load_weights(_solved(run), model)
+        for variable, value in zip(variables, before, strict=True):
+            variable.assign(value)
+    recipe = dataclasses.replace(recipe, stages=recipe.stages if share else (), final_weights="interpolated")
+    features, track = None, _tracked(bar, interrupts)
+    if store is not None:
+        features = FrozenFeatures(
+            model,
+            whole.train,
+            splits.validation,
+            recipe,
+            preprocessing=run.preprocessing,
+            store=store,
+            track=track,
+            say=lambda line: None,
+        )
+    if recipe.head == "solve":
+        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train.labels)
+    bar.stop()
+    if not recipe.stages:
+        return
+    variables = model.weights
+    solved = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    checkpoint = Checkpoint(_refit_checkpoint(run))
+    _fine_tune(run, whole, features, [interrupts], say, verbose, recipe=recipe, checkpoint=checkpoint)
+    assign_between(variables, solved, share)
+
+
+def _kept_share(run):
+    """How far from the solved head the kept weights of a run lie, in [0, 1]."""
+    decision = run.manifest.get("decision", {})
+    if "chosen" in decision:
+        return decision["chosen"]
+    head = run.manifest.get("head", {}).get("validation", 0.0)
+    return float(bool(run.recipe.stages) and run.manifest["metrics"]["validation"] > head)
+
+
+# Of more examples the outputs of all blocks are not kept: there are enough to fine-tune everything.
+_TAPPED = 10_000
+
+
+def _is_undecided(run):
+    return (
+        run.manifest.get("preset") in (BALANCED, BEST)
+        and "decision" not in run.manifest
+        and run.recipe.stages
+    )
+
+
+def _decide(run, train, pooled, taps, say):
+    """Choose how much to fine-tune by what the frozen features know, and enter that in the run."""
+    recipe = run.recipe
+    evidence = measure_evidence(
+        pooled,
+        train.labels,
+        taps,
+        class_weight=recipe.class_weight,
+        label_smoothing=recipe.label_smoothing,
+        seed=recipe.seed,
+    ).to_dict()
+    depth, reason = choose_depth(evidence, run.manifest["preset"])
+    say(f"decision   {reason}")
+    stages = tuple(dataclasses.replace(stage, depth=depth) for stage in recipe.stages)
+    recipe = dataclasses.replace(recipe, stages=stages)
+    write_text(run.path / RECIPE, recipe.to_json() + "\n")
+    run.update(
+        recipe=dataclasses.asdict(recipe), decision={"evidence": evidence, "depth": depth, "reason": reason}
+    )
+
+
+def _shorten(run, splits, features, budget, say):
+    """Train as many epochs as the budget has time for."""
+    train, recipe = splits.train, run.recipe
+    batch = next(iter(dataset(train.subset(range(min(len(train), recipe.batch_size))), run, keep=False)))[0]
+    taken = []
+    for _ in range(3):  # the first compiles
+        start = time.perf_counter()
+        for _ in predict_in_batches(run.model, [batch]):
+            taken.append(time.perf_counter() - start)
+    seconds = min(taken) / len(keras.tree.flatten(batch)[0])
+    speedup = 1.0 if features is None else features.speedup(0)
+    shorter = budget.fit_epochs(recipe, example_seconds=seconds, examples=len(train), speedup=speedup)
+    left = f"{budget.left():.0f} s for training"
+    if shorter.epochs < recipe.epochs:
+        say(f"budget     {left}: {shorter.epochs or 'no'} epochs of {recipe.epochs}")
+    else:
+        say(f"budget     {left}: all {recipe.epochs} epochs")
+    write_text(run.path / RECIPE, shorter.to_json() + "\n")
+    run.update(recipe=dataclasses.asdict(shorter))
+
+
+def _choose_weights(run, splits, say):
+    """Keep the weights on the way from the solved head that validation favours, and enter all in the run."""
+    validation, recipe = splits.validation, run.recipe
+    variables, before = load_weights(_solved(run), run.model)
+    order = run.preprocessing.order(validation.inputs)
+    batches = dataset(validation.subset(order), run, keep=False)
+
+    def answer():
+        found = np.concatenate(list(predict_in_batches(run.model, (inputs for inputs, *_ in batches))))
+        return found[np.argsort(order)]
+
+    weights = class_weights(splits.train.labels, len(validation.class_names), recipe.class_weight)
+    chosen, candidates = choose_weights(
+        variables, before, answer, validation.labels, class_weight=dict(enumerate(weights))
+    )
+    kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
+    say(
+        f"weights    {kept}: log loss {candidates[0].log_loss:.3f} -> {chosen.log_loss:.3f}, "
+        f"accuracy {candidates[0].accuracy:.3f} -> {chosen.accuracy:.3f} on validation"
+    )
+    found = {"chosen": chosen.share, "candidates": [candidate.to_dict() for candidate in candidates]}
+    run.update(decision=run.manifest.get("decision", {}) | found)
+
+
+def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say, *, taps):
+    """Solve the head; the pooled features, and where asked for the outputs of all blocks."""
+    train, validation = splits.train, splits.validation
+    pooled, tapped = _pooled(run, train, features, track, taps=taps)
+    recipe = run.recipe
+    if recipe.head == "solve":
+        found = _solve_head(run, pooled, train.labels)
+        shape = f"{len(pooled)} {train.noun} x {pooled.shape[1]} features"
+        line = f"head       solved on {shape}, L2 {found['l2']:.2g}"
+        if features is not None:
+            found["validation"] = head_accuracy(run.model, features.pooled("validation"), validation.labels)
+            line += f"; validation accuracy {found['validation']:.3f}"
+        say(line)
+    else:
+        standardise_features(run.model, pooled)
+        found = {"standardised": len(pooled)}
+    run.save_model(run.model)
+    run.update(head=found)
+    return pooled, tapped
+
+
+def _pooled(run, train, features, track, *, taps=False):
+    """Pooled features of training examples, and where asked for the outputs of all blocks, else `None`."""
+    if features is not None:
+        return features.pooled(), features.taps()
+    order = run.preprocessing.order(train.inputs)
+    batches = dataset(train.subset(order), run, keep=False)
+    batches = track(batches, len(batches), "running the backbone")
+    found = extract_taps(run.model, batches, taps=taps and len(train) <= _TAPPED)
+    return tuple(None if each is None else each[np.argsort(order)] for each in found)
+
+
+def _fine_tune(
+    run: Run,
+    splits: Splits,
+    features: FrozenFeatures | None,
+    callbacks,
+    say: Say,
+    verbose,
+    *,
+    recipe: Recipe | None = None,
+    checkpoint: Checkpoint | None = None,
+):
+    recipe = recipe or run.recipe
+    checkpoint = checkpoint or Checkpoint(_checkpoint(run), history=run.path / "history.csv")
+    checkpoint.write_history()
+    options = {"checkpoint": checkpoint, "on_trouble": _trouble(run, say), "verbose": verbose}
+    if features is not None and can_cache(recipe):
+        fine_tune_cached(
+            run.model,
+            features,
+            baseline=run.manifest["head"].get("validation"),
+            callbacks=lambda stage: callbacks,
+            **options,
+        )
+    else:
+        data = _training_data(run, splits) | {"recipe": recipe}
+        fine_tune(run.model, **data, callbacks=callbacks, **options)
+
+
+def _training_data(run, splits, *, passed=0):
+    """What a `fit` on the examples themselves is given, of which so many passes were made before."""
+    recipe, train = run.recipe, splits.train
+    weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
+    return {
+        "train": lambda epoch: dataset(
+            train, run, training=True, augmentation=recipe.augmentation, first_pass=passed + epoch
+        ),
+        "validation": dataset(splits.validation, run),
+        "recipe": recipe,
+        "class_weight": dict(enumerate(weights)) if recipe.class_weight else None,
+        "examples": len(train),
+    }
+
+
+def _trouble(run, say):
+    def on_trouble(text):
+        say(f"trouble    {text}")
+        said = run.manifest.get("trouble", [])
+        if text not in said:  # an epoch that is run again has the same
+            run.update(trouble=[*said, text])
+
+    return on_trouble

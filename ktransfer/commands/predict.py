@@ -1,0 +1,53 @@
+"""`ktransfer predict`: what a run makes of images, texts, or files of texts."""
+
+from collections.abc import Sequence
+
+from ktransfer.commands.checks import refuse_text_options
+from ktransfer.commands.inputs import find_images, find_texts
+from ktransfer.commands.splits import Say
+from ktransfer.data.modality import TEXTS
+from ktransfer.runs.run import Run
+from ktransfer.utils.terminal import print_line
+
+
+def predict(
+    run: Run,
+    inputs: Sequence[str],
+    *,
+    top_k: int = 5,
+    text_column: str | None = None,
+    encoding: str | None = None,
+    say: Say = print_line,
+) -> tuple[str, list[tuple[str, list[dict]]]]:
+    """Classify what a person names.
+
+    Args:
+        run: What `Run.load` gave.
+        inputs: Image files and folders, whose images are taken at any depth. Of a text classifier: texts,
+            tables whose every row has one, other files, each of which is one text, and folders of tables and
+            `.txt` files.
+        top_k: How many labels for each.
+        text_column: Of tables; `None` takes the one that the run was trained on.
+        encoding: Of files, as Python names it; `None` takes UTF-8.
+        say: Callable that receives a line for what was left out of a folder. Defaults to `print_line`.
+
+    Returns:
+        `"file"` or `"text"`, and for each of these itself and its answers, as in `Run.predict`.
+
+    Raises:
+        DataError: A file cannot be read, or has no texts; a folder has nothing to classify; or an option is
+            for texts and the run for images.
+
+    Example:
+
+        predict(Run.load("runs/spam"), ["Free entry!", "new.csv"])
+    """
+    refuse_text_options(run.manifest, run.path, text_column=text_column, encoding=encoding)
+    if run.task == TEXTS:
+        column = text_column or run.manifest.get("data", {}).get("text_column")
+        noun, found = "text", find_texts(inputs, column=column, encoding=encoding)
+    else:
+        noun, found = "file", find_images(inputs)
+    for note in found.notes:
+        say(note)
+    return noun, list(zip(found.items, run.predict(found.items, top_k=top_k), strict=True))

@@ -1,0 +1,74 @@
+"""`ktransfer report`: what a run is worth, on one page."""
+
+from pathlib import Path
+
+from ktransfer.commands.evaluate import judge_parts
+from ktransfer.commands.splits import Say, fingerprints, parts, read_splits, readable_part
+from ktransfer.data.examples import Splits
+from ktransfer.errors import RunError
+from ktransfer.evaluation.metrics import Answers
+from ktransfer.reporting.context import contents, stages_of
+from ktransfer.reporting.history import write_tensorboard
+from ktransfer.reporting.page import render
+from ktransfer.runs.run import Run
+from ktransfer.utils.files import write_text
+from ktransfer.utils.terminal import print_line
+
+REPORT, TENSORBOARD = "report.html", "tensorboard"
+
+
+def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -> Path:
+    """Judge a run anew on its own data, and write `report.html`, `metrics.json` and `tensorboard/`.
+
+    Args:
+        run: What `Run.load` or `train` gave.
+        data: Where the data of the run lies now; `None` where it lay when it was trained.
+        say: Where lines for a person go.
+
+    Returns:
+        The page, one file that holds all it shows.
+
+    Raises:
+        DataError: The data is not there, or cannot be read.
+        RunError: It is not the data of the run.
+
+    Example:
+
+        ktransfer.report(ktransfer.Run.load("runs/flowers"))   # runs/flowers/report.html
+    """
+    facts = run.manifest["data"]
+    if data is not None:
+        facts = facts | {"source": str(data)}
+    splits, _ = read_splits(facts, run.recipe.seed)
+    splits = Splits(**{name: readable_part(part, facts) for name, part in parts(splits)})
+    if fingerprints(splits) != facts["fingerprint"]:
+        raise RunError(
+            f"The data that the run was trained on was expected in {facts['source']}. Received: other files. "
+            "Pass --data with where it lies, or judge others with `ktransfer evaluate`."
+        )
+    return write_report(run, splits, judge_parts(run, splits, say=say), say=say)
+
+
+def write_report(run: Run, splits: Splits, answers: dict[str, Answers], *, say: Say = print_line) -> Path:
+    """Write the page and TensorBoard's logs of a run that has been judged.
+
+    Args:
+        run: Trained.
+        splits: Its data.
+        answers: From `judge_parts`.
+        say: Where lines for a person go.
+
+    Returns:
+        The page.
+
+    Example:
+
+        write_report(run, splits, judge_parts(run, splits))
+    """
+    path = run.path / REPORT
+    write_text(path, render(contents(run, splits, answers)))
+    rows, stages, blocks = stages_of(run)
+    if rows:
+        write_tensorboard(rows, stages, blocks, run.path / TENSORBOARD)
+    say(f"report     {path}")
+    return path

@@ -1,0 +1,182 @@
+"""What the verbs share: the parts of a data set, checked, and read the way a run reads them."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from ktransfer.audit.exclusions import leave_out
+from ktransfer.data.examples import Examples, Splits, printable
+from ktransfer.data.label_names import is_number, reads_as_missing
+from ktransfer.data.modality import IMAGES, TEXTS
+from ktransfer.data.tables.text_columns import TextColumns
+from ktransfer.errors import RunError
+from ktransfer.features.store import FeatureStore
+from ktransfer.image.checks import require_readable
+from ktransfer.image.sources import load_splits
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.runs.run import Run
+from ktransfer.text.sources import load_text_splits
+from ktransfer.utils.files import cache_folder
+from ktransfer.utils.terminal import console
+
+# Float32 artefacts are proved on so many examples, a tokenizer.json on so many texts.
+PARITY_EXAMPLES, TOKENIZED_TEXTS = 100, 2_000
+# What a quantized artefact is judged on, and accuracy measured: a point of it is five of them.
+JUDGED_EXAMPLES = 500
+RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
+# A class with so many times the examples of another is worth a word.
+_UNEVEN = 3
+# So many classes that are numbers may be a quantity.
+_MANY_NUMBERS = 20
+_RATINGS = [tuple(map(str, range(1, most + 1))) for most in (5, 10)]
+
+Say = Callable[[str], None]
+
+
+def parts(splits: Splits) -> Iterator[tuple[str, Examples]]:
+    """`(name, examples)` of the parts that there are: train, validation, test."""
+    for name in ("train", "validation", "test"):
+        if (part := getattr(splits, name)) is not None:
+            yield name, part
+
+
+def feature_store(cache_dir: str | Path | None) -> FeatureStore:
+    """Where features are kept, shared between runs."""
+    return FeatureStore((Path(cache_dir) if cache_dir else cache_folder()) / "features")
+
+
+def progress_bar(verbose: int | str) -> Progress:
+    """A bar on standard error that goes when it is done; nothing where nobody looks."""
+    shown = console(stderr=True)
+    return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
+
+
+def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
+    """The examples that the `data` entry of a manifest names, and of a table its columns."""
+    of_images = "skip_corrupt" in facts
+    names = ("validation", "data_dir", *(() if of_images else ("text_column", "label_column", "encoding")))
+    _check_facts(facts, (*names, *({"exclude"} & facts.keys())))
+    options = {name: facts[name] for name in (*names, "validation_fraction")} | {"seed": seed}
+    columns = None
+    if of_images:
+        splits = load_splits(facts["source"], **options)
+    else:
+        splits, columns = load_text_splits(facts["source"], **options)
+    if facts.get("exclude"):
+        splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))
+    return splits, columns
+
+
+def _check_facts(facts, names):
+    """A manifest may be a stranger's, or damaged."""
+    for name, kind in {
+        **dict.fromkeys(names, str | None),
+        "source": str,
+        "validation_fraction": float | int,
+    }.items():
+        if name not in facts or not isinstance(facts[name], kind):
+            raise RunError(
+                f"What a run was trained on was expected in its manifest, data with {name}. "
+                f"Received: {facts.get(name)!r:.80}. Train again."
+            )
+
+
+def data_root(source: str) -> str | None:
+    """The folder that names of examples are told from; a TFDS data set has none."""
+    return None if source.startswith("tfds:") else source
+
+
+def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -> Splits:
+    """The same with each image decoded once; what cannot be is an error, or left out if the facts say so."""
+    if splits.train.kind == "text":
+        return splits
+    found = {}
+    with progress_bar(verbose) as bar:
+        for name, part in parts(splits):
+            task = bar.add_task(f"checking {name} images", total=len(part))
+            found[name] = require_readable(
+                part,
+                skip_corrupt=facts["skip_corrupt"],
+                progress=lambda done, total, task=task: bar.update(task, completed=done),
+            )
+    for name, part in found.items():
+        skipped = sorted(set(getattr(splits, name).inputs) - set(part.inputs))
+        if skipped:
+            named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
+            say(f"skipped    {len(skipped)} {name} images that cannot be read: {named}")
+    return dataclasses.replace(splits, **found)
+
+
+def fingerprints(splits: Splits) -> dict[str, str]:
+    return {name: part.fingerprint() for name, part in parts(splits)}
+
+
+def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
+    """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
+    for line in _doubtful_names(splits):
+        say(f"hint       {line}")
+    for name, part in list(parts(splits))[1:]:
+        missing = [label for label, count in part.counts().items() if not count]
+        if missing:
+            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+            say(f"note       {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
+    counts = splits.train.counts()
+    most, least = max(counts, key=counts.get), min(counts, key=counts.get)
+    if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
+        say(
+            f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
+            f"{counts[least]:,}; with --class-weight balanced or --loss focal the rare ones count for more"
+        )
+
+
+def _doubtful_names(splits):
+    counts = splits.train.counts()
+    if tuple(counts) in _RATINGS:
+        first, *_, last = counts
+        yield (
+            f"classes {first} to {last} look like ratings; each is a class of its own here, and {last} for "
+            f"{first} counts as any other mistake"
+        )
+    elif len(counts) > _MANY_NUMBERS and all(map(is_number, counts)):
+        first, *_, last = counts
+        yield (
+            f"the {len(counts)} classes are all numbers, {first} to {last}; a classifier does not learn the "
+            "order of scores or amounts"
+        )
+    if splits.train.kind == "text":
+        for name in filter(reads_as_missing, counts):
+            size = f"of {counts[name]:,} examples"
+            yield f"{name!r} is read as the name of a class, {size}, not as a missing label"
+    alike = {}
+    for name in counts:
+        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
+    for names in alike.values():
+        if len(names) > 1:
+            yield f"the classes {' and '.join(map(repr, names))} differ only in case or spaces"
+
+
+def dataset(examples: Examples, run: Run, **options):
+    """A `dataset` with the preprocessing, the batches and the seed of a run."""
+    return run.preprocessing.dataset(
+        examples, batch_size=run.recipe.batch_size, one_hot=True, seed=run.recipe.seed, **options
+    )
+
+
+def evenly(examples: Examples, count: int) -> Examples:
+    """At most so many, evenly over the examples and so over the classes.
+
+    Example:
+
+        len(evenly(validation, 100))   # 100
+    """
+    return examples.subset(np.linspace(0, len(examples) - 1, min(len(examples), count)).round().astype(int))
+
+
+def readable_part(examples: Examples, facts: dict) -> Examples:
+    """Those of a run's examples that can be read; an error where the run does not leave out the others."""
+    if examples.kind == "text":
+        return examples
+    return require_readable(examples, skip_corrupt=facts["skip_corrupt"])

@@ -1,0 +1,292 @@
+"""`ktransfer verify`: is what a run has exported still what it was, and does it answer as the model does?"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from tokenizers import Tokenizer
+
+from ktransfer.commands.artifacts import artefacts, fixed_axes, validation_examples
+from ktransfer.commands.splits import JUDGED_EXAMPLES, PARITY_EXAMPLES, RAW, Say, evenly
+from ktransfer.data.modality import TEXTS
+from ktransfer.errors import ExportError, KTransferError, RunError, listed
+from ktransfer.exporting.artifact import Artefact, fingerprint
+from ktransfer.exporting.parity import TOLERANCE, Parity, measure_parity
+from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.serving import Serving, reference_function
+from ktransfer.exporting.serving_parity import check_raw_parity, measure_files_read, measure_raw_parity
+from ktransfer.image.serving import serve_images
+from ktransfer.runs.run import Run
+from ktransfer.security.safe_io import read_bytes, visible
+from ktransfer.text.serving import serve_texts
+from ktransfer.text.tokenizer_json import prove_tokenizer
+from ktransfer.utils.terminal import print_line
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of one file or folder.
+
+    Args:
+        name: The artefact's format, or the file's name.
+        path: Relative to the run folder.
+        problems: What differs, a clause each; none if all is well.
+        parity: How far its answers are from the model's, where they were compared.
+        raw_parity: The same on raw texts or image files, where the artefact takes them.
+        files_read: Of a SavedModel of images: how far the pixels that it reads from files are from the run's.
+        flex_ops: As in `Artefact`.
+
+    Example:
+        >>> Checked("onnx", "artefacts/model.onnx", ("sha256 is 9f86d0, 60303a was exported",)).problems
+        ('sha256 is 9f86d0, 60303a was exported',)
+    """
+
+    name: str
+    path: str
+    problems: tuple[str, ...] = ()
+    parity: Parity | None = None
+    raw_parity: Parity | None = None
+    files_read: dict | None = None
+    flex_ops: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found.
+
+    Args:
+        checked: Each artefact and what lies beside it, in the order of the manifest.
+        unknown: Paths in the run folder that lie among the artefacts, and that the manifest does not name.
+        not_compared: Why no answers were compared though they should have been; `None` if they were.
+
+    Example:
+        >>> Verification((Checked("onnx", "artefacts/model.onnx"),)).ok
+        True
+    """
+
+    checked: tuple[Checked, ...]
+    unknown: tuple[str, ...] = ()
+    not_compared: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing differs, and all was compared that should have been."""
+        return self.not_compared is None and not any(checked.problems for checked in self.checked)
+
+    def to_dict(self) -> dict:
+        """The findings as JSON values."""
+        return {"ok": self.ok, **dataclasses.asdict(self)}
+
+
+def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verification:
+    """Check a run's artefacts against its manifest and its model.
+
+    Of each artefact: it is there, with the sha256 and size of the export; it carries the run's labels; its
+    inputs and outputs are those of the signature; it answers as the Keras model does, on examples that the
+    run was validated on and within the limits of the export. Of texts `tokenizer.json` as well, whose ids
+    have to be those of the model's own tokenizer. A runtime works in a process of its own, so that one that
+    aborts is a finding like any other. What has another sha256 is not run at all.
+
+    Args:
+        run: What `Run.load` or `train` gave.
+        answers: Whether to compare answers, and ids of texts; the data of the run has to lie where it lay.
+        say: Where lines for a person go, one for each artefact.
+
+    Returns:
+        `Verification`.
+
+    Raises:
+        RunError: The run has no artefacts, or answers are to be compared under another Keras backend than
+            TensorFlow.
+
+    Example:
+
+        ktransfer.verify(Run.load("runs/flowers")).ok
+    """
+    entries = artefacts(run)
+    if answers and keras.backend.backend() != "tensorflow":
+        raise RunError(
+            "Comparing answers needs the TensorFlow backend. "
+            f"Received: KERAS_BACKEND={keras.backend.backend()}. Set another, or pass --no-answers."
+        )
+    judged, not_compared = {}, None
+    if answers:
+        try:
+            validation = validation_examples(run)
+            for quantized in {entry.limits is not None for entry in entries}:
+                judged[quantized] = _judged_on(run, validation, quantized)
+        except KTransferError as error:  # such as data that was moved: the rest can be checked
+            judged, not_compared = {}, str(error)
+    checked = []
+    for found in _checks(run, entries, judged):
+        say(visible(f"{found.name:<15}{_said(found, run)}"))
+        checked.append(found)
+    if not_compared is not None:
+        say(f"answers        not compared: {not_compared} --no-answers does without.")
+    unknown = _unknown(run, checked)
+    for path in unknown:
+        left = "; a cut-off export left it" if path.endswith(".partial") else ""
+        shown = visible(str(run.path / path))
+        say(f"warning        {shown} is not in the manifest, and was not checked{left}")
+    return Verification(tuple(checked), tuple(unknown), not_compared)
+
+
+def _checks(run, entries, judged):
+    for entry in entries:
+        yield _artefact(run, entry, judged)
+    if "tokenizer" in run.manifest:
+        yield _tokenizer(run, judged)
+    yield _labels(run, Path(entries[0].path).parent)
+
+
+def _judged_on(run, validation, quantized):
+    """As many examples as the export had, as `Serving`, and their labels."""
+    chosen = evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES)
+    if run.task == TEXTS:
+        serving = serve_texts(run.model, run.labels, list(chosen.inputs), run.preprocessing)
+    else:
+        serving = serve_images(run.model, run.labels, chosen.inputs, run.preprocessing)
+    return serving, chosen.labels
+
+
+def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]):
+    path = run.path / artefact.path
+    problems = _file(path, artefact.sha256, artefact.size_bytes)
+    checked = Checked(artefact.format, artefact.path, problems, flex_ops=artefact.flex_ops)
+    if checked.problems:
+        return checked
+    problems, parities, files_read = [], {}, None
+    try:
+        with OwnProcess(artefact.format, path) as runtime:
+            if runtime.labels != list(run.labels):
+                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.labels)}")
+            if (found := _bare(runtime.signature)) != (expected := _bare(artefact.signature)):
+                problems.append(f"it takes and gives {found}, {expected} was exported")
+            if judged and not problems:
+                serving, labels = judged[artefact.limits is not None]
+                parities = _parities(runtime, artefact, serving, labels)
+                if artefact.files_read is not None:
+                    found = measure_files_read(runtime, serving)
+                    files_read = found.to_dict()
+                    found.check(artefact.format)
+    except ExportError as error:
+        problems.append(str(error))
+    for name, parity in parities.items():
+        if not _as_exported(artefact, parity, run.task if name == "raw_parity" else None):
+            problems.append(
+                f"its answers{' to raw examples' if name == 'raw_parity' else ''} differ from the model's by "
+                f"up to {parity.max_abs_delta:.1e}, {_agreement(parity)}"
+            )
+    return dataclasses.replace(checked, problems=tuple(problems), files_read=files_read, **parities)
+
+
+def _parities(runtime, artefact, serving, labels):
+    serving = dataclasses.replace(serving, temperature=artefact.temperature)
+    reference, options = reference_function(serving), {"fixed": fixed_axes(artefact), "labels": labels}
+    found = {"parity": measure_parity(runtime, reference, serving.examples, **options)}
+    if artefact.raw_parity is not None:
+        found["raw_parity"], _ = measure_raw_parity(runtime, serving, artefact.format, labels)
+    return found
+
+
+def _as_exported(artefact, parity, raw_task):
+    """Whether answers are within the limits that the export had; `raw_task` of those to raw examples."""
+    try:
+        if raw_task is not None:
+            check_raw_parity(parity, raw_task, artefact.format)
+        elif artefact.limits is None:
+            parity.check(artefact.format, TOLERANCE)
+        else:
+            parity.check_labels(artefact.format, **artefact.limits)
+    except ExportError:
+        return False
+    return True
+
+
+def _tokenizer(run, judged):
+    facts = run.manifest["tokenizer"]
+    path = run.path / facts["path"]
+    problems = list(_file(path, facts["sha256"], facts["size_bytes"]))
+    if judged and not problems:
+        serving = next(iter(judged.values()))[0]
+        try:
+            prove_tokenizer(_read(path), serving.preprocessing, serving.examples.texts)
+        except ExportError as error:
+            problems.append(str(error))
+    return Checked(path.name, facts["path"], tuple(problems))
+
+
+def _read(path):
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # `tokenizers` has no kinds of its own
+        raise ExportError(f"A file of the library tokenizers was expected. Received: {error}.") from error
+
+
+def _labels(run, folder):
+    """Of `labels.txt`, for programs that read labels from beside the artefact."""
+    path, problems = run.path / folder / "labels.txt", ()
+    if not path.is_file():
+        problems = ("it is not there",)
+    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.labels):
+        problems = (f"it has {listed(found)}, the run {listed(run.labels)}",)
+    return Checked(path.name, (folder / path.name).as_posix(), problems)
+
+
+def _file(path, sha256, size_bytes):
+    if not path.exists():
+        return ("it is not there",)
+    found, size = fingerprint(path)
+    if (found, size) == (sha256, size_bytes):
+        return ()
+    sizes = "" if size == size_bytes else f", and {size:,} bytes for {size_bytes:,}"
+    return (f"sha256 is {found[:12]}..., {sha256[:12]}... was exported{sizes}; it was not run",)
+
+
+def _bare(signature):
+    """A signature as one can be compared: without facts that a file does not have, in any order."""
+    return {
+        name: _bare(value)
+        if "inputs" in value
+        else {
+            given["name"]: f"{given['dtype']} {given['shape']}"
+            for given in sorted(
+                value if isinstance(value, list) else [value], key=lambda given: given["name"]
+            )
+        }
+        for name, value in signature.items()
+    }
+
+
+def _unknown(run, checked):
+    known = {run.path / found.path for found in checked}
+    folders = {path.parent for path in known}
+    found = {path for folder in folders if folder.is_dir() for path in folder.iterdir()} - known
+    return sorted(path.relative_to(run.path).as_posix() for path in found)
+
+
+def _said(found, run):
+    if found.problems:
+        return f"DIFFERS  {'; '.join(found.problems)}"
+    flex = f", needs Flex for {', '.join(found.flex_ops)}" if found.flex_ops else ""
+    if found.parity is None:
+        return f"ok{flex}"
+    raw = ""
+    if found.raw_parity is not None:
+        raw = f" ({RAW[run.task]} {found.raw_parity.max_abs_delta:.1e}, {_agreement(found.raw_parity)})"
+    if found.files_read is not None:
+        variants = len(found.files_read["variants"])
+        raw += f" (pixels of files {found.files_read['max_pixel_delta']:g}, {variants} variants)"
+    return (
+        f"ok       largest difference {found.parity.max_abs_delta:.1e}, {_agreement(found.parity)}{raw} "
+        f"on {found.parity.examples} {'texts' if run.task == TEXTS else 'images'}{flex}"
+    )
+
+
+def _agreement(parity):
+    agreement = f"labels agree {parity.label_agreement:.1%}"
+    if parity.accuracy is None:
+        return agreement
+    return f"{agreement}, accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"

@@ -1,0 +1,135 @@
+"""What a person names as data: images or texts?"""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from ktransfer.data.junk import junk_name
+from ktransfer.data.split_names import parse_split_name, without_shard
+from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES, table_suffix
+from ktransfer.data.tfds import find_prepared, import_tfds
+from ktransfer.image.decoding import IMAGE_EXTENSIONS
+
+IMAGES, TEXTS = "image-classification", "text-classification"
+
+_PEEK = 2**16  # bytes of a table that are looked at
+_FILE_NAME = re.compile("|".join(map(re.escape, IMAGE_EXTENSIONS)), re.IGNORECASE)
+
+
+def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> str:
+    """Which task data is for, by the files in it.
+
+    A file is a table of texts. A folder is of texts where a table for training lies at its top, unless its
+    rows name image files; where it holds tables with more rows than it has images, or more `.txt` files in
+    its folders than images; and where it holds tables and no class folders of images. Else it is of images.
+    Images directly in the folder do not count.
+
+    Args:
+        data: A file, a folder, or `tfds:NAME`.
+        data_dir: Where TFDS keeps its data.
+
+    Returns:
+        `"image-classification"` or `"text-classification"`; the former where nothing is found, whose reader
+        says what is missing.
+
+    Raises:
+        DataError: The TFDS data set is not there.
+
+    Example:
+        >>> find_task("reviews.csv")  # doctest: +SKIP
+        'text-classification'
+    """
+    if str(data).startswith("tfds:"):
+        return _task_of_tfds(str(data).removeprefix("tfds:"), data_dir)
+    path = Path(data).expanduser()
+    if not path.is_dir():
+        # What is not there at all may be either; by its name it was meant as one of them.
+        return TEXTS if path.is_file() or table_suffix(path) else IMAGES
+    path = _inside(path)
+    tables, texts, images, folders_of_images = [], 0, 0, set()
+    for folder, names in _walk(path):
+        found = sum(name.lower().endswith(IMAGE_EXTENSIONS) for name in names)
+        tables += [folder / name for name in names if name.lower().endswith(TABLE_SUFFIXES)]
+        if folder != path:
+            texts += sum(name.lower().endswith(".txt") for name in names)
+            images += found
+            folders_of_images |= {folder} if found else set()
+        else:
+            # train.txt and the like at the top are tables.
+            texts += sum(_is_for_training(name) for name in names if name.lower().endswith(".txt"))
+    if any(table.parent == path and _is_for_training(table.name) for table in tables):
+        return IMAGES if images and all(map(_names_images, tables)) else TEXTS
+    if not images:
+        return TEXTS if tables or texts else IMAGES
+    if texts > images or any(_rows(table) > images and not _names_images(table) for table in tables):
+        return TEXTS
+    if tables and all(map(_names_images, tables)):
+        return IMAGES
+    classes = len(folders_of_images) > 1 or any(folder.parent != path for folder in folders_of_images)
+    return IMAGES if classes or not tables else TEXTS
+
+
+def _inside(path):
+    """The folder that the only folder, where nothing else is, leads to."""
+    while True:
+        children = _children(path)
+        only = [child for child in children if child.is_dir()]
+        data = [c for c in children if c.name.lower().endswith((*TABLE_SUFFIXES, *IMAGE_EXTENSIONS))]
+        if data or len(only) != 1 or only[0].resolve() in (path.resolve(), *path.resolve().parents):
+            return path
+        inner = _children(only[0])
+        if not any(child.is_dir() or child.name.lower().endswith(TABLE_SUFFIXES) for child in inner):
+            return path
+        path = only[0]
+
+
+def _children(folder):
+    try:
+        return [c for c in folder.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
+    except OSError:  # whoever reads the data says so
+        return []
+
+
+def _walk(path) -> Iterator[tuple[Path, list[str]]]:
+    """`(folder, names of files)` without what is never data; each real folder once."""
+    seen = set()
+    for folder, folders, files in os.walk(path, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if junk_name(name, is_folder=True) is None)
+        yield Path(folder), [name for name in files if junk_name(name, is_folder=False) is None]
+
+
+def _is_for_training(name):
+    found = parse_split_name(without_shard(name.split(".")[0]))
+    return found.split == "train" and not found.unlabelled
+
+
+def _names_images(table):
+    """Whether most rows of a table of text hold the name of an image file."""
+    lines = _lines(table)[1:]
+    return bool(lines) and 2 * sum(_FILE_NAME.search(line) is not None for line in lines) > len(lines)
+
+
+def _rows(table):
+    """How many rows the beginning of a table of text has."""
+    return len([line for line in _lines(table) if line.strip()])
+
+
+def _lines(table):
+    try:
+        with open(table, "rb") as file:
+            return file.read(_PEEK).decode("latin-1").splitlines()
+    except OSError:
+        return []
+
+
+def _task_of_tfds(spec, data_dir):
+    tfds = import_tfds(spec)
+    features = tfds.builder_from_directory(str(find_prepared(spec, data_dir))).info.features.values()
+    kinds = {type(feature) for feature in features}
+    return TEXTS if tfds.features.Text in kinds and tfds.features.Image not in kinds else IMAGES

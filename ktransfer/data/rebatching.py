@@ -1,0 +1,59 @@
+"""`tf.data` datasets in batches of another size or of any length."""
+
+import math
+
+import tensorflow as tf
+
+
+def rebatched(
+    dataset: tf.data.Dataset | None, size: int, examples: int | None = None
+) -> tf.data.Dataset | None:
+    """The same in batches of another size, whose number is known.
+
+    Args:
+        dataset: Of batches; `None` stays that.
+        size: Examples in a batch.
+        examples: How many there are; `None` counts them, which takes a pass.
+
+    Example:
+
+        rebatched(train, 8, 1000)
+    """
+    if dataset is None:
+        return None
+    if examples is None:
+        examples = int(dataset.reduce(0, lambda count, batch: count + tf.shape(tf.nest.flatten(batch)[0])[0]))
+    number = tf.data.experimental.assert_cardinality(math.ceil(examples / size))
+    return dataset.rebatch(size).apply(number)
+
+
+def of_any_length(batches) -> tf.data.Dataset:
+    """A `keras.utils.PyDataset` whose batches have lengths of their own.
+
+    Keras takes the shapes of all batches of a `PyDataset` to be those of the first two.
+
+    Args:
+        batches: Of `(dict of arrays (B, length, ...), labels)`; its length is known.
+
+    Returns:
+        The same as a dataset; a pass over it reads the batches in order.
+
+    Example:
+        >>> model.fit(of_any_length(batches))  # doctest: +SKIP
+    """
+    count = len(batches)
+    return dataset_of_batches(lambda: (batches[index] for index in range(count)), batches[0], count)
+
+
+def dataset_of_batches(batches, like, count):
+    """A pass is what `batches()` gives: `count` batches like this one but for their size and length."""
+    inputs, labels = like
+    signature = (
+        {
+            name: tf.TensorSpec((None, None, *array.shape[2:]), array.dtype, name=name)
+            for name, array in inputs.items()
+        },
+        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
+    )
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)

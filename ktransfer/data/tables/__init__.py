@@ -1,0 +1,1 @@
+"""Table files: CSV, TSV, JSON, JSON lines and Parquet."""

@@ -1,0 +1,180 @@
+"""Why a model answers as it does: what each place of an image, and each word of a text, adds to an answer."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from ktransfer.models.predict import predict_in_batches
+
+# Pieces that a text is taken apart into at most, and rows and columns of patches that cover an image.
+PIECES, PATCHES = 32, 6
+_BATCH = 16
+
+
+def has_exact_map(model: keras.Model) -> bool:
+    """Whether the head of a classifier averages the places of an image, so that each one's part is known.
+
+    Example:
+
+        has_exact_map(run.model)
+    """
+    return _grid(model) is not None
+
+
+def class_maps(model: keras.Model, pixels: np.ndarray, classes: Sequence[Sequence[int]]) -> list[np.ndarray]:
+    """What each place of an image adds to the logit of a class.
+
+    Where the head is an average over places and one linear layer it is a class activation map (Zhou et al.
+    2016, section 2), which for such a head is Grad-CAM (Selvaraju et al. 2017, section 3.1) up to a constant:
+    here each place is measured from the average training image, as the head does, and the mean over all
+    places is the logit without its bias. Else, as of a class token, it is what covering a patch with the
+    image's mean colour takes from the log odds of the class (Zeiler and Fergus 2014, section 4.2).
+
+    Args:
+        model: From `build_classifier`.
+        pixels: float32 `(N, H, W, 3)` in 0-255.
+        classes: For each image the classes to explain.
+
+    Returns:
+        For each image float32 `(its classes, rows, columns)`.
+
+    Example:
+
+        class_maps(run.model, run.preprocessing(["rose.jpg"]), [[2]])[0].shape   # (1, 5, 5)
+    """
+    if has_exact_map(model):
+        return _activation_maps(model, pixels, classes)
+    return [_occluded(model, image, wanted) for image, wanted in zip(pixels, classes, strict=True)]
+
+
+def word_effects(
+    predict: Callable[[list[str]], np.ndarray], texts: Sequence[str], classes: Sequence[int]
+) -> list[list[tuple[str, float]]]:
+    """What each word of a text adds to the log odds of a class: what they lose when it is left out.
+
+    So it is measured on the model itself, whatever its pooling (Zeiler and Fergus 2014 of patches, Li et al.
+    2016 of words). A text of more words than 32 is taken apart into as many runs of words.
+
+    Args:
+        predict: Texts to probabilities `(N, C)`.
+        texts: At least one each.
+        classes: For each text the class to explain.
+
+    Returns:
+        For each text its pieces, which joined are the text, and the effect of each.
+
+    Example:
+
+        word_effects(run.predict_probabilities, ["Free entry!"], [1])   # [[("Free ", 2.1), ("entry!", 0.9)]]
+    """
+    pieces = [_pieces(text) for text in texts]
+    variants = []
+    for text, parts in zip(texts, pieces, strict=True):
+        variants.append(text)
+        variants += ["".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts))]
+    owners = np.repeat(classes, [len(parts) + 1 for parts in pieces])
+    odds = iter(log_odds(predict(variants), owners).tolist())
+    found = []
+    for parts in pieces:
+        whole = next(odds)
+        found.append([(part, whole - next(odds)) for part in parts])
+    return found
+
+
+def log_odds(probabilities: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """`log(p / (1 - p))` of one class in each row, where `p` may be so close to 1 that `1 - p` is lost.
+
+    Example:
+
+        log_odds(np.array([[0.75, 0.25]]), [0])   # [1.0986]
+    """
+    others = np.array(probabilities, float)
+    rows = np.arange(len(others))
+    chosen = others[rows, classes]
+    others[rows, classes] = 0
+    return np.log(np.maximum(chosen, 1e-30)) - np.log(np.maximum(others.sum(axis=-1), 1e-30))
+
+
+def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) -> tuple[list[int], list[int]]:
+    """Which answers to explain: the surest wrong ones, and of the right ones the surest of each class.
+
+    Args:
+        probabilities: `(N, C)`.
+        labels: int `(N,)`.
+        most: Of each kind.
+
+    Returns:
+        Indices of wrong and of right answers.
+
+    Example:
+
+        wrong, right = choose_examples(probabilities, labels, 6)
+    """
+    answers, sure = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
+    by_confidence = np.argsort(-sure, kind="stable")
+    wrong = [int(i) for i in by_confidence if answers[i] != labels[i]]
+    right, ranks = [], {}
+    for index in (int(i) for i in by_confidence if answers[i] == labels[i]):
+        label = int(labels[index])
+        ranks[label] = ranks.get(label, -1) + 1
+        right.append((ranks[label], len(right), index))
+    return wrong[:most], [index for _, _, index in sorted(right)[:most]]
+
+
+def _grid(model):
+    """Rows and columns of the places that the head averages; None where it does something else."""
+    pooled = model.get_layer("pooled")
+    shape = pooled.input.shape
+    if isinstance(pooled, keras.layers.GlobalAveragePooling2D):
+        return shape[1:3]
+    if isinstance(pooled, keras.layers.GlobalAveragePooling1D) and shape[1]:
+        height, width = model.input.shape[1:3]
+        side = math.isqrt(height * width // shape[1])
+        rows, columns = height // side, width // side
+        return (rows, columns) if rows * columns == shape[1] else None
+    return None
+
+
+def _activation_maps(model, pixels, classes):
+    norm, logits = model.get_layer("feature_norm"), model.get_layer("logits")
+    mean, variance, kernel = (
+        ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance, logits.kernel)
+    )
+    weights = kernel / np.sqrt(variance + norm.epsilon)[:, None]
+    below = keras.Model(model.input, model.get_layer("pooled").input)
+    batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
+    features = np.concatenate([np.asarray(rows, "float32") for rows in predict_in_batches(below, batches)])
+    features = features.reshape(len(pixels), *_grid(model), -1)
+    return [
+        np.moveaxis((image - mean) @ weights[:, list(wanted)], -1, 0)
+        for image, wanted in zip(features, classes, strict=True)
+    ]
+
+
+def _occluded(model, image, classes):
+    variants = [image]
+    for rows in np.array_split(np.arange(image.shape[0]), PATCHES):
+        for columns in np.array_split(np.arange(image.shape[1]), PATCHES):
+            covered = image.copy()
+            covered[np.ix_(rows, columns)] = image.mean(axis=(0, 1))
+            variants.append(covered)
+    batches = (np.stack(variants[start : start + _BATCH]) for start in range(0, len(variants), _BATCH))
+    logits = np.concatenate([np.asarray(rows, float) for rows in predict_in_batches(model, batches)])
+    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    odds = np.stack([log_odds(probabilities, [wanted] * len(logits)) for wanted in classes])
+    return (odds[:, :1] - odds[:, 1:]).reshape(len(classes), PATCHES, PATCHES).astype("float32")
+
+
+def _pieces(text):
+    """Words with the white space after them, or runs of them; of characters where there are no spaces."""
+    starts = [i for i, c in enumerate(text) if not c.isspace() and (i == 0 or text[i - 1].isspace())]
+    if len(starts) < 3 and len(text) > 20:
+        starts = list(range(len(text)))
+    if len(starts) < 2:
+        return [text]
+    bounds = [0, *(run[0] for run in np.array_split(starts[1:], min(len(starts), PIECES) - 1)), len(text)]
+    return [text[a:b] for a, b in itertools.pairwise(bounds)]

@@ -1,0 +1,158 @@
+"""How good a classifier is on examples that it was not trained on."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from ktransfer.data.examples import Examples
+from ktransfer.evaluation.calibration import (
+    Calibration,
+    calibration,
+    cross_fitted,
+    fit_temperature,
+    wilson_interval,
+    with_temperature,
+)
+from ktransfer.utils.files import replacing
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Scores of one class, each in [0, 1]; `support` counts its examples."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Calibrated(Calibration):
+    """What a temperature makes of the probabilities.
+
+    Attributes:
+        temperature: By which the logits are divided.
+        cross_fitted: Whether it was fitted on these examples. What is measured then is what each half of them
+            gets by the temperature of the other half.
+    """
+
+    temperature: float
+    cross_fitted: bool
+
+
+@dataclass(frozen=True)
+class Evaluation(Calibration):
+    """What `evaluate` measured, with `log_loss`, `brier`, `ece` and `reliability` of `Calibration`.
+
+    Attributes:
+        examples: How many were judged.
+        accuracy: Share of them whose most probable class is the true one.
+        accuracy_interval: Where the true share lies with a confidence of 95 % (Wilson 1927).
+        calibrated: The same of the probabilities after temperature scaling, which changes no answer.
+        macro: Means over the classes that have examples.
+        per_class: Scores by class name.
+        confusion: Counts, `confusion[true][predicted]`, in the order of `per_class`.
+    """
+
+    examples: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    calibrated: Calibrated
+    macro: ClassScore
+    per_class: dict[str, ClassScore]
+    confusion: list[list[int]]
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    def save_confusion(self, path: str | Path) -> None:
+        """Draw the confusion matrix as a PNG."""
+        # Its own canvas: pyplot would keep the figure and may want a screen.
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from sklearn.metrics import ConfusionMatrixDisplay
+
+        names = list(self.per_class)
+        side = min(max(4.0, 0.55 * len(names) + 2), 24)
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        FigureCanvasAgg(figure)
+        display = ConfusionMatrixDisplay(np.array(self.confusion), display_labels=names)
+        display.plot(
+            ax=figure.subplots(),
+            cmap="Blues",
+            xticks_rotation="vertical" if len(names) > 5 or max(map(len, names)) > 9 else "horizontal",
+            include_values=len(names) <= 30,
+        )
+        figure.suptitle(f"accuracy {self.accuracy:.3f} on {self.examples} examples")
+        with replacing(path) as partial, warnings.catch_warnings():
+            # A script that the plot's font lacks comes out as boxes; the names are in the JSON beside.
+            warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+            figure.savefig(partial, dpi=120)
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a model answered to a part of the data: probabilities `(N, C)`, and how good they are."""
+
+    examples: Examples
+    probabilities: np.ndarray
+    evaluation: Evaluation
+
+
+def evaluate(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    *,
+    temperature: float | None = None,
+) -> Evaluation:
+    """Compare predictions with the truth.
+
+    Args:
+        probabilities: `(N, C)`, each row summing to 1.
+        labels: int `(N,)`, the true classes.
+        class_names: C names.
+        temperature: Fitted on other examples; `None` fits it on these.
+
+    Returns:
+        An `Evaluation`.
+
+    Example:
+
+        evaluate(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), ["cat", "dog"]).accuracy   # 1.0
+    """
+    indices = np.arange(len(class_names))
+    predicted = probabilities.argmax(axis=-1)
+    scores = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
+    per_class = {
+        name: ClassScore(float(p), float(r), float(f), int(n))
+        for name, p, r, f, n in zip(class_names, *scores, strict=True)
+    }
+    present = [score for score in per_class.values() if score.support]
+    macro = ClassScore(
+        *(float(np.mean([getattr(s, key) for s in present])) for key in ("precision", "recall", "f1")),
+        support=len(labels),
+    )
+    right = int((predicted == labels).sum())
+    fit = temperature is None
+    if fit:
+        temperature = fit_temperature(probabilities, labels)
+        softened = cross_fitted(probabilities, labels)
+    else:
+        softened = with_temperature(probabilities, temperature)
+    return Evaluation(
+        **vars(calibration(probabilities, labels)),
+        examples=len(labels),
+        accuracy=right / len(labels),
+        accuracy_interval=wilson_interval(right, len(labels)),
+        calibrated=Calibrated(
+            **vars(calibration(softened, labels)), temperature=temperature, cross_fitted=fit
+        ),
+        macro=macro,
+        per_class=per_class,
+        confusion=confusion_matrix(labels, predicted, labels=indices).tolist(),
+    )

@@ -1,0 +1,160 @@
+"""What is known of one exported file, and how it comes to lie under its final name whole or not at all."""
+
+import contextlib
+import hashlib
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ktransfer.exporting.parity import Parity
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One exported model: what a program needs to use it, and the proof that it answers as the model does.
+
+    Args:
+        format: Of `ALL_FORMATS`.
+        path: Where it lies, relative to the run folder, with forward slashes: `"artefacts/model.onnx"`.
+        sha256: Of the file's bytes; for a folder, of its sorted relative paths and their contents.
+        size_bytes: Of the file, or of all files in the folder.
+        signature: `{"inputs": [{"name", "shape", "dtype", ...}, ...], "output": {"name", "shape", "dtype"}}`;
+            `None` in a shape is an axis of any size. A SavedModel that takes texts has that of its signature
+            `ids` too, under this name.
+        batch: `"dynamic"`, or the one batch size that the artefact takes.
+        parity: What was measured when the artefact was run again by its own runtime; of texts, on their ids.
+        sequence: Of a text classifier: `"dynamic"`, or the one length in tokens to which ids are padded.
+        raw_parity: The same on examples as people have them, where the artefact takes them: texts, image
+            files, images of any size.
+        differing_texts: Of those texts, how many have other ids inside the artefact.
+        files_read: Of a SavedModel that reads image files: how far its pixels are from the run's, of which
+            variants, and what it refuses, as `FilesRead.to_dict` gives it.
+        limits: What a quantized artefact was judged by, as `Parity.check_labels` takes it; `None` of one in
+            float32, which is judged by a tolerance.
+        temperature: What the logits are divided by before softmax.
+        flex_ops: Operations of TensorFlow itself in a TFLite file, by name: an app needs the Flex delegate.
+
+    Example:
+        >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
+        >>> artefact = Artefact("onnx", "artefacts/model.onnx", "9f86d0", 1024, {}, "dynamic", parity)
+        >>> Artefact.from_dict(artefact.to_dict()) == artefact
+        True
+    """
+
+    format: str
+    path: str
+    sha256: str
+    size_bytes: int
+    signature: dict
+    batch: str | int
+    parity: Parity
+    sequence: str | int | None = None
+    raw_parity: Parity | None = None
+    differing_texts: int | None = None
+    files_read: dict | None = None
+    limits: dict[str, float] | None = None
+    temperature: float = 1.0
+    flex_ops: tuple[str, ...] = ()
+
+    def to_dict(self):
+        """Return the artefact as a dictionary of JSON values."""
+        parities = {"parity": self.parity, "raw_parity": self.raw_parity}
+        return asdict(self) | {name: parity and parity.to_dict() for name, parity in parities.items()}
+
+    @classmethod
+    def from_dict(cls, values):
+        """Return the artefact that `to_dict` gave.
+
+        Raises:
+            TypeError, ValueError: The values are none that it gave.
+        """
+        if not isinstance(values, dict):
+            raise TypeError(f"{values!r:.80} for an artefact")
+        for name, kind in _KINDS.items():
+            if not isinstance(values.get(name), kind):
+                raise ValueError(f"{values.get(name)!r:.80} as {name} of an artefact")
+        _check_signature(values["signature"])
+        limits = values.get("limits") or {}
+        if not limits.keys() <= {"agreement", "accuracy_drop"} or not all(
+            isinstance(limit, int | float) for limit in limits.values()
+        ):
+            raise ValueError(f"{limits!r:.80} as limits of an artefact")
+        flex_ops = tuple(values.get("flex_ops", ()))
+        if not all(isinstance(name, str) for name in flex_ops):
+            raise ValueError(f"{flex_ops!r:.80} as flex_ops of an artefact")
+        parities = {name: values.get(name) for name in ("parity", "raw_parity")}
+        return cls(
+            **values
+            | {"flex_ops": flex_ops}
+            | {
+                name: None if parity is None else Parity.from_dict(parity)
+                for name, parity in parities.items()
+            }
+        )
+
+
+_KINDS = {
+    **dict.fromkeys(("format", "path", "sha256"), str),
+    **{"size_bytes": int, "signature": dict, "batch": int | str, "parity": dict},
+    **{"sequence": int | str | None, "raw_parity": dict | None, "limits": dict | None},
+    "files_read": dict | None,
+}
+
+
+def _check_signature(signature):
+    """Raise `ValueError` unless it, and any under a name in it, has inputs and an output as in `Artefact`."""
+    for name, value in ({"inputs": None, "output": None} | signature).items():
+        if name not in ("inputs", "output"):
+            if not isinstance(value, dict) or "inputs" not in value or "output" not in value:
+                raise ValueError(f"{value!r:.80} for a signature")
+            _check_signature(value)
+            continue
+        for tensor in value if isinstance(value, list) else [value]:
+            known = isinstance(tensor, dict) and {"name", "shape", "dtype"} <= tensor.keys()
+            if not known or not all(isinstance(tensor[key], str) for key in ("name", "dtype")):
+                raise ValueError(f"{tensor!r:.80} for an input or output")
+
+
+def fingerprint(path):
+    """Return `(sha256, size_bytes)` of the file or folder `path`, whatever the order of a listing."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size
+    digest, size = hashlib.sha256(), 0
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    for name in sorted(files):
+        file_sha256, file_size = fingerprint(files[name])
+        # The format of `sha256sum`, so that the folder's hash can be worked out with standard tools.
+        digest.update(f"{file_sha256}  {name}\n".encode())
+        size += file_size
+    return digest.hexdigest(), size
+
+
+@contextlib.contextmanager
+def staging(folder):
+    """Make an empty `folder`, yield it, and remove it with all that is left in it, whatever happens."""
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed export left
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(source: Path, target: Path):
+    """Put `source` in the place of `target`; both are on one file system.
+
+    A folder cannot be replaced in one step, so the old one is kept in `source`'s folder until the new one
+    has its name, and put back if that fails.
+    """
+    if not target.is_dir():
+        os.replace(source, target)
+        return
+    previous = source.with_name(f"{target.name}.previous")
+    os.replace(target, previous)
+    try:
+        os.replace(source, target)
+    except BaseException:
+        os.replace(previous, target)
+        raise

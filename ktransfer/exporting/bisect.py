@@ -1,0 +1,77 @@
+"""Which operation is it that a converter does not survive?"""
+
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from ktransfer.exporting.saved_model import exporter as saved_model
+from ktransfer.exporting.serving import OUTPUT
+
+
+def fatal_operation(serve, serving, folder, survives):
+    """Find the operation with which a converter ends its process, by halves: of a thousand in ten tries.
+
+    Args:
+        serve: The `tf.function` of `serving_function`, made concrete, which the converter does not survive.
+        serving: Its `Serving`.
+        folder: Where to write, and remove, parts of it.
+        survives: From the folder of a SavedModel to whether the converter survives that.
+
+    Returns:
+        `"Roll in classifier/odd_layer/Roll"`; of several the one that comes first.
+
+    Example:
+        >>> fatal_operation(serve, serving, Path("run"), survives)
+        'Roll in classifier/odd_layer/Roll'
+    """
+    [output] = serve.structured_outputs.values()
+    candidates = _computed(output.op)
+    while len(candidates) > 1:
+        middle = candidates[(len(candidates) - 1) // 2]
+        with tempfile.TemporaryDirectory(dir=folder) as part:
+            path = Path(part, saved_model.NAME)
+            saved_model.save(tf.Module(), serving, path, {saved_model.SERVING: _up_to(serve, middle)})
+            survived = survives(path)
+        inside = _computed(middle)
+        candidates = [each for each in candidates if (each in inside) != survived]
+    [found] = candidates
+    return f"{found.type} in {found.name}"
+
+
+def _needed(operation):
+    """All operations that one needs, itself among them."""
+    found, waiting = set(), [operation]
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found.add(each)
+            waiting += [*(tensor.op for tensor in each.inputs), *each.control_inputs]
+    return found
+
+
+def _computed(operation):
+    """Those of them, in their order, that compute something."""
+    kept, needed = {"Placeholder", "Const", "ReadVariableOp", "NoOp"}, _needed(operation)
+    return [each for each in operation.graph.get_operations() if each in needed and each.type not in kept]
+
+
+def _up_to(serve, operation):
+    """The function that gives what this operation gives."""
+    names = {each.name for each in _needed(operation)}
+    definition = serve.graph.as_graph_def()
+    nodes = [node for node in definition.node if node.name in names]
+    del definition.node[:]
+    definition.node.extend(nodes)
+    captured = serve.inputs[len(serve.inputs) - len(serve.captured_inputs) :]
+    specs = serve.structured_input_signature[0] or tuple(serve.structured_input_signature[1].values())
+
+    @tf.function(input_signature=specs, autograph=False)
+    def part(*tensors):
+        values = [*tensors, *map(tf.identity, serve.captured_inputs)]
+        given = zip(serve.inputs[: len(specs)] + captured, values, strict=True)
+        known = {tensor.name: value for tensor, value in given if tensor.op.name in names}
+        [value] = tf.graph_util.import_graph_def(definition, known, [operation.outputs[0].name])
+        return {OUTPUT: value}
+
+    return part.get_concrete_function()

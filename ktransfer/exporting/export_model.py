@@ -1,0 +1,322 @@
+"""From a trained model to verified artefacts: SavedModel, TFLite, ONNX."""
+
+import contextlib
+import dataclasses
+import importlib
+import logging
+import os
+from pathlib import Path
+
+from ktransfer.data.modality import IMAGES
+from ktransfer.errors import ExportError
+from ktransfer.exporting.artifact import Artefact, fingerprint, publish, staging
+from ktransfer.exporting.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
+from ktransfer.exporting.options import ExportOptions
+from ktransfer.exporting.parity import TOLERANCE, Parity, check_logits, measure_parity
+from ktransfer.exporting.processes.converter_process import prepare
+from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.serving_parity import check_raw_parity, measure_files_read, measure_raw_parity
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.utils.progress import silent
+
+__all__ = [
+    "ALL_FORMATS",
+    "FORMATS",
+    "QUANTIZED",
+    "Artefact",
+    "ExportOptions",
+    "Parity",
+    "check_formats",
+    "export_model",
+    "label_limits",
+    "warm_up",
+]
+
+# Each has NAME, CONVERTS and write, and imports its converter: only the one asked for is loaded.
+_MODULES = {"savedmodel": "saved_model", "tflite": "tflite", "onnx": "onnx"}
+
+_LOG = logging.getLogger(__name__)
+
+
+def check_formats(formats):
+    """Return the names of `formats` as `format_names` has them.
+
+    Raises:
+        ExportError: One of them is none, or the Keras backend is one that cannot export.
+    """
+    formats = format_names(formats)
+    import keras  # here, as the names of the formats are wanted without it
+
+    if formats and keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"Exporting needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. "
+            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
+            "any backend."
+        )
+    return formats
+
+
+def export_model(
+    model,
+    folder,
+    format,
+    *,
+    class_names,
+    examples,
+    preprocessing=None,
+    tolerance=TOLERANCE,
+    extra=None,
+    labels=None,
+    calibration=None,
+    limits=None,
+    options=ExportOptions(),  # noqa: B008  frozen
+    answered=None,
+    tell=silent,
+):
+    """Write `model` in one format, prove that the file answers as the model does, and describe it.
+
+    The artefact of an image classifier takes raw pixels (`image`, float32 RGB in 0-255); a SavedModel takes
+    image files as well (`image_bytes`). That of a text classifier takes ids as `tokenizer.json` gives them,
+    int32 `(batch, sequence)` by the names of the backbone's inputs; a SavedModel takes texts as well. It
+    gives `probabilities` and carries its labels. TFLite takes one example at a time, as phones do.
+
+    It is run by its own runtime before it gets its final name, at batch 1 and at another batch size, ids at
+    several lengths, texts and image files raw as well; if that fails, nothing of it is left, and an artefact
+    of an earlier export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed
+    at its longest, then the batch at 1, and the artefact says so.
+
+    The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter, and judged by
+    labels. `tflite-int8` takes images in uint8. TFLite is converted, and both TFLite and ONNX are run, in
+    processes of their own: some models end them.
+
+    Args:
+        model: From `build_classifier` or `build_text_classifier`, raw input to logits `(None, C)`; not
+            changed. One of a mixed-precision policy is exported, and compared, as a float32 copy.
+        folder: The `artefacts` folder of a run. Written there: `savedmodel/`, `model.tflite` or `model.onnx`,
+            or a quantized `model_float16.tflite` and so on, and `labels.txt` beside.
+        format: One of `ALL_FORMATS`.
+        class_names: C names, in the order of the logits.
+        examples: Real validation examples to measure parity on: N texts, N image files, or without
+            `preprocessing` pixels `(N, H, W, 3)` in 0-255; N at least 1, tens are better.
+        preprocessing: `TextPreprocessing` of a text classifier, or `Preprocessing` of one of images, without
+            which an artefact takes pixels of its own size alone.
+        tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
+            formats in float32.
+        extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
+        labels: True classes of the examples, int `(N,)`, to measure accuracy by.
+        calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
+        limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
+            of `Recipe`.
+        options: `ExportOptions`.
+        answered: A dictionary for what the model answers. The same for several formats of a model that does
+            not change between them spares asking it again.
+        tell: Callable that is given how far the export of a quantized format is, as `Progress` takes it.
+            Defaults to none.
+
+    Returns:
+        `Artefact`; its `path` is relative to the parent of `folder`.
+
+    Raises:
+        ExportError: The format is unknown, the model, labels or examples do not fit, the backend is not
+            TensorFlow, the format cannot hold the model, or the artefact does not answer as the model does.
+
+    Example:
+        >>> options = {"class_names": ["cat", "dog"], "examples": images}
+        >>> artefact = export_model(model, "run/artefacts", "onnx", **options)
+        >>> artefact.path, artefact.batch
+        ('artefacts/model.onnx', 'dynamic')
+    """
+    [format] = check_formats([format])
+    family, _, precision = format.partition("-")
+    serving = _serving(model, class_names, examples, preprocessing)
+    if precision == "int8":
+        if calibration is not None and len(calibration):
+            calibrated = _serving(model, class_names, calibration, preprocessing).examples
+            serving = dataclasses.replace(serving, calibration=calibrated)
+        serving.check_calibration()
+    serving = _as_asked(serving, format, options)
+    if answered is not None:
+        serving = dataclasses.replace(serving, answered=answered)
+    takes_raw = preprocessing is not None and (
+        format == "savedmodel" or (format == "onnx" and options.any_size)
+    )
+    reads_files = format == "savedmodel" and bool(serving.files)
+    if precision:
+        limits = limits or label_limits(format)
+    from ktransfer.exporting.serving import reference_function
+
+    reference = reference_function(serving)
+    check_logits(reference, serving.examples)
+    exporter = importlib.import_module(f"ktransfer.exporting.{_MODULES[family]}.exporter")
+    folder, name = Path(folder), exporter.NAME
+    written = {"extra": extra}
+    if precision:
+        name = f"_{precision}.".join(name.split("."))
+        written |= {"precision": precision, "tell": tell}
+
+    with staging(folder / f".{format}.partial") as partial:
+        path = partial / name
+
+        def write_and_prove(fixed, flex):
+            if precision:
+                tell("converting the model")
+            exporter.write(serving, path, fixed=fixed, **written, **flex)
+            if precision:
+                tell("comparing its answers with the model's")
+            with _opened(format, path) as artefact:
+                parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
+                if not precision:
+                    parity.check(format, tolerance)
+                raw = measure_raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
+                files_read = measure_files_read(artefact, serving) if reads_files else None
+            return fixed, parity, *raw, files_read
+
+        attempts = serving.attempts if exporter.CONVERTS else serving.attempts[:1]
+        fixed, parity, raw_parity, differing_texts, files_read = _first_that_works(
+            write_and_prove, options.attempts(attempts, format), format
+        )
+        if precision:
+            parity.check_labels(format, **limits)
+        if takes_raw:
+            check_raw_parity(raw_parity, preprocessing.task, format, tolerance)
+        if reads_files:
+            files_read.check(format)
+            if files_read.refused_files:
+                _LOG.warning(
+                    "The signature image_bytes refuses %d of %d examples that the run reads: %s.",
+                    files_read.refused_files,
+                    files_read.refused_files + files_read.files,
+                    "; ".join(files_read.refused_for),
+                )
+        listed = partial / "labels.txt"
+        listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
+        sha256, size_bytes = fingerprint(path)
+        found = ()
+        if family == "tflite":
+            from ktransfer.exporting.tflite.flex import flex_ops
+
+            found = flex_ops(path)
+        publish(path, folder / name)
+        os.replace(listed, folder / listed.name)
+
+    return Artefact(
+        format=format,
+        path=f"{folder.name}/{name}",
+        sha256=sha256,
+        size_bytes=size_bytes,
+        signature=_signature(serving, fixed, takes_raw and format == "savedmodel"),
+        batch=fixed.get("batch", "dynamic"),
+        parity=parity,
+        sequence=_sequence(serving, fixed),
+        raw_parity=raw_parity,
+        differing_texts=differing_texts,
+        files_read=files_read and files_read.to_dict(),
+        limits=limits if precision else None,
+        temperature=options.temperature,
+        flex_ops=found,
+    )
+
+
+def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen
+    """Return what a quantized format is judged by, as `Parity.check_labels` takes it.
+
+    Example:
+        >>> label_limits("onnx-float16")
+        {'agreement': 0.995}
+    """
+    if format.endswith("float16"):
+        return {"agreement": recipe.float16_agreement}
+    return {"agreement": recipe.int8_agreement, "accuracy_drop": recipe.int8_accuracy_drop}
+
+
+def _opened(format, path):
+    """The artefact to be called; in a process of its own, but for TensorFlow's, which is here anyhow."""
+    if format == "savedmodel":
+        return contextlib.nullcontext(open_artefact(format, path).answer)
+    return OwnProcess(format, path)
+
+
+def warm_up(formats):
+    """Start what converts to these formats, so that its imports are done when it is wanted.
+
+    Example:
+        >>> warm_up(["savedmodel", "tflite"])
+    """
+    if any(format.startswith("tflite") for format in formats):
+        prepare("ktransfer.exporting.tflite.conversion")
+
+
+def _serving(model, class_names, examples, preprocessing):
+    # Here, as they load TensorFlow.
+    if preprocessing is None or preprocessing.task == IMAGES:
+        from ktransfer.image.serving import serve_images
+
+        return serve_images(model, class_names, examples, preprocessing)
+    from ktransfer.text.serving import serve_texts
+
+    return serve_texts(model, class_names, examples, preprocessing)
+
+
+def _as_asked(serving, format, options):
+    """The `Serving` with what its format and the options ask for."""
+    from ktransfer.exporting.serving import one_at_a_time
+    from ktransfer.image.serving import in_uint8, of_any_size
+
+    serving = dataclasses.replace(serving, temperature=options.temperature)
+    if options.any_size and format == "onnx":
+        serving = of_any_size(serving)
+    if options.uint8 or format == "tflite-int8":
+        serving = in_uint8(serving)
+    if format.startswith("tflite") and not options.dynamic_batch:
+        serving = one_at_a_time(serving)
+    return serving
+
+
+def _signature(serving, fixed, takes_raw):
+    from ktransfer.exporting.serving import OUTPUT
+
+    shape = [fixed.get("batch"), len(serving.class_names)]
+    output = {"name": OUTPUT, "shape": shape, "dtype": "float32"}
+    signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
+    if not takes_raw:
+        return signature
+    if serving.preprocessing.task == IMAGES:
+        from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS
+
+        resize = serving.preprocessing.resize
+        pixels = {"name": "pixels", "shape": [None, resize.height, resize.width, 3], "dtype": "float32"}
+        return {
+            **signature,
+            FILE.name: {"inputs": [FILE.describe({})], "output": output},
+            PIXELS: {"inputs": [PIXEL_FILE.describe({})], "output": pixels},
+        }
+    from ktransfer.text.in_graph_tokenizer import TEXT
+
+    return {"inputs": [TEXT.describe({})], "output": output, "ids": signature}
+
+
+def _sequence(serving, fixed):
+    if serving.preprocessing is None or serving.preprocessing.task == IMAGES:
+        return None
+    return serving.inputs[0].shape(fixed)[1] or "dynamic"
+
+
+def _first_that_works(attempt, attempts, format):
+    *preferred, last = attempts
+    for (fixed, flex), (after, then_flex) in zip(preferred, attempts[1:], strict=True):
+        try:
+            return attempt(fixed, flex)
+        except ExportError as error:
+            if then_flex and not flex:
+                lacking = str(error).partition(". Export ")[0]
+                _LOG.warning("%s is not had of builtin operations alone; trying Flex. %s.", format, lacking)
+                continue
+            _LOG.warning(
+                "%s does not work with a dynamic %s; trying %s. %s",
+                format,
+                " and ".join(axis for axis in after if axis not in fixed),
+                ", ".join(f"{axis} {size}" for axis, size in after.items()),
+                error,
+            )
+    return attempt(*last)

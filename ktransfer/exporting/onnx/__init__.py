@@ -1,0 +1,1 @@
+"""ONNX: its exporter, and what only this format needs."""

@@ -1,0 +1,130 @@
+"""An ONNX file made smaller: float16, or int8."""
+
+import itertools
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from ktransfer.exporting.onnx.canonical import canonicalize
+from ktransfer.exporting.processes.converter_process import report
+from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.quantization.layer_sensitivity import CALIBRATED, choices, closest, error_against, evenly
+
+_KEPT_IN_FLOAT = {"Softmax"}  # 256 steps are few for a probability
+# What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
+_ELEMENTWISE = {"Add", "Mul", "Sub"}
+
+
+def make_smaller(source, path, precision, calibration=()):
+    """Write an ONNX file again with smaller weights; its metadata, inputs and outputs stay as they are.
+
+    In int8 a network of convolutions is quantized statically, weights by channel, in `QuantizeLinear` and
+    `DequantizeLinear` pairs: a dynamic convolution would become `ConvInteger`, ten times as slow. What stays
+    in float is measured as for TFLite. A network without has its weights in uint8, and what flows between
+    layers is quantized by what a batch is seen to need: texts of any length differ too much for a fixed
+    range.
+
+    Args:
+        source: The float32 file, `pathlib.Path`.
+        path: The file to write.
+        precision: `"float16"` or `"int8"`.
+        calibration: For `"int8"` inputs by name, each of batch 1.
+
+    Example:
+        >>> make_smaller(Path("model.onnx"), Path("model_float16.onnx"), "float16")
+    """
+    model = onnx.load(source)
+    if precision == "float16":
+        smaller = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    elif any(node.op_type == "Conv" for node in model.graph.node):
+        smaller = _static(source, calibration)
+    else:
+        smaller = _dynamic(source)
+    onnx.helper.set_model_props(smaller, {entry.key: entry.value for entry in model.metadata_props})
+    canonicalize(smaller)  # the casts of float16 come last, which no valid graph has
+    for node in smaller.graph.node:
+        node.ClearField("name")  # of a small network it is a part of the size to speak of
+    onnx.checker.check_model(smaller, full_check=True)
+    onnx.save(smaller, path)
+
+
+def _dynamic(source):
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        prepared, path = _prepared(source, folder), Path(folder, "dynamic.onnx")
+        operations = ["MatMul", "Gemm", "Gather"]
+        # Signed weights saturate on processors without VNNI.
+        quantize_dynamic(prepared, path, operations, per_channel=True, weight_type=QuantType.QUInt8)
+        return onnx.load(path)
+
+
+def _prepared(source, folder):
+    """The model with its constants folded: a weight that is reshaped first is not seen to be one."""
+    prepared = Path(folder, "prepared.onnx")
+    # sympy, which the symbolic pass would need, is no dependency; the shapes are known without.
+    quant_pre_process(source, prepared, skip_symbolic_shape=True)
+    return prepared
+
+
+def _static(source, calibration):
+    with tempfile.TemporaryDirectory(dir=source.parent) as folder:
+        prepared = _prepared(source, folder)
+        error = error_against(lambda path: open_artefact("onnx", path).answer, source, calibration)
+        candidates = partial(_quantized, prepared, Path(folder), calibration, error)
+        return onnx.load(closest(error, candidates, tell=report))
+
+
+def _quantized(prepared, folder, calibration, error, share):
+    """Paths of the model in int8, calibrated on more and less, with these and those operations in float."""
+    graph = onnx.load(prepared).graph
+    names = [node.name for node in graph.node]
+    sizes = {value.name: onnx.numpy_helper.to_array(value).size for value in graph.initializer}
+    weights = [sum(sizes.get(name, 0) for name in node.input) for node in graph.node]
+    every = {node.op_type for node in graph.node} - _KEPT_IN_FLOAT
+    numbers = itertools.count()
+
+    def quantized(count, kept=(), operations=every):
+        quantize_static(
+            prepared,
+            path := folder / f"{share}_{next(numbers)}.onnx",
+            _Reader(evenly(calibration, count)),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=sorted(operations),
+            nodes_to_exclude=[names[index] for index in kept],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibration_cache_path=folder / f"ranges_of_{count}.json",
+        )
+        return path
+
+    def alone(indices):
+        path = quantized(CALIBRATED[0], set(range(len(names))) - set(indices))
+        found = error(path)
+        path.unlink()
+        return found
+
+    # ONNX Runtime's optimizer spoils a depthwise convolution alone in float between quantized ones (an
+    # error of 1.4 instead of 0.2) unless the activation before it is in float too.
+    kept = choices(alone, weights, share, beside=(-1, 1), tell=report)
+    # The first of each count is of all kinds of operations: its ranges, which are kept, serve the others.
+    for count, indices, operations in itertools.product(CALIBRATED, kept, (every, every - _ELEMENTWISE)):
+        yield quantized(count, indices, operations)
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, calibration):
+        self._inputs = iter(calibration)
+
+    def get_next(self):
+        return next(self._inputs, None)

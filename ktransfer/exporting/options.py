@@ -1,0 +1,77 @@
+"""What an artefact takes and gives, beyond what its format says."""
+
+from dataclasses import dataclass
+
+from ktransfer.data.modality import IMAGES
+from ktransfer.errors import ExportError
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What may be asked of an artefact. A format that has no use for an option is written as without it.
+
+    Args:
+        dynamic_batch: TFLite takes any number of examples at once, not one. SavedModel and ONNX always do.
+        any_size: ONNX takes images of any height and width and resizes them as the run does.
+        uint8: Images are taken in uint8, not float32, in 0-255 all the same.
+        allow_flex: TFLite may have operations of TensorFlow itself (Flex) where a file without them cannot be
+            had. An app then needs the Flex delegate beside LiteRT; the artefact names them.
+        temperature: What logits are divided by before softmax, so that probabilities are as often right as
+            they say (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+
+    Raises:
+        ExportError: The temperature is not above 0.
+
+    Example:
+        >>> ExportOptions(any_size=True).any_size
+        True
+    """
+
+    dynamic_batch: bool = False
+    any_size: bool = False
+    uint8: bool = False
+    allow_flex: bool = False
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if not 0 < self.temperature < float("inf"):
+            raise ExportError(
+                f"A temperature above 0 was expected. Received: {self.temperature}. Leave it out, or fit it "
+                "on validation examples."
+            )
+
+    def attempts(self, attempts, format):
+        """Return each of `Serving.attempts` with what a converter is told of Flex beside it, in order.
+
+        First nothing, then that it is allowed, if it is. A batch that was asked to be dynamic is rather had
+        with Flex than not at all.
+
+        Example:
+            >>> ExportOptions(allow_flex=True).attempts([{"batch": 1}], "tflite")
+            [({'batch': 1}, {}), ({'batch': 1}, {'allow_flex': True})]
+        """
+        # int8 is calibrated by an interpreter that has no Flex.
+        allowed = self.allow_flex and format.startswith("tflite") and format != "tflite-int8"
+        pairs = [(fixed, flex) for flex in [{}, {"allow_flex": True}][: 1 + allowed] for fixed in attempts]
+        return sorted(pairs, key=lambda pair: self.dynamic_batch and "batch" in pair[0])
+
+    def check(self, formats, task):
+        """Raise `ExportError` if an option is for none of `formats`, or not for the task.
+
+        Args:
+            formats: Of `ALL_FORMATS`.
+            task: `"image-classification"` or `"text-classification"`.
+        """
+        images = task == IMAGES
+        tflite = any(format.startswith("tflite") for format in formats)
+        for option, given, fits, wanted in (
+            ("dynamic_batch", self.dynamic_batch, tflite, "a TFLite format"),
+            ("allow_flex", self.allow_flex, tflite, "a TFLite format"),
+            ("any_size", self.any_size, images and "onnx" in formats, "images and the format onnx"),
+            ("uint8", self.uint8, images, "images"),
+        ):
+            if given and not fits:
+                raise ExportError(
+                    f"--{option.replace('_', '-')} ({option}) is for {wanted}. "
+                    f"Received: {task} as {', '.join(formats)}. Leave it out."
+                )

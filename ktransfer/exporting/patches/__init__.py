@@ -1,0 +1,1 @@
+"""Operations of other libraries, written so that every converter has them."""

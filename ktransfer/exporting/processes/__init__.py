@@ -1,0 +1,1 @@
+"""Subprocesses for converters and runtimes, which can abort."""

@@ -1,0 +1,229 @@
+"""Functions run in a process of their own, so that a converter that aborts takes nothing with it."""
+
+import atexit
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from ktransfer.errors import ExportError
+from ktransfer.exporting.processes.ipc import receive, send
+from ktransfer.utils.progress import silent
+
+# Not -m, which would load this module twice.
+_PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
+_IDLE = 600.0  # seconds after which a process that nobody asks is ended
+_REPORT, _ANSWER = "report", "answer"  # what a message begins with
+_ANSWERS = None  # in a process of its own, the stream of its messages
+_KEPT = {}  # by the module whose functions it runs
+_LOCK = threading.RLock()
+
+
+class Ended(ExportError):
+    """The process of its own ended before it answered; `aborted` if by a signal, not by an exception."""
+
+    aborted = False
+
+
+def apart(function, *arguments, doing, tell=silent):
+    """Call a function in a process of its own and return what it returns.
+
+    The process is kept for the next function of that module and ends when ten minutes have passed without
+    one: the import of TensorFlow alone takes five seconds.
+
+    Args:
+        function: Of a module, so that the other process finds it by name.
+        arguments: Data, as `ipc.send` takes it; so must be what the function returns.
+        doing: What it does, for the error: `"convert to tflite-int8"`.
+        tell: Callable that is given what the function reports by `report`. Defaults to none.
+
+    Raises:
+        Ended: Its process ended by a signal or otherwise.
+        ExportError: The function raised one.
+
+    Example:
+        >>> apart(os.path.basename, "artefacts/model.onnx", doing="take a name apart")
+        'model.onnx'
+    """
+    with _LOCK:
+        process = _kept(function.__module__)
+        try:
+            value, error = process.asked(tell, function.__qualname__, arguments)
+        except _Lost as lost:
+            raise _forget(function.__module__).ended(doing) from lost
+        except BaseException:  # Ctrl-C: nobody waits for the answer any more
+            _forget(function.__module__).close()
+            raise
+    if error is not None:
+        raise ExportError(error)
+    return value
+
+
+def report(stage, done=0, total=None):
+    """Tell the process that waits for this one how far it is; nothing where none waits.
+
+    Args:
+        stage: What is being done.
+        done: How much of it. Defaults to 0.
+        total: Of how much; `None` where that is not known.
+
+    Example:
+        >>> report("measuring layers in int8", 3, 40)
+    """
+    if _ANSWERS is not None:
+        send(_ANSWERS, (_REPORT, stage, done, total))
+
+
+def prepare(module):
+    """Start the process for the functions of a module, which imports it while this one goes on.
+
+    Example:
+        >>> prepare("ktransfer.exporting.tflite.conversion")
+    """
+    with _LOCK:
+        _kept(module)
+
+
+def how_it_ended(process, said):
+    """Wait for the end of a process; return how it came, and the last line that it said on standard error.
+
+    Args:
+        process: `subprocess.Popen`. One that goes on for ten minutes more is killed.
+        said: The file of its standard error.
+
+    Example:
+        >>> how_it_ended(process, said)
+        ('SIGABRT', 'nothing was said')
+    """
+    try:
+        status = process.wait(_IDLE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        status = process.wait()
+    said.seek(0)
+    lines = said.read().decode("utf-8", "replace").splitlines()
+    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
+    return signal.Signals(-status).name if status < 0 else f"exit status {status}", last.rstrip(".")
+
+
+class _Lost(Exception):
+    """No answer can come any more."""
+
+
+class _Process:
+    def __init__(self, module):
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._process = subprocess.Popen(
+            # -P: a file named as a library, where the command was given, is not to be imported for it.
+            [sys.executable, "-P", "-c", _PROGRAM, str(os.getpid()), module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+        self._end_later()
+
+    @property
+    def alive(self):
+        return self._process.poll() is None
+
+    def asked(self, tell, *question):
+        self._retirement.cancel()
+        self._said.seek(0)  # for both: what was said before is of another question
+        self._said.truncate()
+        kind, *answer = self._received(question)
+        while kind == _REPORT:
+            tell(*answer)
+            kind, *answer = self._received()
+        self._end_later()
+        return answer
+
+    def _received(self, question=None):
+        try:
+            if question is not None:
+                send(self._process.stdin, question)
+            return receive(self._process.stdout)
+        except ValueError as error:  # it goes on all the same
+            self._process.kill()
+            raise _Lost from error
+        except (EOFError, OSError) as error:
+            raise _Lost from error
+
+    def _end_later(self):
+        self._idle_since = time.monotonic()
+        self._retirement = threading.Timer(_IDLE, self._end_if_idle)
+        self._retirement.daemon = True
+        self._retirement.start()
+
+    def _end_if_idle(self):
+        with _LOCK:  # which whoever asks meanwhile has, and then it is not idle
+            if time.monotonic() - self._idle_since >= _IDLE:
+                self.close()
+
+    def ended(self, doing):
+        """The error that says how it ended, which it has or is about to."""
+        how, last = how_it_ended(self._process, self._said)
+        self.close()
+        ended = Ended(
+            f"A process of its own has to {doing}. Received: its end by {how}; the last line was: {last}. "
+            "Export another format; nothing was written."
+        )
+        ended.aborted = self._process.returncode < 0
+        return ended
+
+    def close(self):
+        self._retirement.cancel()
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._said):
+            with contextlib.suppress(OSError):  # what was not sent
+                stream.close()
+
+
+def _kept(module):
+    if module in _KEPT and not _KEPT[module].alive:
+        _forget(module).close()
+    if module not in _KEPT:
+        _KEPT[module] = _Process(module)
+    return _KEPT[module]
+
+
+def _forget(module):
+    return _KEPT.pop(module)
+
+
+@atexit.register
+def _close_all():
+    for module in list(_KEPT):
+        _forget(module).close()
+
+
+def _end_with(parent):
+    """End the process when the one that asks is gone: killed, it would meet our files in its next run."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _main(parent, module):
+    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    # What a converter prints must not come before the answer.
+    global _ANSWERS
+    _ANSWERS = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    functions = importlib.import_module(module)
+    with contextlib.suppress(EOFError):  # nobody asks any more
+        while True:
+            name, arguments = receive(sys.stdin.buffer)
+            try:
+                answer = _ANSWER, getattr(functions, name)(*arguments), None
+            except ExportError as error:  # any other ends the process, and its last line says what it was
+                answer = _ANSWER, None, str(error)
+            send(_ANSWERS, answer)

@@ -1,0 +1,137 @@
+"""An artefact run in a process of its own: one that aborts takes nothing with it, and threads are its own."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+from ktransfer.errors import ExportError
+from ktransfer.exporting.processes.converter_process import how_it_ended
+from ktransfer.exporting.processes.ipc import receive, send
+from ktransfer.exporting.runtimes import open_artefact
+
+# Not -m, which would load this module twice.
+_PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
+_LONGEST = 600.0  # seconds that a few examples may take
+
+
+class OwnProcess:
+    """An artefact, opened by `open_artefact` in a process of its own, which ends with the `with`.
+
+    It runs on the CPU.
+
+    Args:
+        format, path, threads: As in `open_artefact`.
+
+    Attributes:
+        labels, signature: As in `Opened`.
+
+    Raises:
+        ExportError: The runtime cannot load or run the artefact, the process ended, or it has not answered
+            for ten minutes.
+
+    Example:
+        >>> with OwnProcess("onnx", "run/artefacts/model.onnx") as artefact:
+        ...     artefact({"image": images}).shape
+        (8, 2)
+    """
+
+    def __init__(self, format, path, *, threads=None):
+        self._name = f"{format} artefact"
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._process = subprocess.Popen(
+            # -P: a file named as a library, where the command was given, is not to be imported for it.
+            [sys.executable, "-P", "-c", _PROGRAM, format, str(path), str(threads or 0)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
+        )
+
+    def __enter__(self):
+        try:
+            with self._in_time():
+                self.labels, self.signature = receive(self._process.stdout)
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *error):
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def __call__(self, inputs):
+        """Return the answers `(B, C)` to inputs by name."""
+        return self._asked(inputs, 0)
+
+    def seconds(self, inputs, repeats):
+        """Answer so many times; return how long each took, without the way there and back."""
+        return self._asked(inputs, repeats)
+
+    def _asked(self, *question):
+        with self._in_time():
+            send(self._process.stdin, question)
+            return receive(self._process.stdout)
+
+    @contextlib.contextmanager
+    def _in_time(self):
+        """Say how the process ended, if it did; end it where it takes too long."""
+        hangs = threading.Event()
+
+        def end():
+            hangs.set()
+            self._process.kill()
+
+        timer = threading.Timer(_LONGEST, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (EOFError, ValueError, OSError) as error:
+            if hangs.is_set():
+                raise ExportError(
+                    f"The {self._name} has to run by its own runtime. Received: no answer within "
+                    f"{_LONGEST:g} seconds. Export it again, or another format."
+                ) from error
+            if isinstance(error, ValueError):  # it goes on all the same
+                self._process.kill()
+            raise self._ended() from error
+        finally:
+            timer.cancel()
+
+    def _ended(self):
+        how, last = how_it_ended(self._process, self._errors)
+        return ExportError(
+            f"The {self._name} has to run by its own runtime. "
+            f"Received: {how}, {last}. Export it again, or another format."
+        )
+
+
+def _main(format, path, threads):
+    # What a runtime prints must not come between the answers.
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+
+    # What goes wrong ends the process, and its last line says what it was.
+    opened = open_artefact(format, path, threads=int(threads) or None)
+    send(answers, (opened.labels, opened.signature))
+    with contextlib.suppress(EOFError):  # nobody asks any more
+        while True:
+            inputs, repeats = receive(sys.stdin.buffer)
+            send(answers, _seconds(opened, inputs, repeats) if repeats else opened.answer(inputs))
+
+
+def _seconds(opened, inputs, repeats):
+    found = []
+    for _ in range(repeats):
+        before = time.perf_counter()
+        opened.answer(inputs)
+        found.append(time.perf_counter() - before)
+    return found

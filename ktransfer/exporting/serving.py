@@ -1,0 +1,196 @@
+"""What every format is made from: named inputs, examples to prove it on, and the one function exported."""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from ktransfer.errors import ExportError
+from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.security.safe_io import is_line
+from ktransfer.text.preprocessing import TextPreprocessing
+
+OUTPUT = "probabilities"
+BATCH, SEQUENCE, HEIGHT, WIDTH = "batch", "sequence", "height", "width"
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of an artefact.
+
+    Args:
+        name: As a program gives it.
+        axes: For each axis its size, or the name of one that may have any size, such as `BATCH`.
+        dtype: `"float32"`, `"uint8"`, `"int32"` or `"string"`.
+        facts: What else a program has to know, for the signature.
+
+    Example:
+        >>> Input("token_ids", (BATCH, SEQUENCE), "int32").shape({SEQUENCE: 64})
+        (None, 64)
+    """
+
+    name: str
+    axes: tuple[int | str, ...]
+    dtype: str
+    facts: dict = field(default_factory=dict)
+
+    def shape(self, fixed):
+        """Return the sizes of the axes, those in `fixed` by name as given there; `None` for any size."""
+        return tuple(fixed.get(axis) if isinstance(axis, str) else axis for axis in self.axes)
+
+    def describe(self, fixed):
+        """Return the input's entry in an artefact's signature."""
+        return {"name": self.name, "shape": list(self.shape(fixed)), "dtype": self.dtype, **self.facts}
+
+
+class Examples(Protocol):
+    """Real examples, as inputs of the model."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, *, longest: bool = False) -> dict[str, np.ndarray]:
+        """The inputs by name; `longest` pads sequences to the longest the artefact will see."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A model that fits its labels, inputs and examples, as `serve_images` and `serve_texts` make it.
+
+    Args:
+        model: Functional Keras model of float32, one tensor or a dictionary of tensors to logits `(None, C)`.
+        class_names: C names.
+        inputs: What an artefact of ids or pixels takes.
+        examples: To measure parity on.
+        attempts: Which axes a converter is asked to fix, to which sizes, in the order to try.
+        preprocessing: How examples are read; `None` of an image classifier that is given pixels alone.
+        calibration: Training examples, to show an int8 artefact what flows between its layers.
+        files: The image files that the examples are, where they are known.
+        prepare: What becomes of the named inputs before the model, in the graph.
+        temperature: What logits are divided by before softmax (Guo et al. 2017).
+        answered: What the model has answered so far, before the temperature, by a hash of what it was given.
+    """
+
+    model: keras.Model
+    class_names: list[str]
+    inputs: tuple[Input, ...]
+    examples: Examples
+    attempts: tuple[dict[str, int], ...]
+    preprocessing: Preprocessing | TextPreprocessing | None = None
+    calibration: Examples | None = None
+    files: Sequence[str] = ()
+    prepare: Callable[[dict], dict] = lambda inputs: inputs
+    temperature: float = 1.0
+    answered: dict[bytes, np.ndarray] = field(default_factory=dict)
+
+    def check_calibration(self):
+        """Raise `ExportError` if there is nothing to calibrate on."""
+        if not self.calibration:
+            raise ExportError(
+                "An int8 artefact is calibrated on real training examples. Received: none. "
+                "Give some as `calibration`; a hundred are enough."
+            )
+
+    def calibration_batches(self):
+        """Return the inputs by name of each example to calibrate on, alone and padded to the longest."""
+        return [self.calibration.batch(np.array([i]), longest=True) for i in range(len(self.calibration))]
+
+
+def one_at_a_time(serving):
+    """Return the `Serving` of which the batch is 1, whatever else may have any size."""
+    attempts = dict.fromkeys(tuple(sorted({**fixed, BATCH: 1}.items())) for fixed in serving.attempts)
+    return dataclasses.replace(serving, attempts=tuple(map(dict, attempts)))
+
+
+def serving_function(serving, fixed):
+    """Return the function that is exported: raw inputs to probabilities, in inference mode.
+
+    Args:
+        serving: `Serving`.
+        fixed: Sizes of axes by name; the others may have any size.
+
+    Returns:
+        `tf.function` of the named inputs, in their order, to the dictionary `{"probabilities": ...}`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
+        >>> serve = serving_function(serve_images(model, ["a", "b"], np.zeros((1, 8, 8, 3))), {})
+        >>> serve(tf.zeros((1, 8, 8, 3)))["probabilities"].numpy().tolist()
+        [[0.5, 0.5]]
+    """
+    names = [given.name for given in serving.inputs]
+    specs = [tf.TensorSpec(given.shape(fixed), given.dtype, name=given.name) for given in serving.inputs]
+
+    @tf.function(input_signature=specs, autograph=False)
+    def serve(*tensors):
+        tensors = [tf.cast(each, tf.float32) if each.dtype == tf.uint8 else each for each in tensors]
+        inputs = serving.prepare(dict(zip(names, tensors, strict=True)))
+        return {OUTPUT: probabilities(serving, inputs)}
+
+    return serve
+
+
+def probabilities(serving, inputs):
+    """Return the probabilities `(B, C)` of the model's inputs by name; to be called in a `tf.function`."""
+    # Without training=False, preprocessing layers were seen to leak training mode into later layers.
+    logits = serving.model(_as_model_takes(serving, inputs), training=False)
+    if serving.temperature != 1.0:
+        logits /= serving.temperature
+    return tf.nn.softmax(logits)
+
+
+def reference_function(serving):
+    """Return a callable from the model's inputs by name to its own logits `(B, C)`, nothing traced.
+
+    They are divided by the temperature, if there is one. What it was given before it does not compute again.
+
+    With the functions inside inlined here too: Keras has XLA compile grouped convolutions, and a MobileNet
+    then takes a second an image on a CPU instead of twenty milliseconds.
+    """
+
+    def logits(inputs):
+        digest = hashlib.sha256()
+        for name, array in sorted(inputs.items()):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+        key = digest.digest()
+        if key not in serving.answered:
+            with inlined_functions():
+                answer = serving.model(_as_model_takes(serving, inputs), training=False)
+            serving.answered[key] = answer.numpy()
+        return serving.answered[key] / np.float32(serving.temperature)
+
+    return logits
+
+
+def _as_model_takes(serving, inputs):
+    return inputs if isinstance(serving.model.input, dict) else next(iter(inputs.values()))
+
+
+@contextlib.contextmanager
+def inlined_functions():
+    """Trace or call with the functions inside a function inlined.
+
+    Keras wraps grouped convolutions and some attention paths in a `tf.function` of its own, whose call node
+    neither tf2onnx nor every TFLite conversion can take.
+    """
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def check_class_names(class_names, classes):
+    """Raise `ExportError` unless there are `classes` different names of one line each."""
+    if len(set(class_names)) != classes or not all(map(is_line, class_names)):
+        raise ExportError(
+            f"Exporting needs {classes} different class names of one line each, one a logit. "
+            f"Received: {list(class_names)!r}. Give them in the order of the labels."
+        )

@@ -1,0 +1,1 @@
+"""TFLite: its exporter, and what only this format needs."""

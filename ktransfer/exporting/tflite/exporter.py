@@ -1,0 +1,78 @@
+"""TFLite: for phones and small boards, run by LiteRT; builtin operations only, unless Flex is allowed."""
+
+import contextlib
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ktransfer.errors import ExportError
+from ktransfer.exporting.bisect import fatal_operation
+from ktransfer.exporting.patches.fourier import fourier_as_matrices
+from ktransfer.exporting.patches.padding import finite_padding
+from ktransfer.exporting.processes.converter_process import Ended, apart
+from ktransfer.exporting.saved_model import exporter as saved_model
+from ktransfer.exporting.serving import inlined_functions, serving_function
+from ktransfer.exporting.tflite.conversion import convert
+from ktransfer.exporting.tflite.metadata import add_metadata
+from ktransfer.utils.progress import silent
+
+NAME = "model.tflite"
+CONVERTS = True
+
+
+def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=False, tell=silent):
+    """Write a TFLite file with its labels inside.
+
+    By way of a SavedModel: `from_concrete_functions` on a live Keras model gave files that answered NaN.
+
+    Args:
+        serving: `Serving`; for `"int8"` one that can be calibrated.
+        path: The file to write.
+        fixed: Sizes of axes by name; the others may have any size.
+        extra: JSON-able facts, written to `extra.json` in the file.
+        precision, allow_flex: As in `tflite_conversion.convert`, which is run in a process of its own.
+        tell: Callable that is given how far it is. Defaults to none.
+
+    Raises:
+        ExportError: The model has an operation that TFLite lacks, or the converter ended its process, and
+            with which operation.
+
+    Example:
+        >>> write(serving, Path("model.tflite"), fixed={})
+    """
+    padding = contextlib.nullcontext()
+    if precision == "int8":
+        padding = finite_padding()
+    with inlined_functions(), fourier_as_matrices(), padding:
+        serve = serving_function(serving, fixed).get_concrete_function()
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        source = Path(folder, saved_model.NAME)
+        saved_model.save(tf.Module(), serving, source, {saved_model.SERVING: serve})
+        calibration = serving.calibration_batches() if precision == "int8" else ()
+        calibration = [_in_dtypes(inputs, serving) for inputs in calibration]
+        doing = f"convert the model to TFLite in {precision}"
+        try:
+            content = apart(convert, source, precision, calibration, allow_flex, doing=doing, tell=tell)
+        except Ended as ended:
+            if not ended.aborted or _survives(source):  # then it is quantizing that it does not
+                raise
+            operation = fatal_operation(serve, serving, path.parent, _survives)
+            raise ExportError(f"{ended} It ends at {operation}.") from ended
+    path.write_bytes(add_metadata(content, serving, extra))
+
+
+def _survives(source):
+    try:
+        apart(convert, source, doing="convert a part of the model")
+    except Ended:
+        return False
+    except ExportError:  # a part of a model need not be one that TFLite takes
+        pass
+    return True
+
+
+def _in_dtypes(inputs, serving):
+    dtypes = {given.name: given.dtype for given in serving.inputs}
+    return {name: np.rint(array).astype(dtypes[name]) for name, array in inputs.items()}

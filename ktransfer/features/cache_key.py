@@ -1,0 +1,88 @@
+"""Under which key the features of a cut are kept: a digest of all that they follow from."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from ktransfer.data.examples import Examples
+from ktransfer.features.split_model import Cut, layers_before
+from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.models.blocks import Block
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.text.preprocessing import TextPreprocessing
+
+
+class FeatureKeys:
+    """Keys of one classifier's features: call it with a cut, a part of the data and a view.
+
+    Args:
+        model, backbone, blocks: The classifier, its backbone, and the blocks of that.
+        examples: By the name of their part.
+        recipe: Whose augmentation and dtype they are kept with.
+        preprocessing: How the examples are read.
+
+    Example:
+
+        key = FeatureKeys(model, backbone, blocks, {"train": train}, recipe, preprocessing)
+        key(HEAD, "train", None)   # 64 hexadecimal digits
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        backbone: keras.Model,
+        blocks: tuple[Block, ...],
+        examples: Mapping[str, Examples],
+        recipe: Recipe,
+        preprocessing: Preprocessing | TextPreprocessing,
+    ):
+        self._blocks, self._recipe = blocks, recipe
+        self._examples = {name: [part.fingerprint(), part.inputs] for name, part in examples.items()}
+        self._reading = [
+            keras.__version__,
+            preprocessing.digest(),
+            [layer.get_config() for layer in layers_before(model)],
+            _without_given_names(backbone.get_config()),
+            recipe.cache_dtype,
+        ]
+        self.read_weights()
+
+    def read_weights(self) -> None:
+        """Take the weights as they are now, block by block."""
+        self._weights = []
+        for block in self._blocks:
+            digest = hashlib.sha256()
+            for variable in block.weights:
+                digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).data)
+            self._weights.append(digest.hexdigest())
+
+    def __call__(self, cut: Cut, part: str, view: int | None) -> str:
+        recipe = self._recipe
+        varied = view is not None and [
+            dataclasses.asdict(recipe.augmentation),
+            recipe.seed,
+            recipe.batch_size,
+            view,
+        ]
+        below = self._weights[cut.above :]
+        facts = [cut.name, below, self._reading, self._examples[part], varied]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _without_given_names(config):
+    """A functional model's config with its layers numbered: names that Keras gives count up in a process."""
+    names = {layer["name"]: f"layer {place}" for place, layer in enumerate(config.get("layers", ()))}
+    names[config.get("name")] = "backbone"
+
+    def replaced(value):
+        if isinstance(value, dict):
+            return {key: replaced(inner) for key, inner in value.items()}
+        if isinstance(value, list | tuple):
+            return [replaced(inner) for inner in value]
+        return names.get(value, value) if isinstance(value, str) else value
+
+    return replaced(config)

@@ -1,0 +1,253 @@
+"""What the frozen part of a classifier makes of the data: computed once, kept, served to each stage."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Iterable
+
+import keras
+import numpy as np
+
+from ktransfer.data.examples import Examples
+from ktransfer.data.rebatching import rebatched
+from ktransfer.features.extract import FrozenPass, extract_features, untracked
+from ktransfer.features.plan import plan_stages
+from ktransfer.features.split_model import HEAD, FeatureBatches, find_taps, lower_part, upper_part
+from ktransfer.features.store import FeatureStore
+from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.models.blocks import find_blocks
+from ktransfer.models.locate import find_backbone
+from ktransfer.models.predict import predict_in_batches
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.text.preprocessing import TextPreprocessing
+from ktransfer.utils.terminal import print_line
+
+
+class FrozenFeatures:
+    """The features of a classifier's training and validation examples at the cuts that its stages need.
+
+    One pass over the examples gives all of them that are not kept yet; where a lower cut is kept, it starts
+    there. The key of what is kept is a digest of the files or texts, how they are read, varied and scaled,
+    the backbone's config and the weights below the cut, so nothing stale is ever served. The frozen part runs
+    in inference mode.
+
+    Args:
+        model: From `build_classifier` or `build_text_classifier`.
+        train, validation: Examples of images, or of texts.
+        recipe: Whose stages need them.
+        preprocessing: How they are read.
+        store: Where they are kept.
+        taps: Whether the pass gives `taps()` as well.
+        track: Wraps the batches of a pass, as a progress bar does: `track(batches, total, description)`.
+        say: Where the lines about what is kept go.
+
+    Raises:
+        RecipeError: Something in the model varies its input at random.
+
+    Example:
+
+        features = FrozenFeatures(model, train, validation, recipe, preprocessing=preprocessing, store=store)
+        solve_head(model, features.pooled(), train.labels)
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        train: Examples,
+        validation: Examples,
+        recipe: Recipe,
+        *,
+        preprocessing: Preprocessing | TextPreprocessing,
+        store: FeatureStore,
+        taps: bool = False,
+        track: Callable[[Iterable, int, str], Iterable] = untracked,
+        say: Callable[[str], None] = print_line,
+    ):
+        self.examples = {"train": train, "validation": validation}
+        self.recipe, self.preprocessing = recipe, preprocessing
+        self._model, self._say = model, say
+        self._backbone = find_backbone(model)
+        self._blocks = find_blocks(self._backbone)
+        lower_part(model, self._backbone, [HEAD])  # refuses what cannot be kept, before anything runs
+        self._taps = find_taps(self._blocks) if taps and not isinstance(model.input, dict) else None
+        self._views = recipe.cached_views if recipe.augmentation.is_on else 0
+        self._pass = FrozenPass(
+            model, self._backbone, self._blocks, self.examples, recipe, preprocessing, store, track
+        )
+        counts = {"train": len(train) * max(1, self._views), "validation": len(validation)}
+        self._plan = plan_stages(
+            model,
+            self._backbone,
+            self._blocks,
+            recipe,
+            counts,
+            store.free_bytes(),
+            preprocessing.sequence_length,
+        )
+        for index, stage in enumerate(self._plan):
+            if stage.cut is None:
+                say(f"cache      none for stage {index}: {stage.reason}")
+        self._unsaid = {stage.cut.name: stage.expected for stage in self._plan if stage.cut}
+
+    def pooled(self, part: str = "train") -> np.ndarray:
+        """Pooled features of the examples of a part as they are, not varied; float32 `(N, features)`."""
+        wanted = {(part, None): [HEAD]}
+        if part == "train":  # one pass for all that will be asked for
+            wanted["validation", None] = [HEAD]
+            for stage in self._plan:
+                if stage.cut is not None:
+                    self._want(wanted, stage.cut)
+            if self._taps is not None:
+                wanted["train", None].append(self._taps)
+        found, places = self._rows(wanted), self._places(part, None)
+        if found is None:
+            return extract_features(self._model, self._pass.inputs(part, None))[0][places]
+        return found[part, None, HEAD.name].read(places)
+
+    def taps(self) -> np.ndarray | None:
+        """What every block but the topmost makes of the training images, averaged over each: `(N, F)`.
+
+        `None` for texts, where the graph shows no such tensors, and where nothing can be kept.
+        """
+        if self._taps is None:
+            return None
+        found = self._rows({("train", None): [self._taps]})
+        return None if found is None else found["train", None, "taps"].read(self._places("train", None))
+
+    def speedup(self, stage: int) -> float:
+        """How many times fewer multiplications an epoch of a stage has on what is kept; 1 where nothing is."""
+        return self._plan[stage].expected
+
+    def dataset(self, part: str, *, batch_size: int | None = None, first_pass: int = 0):
+        """Batches of the examples themselves, as `part` of a `fit`: `"train"` or `"validation"`.
+
+        Args:
+            part: Of the data.
+            batch_size: Where not the recipe's.
+            first_pass: The order and variation to begin with.
+        """
+        recipe = self.recipe
+        batches = self.preprocessing.dataset(
+            self.examples[part],
+            batch_size=recipe.batch_size,
+            training=part == "train",
+            augmentation=recipe.augmentation,
+            one_hot=True,
+            seed=recipe.seed,
+            first_pass=first_pass,
+        )
+        if batch_size in (None, recipe.batch_size):
+            return batches
+        return rebatched(batches, batch_size, len(self.examples[part]))
+
+    def batches(
+        self, stage: int, *, batch_size: int | None = None
+    ) -> tuple[keras.Model, FeatureBatches, FeatureBatches] | None:
+        """The upper part that trains in a stage, and its batches for training and validation.
+
+        Their size is the recipe's where it is not given. `None` where the stage has to run on the examples
+        themselves, from `dataset`.
+        """
+        cut = self._plan[stage].cut
+        if cut is None:
+            return None
+        wanted: dict = {}
+        batch_size = batch_size or self.recipe.batch_size
+        self._want(wanted, cut)
+        found = self._rows(wanted)
+        if found is None:
+            return None
+        targets = {
+            name: np.eye(len(part.class_names), dtype="float32")[part.labels]
+            for name, part in self.examples.items()
+        }
+
+        def rows(part, view):
+            return found[part, view, cut.name], self._places(part, view)
+
+        def beside(part):
+            # What is pooled already has no length.
+            if cut is HEAD or not isinstance(self._model.input, dict):
+                return None
+            return functools.partial(self.preprocessing.beside, self.examples[part])
+
+        training = FeatureBatches(
+            [rows("train", view) for view in self._training_views()],
+            targets["train"],
+            batch_size=batch_size,
+            order=functools.partial(self._pass.order, "train"),
+            beside=beside("train"),
+        )
+        judged = FeatureBatches(
+            [rows("validation", None)],
+            targets["validation"],
+            # Judging is the same in batches of any size, and pooled features are small.
+            batch_size=1024 if cut is HEAD else batch_size,
+            beside=beside("validation"),
+        )
+        return upper_part(self._model, self._backbone, cut), training, judged
+
+    def _training_views(self):
+        return range(self._views) if self._views else [None]
+
+    def _places(self, part, view):
+        """The row of each example."""
+        return np.argsort(self._pass.order(part, view))
+
+    def _want(self, wanted, cut):
+        for part, view in [*(("train", view) for view in self._training_views()), ("validation", None)]:
+            cuts = wanted.setdefault((part, view), [])
+            if cut.name not in [other.name for other in cuts]:
+                cuts.append(cut)
+
+    def _rows(self, wanted):
+        """What `FrozenPass.rows` gives; of each cut it is said, once, what is kept and what it is worth."""
+        start = time.perf_counter()
+        found, computed = self._pass.rows(wanted)
+        if found is not None:
+            self._report(found, time.perf_counter() - start if computed else 0.0)
+        return found
+
+    def _report(self, found, seconds):
+        took = f"computed in {seconds:.1f} s" if seconds else "kept from before"
+        for name in list(self._unsaid):
+            kept = [rows for (_, _, cut), rows in found.items() if cut == name]
+            if not kept:
+                continue
+            size = sum(math.prod(rows.shape) * rows.dtype.itemsize for rows in kept)
+            shape = " x ".join(map(str, kept[0].shape[1:]))
+            views = f", {self._views} views of each" if self._views else ""
+            factor, noun = self._unsaid.pop(name), self.examples["train"].noun[:-1]
+            faster = "over 100" if factor > 100 else f"about {factor:.1f}"
+            self._say(
+                f"cache      below {name}: {shape} for each {noun}{views}, {size / 2**20:,.0f} MiB, {took}; "
+                f"its epochs should be {faster} times faster"
+            )
+
+
+def extract_taps(
+    model: keras.Model, batches: Iterable, *, taps: bool = True
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Pooled features of a classifier's backbone, and the outputs of its blocks, without a store.
+
+    Args:
+        model: From `build_classifier` or `build_text_classifier`.
+        batches: Of `(inputs, labels)`, not augmented.
+        taps: Whether the outputs of the blocks are wanted.
+
+    Returns:
+        float32 `(N, F)`, and `(N, G)` as `FrozenFeatures.taps` has them, or `None`.
+
+    Example:
+
+        pooled, tapped = extract_taps(model, batches)
+    """
+    backbone = find_backbone(model)
+    cut = find_taps(find_blocks(backbone)) if taps and not isinstance(model.input, dict) else None
+    lower = lower_part(model, backbone, [HEAD] if cut is None else [HEAD, cut])
+    found = [
+        keras.tree.flatten(outputs)
+        for outputs in predict_in_batches(lower, (inputs for inputs, *_ in batches))
+    ]
+    pooled, *tapped = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
+    return pooled, tapped[0] if tapped else None

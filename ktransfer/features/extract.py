@@ -1,0 +1,215 @@
+"""One pass of the frozen part over the examples: what is missing is computed and kept, the rest is opened."""
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from ktransfer.data.examples import Examples
+from ktransfer.errors import RecipeError
+from ktransfer.features.cache_key import FeatureKeys
+from ktransfer.features.plan import kept_dtype, kept_shape
+from ktransfer.features.split_model import Cut, cuts_below, lower_part, with_ids
+from ktransfer.features.store import FeatureStore, Rows
+from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.models.blocks import Block
+from ktransfer.models.predict import predict_in_batches
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.text.preprocessing import TextPreprocessing
+from ktransfer.utils.machine import has_gpu
+
+Track = Callable[[Iterable, int, str], Iterable]
+
+
+def untracked(batches: Iterable, total: int, description: str) -> Iterable:
+    """A `Track` that shows nothing."""
+    return batches
+
+
+class FrozenPass:
+    """Runs the frozen part of a classifier over its examples (see `FrozenFeatures`, whose part this is).
+
+    Args:
+        model, backbone, blocks: The classifier, its backbone, and the blocks of that.
+        examples: By the name of their part.
+        recipe: Whose augmentation, batches and dtype they are varied and kept with.
+        preprocessing: How they are read.
+        store: Where features are kept.
+        track: Wraps the batches of a pass: `track(batches, total, description)`.
+
+    Example:
+
+        rows, computed = frozen_pass.rows({("train", None): [HEAD]})
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        backbone: keras.Model,
+        blocks: tuple[Block, ...],
+        examples: Mapping[str, Examples],
+        recipe: Recipe,
+        preprocessing: Preprocessing | TextPreprocessing,
+        store: FeatureStore,
+        track: Track = untracked,
+    ):
+        self._model, self._backbone, self._blocks = model, backbone, blocks
+        self._examples, self._recipe, self._preprocessing = examples, recipe, preprocessing
+        self._store: FeatureStore | None = store
+        self._track = track
+        self._key = FeatureKeys(model, backbone, blocks, examples, recipe, preprocessing)
+        self._lower: dict[tuple, keras.Model] = {}
+
+    def order(self, part: str, view: int | None) -> np.ndarray:
+        """The examples in the order of the rows that are kept of them: of a view that of its epoch."""
+        examples, recipe = self._examples[part], self._recipe
+        if view is None:
+            return self._preprocessing.order(examples.inputs)
+        return self._preprocessing.epoch_order(
+            examples, batch_size=recipe.batch_size, seed=recipe.seed, epoch=view
+        )
+
+    @property
+    def _batch_size(self):
+        return 256 if has_gpu() else 32
+
+    def rows(
+        self, wanted: Mapping[tuple[str, int | None], Sequence[Cut]]
+    ) -> tuple[dict[tuple, Rows] | None, bool]:
+        """The rows of each part, view and cut, and whether any were computed; `None` if none can be kept.
+
+        Args:
+            wanted: The cuts by part of the data and view; without a view the examples are as they are.
+        """
+        if self._store is None:
+            return None, False
+        found, computed = {}, False
+        self._key.read_weights()
+        for (part, view), cuts in wanted.items():
+            missing = []
+            for cut in cuts:
+                rows = self._store.open(self._key(cut, part, view))
+                if rows is None:
+                    missing.append(cut)
+                else:
+                    found[part, view, cut.name] = rows
+            if missing:
+                computed = True
+                try:
+                    self._compute(part, view, missing)
+                    for cut in missing:
+                        rows = self._store.open(self._key(cut, part, view))
+                        if rows is None:
+                            raise OSError("something else removed what was just kept")
+                        found[part, view, cut.name] = rows
+                except OSError as error:
+                    warnings.warn(
+                        f"ktransfer: features cannot be kept in {self._store.folder} "
+                        f"({error.strerror or error}); every epoch runs the whole backbone instead. "
+                        "Make room there, or pass --cache-dir.",
+                        stacklevel=3,
+                    )
+                    self._store = None
+                    return None, False
+                except ValueError as error:
+                    raise RecipeError(
+                        f"Features that fit into the cache were expected. Received: {error}. "
+                        'Set cache_dtype="float32" in the recipe.'
+                    ) from error
+        self._lower = {}
+        return found, computed
+
+    def _compute(self, part, view, missing):
+        # The lowest is entered first and so kept last: were it kept without the others, these would be
+        # computed from it after a kill, and differ in their last bits.
+        missing = sorted(missing, key=lambda cut: -cut.above)
+        start = rows = None
+        for start in cuts_below(self._blocks, max(cut.above for cut in missing)):
+            if rows := self._store.open(self._key(start, part, view)):
+                break
+        if rows:
+            lower = self._lower_part(missing, start, rows.shape[1:])
+            size, order = self._batch_size, self.order(part, view)
+            batches = [np.arange(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
+        else:
+            lower = self._lower_part(missing)
+            batches = self.inputs(part, view)
+        description = f"running the frozen backbone, {part} {self._examples[part].noun}"
+        batches = self._track(batches, len(batches), description)
+
+        def given(batch):
+            if not rows:
+                return batch[0]
+            ids = self._preprocessing.beside(self._examples[part], order[batch])
+            return with_ids(rows.read(batch), ids) if ids else rows.read(batch)
+
+        shapes = [kept_shape(tensor, self._preprocessing.sequence_length) for tensor in lower.outputs]
+        with contextlib.ExitStack() as stack:
+            writers = [
+                stack.enter_context(
+                    self._store.writer(
+                        self._key(cut, part, view),
+                        (len(self._examples[part]), *shape),
+                        kept_dtype(tensor, self._recipe),
+                        {"cut": cut.name, "part": part} | ({} if view is None else {"view": view}),
+                    )
+                )
+                for cut, tensor, shape in zip(missing, lower.outputs, shapes, strict=True)
+            ]
+            for outputs in predict_in_batches(lower, map(given, batches)):
+                for append, output, shape in zip(writers, keras.tree.flatten(outputs), shapes, strict=True):
+                    sides = zip(shape, output.shape[1:], strict=True)
+                    append(np.pad(output, [(0, 0), *((0, whole - side) for whole, side in sides)]))
+
+    def _lower_part(self, cuts, *start):
+        """The same for each part of the data, so that it is compiled once."""
+        names = (*(cut.name for cut in cuts), *(cut.name for cut in start[:1]))
+        if names not in self._lower:
+            self._lower[names] = lower_part(self._model, self._backbone, cuts, *start)
+        return self._lower[names]
+
+    def inputs(self, part: str, view: int | None):
+        """Batches of `(what the classifier takes, labels)` in the order in which their features are kept."""
+        if view is None:
+            return self._preprocessing.dataset(
+                self._examples[part].subset(self.order(part, view)),
+                batch_size=self._batch_size,
+                keep=False,
+            )
+        return self._preprocessing.dataset(
+            self._examples[part],
+            batch_size=self._recipe.batch_size,  # the draws of an epoch follow its batches
+            training=True,
+            augmentation=self._recipe.augmentation,
+            seed=self._recipe.seed,
+            first_pass=view,
+            keep=False,
+        )
+
+
+def extract_features(model: keras.Model, dataset) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled features of a classifier's backbone, in inference mode, and their labels.
+
+    Args:
+        model: From `build_classifier`.
+        dataset: Batches of `(images, labels)`, not augmented; labels as indices or one-hot.
+
+    Returns:
+        float32 `(N, features)` and int `(N,)`.
+
+    Example:
+
+        features, labels = extract_features(model, train)
+    """
+    pooled = keras.Model(model.input, model.get_layer("pooled").output)
+    labels = []
+
+    def images():
+        for batch, targets in dataset:
+            targets = np.asarray(targets)
+            labels.append(targets.argmax(axis=-1) if targets.ndim == 2 else targets)
+            yield batch
+
+    return np.concatenate(list(predict_in_batches(pooled, images()))), np.concatenate(labels)

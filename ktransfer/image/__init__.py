@@ -1,0 +1,1 @@
+"""Images: sources, decoding, datasets, augmentation, backbones, serving."""

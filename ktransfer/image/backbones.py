@@ -1,0 +1,209 @@
+"""A preset name, a hub handle, a folder or a `.keras` file -> a headless backbone and its preprocessing."""
+
+import difflib
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+
+from ktransfer.errors import BackboneError, listed
+from ktransfer.image.decoding import Resize
+from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.models.backbone_names import HUB_PREFIXES, SCALINGS, check_backbone_name
+from ktransfer.models.depthwise import use_depthwise
+from ktransfer.models.presets import load_part
+from ktransfer.security.keras_archive import load_keras_file
+
+
+def load_backbone(
+    name: str,
+    *,
+    image_size: int | tuple[int, int] | None = None,
+    scaling: str | None = None,
+    load_weights: bool = True,
+    dtype: str = "float32",
+    fast_depthwise: bool = True,
+) -> tuple[keras.Model, Preprocessing]:
+    """Load an image backbone without a head, and the preprocessing that it was trained with.
+
+    Args:
+        name: A keras-hub preset name, a hub handle (`hf://`, `kaggle://`), a local preset folder, or a
+            `.keras` file that holds a functional model without a classifier.
+        image_size: Pixels, one number for a square or `(height, width)`; `None` takes the preset's own.
+        scaling: For a `.keras` file, which does not say it: what the model does to 0-255 pixels, one of
+            `SCALINGS` (`"none"` where scaling is inside). For a preset its own is used.
+        load_weights: `False` gives random weights, for a comparison.
+        dtype: Keras dtype policy of a preset's backbone; a `.keras` file brings its own.
+        fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
+
+    Returns:
+        `(backbone, preprocessing)`.
+
+    Raises:
+        BackboneError: There is no such backbone, it cannot be loaded, is not for images, or cannot take
+            images of this size.
+        RecipeError: `image_size` is no size.
+
+    Example:
+
+        backbone, preprocessing = load_backbone("resnet_50_imagenet", image_size=160)
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else image_size
+    check_backbone_name(str(name), scaling=scaling)
+    if str(name).endswith(".keras"):
+        backbone, preprocessing = _from_file(Path(name), size, scaling)
+    else:
+        backbone, preprocessing = _from_preset(str(name), size, load_weights=load_weights, dtype=dtype)
+    if fast_depthwise:
+        use_depthwise(backbone)
+    return backbone, preprocessing
+
+
+def list_backbones(task: str = "image", *, max_params: int | None = None) -> list[dict]:
+    """The presets that keras-hub's registry names for a task, smallest first; needs no network.
+
+    Args:
+        task: `"image"` or `"text"`.
+        max_params: Leave out what has more parameters.
+
+    Returns:
+        Dicts of `name`, `family`, `parameters` and `description`.
+
+    Raises:
+        BackboneError: The task is unknown.
+
+    Example:
+
+        [row["name"] for row in list_backbones(max_params=3_000_000)]
+    """
+    if task == "image":
+        registry = keras_hub.models.ImageClassifier.presets | keras_hub.models.DINOV2Backbone.presets
+    elif task == "text":
+        registry = keras_hub.models.TextClassifier.presets
+    else:
+        raise BackboneError(f'A task is "image" or "text". Received: {task!r}.')
+    rows = [
+        {
+            "name": name,
+            "family": entry["metadata"]["path"],
+            "parameters": entry["metadata"]["params"],
+            "description": entry["metadata"]["description"],
+        }
+        for name, entry in registry.items()
+    ]
+    rows = [row for row in rows if max_params is None or row["parameters"] <= max_params]
+    return sorted(rows, key=lambda row: (row["parameters"], row["name"]))
+
+
+def _from_preset(name, size, **options):
+    preset = _checked_preset(name)
+    converter = load_part(keras_hub.layers.ImageConverter, preset, "an image converter")
+    size = size or _own_size(converter)
+    backbone = load_part(keras_hub.models.Backbone, preset, "a backbone", **options)
+    fixed = _image_input(backbone).shape[1:3]
+    if None not in fixed and fixed != tuple(size):
+        try:
+            backbone = keras_hub.models.Backbone.from_preset(preset, image_shape=(*size, 3), **options)
+        except (ValueError, TypeError) as error:
+            raise BackboneError(
+                f"The backbone {name} takes images of {fixed[0]} by {fixed[1]} pixels only. "
+                f"Received: {size[0]} by {size[1]}. Use --image-size {fixed[0]}."
+            ) from error
+    return backbone, _preprocessing(converter, size)
+
+
+def _checked_preset(name):
+    if name.startswith(HUB_PREFIXES):
+        return name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return str(path)
+    known = keras_hub.layers.ImageConverter.presets
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3)
+        hint = f"Did you mean {', '.join(near)}?" if near else "`ktransfer backbones` lists the names."
+        raise BackboneError(
+            "The name of an image preset, a hub handle, a preset folder or a .keras file was expected. "
+            f"Received: {name!r}, which is none of these. {hint}"
+        )
+    return name
+
+
+def _image_input(backbone):
+    # A model that was never built, or is no graph, has none.
+    inputs = keras.tree.flatten(getattr(backbone, "inputs", None) or [])
+    if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
+        shapes = listed(tensor.shape for tensor in inputs)
+        raise BackboneError(
+            "A backbone for RGB images of shape (batch, height, width, 3) was expected. "
+            f"Received: {backbone.name}, which takes {shapes or 'no known input'}."
+        )
+    return inputs[0]
+
+
+def _own_size(converter):
+    size = converter.image_size or (224, 224)
+    if not isinstance(size, list | tuple) or [type(pixels) for pixels in size] != [int, int]:
+        raise BackboneError(
+            "A height and a width in pixels were expected of the preset's image converter. "
+            f"Received: {size!r:.80}. "
+            "Pass --image-size, or mend image_converter.json."
+        )
+    return tuple(size)
+
+
+def _preprocessing(converter, size):
+    """Read scale and offset off what the converter does to pixels, whatever its class calls them."""
+    config = converter.get_config()
+    mode = "crop" if config["crop_to_aspect_ratio"] else "pad" if config["pad_to_aspect_ratio"] else "stretch"
+    resize = Resize(*size, mode=mode, interpolation=config["interpolation"], antialias=config["antialias"])
+    square = max(size)
+    probes = np.stack(
+        [
+            np.broadcast_to(np.array(p, "float32"), (square, square, 3))
+            for p in ((0,) * 3, (255,) * 3, (50, 120, 200))
+        ]
+    )
+    # Two sizes differ only in the resizing, which constant pictures do not feel.
+    seen = np.stack([keras.ops.convert_to_numpy(converter(p[None]))[0, 0, 0] for p in probes]).astype(
+        "float64"
+    )
+    scale, offset = (seen[1] - seen[0]) / 255, seen[0]
+    if not np.allclose(seen[2], np.array([50, 120, 200]) * scale + offset, atol=1e-3):
+        raise BackboneError(
+            "An image converter that scales each channel by itself was expected. "
+            f"Received: {type(converter).__name__}, which does more. Wrap the backbone and save it as .keras."
+        )
+    return Preprocessing(resize, _exact(config["scale"], scale, 1.0), _exact(config["offset"], offset, 0.0))
+
+
+def _exact(given, measured, neutral):
+    """The converter's own figures where they explain what it does, else the measured ones, in float64."""
+    given = neutral if given is None else given
+    values = np.broadcast_to(np.asarray(given, "float64"), (3,))
+    return values.tolist() if np.allclose(values, measured, rtol=1e-4, atol=1e-5) else measured.tolist()
+
+
+def _from_file(path, size, scaling):
+    try:
+        model = load_keras_file(path)
+    except (OSError, ValueError, MemoryError) as error:
+        reason = str(error).rstrip(".")
+        raise BackboneError(f"A Keras model was expected in {path}. Received: {reason}.") from error
+    last = model.layers[-1] if getattr(model, "layers", None) else None
+    if isinstance(last, keras.layers.Dense | keras.layers.Softmax):
+        raise BackboneError(
+            f"A backbone without its classifier was expected. Received: {path}, which ends in {last.name}. "
+            "Save keras.Model(model.inputs, the_layer_before.output)."
+        )
+    fixed = _image_input(model).shape[1:3]
+    if None in fixed:
+        size = size or (224, 224)
+    elif size not in (None, tuple(fixed)):
+        raise BackboneError(
+            f"The backbone in {path} takes images of {fixed[0]} by {fixed[1]} pixels only. "
+            f"Received: {size[0]} by {size[1]}. Leave --image-size out."
+        )
+    resize = Resize(*(size or fixed), mode="crop", interpolation="bilinear", antialias=True)
+    return model, Preprocessing(resize, *SCALINGS[scaling])

@@ -1,0 +1,202 @@
+"""Proof that an artefact reads image files, or pixels of any size, as the run does."""
+
+import dataclasses
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from ktransfer.errors import ExportError
+from ktransfer.exporting.parity import measure_parity
+from ktransfer.exporting.serving import BATCH, Input, reference_function
+from ktransfer.image.decoding import load_images, read_pixels, resize_pixels
+from ktransfer.image.file_variants import image_variants
+from ktransfer.image.in_graph.decoders import ADVICE, FORMATS, REFUSAL, REFUSED, decoded
+from ktransfer.image.serving import INPUT
+
+FILE = Input("image_bytes", (BATCH,), "string", {"formats": FORMATS, "refused": list(REFUSED)})
+# The same files to the pixels that the model is given, by a signature of this name.
+PIXELS = "image_pixels"
+PIXEL_FILE = Input("image_file", (BATCH,), "string", FILE.facts)
+# Near-tie predictions may flip because of 1-level rounding differences.
+LIMITS = {"agreement": 0.98, "accuracy_drop": 0.01}
+PIXEL_LIMIT = 1  # grey levels
+_VARIANTS_AT_ONCE = 16  # files
+
+
+@dataclasses.dataclass(frozen=True)
+class FilesRead:
+    """How far the pixels that an artefact reads from image files are from those that the run reads.
+
+    Args:
+        max_pixel_delta: Largest difference of a pixel that the model is given, in grey levels, 0 to 255.
+        worst: The file or variant where that is; empty where there is no difference.
+        files: How many of the examples were compared.
+        refused_files: How many of the examples the graph refuses, though the run reads them.
+        refused_for: Why, each reason once.
+        variants: The files of own making that were compared, by name, as `image_variants` makes them.
+
+    Example:
+        >>> FilesRead(0.0, "", 12, 0, (), ("JPEG grey",)).check("savedmodel")
+    """
+
+    max_pixel_delta: float
+    worst: str
+    files: int
+    refused_files: int
+    refused_for: tuple[str, ...]
+    variants: tuple[str, ...]
+
+    def check(self, format):
+        """Raise `ExportError` unless the pixels are the run's within a grey level."""
+        if not self.max_pixel_delta <= PIXEL_LIMIT:
+            raise ExportError(
+                f"A {format} artefact that reads image files as the run does, pixels within {PIXEL_LIMIT} "
+                f"grey level, was expected, got a difference of {self.max_pixel_delta:g} in {self.worst}. "
+                "Export another format; nothing was written."
+            )
+
+    def to_dict(self):
+        """Return the measurement as a dictionary of JSON values."""
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values):
+        """Return the measurement that `to_dict` gave."""
+        return cls(
+            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+        )
+
+
+def graph_refusal(content):
+    """Say why a graph refuses an image file, or return `None` where it reads it.
+
+    Args:
+        content: The bytes of the file.
+
+    Example:
+        >>> graph_refusal(b"II*\\0")
+        'not one of JPEG, PNG, GIF, BMP, WebP: TIFF'
+    """
+    try:
+        _graph_reader()(tf.constant(content))
+    except tf.errors.OpError as error:
+        _, found, reason = str(error.message).partition(REFUSAL)
+        return reason.partition(ADVICE)[0] if found else "a broken file"
+    return None
+
+
+@functools.cache
+def _graph_reader():
+    """Traced once a process."""
+    spec = tf.TensorSpec([], tf.string)
+    return tf.function(
+        lambda content: decoded(content, tf.constant(0)), input_signature=[spec], autograph=False
+    )
+
+
+def measure_file_parity(artefact, serving, labels=None):
+    """Compare what an artefact makes of files with what the model makes of them as the run reads them.
+
+    The files that the graph refuses are left out; where it refuses all, those of own making are compared.
+
+    Args:
+        artefact: Callable, `{"image_bytes": strings (B,)}` to probabilities `(B, C)`.
+        serving: `Serving` of an image classifier with its files.
+        labels: True classes of the files, int `(N,)`.
+
+    Returns:
+        `Parity`.
+    """
+    model, resize = reference_function(serving), serving.preprocessing.resize
+    places = [place for place, path in enumerate(serving.files) if graph_refusal(_read(path)) is None]
+    chosen = [serving.files[place] for place in places]
+    if labels is not None:
+        labels = np.asarray(labels)[places]
+    if not chosen:
+        chosen, labels = [content for _, content in image_variants(resize.width, resize.height)], None
+
+    def logits(inputs):
+        return model({INPUT: load_images(map(io.BytesIO, inputs[FILE.name]), resize)})
+
+    return measure_parity(artefact, logits, _Files(chosen), labels=labels)
+
+
+def measure_pixels(artefact, serving):
+    """Compare the pixels that an artefact reads from files with those that the run reads.
+
+    Args:
+        artefact: Callable, `{"image_file": strings (B,)}` to pixels `(B, height, width, 3)`.
+        serving: `Serving` of an image classifier with its files.
+
+    Returns:
+        `FilesRead`, of the files and of `image_variants` of the model's own size.
+    """
+    resize = serving.preprocessing.resize
+    largest, worst, reasons = 0.0, "", []
+
+    def compare(names, contents):
+        nonlocal largest, worst
+        found = np.asarray(artefact({PIXEL_FILE.name: np.array(contents, object)}))
+        expected = load_images(map(io.BytesIO, contents), resize)
+        for name, delta in zip(names, np.abs(found - expected).max((1, 2, 3)), strict=True):
+            if not delta <= largest:  # so that NaN counts
+                largest, worst = float(delta), name
+
+    for path in serving.files:
+        content = _read(path)
+        reason = graph_refusal(content)
+        if reason is None:
+            compare([Path(path).name], [content])
+        else:
+            reasons.append(reason)
+    variants = list(image_variants(resize.width, resize.height))
+    for start in range(0, len(variants), _VARIANTS_AT_ONCE):
+        compare(*zip(*variants[start : start + _VARIANTS_AT_ONCE], strict=True))
+    return FilesRead(
+        max_pixel_delta=largest,
+        worst=worst,
+        files=len(serving.files) - len(reasons),
+        refused_files=len(reasons),
+        refused_for=tuple(sorted(set(reasons))),
+        variants=tuple(name for name, _ in variants),
+    )
+
+
+def measure_size_parity(artefact, serving, labels=None):
+    """The same of an artefact that takes pixels of any size, `{"image": (1, H, W, 3)}`."""
+    model, resize = reference_function(serving), serving.preprocessing.resize
+
+    def logits(inputs):
+        pixels = [resize_pixels(each.astype("uint8"), resize) for each in inputs[INPUT]]
+        return model({INPUT: np.stack(pixels).astype("float32")})
+
+    # Photographs of one batch have one size, and these have not.
+    return measure_parity(artefact, logits, _Pixels(serving.files), fixed={BATCH: 1}, labels=labels)
+
+
+def _read(path):
+    """The bytes of a file, or those that are given."""
+    return path if isinstance(path, bytes) else Path(path).read_bytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Files:
+    paths: list
+
+    def __len__(self):
+        return len(self.paths)
+
+    def batch(self, indices, *, longest=False):
+        return {FILE.name: np.array([_read(self.paths[i]) for i in np.ravel(indices)], object)}
+
+
+class _Pixels(_Files):
+    def batch(self, indices, *, longest=False):
+        [index] = np.ravel(indices)
+        return {INPUT: read_pixels(self.paths[index])[None].astype("float32")}

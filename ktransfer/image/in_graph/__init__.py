@@ -1,0 +1,1 @@
+"""Image files decoded and resized inside a TensorFlow graph."""

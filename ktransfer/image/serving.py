@@ -1,0 +1,106 @@
+"""An image classifier, made ready for export."""
+
+import dataclasses
+
+import numpy as np
+
+from ktransfer.errors import ExportError
+from ktransfer.exporting.precision import in_float32
+from ktransfer.exporting.serving import BATCH, HEIGHT, WIDTH, Input, Serving, check_class_names
+from ktransfer.image.in_graph.preprocessing import resized
+
+INPUT = "image"
+
+
+def serve_images(model, class_names, images, preprocessing=None):
+    """Return the `Serving` of an image classifier, after checking that all fit one another.
+
+    Args:
+        model: Functional Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.
+        class_names: C names, one line each.
+        images: `(N, H, W, 3)`, N at least 1; with `preprocessing` paths of N files.
+        preprocessing: `Preprocessing` that the model was trained with.
+
+    Raises:
+        ExportError: The model is of another kind, the class names or images do not fit it, or it cannot be
+            built again in float32.
+        DataError: A file cannot be read as an image.
+
+    Example:
+        >>> serve_images(model, ["cat", "dog"], np.zeros((1, 32, 32, 3))).inputs[0].axes
+        ('batch', 32, 32, 3)
+    """
+    tensors = (*getattr(model, "inputs", ()), *getattr(model, "outputs", ()))  # of one not built, none
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    if len(shapes) != 2 or len(shapes[0]) != 4 or None in shapes[0][1:] or len(shapes[1]) != 2:
+        raise ExportError(
+            "Exporting takes a model from images (None, height, width, 3) to logits (None, classes), or a "
+            "text classifier with its preprocessing. "
+            f"Received: {shapes}. Build it with `build_classifier` or `build_text_classifier`."
+        )
+    check_class_names(class_names, shapes[1][1])
+    files = ()
+    if preprocessing is not None and len(images):
+        files, images = list(images), preprocessing(images)
+    size, received = shapes[0][1:], np.shape(images)
+    if not len(images) or received[1:] != size:
+        raise ExportError(
+            f"Parity is measured on at least one image of shape {size}. "
+            f"Received: {received}. Give images as the model takes them."
+        )
+    return Serving(
+        model=in_float32(model),
+        class_names=list(class_names),
+        inputs=(Input(INPUT, (BATCH, *size), "float32", {"range": "0-255 RGB"}),),
+        examples=Images(images),
+        attempts=({}, {BATCH: 1}),
+        preprocessing=preprocessing,
+        files=files,
+    )
+
+
+def in_uint8(serving):
+    """Return the `Serving` that takes its images in uint8, the others unchanged.
+
+    Cast to float first thing, and not by way of a quantized input, whose steps would be those of the darkest
+    and the brightest pixel that calibration happened to see.
+    """
+    inputs = [
+        dataclasses.replace(given, dtype="uint8") if len(given.axes) == 4 else given
+        for given in serving.inputs
+    ]
+    return dataclasses.replace(serving, inputs=tuple(inputs))
+
+
+def of_any_size(serving):
+    """Return the `Serving` that takes images of any height and width, and resizes them as the run does.
+
+    Raises:
+        ExportError: How the run resizes is not known, or cannot be written into a graph.
+    """
+    if not serving.files:
+        raise ExportError(
+            "An artefact that takes images of any size needs an image classifier and its preprocessing. "
+            "Received: neither how it resizes, nor image files to prove it on. Give both, or leave it out."
+        )
+    [given] = serving.inputs
+    resize = serving.preprocessing.resize
+
+    def prepare(inputs):
+        return {INPUT: resized(inputs[INPUT], resize)}
+
+    given = dataclasses.replace(given, axes=(BATCH, HEIGHT, WIDTH, 3))
+    return dataclasses.replace(serving, inputs=(given,), prepare=prepare)
+
+
+class Images:
+    """`(N, H, W, 3)` in 0-255, as `Examples`."""
+
+    def __init__(self, images):
+        self._images = np.asarray(images, "float32")
+
+    def __len__(self):
+        return len(self._images)
+
+    def batch(self, indices, *, longest=False):
+        return {INPUT: self._images[indices]}

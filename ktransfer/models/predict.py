@@ -1,0 +1,59 @@
+"""Predictions in batches, smaller ones where memory runs out."""
+
+import warnings
+from collections.abc import Iterable, Iterator
+
+import keras
+import numpy as np
+
+from ktransfer.utils.oom import is_out_of_memory
+
+
+def predict_in_batches(
+    model: keras.Model, batches: Iterable[np.ndarray]
+) -> Iterator[np.ndarray | list[np.ndarray]]:
+    """What `model` answers to each batch, in inference mode.
+
+    A batch smaller than the first is filled up and cut again: a new size would be compiled anew. Where memory
+    runs out batches are run in halves from there on, and a warning says so.
+
+    Args:
+        model: Any.
+        batches: Arrays `(B, ...)`, or for several inputs a dict of them; none larger than the first.
+
+    Yields:
+        `(B, ...)` for each batch, or a list of these from a model with a list of outputs.
+
+    Example:
+
+        logits = np.concatenate(list(predict_in_batches(model, [images[:32], images[32:]])))
+    """
+    size = None
+    for batch in batches:
+        batch = keras.tree.map_structure(np.asarray, batch)  # JAX takes no tensors of TensorFlow
+        count = len(keras.tree.flatten(batch)[0])
+        size = size or count
+        answers = []
+        while (start := sum(len(keras.tree.flatten(answer)[0]) for answer in answers)) < count:
+            try:
+                answers.append(_predict_part(model, batch, start, size))
+            except Exception as error:
+                if not is_out_of_memory(error) or size == 1:
+                    raise
+                size = -(-size // 2)
+                warnings.warn(f"ktransfer: out of memory; batches are run in parts of {size}", stacklevel=2)
+        if len(answers) == 1:
+            yield answers[0]
+        else:
+            yield keras.tree.map_structure(lambda *parts: np.concatenate(parts), *answers)
+
+
+def _predict_part(model, batch, start, size):
+    """The answers to `size` examples from `start` on, or as many as there are."""
+    part = keras.tree.map_structure(lambda rows: rows[start : start + size], batch)
+    count = len(keras.tree.flatten(part)[0])
+    if count < size:
+        part = keras.tree.map_structure(
+            lambda rows: np.pad(rows, [(0, size - count)] + [(0, 0)] * (rows.ndim - 1), "edge"), part
+        )
+    return keras.tree.map_structure(lambda rows: rows[:count], model.predict_on_batch(part))

@@ -1,0 +1,1 @@
+"""Quantization-aware training, and which layers int8 harms."""

@@ -1,0 +1,228 @@
+"""A model that answers as its int8 file will: the same weights, rounded while it runs."""
+
+import contextlib
+import itertools
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+from keras import ops
+
+from ktransfer.models.blocks import sublayers
+
+# Around -1e9 or minus infinity no 8 bits hold anything: what is masked stays in float, as in an int8 file.
+_WIDEST = 1e8
+# These only move what they are given, which is rounded already; and the softmax stays in float.
+_NOT_ROUNDED = (
+    *(keras.layers.InputLayer, keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten),
+    *(keras.layers.Permute, keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.Softmax),
+    *(keras.layers.SpatialDropout2D, keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D),
+    *(keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.MaxPooling2D, keras.layers.Masking),
+)
+
+
+class RoundedModel(keras.Model):
+    """A model that shares its variables with `model` and rounds to 8 bits what an int8 file rounds.
+
+    Weights of two or more dimensions are rounded symmetrically by output channel, as TFLite and ONNX do; by
+    channel it makes no difference whether the BatchNorm behind a convolution is folded into it before. What
+    flows between layers is rounded asymmetrically, by one range for each layer, where the file has a tensor:
+    behind BatchNorm and ReLU rather than between these and their convolution. Gradients pass straight through
+    (Jacob et al. 2018, section 3; Krishnamoorthi 2018, section 3), and end where a range does.
+
+    Ranges are the means over `batches` of the smallest and largest value in each, and stay.
+
+    Args:
+        model: Functional; what it is and does stays as it is.
+        batches: Inputs of it, as arrays with the batch first; at least one.
+
+    Example:
+
+        rounded = RoundedModel(model, [images[:32], images[32:64]])
+        difference = rounded.predict(images) - model.predict(images)
+    """
+
+    def __init__(self, model: keras.Model, batches: Iterable):
+        super().__init__(name=f"rounded_{model.name}")
+        self.original = model
+        self._rounding = _Rounding(model, batches)
+        self.build(keras.tree.map_structure(lambda tensor: tensor.shape, model.input))
+
+    def build(self, input_shape):
+        self.built = True
+
+    def call(self, inputs, training=None):
+        with self._rounding.applied():
+            return self.original(inputs, training=training)
+
+    @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """The range of what each layer gives, by the layer's name, where that is rounded."""
+        return {operation.name: found for operation, found in self._rounding.ranges.items()}
+
+
+class _Rounding:
+    """Which layers of a model are rounded and how; not of Keras, so that nothing of it is tracked twice."""
+
+    def __init__(self, model, batches):
+        self._operations = _operations(model)
+        batches = iter(batches)
+        first = next(batches)
+        self.ranges = self._measure(model, itertools.chain([first], batches), self._places(model, first))
+
+    def applied(self):
+        """Round while this context is open."""
+
+        def rounded(operation, call):
+            kernels, found = _kernels(operation), self.ranges.get(operation)
+
+            def called(*args, **kwargs):
+                with _rounded_weights(operation, kernels):
+                    outputs = call(*args, **kwargs)
+                return keras.quantizers.fake_quant_with_min_max_vars(outputs, *found) if found else outputs
+
+            return called if kernels or found else None
+
+        return _calling(self._operations, rounded)
+
+    def _places(self, model, batch):
+        """The operations whose output an int8 file has: seen on one example, by which tensor goes where."""
+        calls = []  # with the tensors themselves, so that no two have the same id
+
+        def listening(operation, call):
+            def called(*args, **kwargs):
+                outputs = call(*args, **kwargs)
+                calls.append((operation, _floats((args, kwargs)), outputs))
+                return outputs
+
+            return called
+
+        with _calling(self._operations, listening):
+            model(keras.tree.map_structure(lambda rows: rows[:1], batch), training=False)
+        makers, readers = {}, defaultdict(list)
+        for operation, inputs, outputs in calls:  # what is inside a layer comes before it
+            read = {id(tensor) for tensor in inputs}
+            if not (isinstance(operation, keras.Layer) and sublayers(operation)):
+                for key in read:
+                    readers[key].append(operation)
+            # Of what is no layer, what has one input only moves it.
+            computes = isinstance(operation, keras.Layer) or len(inputs) > 1
+            if _floats([outputs]) == [outputs] and computes and id(outputs) not in read:
+                makers.setdefault(id(outputs), operation)
+        return {
+            operation
+            for key, operation in makers.items()
+            if not isinstance(operation, _NOT_ROUNDED) and not _is_fused(operation, readers[key])
+        }
+
+    def _measure(self, model, batches, places):
+        seen = defaultdict(list)
+
+        def measuring(operation, call):
+            def called(*args, **kwargs):
+                outputs = call(*args, **kwargs)
+                values = ops.convert_to_numpy(ops.cast(outputs, "float32"))
+                seen[operation].append((values.min(), values.max()))
+                return outputs
+
+            return called if operation in places else None
+
+        with _calling(self._operations, measuring):
+            for batch in batches:
+                model(batch, training=False)
+        found = {operation: np.mean(ends, axis=0, dtype="float64") for operation, ends in seen.items()}
+        return {
+            operation: (min(float(low), 0.0), max(float(high), 0.0))
+            for operation, (low, high) in found.items()
+            if 0 < high - low < _WIDEST
+        }
+
+
+def _operations(model):
+    """All layers, and of functional models what is computed without one."""
+    layers = sublayers(model)
+    graphs = [model, *(layer for layer in layers if isinstance(layer, keras.Model))]
+    found = [operation for graph in graphs for operation in getattr(graph, "operations", ())]
+    return list(dict.fromkeys([*layers, *found]))
+
+
+@contextlib.contextmanager
+def _calling(operations, replaced):
+    """Let Keras call `replaced(operation, call)`, where that is something, instead of `operation.call`.
+
+    On the instance, as in `use_depthwise`, and only while a model is called: keras-hub's layers call others
+    deep inside, which no clone of a graph reaches.
+    """
+    changed = []
+    try:
+        for operation in operations:
+            if (call := replaced(operation, operation.call)) is not None:
+                operation.call = call
+                changed.append(operation)
+        yield
+    finally:
+        for operation in changed:
+            del operation.call
+
+
+@contextlib.contextmanager
+def _rounded_weights(layer, kernels):
+    if not kernels:
+        yield
+        return
+    # All of the layer's: within another such scope, as on JAX, what is not named here is seen as of before.
+    values = {id(variable): ops.convert_to_tensor(variable) for variable in layer.weights}
+    for variable, axes in kernels:
+        values[id(variable)] = _rounded(values[id(variable)], axes)
+    mapping = [(variable, values[id(variable)]) for variable in layer.weights]
+    with keras.StatelessScope(mapping, initialize_variables=False):
+        yield
+
+
+def _rounded(kernel, axes):
+    """`kernel` in 255 steps for each channel, gradients straight through."""
+    step = ops.maximum(ops.max(ops.abs(kernel), axis=axes, keepdims=True), 1e-12) / 127
+    return kernel + ops.stop_gradient(ops.round(kernel / step) * step - kernel)
+
+
+def _kernels(layer):
+    """The weights of a layer that are rounded, each with the axes that share a step."""
+    if not isinstance(layer, keras.Layer) or sublayers(layer):
+        return []
+    return [(weight, _shared_axes(layer, weight)) for weight in layer.weights if len(weight.shape) > 1]
+
+
+def _shared_axes(layer, weight):
+    """All but those of the output channels."""
+    rank = len(weight.shape)
+    if isinstance(layer, keras.layers.Embedding):
+        return tuple(range(rank))  # by a table's one step
+    if isinstance(layer, keras.layers.EinsumDense):
+        _, kernel, output = re.split(r",|->", layer.equation)
+        return tuple(axis for axis, letter in enumerate(kernel) if letter not in output)
+    depthwise = isinstance(layer, keras.layers.DepthwiseConv1D | keras.layers.DepthwiseConv2D)
+    return tuple(range(rank - (2 if depthwise or "depthwise" in weight.name else 1)))
+
+
+def _floats(tree):
+    return [
+        tensor
+        for tensor in keras.tree.flatten(tree)
+        if ops.is_tensor(tensor) and keras.backend.is_float_dtype(tensor.dtype)
+    ]
+
+
+def _is_fused(operation, readers):
+    """Whether all that reads what `operation` gives becomes one with it in an int8 file."""
+    followers = [reader for reader in readers if not isinstance(reader, keras.layers.Identity)]
+    if not followers:
+        return False
+    if all(isinstance(reader, keras.layers.BatchNormalization) for reader in followers):
+        return bool(_kernels(operation))
+    relus = (keras.activations.relu, keras.activations.relu6)
+    return all(
+        isinstance(reader, keras.layers.ReLU) or getattr(reader, "activation", None) in relus
+        for reader in followers
+    ) and not any(map(_kernels, followers))

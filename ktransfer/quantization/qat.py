@@ -1,0 +1,129 @@
+"""Quantization-aware fine-tuning: the last epochs on a model that is rounded as its int8 file will be."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+import numpy as np
+
+from ktransfer.models.locate import find_backbone
+from ktransfer.quantization.fake_quant import RoundedModel
+from ktransfer.recipes.recipe import Recipe, Stage
+from ktransfer.training.fine_tune import compile_classifier, fine_tune, warn
+
+_CALIBRATED = 4  # batches
+_SLOWER = 0.1  # than the last stage
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantizedFit:
+    """Accuracies on the validation data before and after quantization-aware fine-tuning.
+
+    Attributes:
+        int8_before, int8_after: Of the model rounded to 8 bits.
+        float_before, float_after: Of the model as it is.
+        kept: Whether the new weights are kept; else the model has those of before, and `*_after` is what the
+            new ones had.
+    """
+
+    int8_before: float
+    int8_after: float
+    float_before: float
+    float_after: float
+    kept: bool
+
+    def __str__(self):
+        said = (
+            f"accuracy rounded to int8 {self.int8_before:.3f} -> {self.int8_after:.3f}, "
+            f"in float {self.float_before:.3f} -> {self.float_after:.3f}"
+        )
+        return said if self.kept else f"{said}; kept as before"
+
+
+def fine_tune_quantized(
+    model: keras.Model,
+    train,
+    validation,
+    recipe: Recipe,
+    *,
+    backbone: keras.Model | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    examples: int | None = None,
+    on_trouble: Callable[[str], None] = warn,
+    verbose: int | str = 1,
+) -> QuantizedFit:
+    """Train `model` for `recipe.quantization_aware` more epochs so that rounding it to int8 costs less.
+
+    What the last stage of the recipe trains goes on to train, at a tenth of its rate, which falls to zero by
+    a cosine; without stages the head does. The forward pass is that of a `RoundedModel`, whose ranges are
+    seen on the first batches of `train`. The weights with the best accuracy on `validation`, rounded, are
+    kept, which may be those of before; and those of before are where the new ones, with ranges of their own,
+    are worse rounded, or cost more accuracy in float than `recipe.int8_accuracy_drop`.
+
+    Args:
+        model: A trained classifier from `build_classifier` or `build_text_classifier`; trained in place.
+        train, validation: As in `fine_tune`; there must be validation data.
+        recipe: What to do.
+        backbone, class_weight, callbacks, examples, on_trouble, verbose: As in `fine_tune`.
+
+    Returns:
+        The accuracies before and after.
+
+    Raises:
+        RunError: One example at a time does not fit into memory.
+
+    Example:
+
+        fine_tune(model, train, validation, recipe)
+        fine_tune_quantized(model, train, validation, dataclasses.replace(recipe, quantization_aware=2))
+
+    Source: Jacob et al. 2018, section 3; Krishnamoorthi 2018, section 3.
+    """
+    data = train if callable(train) else lambda epoch: train
+    batches = itertools.islice((inputs for inputs, *_ in data(0)), _CALIBRATED)
+    batches = [keras.tree.map_structure(np.asarray, batch) for batch in batches]
+    rounded = RoundedModel(model, batches)
+    one_hot = len(validation.element_spec[1].shape) == 2
+    before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
+    int8_before, float_before = (_accuracy(each, validation, recipe, one_hot) for each in (rounded, model))
+    if recipe.quantization_aware:
+        fine_tune(
+            rounded,
+            train,
+            validation,
+            # A solved head tells `fine_tune` that the weights it begins with are worth keeping.
+            dataclasses.replace(recipe, stages=(_stage(recipe),), head="solve", final_weights="best"),
+            backbone=find_backbone(model) if backbone is None else backbone,
+            class_weight=class_weight,
+            callbacks=callbacks,
+            examples=examples,
+            on_trouble=on_trouble,
+            verbose=verbose,
+        )
+    # With ranges of the new weights, as a file has them.
+    rounded = RoundedModel(model, batches)
+    int8_after, float_after = (_accuracy(each, validation, recipe, one_hot) for each in (rounded, model))
+    kept = int8_after >= int8_before and float_after >= float_before - recipe.int8_accuracy_drop
+    if not kept:
+        for weight, value in zip(model.weights, before, strict=True):
+            weight.assign(value)
+    return QuantizedFit(int8_before, int8_after, float_before, float_after, kept)
+
+
+def _stage(recipe):
+    last = recipe.stages[-1] if recipe.stages else Stage(depth=0, epochs=1, learning_rate=1e-3)
+    return dataclasses.replace(
+        last,
+        epochs=recipe.quantization_aware,
+        learning_rate=last.learning_rate * _SLOWER,
+        warmup=0.0,
+        schedule="cosine",
+        patience=None,
+    )
+
+
+def _accuracy(model, validation, recipe, one_hot):
+    compile_classifier(model, recipe, one_hot=one_hot)
+    return float(model.evaluate(validation, verbose=0, return_dict=True)["accuracy"])

@@ -1,0 +1,192 @@
+"""What a run's report says, as plain values that the page is filled with."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from ktransfer.data.examples import Splits, printable
+from ktransfer.data.modality import TEXTS
+from ktransfer.evaluation.metrics import Answers
+from ktransfer.models.blocks import find_blocks
+from ktransfer.models.freezing import resolve_depth
+from ktransfer.models.locate import find_backbone
+from ktransfer.reporting import plots
+from ktransfer.reporting.examples import confusions, explained_images, explained_texts, worst_answers
+from ktransfer.reporting.history import Trained, read_history, trained_stages
+from ktransfer.reporting.rationale import is_default, reasons
+from ktransfer.runs.run import Run
+
+_LARGEST_MATRIX = 20  # classes that a table of all pairs can be read with
+
+
+def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict:
+    """Everything that the page shows.
+
+    Numbers are of the test part where there is one, and which examples are shown are of the validation part
+    in any case: a test part that is looked into is none for long.
+
+    Args:
+        run: Trained.
+        splits: Its data.
+        answers: From `judge_parts`.
+
+    Returns:
+        The names that `page.html` has.
+
+    Example:
+
+        render(contents(run, splits, answers))
+    """
+    part = list(answers)[-1]
+    validation = answers["validation"]
+    explain = explained_texts if run.task == TEXTS else explained_images
+    return {
+        "title": printable(run.path.resolve().name),
+        "created": run.manifest["created"][:10],
+        "noun": splits.train.noun,
+        "part": part,
+        "summary": _summary(answers[part], splits),
+        "data": _data(run, splits),
+        "network": _network(run),
+        "training": _training(run),
+        "scores": _result(answers[part]),
+        "calibrations": {name: _calibration(found) for name, found in answers.items()},
+        "worst": worst_answers(validation),
+        "wrong": int((validation.probabilities.argmax(axis=-1) != validation.examples.labels).sum()),
+        "explained": explain(run, validation),
+        "artefacts": run.manifest.get("artefacts", []),
+        "reproduce": _reproduce(run),
+    }
+
+
+def stages_of(run: Run) -> tuple[list[dict], list[Trained], list[str]]:
+    """The history's rows, the stages that were trained, and the names of the backbone's blocks from the top.
+
+    Example:
+
+        rows, stages, blocks = stages_of(run)
+    """
+    blocks = find_blocks(find_backbone(run.model))
+    depths = [resolve_depth(stage.depth, blocks) for stage in run.recipe.stages]
+    rows = read_history(run.path / "history.csv")
+    return rows, trained_stages(rows, run.recipe.stages, depths), [block.name for block in blocks]
+
+
+def _summary(answers, splits):
+    result = answers.evaluation
+    scores = [(name, score) for name, score in result.per_class.items() if score.support]
+    weakest = min(scores, key=lambda entry: entry[1].f1)
+    counts = splits.train.counts()
+    usual = max(counts, key=counts.get)
+    return {
+        "evaluation": result,
+        "right": round(result.accuracy * result.examples),
+        "weakest": {"name": weakest[0], "f1": weakest[1].f1, "recall": weakest[1].recall},
+        "baseline": {"name": usual, "accuracy": result.per_class[usual].support / result.examples},
+    }
+
+
+def _data(run, splits):
+    facts = run.manifest["data"]
+    parts = {name: part for name in ("train", "validation", "test") if (part := getattr(splits, name))}
+    counts = {name: part.counts() for name, part in parts.items()}
+    return {
+        "source": printable(facts["source"]),
+        "totals": {name: len(part) for name, part in parts.items()},
+        "classes": [(label, [counts[name][label] for name in counts]) for label in run.labels],
+        "fingerprint": facts["fingerprint"],
+        "excluded": facts.get("exclude"),
+    }
+
+
+def _network(run):
+    facts, read = run.manifest["backbone"], run.manifest["preprocessing"]
+    if run.task == TEXTS:
+        reads = f"texts of up to {read['sequence_length']} tokens"
+    else:
+        reads = f"images of {read['height']} x {read['width']} pixels"
+    return {
+        "name": facts["name"],
+        "parameters": facts["parameters"],
+        "random_weights": facts.get("random_weights", False),
+        "reads": reads,
+    }
+
+
+def _training(run):
+    rows, stages, blocks = stages_of(run)
+    head, recipe = run.manifest.get("head", {}), run.recipe
+    steps = math.ceil(run.manifest["data"]["examples"]["train"] / recipe.batch_size)
+    start = head.get("validation") if recipe.head == "solve" else None
+    drawn = []
+    if rows:
+        drawn = [
+            plots.curve(rows, stages, "loss"),
+            plots.curve(rows, stages, "accuracy", start=start),
+            plots.rates(rows, stages, len(blocks), steps=steps),
+        ]
+    return {
+        "blocks": len(blocks),
+        "preset": run.manifest.get("preset"),
+        "decision": run.manifest.get("decision"),
+        "default": is_default(recipe, run.manifest["data"]["examples"]["train"]),
+        "reasons": reasons(recipe, head),
+        "stages": [_stage(trained, blocks) for trained in stages],
+        "start": start,
+        "best": max((row["val_accuracy"] for row in rows if "val_accuracy" in row), default=None),
+        "plots": list(map(Markup, drawn)),
+        "recipe": recipe.to_json(),
+        "trouble": run.manifest.get("trouble", []),
+    }
+
+
+def _stage(trained, blocks: Sequence[str]):
+    peak = trained.stage.learning_rate
+    lowest = peak * trained.stage.rates(len(blocks))[trained.depth - 1] if trained.depth else None
+    return {
+        "index": trained.index,
+        "epochs": trained.epochs,
+        "planned": trained.stage.epochs,
+        "trains": f"the head and {trained.depth} of {len(blocks)} blocks" if trained.depth else "the head",
+        "down_to": blocks[trained.depth - 1] if trained.depth else "",
+        "rate": f"{peak:.3g}",
+        "lowest": f"{lowest:.3g}" if lowest else "",
+        "schedule": trained.stage.schedule,
+    }
+
+
+def _result(answers):
+    result = answers.evaluation
+    names = list(result.per_class)
+    worst_first = sorted(result.per_class.items(), key=lambda entry: entry[1].f1)
+    return {
+        "per_class": worst_first,
+        "names": names,
+        "confusion": result.confusion if len(names) <= _LARGEST_MATRIX else None,
+        "mistakes": confusions(result.confusion, names),
+    }
+
+
+def _calibration(answers):
+    result = answers.evaluation
+    drawn = [
+        plots.reliability(result.reliability, "as trained"),
+        plots.reliability(result.calibrated.reliability, "after temperature scaling"),
+    ]
+    confidence = float(np.max(answers.probabilities, axis=-1).mean())
+    return {
+        "evaluation": result,
+        "confidence": confidence,
+        "plots": list(map(Markup, drawn)),
+    }
+
+
+def _reproduce(run):
+    return {
+        "command": run.manifest.get("reproduce", {}).get("command"),
+        "seed": run.recipe.seed,
+        "versions": run.manifest.get("versions", {}),
+        "machine": run.manifest.get("machine", {}),
+    }

@@ -1,0 +1,82 @@
+"""A recipe in sentences: what was chosen, and why."""
+
+import dataclasses
+
+from ktransfer.image.augmentation import Augmentation
+from ktransfer.recipes.default_recipes import image_recipe, text_recipe
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.text.augmentation import TextAugmentation
+
+
+def is_default(recipe: Recipe, examples: int) -> bool:
+    """Whether it is what `ktransfer train` takes by itself for so many training examples.
+
+    Example:
+
+        is_default(image_recipe(images=500), 500)   # True
+    """
+    defaults = [
+        make(**{noun: examples}, gpu=gpu, seed=recipe.seed)
+        for make, noun in ((image_recipe, "images"), (text_recipe, "texts"))
+        for gpu in (False, True)
+    ]
+    return recipe in defaults
+
+
+def reasons(recipe: Recipe, head: dict) -> list[tuple[str, str]]:
+    """`(what was chosen, why)`, the most important first.
+
+    Args:
+        recipe: Of the run.
+        head: What the manifest says of how the head was found.
+
+    Example:
+
+        reasons(run.recipe, run.manifest["head"])[0][0]   # "Head first, solved"
+    """
+    stages, found = recipe.stages, {}
+    if recipe.head == "solve":
+        folds = f"; its L2, {head['l2']:.2g}, by {head['folds']} folds" if head.get("folds") else ""
+        found[f"Head first, solved by logistic regression on the frozen backbone{folds}"] = (
+            "A random head's first, large gradients would spoil what the backbone knows (Kumar et al. 2022)."
+        )
+    if len(stages) > 1:
+        found["The backbone thaws from the top, stage by stage"] = (
+            "Deeper blocks are more general (Howard and Ruder 2018, section 3.3)."
+        )
+    rates = [stage.lowest_rate for stage in stages if stage.depth and stage.lowest_rate < 1]
+    if rates:
+        found[f"Lower blocks learn slower, down to {min(rates):g} of the head's rate"] = (
+            "The lower a block, the less it has to change for a task (Howard and Ruder 2018, section 3.2)."
+        )
+    if any(stage.warmup for stage in stages):
+        found["The rate climbs before it falls"] = (
+            "The first steps of an optimizer are its most erratic (Goyal et al. 2017, section 2.2)."
+        )
+    if stages and recipe.batch_norm == "frozen":
+        found["BatchNorm, where there is any, stays frozen"] = (
+            "Statistics of a small data set are worse than those of pretraining."
+        )
+    if recipe.class_weight:
+        found["Classes weigh the same"] = "Else a rare class counts for as little as it is rare."
+    if recipe.loss == "focal":
+        found[f"Focal loss, gamma {recipe.focal_gamma:g}"] = "What is hard counts more (Lin et al. 2017)."
+    if recipe.label_smoothing:
+        found[f"Label smoothing {recipe.label_smoothing:g}"] = (
+            "Against answers that are too sure (Szegedy et al. 2016)."
+        )
+    if recipe.dropout:
+        found[f"Dropout {recipe.dropout:g} before the last layer"] = "Against learning examples by heart."
+    if recipe.augmentation in (Augmentation.none(), TextAugmentation()):
+        found["No augmentation"] = "So the frozen part of the backbone is run only once, not every epoch."
+    else:
+        options = dataclasses.asdict(recipe.augmentation).items()
+        changed = ", ".join(f"{name} {value}" for name, value in options if value)
+        found[f"Augmentation: {changed}"] = "What varies like this must not change the answer."
+    if stages and recipe.final_weights == "interpolated":
+        found["Weights between the solved head and the last epoch are kept"] = (
+            "On the way validation has a lower log loss than at either end (Wortsman et al. 2022)."
+        )
+    elif stages:
+        found["The epoch with the best validation accuracy is kept"] = "Later ones may be worse."
+    return list(found.items())

@@ -1,0 +1,110 @@
+"""`manifest.json` of a run folder, read as what a stranger may have written."""
+
+from pathlib import Path
+
+from ktransfer.data.modality import IMAGES, TEXTS
+from ktransfer.errors import RunError, listed
+from ktransfer.security.safe_io import is_line, read_json, require_contained
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_PARTIAL = ".manifest.partial.json"  # what is left where `Run.create` was killed
+_NEEDED = {"labels": list, "preprocessing": dict, "recipe": dict, "status": str}
+_MORE = {
+    **dict.fromkeys(("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce"), dict),
+    **dict.fromkeys(("artefacts", "formats", "trouble"), list),
+    **{"task": str, "created": str, "machine": dict, "temperature": float | int | None},
+}
+
+
+def read_manifest(folder: Path) -> dict:
+    """What the manifest of a run says, its parts of the types that they have to be of.
+
+    Args:
+        folder: The run folder.
+
+    Raises:
+        RunError: There is none, it is of a newer ktransfer, damaged, or a link in the folder leads out of it.
+
+    Example:
+
+        read_manifest(Path("runs/flowers"))["labels"]   # ["daisy", "rose"]
+    """
+    try:
+        manifest = read_json(folder / MANIFEST)
+    except FileNotFoundError as error:
+        raise RunError(
+            f"A run folder was expected, one that `ktransfer train` wrote. Received: {folder}, "
+            f"which has no {MANIFEST}."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"A readable {MANIFEST} was expected in {folder}. Received: {error}.") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else manifest
+        raise RunError(
+            f"A manifest of format {FORMAT} was expected in {folder}. Received: {found!r:.80}. "
+            "Use the ktransfer that wrote it."
+        )
+    if missing := [key for key in _NEEDED if key not in manifest]:
+        raise RunError(f"{folder / MANIFEST} lacks {listed(missing)}. Received: a damaged run. Train again.")
+    for key, kind in (_NEEDED | _MORE).items():
+        if key in manifest and not isinstance(manifest[key], kind):
+            raise _damaged(folder, f"{key} as {getattr(kind, '__name__', kind)}", manifest[key])
+    labels = manifest["labels"]
+    if wrong := [label for label in labels if not is_line(label)]:
+        raise _damaged(folder, "labels of one line, without control characters,", wrong[0])
+    if not labels or len(set(labels)) != len(labels):
+        raise _damaged(folder, "labels, each once,", labels)
+    if manifest.get("task", IMAGES) not in (IMAGES, TEXTS):
+        raise _damaged(folder, f"a task of {IMAGES} and {TEXTS}", manifest["task"])
+    try:
+        require_contained(folder)
+    except ValueError as error:
+        raise RunError(
+            f"A run folder without ways out was expected. Received: {folder}, in which {error}. Remove it."
+        ) from error
+    return manifest
+
+
+def is_run(path: Path) -> bool:
+    """Whether a run wrote the manifest there: web pages and apps have a `manifest.json` as well."""
+    try:
+        manifest = read_json(path / MANIFEST)
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"format", "created", "versions"} <= manifest.keys()
+
+
+def check_free(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise `RunError` if a run cannot be made at a path.
+
+    Args:
+        path: The run folder to make.
+        overwrite: Whether a run that is there may be replaced. Defaults to `False`.
+
+    Raises:
+        RunError: There is something there already, unless it is a run and `overwrite` is set.
+
+    Example:
+
+        check_free("runs/flowers")
+    """
+    path = Path(path)
+    if not path.exists() or (path.is_dir() and {p.name for p in path.iterdir()} <= {_PARTIAL}):
+        return
+    if not is_run(path):
+        raise RunError(
+            f"A free path was expected for the run. Received: {path}, which holds other files. "
+            "Choose another."
+        )
+    if not overwrite:
+        raise RunError(
+            f"A free path was expected for the run. Received: {path}, which holds a run. "
+            "Choose another, pass --resume to go on with it, or --overwrite to lose it."
+        )
+
+
+def _damaged(folder, expected, received):
+    return RunError(
+        f"{folder / MANIFEST} was expected to have {expected}. Received: {received!r:.80}. Train again."
+    )

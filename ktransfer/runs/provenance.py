@@ -1,0 +1,138 @@
+"""What is needed to repeat a run: what `train` was given, as a command, and the machine it ran on."""
+
+import os
+import platform
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from ktransfer.errors import RunError
+from ktransfer.exporting.export_model import FORMATS
+
+RECIPE = "recipe.json"
+# What `train` is given besides the recipe, its types in a manifest, and the option on the command line.
+_ARGUMENTS: dict[str, tuple[Any, str | None]] = {
+    "data": (str, None),
+    "backbone": (str, "--backbone"),
+    "validation": (str | None, "--validation"),
+    "validation_fraction": (float | int, "--validation-split"),
+    "data_dir": (str | None, "--data-dir"),
+    "image_size": (int | list | None, "--image-size"),
+    "scaling": (str | None, "--scaling"),
+    "text_column": (str | None, "--text-column"),
+    "label_column": (str | None, "--label-column"),
+    "encoding": (str | None, "--encoding"),
+    "sequence_length": (int | None, "--sequence-length"),
+    "random_weights": (bool, "--random-weights"),
+    "fast_depthwise": (bool, "--no-fast-depthwise"),
+    "skip_corrupt": (bool, "--skip-corrupt"),
+    "exclude": (str | None, "--exclude"),
+    "allow_leakage": (bool, "--allow-leakage"),
+    "cache": (bool, "--no-cache"),
+    "cache_dir": (str | None, "--cache-dir"),
+    "formats": (list, "--format"),
+}
+_PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
+
+
+def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `train` was given besides the recipe, as JSON has it; paths from the root.
+
+    Args:
+        given: The arguments of `train` by name; others are left out.
+
+    Example:
+
+        arguments({"data": "flowers", ...})["data"]   # "/home/me/flowers"
+    """
+    found = {name: given[name] for name in _ARGUMENTS}
+    found |= {name: absolute(found[name]) for name in _PATHS if found[name]}
+    found["backbone"] = _named(found["backbone"])
+    found["formats"] = list(found["formats"])
+    return found | ({"image_size": list(given["image_size"])} if _is_pair(given["image_size"]) else {})
+
+
+def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What `arguments` gave, from the manifest of a run.
+
+    Raises:
+        RunError: They are not there, or of other types.
+    """
+    found = manifest.get("reproduce", {}).get("arguments")
+    found = found if isinstance(found, dict) else {}
+    for name, (kind, _) in _ARGUMENTS.items():
+        if name not in found or not isinstance(found[name], kind):
+            raise RunError(
+                f"What the run was begun with was expected in its manifest, with {name}. "
+                f"Received: {found.get(name)!r:.80}. Train again."
+            )
+    values = {name: found[name] for name in _ARGUMENTS}
+    return values | ({"image_size": tuple(values["image_size"])} if _is_pair(values["image_size"]) else {})
+
+
+def require_same(found: Mapping[str, Any], data: str | Path | None, backbone: str | None) -> None:
+    """Raise `RunError` where a run is to go on with other data or another backbone than it was begun with."""
+    asked = {"data": data and absolute(data), "backbone": backbone and _named(backbone)}
+    for name, value in asked.items():
+        if value and name in found and found[name] != value:
+            raise RunError(
+                f"The {name} that the run was begun with was expected, {found[name]}. Received: {value}. "
+                "Leave it out, or choose another --out."
+            )
+
+
+def command(found: Mapping[str, Any], run: Path) -> str | None:
+    """The command that trains the same again.
+
+    Args:
+        found: What `arguments` gave.
+        run: The run folder, with its recipe in a file.
+
+    Returns:
+        A line for a shell; `None` where the images are not square, which no option says.
+
+    Example:
+
+        command(arguments(given), Path("runs/flowers"))   # "ktransfer train /home/me/flowers ..."
+    """
+    if _is_pair(found["image_size"]):
+        return None
+    words = ["ktransfer", "train", found["data"], "--recipe", str(run / RECIPE)]
+    for name, (_, option) in _ARGUMENTS.items():
+        value = found[name]
+        if option is None or value is None or (name == "formats" and value == list(FORMATS)):
+            continue
+        if isinstance(value, bool):
+            words += [option] * (value != option.startswith("--no-"))
+        elif isinstance(value, list):
+            words += [word for item in value for word in (option, item)] or ["--no-export"]
+        else:
+            words += [option, str(value)]
+    return shlex.join([*words, "--out", "NEW"])
+
+
+def machine() -> dict[str, Any]:
+    """What this runs on, as far as it can change the last bits of a result."""
+    return {
+        "system": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "devices": ", ".join(keras.distribution.list_devices()),
+    }
+
+
+def absolute(data: str | Path) -> str:
+    """A path from the root; the name of a TensorFlow data set as it is."""
+    return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())
+
+
+def _named(backbone):
+    """A preset's name or handle as it is; where something of that name lies here, that, which is loaded."""
+    return absolute(backbone) if Path(backbone).exists() else str(backbone)
+
+
+def _is_pair(size):
+    return isinstance(size, list | tuple)

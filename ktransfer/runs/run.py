@@ -1,0 +1,204 @@
+"""The run folder: everything that a training run made, and a manifest that says what each thing is."""
+
+import datetime
+import importlib.metadata
+import platform
+import shutil
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from ktransfer.models.predict import predict_in_batches
+from ktransfer.data.modality import IMAGES, TEXTS
+from ktransfer.models.depthwise import use_depthwise
+from ktransfer.errors import RunError
+from ktransfer.utils.files import replacing, write_json
+from ktransfer.security.keras_archive import load_keras_file
+from ktransfer.runs.manifest import FORMAT, MANIFEST, check_free, read_manifest
+from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.text.preprocessing import TextPreprocessing
+
+_PACKAGES = (
+    *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
+    *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
+)
+
+
+class Run:
+    """A run folder that exists. Make one with `Run.create`, open one with `Run.load`.
+
+    The folder holds `manifest.json`, `model.keras` (raw images, or ids of texts, to logits), `tokenizer/` for
+    texts, `history.csv`, `metrics.json`, `confusion.png` and `artefacts/`. It loads in another process and on
+    another Keras backend.
+
+    Attributes:
+        path: The folder.
+        manifest: What `manifest.json` holds; change it with `update`.
+
+    Example:
+
+        run = ktransfer.Run.load("runs/flowers")
+        run.predict(["rose.jpg"])[0]   # [{"label": "roses", "probability": 0.97}, ...]
+    """
+
+    def __init__(self, path: Path, manifest: dict):
+        self.path = path
+        self.manifest = manifest
+
+    @classmethod
+    def create(cls, path: str | Path, manifest: dict, *, overwrite: bool = False) -> "Run":
+        """Make the folder and write its manifest.
+
+        Raises:
+            RunError: There is something there already, unless it is a run and `overwrite` is set.
+        """
+        path = Path(path)
+        cls.check_free(path, overwrite=overwrite)
+        path.mkdir(parents=True, exist_ok=True)
+        run = cls(path, {"format": FORMAT, "created": _now(), "versions": _versions(), **manifest})
+        # First, so that one that is killed here leaves the old run or the new one.
+        run.update()
+        for item in path.iterdir():
+            if item.name != MANIFEST:
+                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        return run
+
+    @staticmethod
+    def check_free(path: str | Path, *, overwrite: bool = False) -> None:
+        """Raise `RunError` if `create` would."""
+        check_free(path, overwrite=overwrite)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Run":
+        """Open a run folder.
+
+        Raises:
+            RunError: It is not one, is damaged, or was written by a newer ktransfer.
+        """
+        return cls(Path(path), read_manifest(Path(path)))
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return tuple(self.manifest["labels"])
+
+    @property
+    def task(self) -> str:
+        """`"image-classification"` or `"text-classification"`."""
+        return self.manifest.get("task", IMAGES)
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing | TextPreprocessing:
+        """How the model's examples are read; of texts, with the tokenizer in `tokenizer/`.
+
+        Raises:
+            RunError: What the manifest says of it, or the tokenizer, is not there or damaged.
+        """
+        if self.task == TEXTS:
+            return TextPreprocessing.load(self.path / "tokenizer")
+        try:
+            return Preprocessing.from_dict(self.manifest["preprocessing"])
+        except (TypeError, ValueError, KeyError) as error:
+            raise RunError(
+                f"How images are read was expected in {self.path / MANIFEST}. Received: {error}. Train again."
+            ) from error
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe.from_dict(self.manifest["recipe"])
+
+    @cached_property
+    def model(self) -> keras.Model:
+        """The classifier, raw images to logits, as it was last saved.
+
+        Raises:
+            RunError: It was never saved, or cannot be read.
+        """
+        path = self.path / "model.keras"
+        if not path.is_file():
+            raise RunError(
+                f"A trained model was expected in {self.path}. Received: no {path.name}, which a run that "
+                "stopped early does not have yet. Put it back, or go on with `train --resume`."
+            )
+        try:
+            model = load_keras_file(path)
+        except (OSError, ValueError, MemoryError) as error:
+            raise RunError(f"A readable Keras model was expected in {path}. Received: {error}.") from error
+        if getattr(model, "output_shape", None) != (None, len(self.labels)):
+            raise RunError(
+                f"A classifier of the {len(self.labels)} labels in {MANIFEST} was expected in {path}. "
+                f"Received: a model with another output. Train again."
+            )
+        if self.manifest.get("backbone", {}).get("fast_depthwise", True):
+            use_depthwise(model)
+        return model
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of the manifest and write it."""
+        self.manifest |= fields
+        write_json(self.path / MANIFEST, self.manifest)
+
+    def save_model(self, model: keras.Model) -> None:
+        """Write `model.keras`, without the optimizer, which only training needs."""
+        with replacing(self.path / "model.keras") as partial:
+            keras.Model(model.input, model.output, name=model.name).save(partial)
+
+    def predict_probabilities(self, inputs: Sequence[str | Path], *, batch_size: int = 32) -> np.ndarray:
+        """Class probabilities of image files or texts, float32 `(N, classes)`."""
+        inputs = list(inputs)
+        found = np.zeros((len(inputs), len(self.labels)), "float32")
+        if inputs:
+            order = self.preprocessing.order(inputs)
+            batches = (
+                self.preprocessing([inputs[index] for index in order[start : start + batch_size]])
+                for start in range(0, len(inputs), batch_size)
+            )
+            logits = np.concatenate(list(predict_in_batches(self.model, batches)))
+            found[order] = logits_to_probabilities(logits)
+        return found
+
+    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict]]:
+        """The most probable labels of image files or texts.
+
+        Args:
+            inputs: Images, in any format that Pillow reads; of a text classifier the texts themselves.
+            top_k: How many labels for each; fewer where there are fewer classes.
+
+        Returns:
+            For each `[{"label": ..., "probability": ...}, ...]`, most probable first.
+
+        Raises:
+            DataError: A file cannot be read as an image.
+        """
+        return [
+            [
+                {"label": self.labels[i], "probability": float(row[i])}
+                for i in np.argsort(-row, kind="stable")[:top_k]
+            ]
+            for row in self.predict_probabilities(inputs)
+        ]
+
+
+def logits_to_probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis, in float32."""
+    logits = np.asarray(logits, "float32")
+    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def _now():
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _versions():
+    found = {"python": platform.python_version(), "backend": keras.backend.backend()}
+    for package in _PACKAGES:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

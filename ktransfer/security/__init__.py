@@ -1,0 +1,1 @@
+"""Untrusted input: JSON, paths, Keras files."""

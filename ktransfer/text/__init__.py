@@ -1,0 +1,1 @@
+"""Texts: sources, datasets, augmentation, tokenizers, backbones, serving."""

@@ -1,0 +1,296 @@
+"""Texts to the ids that a backbone reads: its own tokenizer, its special tokens, padding to a few lengths."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+import keras_hub
+import numpy as np
+
+from ktransfer.data.examples import Examples
+from ktransfer.errors import RecipeError, RunError, listed
+from ktransfer.security.safe_io import MOST_JSON, read_bytes, read_json
+from ktransfer.text.byte_pair import byte_pair_tokenizer
+from ktransfer.text.dataset import epoch_order, text_dataset
+from ktransfer.utils.files import write_json
+
+# Attention's cost grows with the square of the length, and most published encoders end here.
+LONGEST = 512  # tokens
+_FILE = "text_preprocessing.json"
+# No more of a text is looked at: 512 tokens are some 2,000 characters, and 10 MB would take 9 s to tokenize.
+_CHARACTERS = 100_000
+_LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
+
+
+@dataclass(frozen=True, eq=False)
+class TextPreprocessing:
+    """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
+
+    `order`, `dataset`, `epoch_order`, `beside` and `digest` are those of `Preprocessing`, for images.
+
+    Attributes:
+        tokenizer: Of keras-hub; it has `start_token_id`, `end_token_id` and `pad_token_id`.
+        inputs: Names of the backbone's inputs, out of `token_ids`, `segment_ids` and `padding_mask`.
+        sequence_length: Tokens, special ones included, that a longer text is cut to.
+        longest: The most tokens that the backbone takes; None where it has no bound.
+        fixed_length: Whether every batch is padded to `sequence_length`, for backbones that do not leave
+            padding out of account (FNet; RoFormer-v2, which masks the wrong axis in keras-hub 0.32).
+
+    Raises:
+        RecipeError: `sequence_length` is below 3 or over `longest`.
+
+    Example:
+
+        preprocessing = load_text_preprocessing("bert_tiny_en_uncased", backbone)
+        preprocessing(["A fine film."])["token_ids"]   # int32 (1, 8)
+    """
+
+    task: ClassVar[str] = "text-classification"
+
+    tokenizer: keras_hub.tokenizers.Tokenizer
+    inputs: tuple[str, ...]
+    sequence_length: int
+    longest: int | None = None
+    fixed_length: bool = False
+    _tokenized: WeakKeyDictionary = dataclasses.field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
+
+    def __post_init__(self):
+        most = self.longest or np.inf
+        if not 3 <= self.sequence_length <= most:
+            raise RecipeError(
+                f"Expected a sequence length from 3 to the {most} tokens that the backbone takes. "
+                f"Received: {self.sequence_length}. Pass such as {min(128, most)}."
+            )
+
+    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """The backbone's inputs for a batch of texts: int32 `(B, length)` by name."""
+        return self.pack(self.tokenize(texts))
+
+    def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """Ids of each text, special tokens included, cut and not padded.
+
+        Args:
+            texts: Any texts; of each the first 100,000 characters are looked at.
+
+        Returns:
+            For each int32 `(tokens,)`.
+
+        Example:
+
+            [len(ids) for ids in preprocessing.tokenize(["A fine film.", ""])]   # [6, 2]
+        """
+        start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
+        kept = self.sequence_length - 2
+        return [np.array([start, *ids[:kept], end], np.int32) for ids in self._ids(texts)]
+
+    def ids(self, examples: Examples) -> list[np.ndarray]:
+        """`tokenize` of examples, done once and kept for as long as they are."""
+        if examples not in self._tokenized:
+            self._tokenized[examples] = self.tokenize(examples.inputs)
+        return self._tokenized[examples]
+
+    def order(self, texts: Sequence[str]) -> np.ndarray:
+        """The order in which a model runs over them fastest, short ones first: int `(n,)`."""
+        return np.argsort([len(text) for text in texts], kind="stable")
+
+    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options):
+        """`text_dataset` with these ids, which are kept in memory whatever `keep` is."""
+        return text_dataset(examples, preprocessing=self, **options)
+
+    def epoch_order(self, examples: Examples, *, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+        """The order of an epoch of a training `dataset`: int `(n,)`."""
+        lengths = np.array([len(ids) for ids in self.ids(examples)])
+        return epoch_order(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
+
+    def beside(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """What goes into every part of the model beside features of these examples: their ids and mask."""
+        ids = self.ids(examples)
+        return self.pack([ids[index] for index in indices])
+
+    def digest(self) -> dict:
+        """JSON-able facts of which one differs wherever the backbone would be given anything else."""
+        with tempfile.TemporaryDirectory() as folder:
+            self.save(Path(folder, "tokenizer"))
+            files = sorted(Path(folder, "tokenizer").iterdir())
+            vocabulary = [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]
+        return {**self.to_dict(), "vocabulary": vocabulary}
+
+    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+        """How many ids each text has before it is cut, special tokens included: int `(n,)`.
+
+        Example:
+
+            preprocessing.count_tokens(["A fine film.", ""]).tolist()   # [6, 2]
+        """
+        return np.array([len(ids) + 2 for ids in self._ids(texts)], int)
+
+    def _ids(self, texts):
+        texts = [_clean(text) for text in texts]
+        if isinstance(self.tokenizer, keras_hub.tokenizers.BytePairTokenizer):
+            return [encoding.ids for encoding in self._byte_pairs.encode_batch(texts)]
+        return self.tokenizer(texts) if texts else []
+
+    @functools.cached_property
+    def _byte_pairs(self):
+        return byte_pair_tokenizer(self.tokenizer)
+
+    def pack(self, ids: Sequence[np.ndarray], length: int | None = None) -> dict[str, np.ndarray]:
+        """Pad what `tokenize` gave.
+
+        Args:
+            ids: For each text int32 `(tokens,)`.
+            length: Tokens; None takes `padded_length` of the longest.
+
+        Returns:
+            int32 `(B, length)` for each of `inputs`; the padding mask is 1 on tokens and 0 on padding.
+
+        Example:
+
+            preprocessing.pack(preprocessing.tokenize(["A fine film."]), 32)
+        """
+        lengths = np.array([len(row) for row in ids], np.int32)
+        length = length or self.padded_length(int(lengths.max(initial=1)))
+        real = np.arange(length) < lengths[:, None]
+        token_ids = np.full(real.shape, self.tokenizer.pad_token_id, np.int32)
+        token_ids[real] = np.concatenate(ids) if len(ids) else []
+        # By length, not by id: GPT-2 pads with the id of an exclamation mark.
+        made = {
+            "token_ids": token_ids,
+            "segment_ids": np.zeros_like(token_ids),
+            "padding_mask": real.astype(np.int32),
+        }
+        return {name: made[name] for name in self.inputs}
+
+    def padded_length(self, tokens: int) -> int:
+        """The length that a batch whose longest text has so many tokens is padded to.
+
+        Powers of two and the middles between them, from 8 on: few enough for a compiler that compiles each
+        length anew, and at most half more than is needed.
+
+        Example:
+
+            [preprocessing.padded_length(tokens) for tokens in (5, 17, 30)]   # [8, 24, 32]
+        """
+        if self.fixed_length:
+            return self.sequence_length
+        length, power = 8, 8
+        while length < tokens:
+            length, power = (length + power // 2, power) if length == power else (2 * power, 2 * power)
+        return min(length, self.sequence_length)
+
+    def packer(self) -> keras_hub.layers.StartEndPacker:
+        """What does the same as `pack` to `sequence_length` inside a `tf.function`, for serving raw strings.
+
+        Take it with a tokenizer loaded after the last `keras.utils.set_random_seed`, which drops what
+        TensorFlow keeps of a SentencePiece tokenizer, so that it runs no more in a graph.
+
+        Example:
+
+            token_ids, padding_mask = preprocessing.packer()(preprocessing.tokenizer(texts))
+        """
+        return keras_hub.layers.StartEndPacker(
+            self.sequence_length,
+            start_value=self.tokenizer.start_token_id,
+            end_value=self.tokenizer.end_token_id,
+            pad_value=self.tokenizer.pad_token_id,
+            return_padding_mask=True,
+        )
+
+    def with_sequence_length(self, sequence_length: int) -> "TextPreprocessing":
+        """The same for another length.
+
+        Raises:
+            RecipeError: The backbone cannot take as many tokens.
+
+        Example:
+
+            preprocessing.with_sequence_length(64).sequence_length   # 64
+        """
+        return dataclasses.replace(self, sequence_length=sequence_length)
+
+    def to_dict(self) -> dict:
+        """As the manifest holds it; the vocabulary is in the folder that `save` writes."""
+        return {
+            "tokenizer": type(self.tokenizer).__name__,
+            "inputs": list(self.inputs),
+            "sequence_length": self.sequence_length,
+            "longest": self.longest,
+            "fixed_length": self.fixed_length,
+            "start_token_id": int(self.tokenizer.start_token_id),
+            "end_token_id": int(self.tokenizer.end_token_id),
+            "pad_token_id": int(self.tokenizer.pad_token_id),
+        }
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write the tokenizer's vocabulary and all settings, as text and as SentencePiece has it, no code.
+
+        Args:
+            folder: Replaced whole where it exists.
+        """
+        folder = Path(folder)
+        settings = self.tokenizer.get_config()
+        for name in ("name", "dtype", "trainable"):
+            settings.pop(name, None)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as partial:
+            partial = Path(partial) / folder.name
+            partial.mkdir()
+            self.tokenizer.save_assets(str(partial))
+            write_json(partial / _FILE, {**self.to_dict(), "settings": settings})
+            if folder.is_dir():
+                shutil.rmtree(folder)
+            os.replace(partial, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> "TextPreprocessing":
+        """What `save` wrote.
+
+        Raises:
+            RunError: It is not there or damaged.
+        """
+        folder = Path(folder)
+        try:
+            values = read_json(folder / _FILE)
+            for file in folder.iterdir():
+                read_bytes(file, most=8 * MOST_JSON)  # a vocabulary, and no pipe
+            tokenizer = _made(values["tokenizer"], values["settings"])
+            tokenizer.load_assets(str(folder))
+            fields = {name: values[name] for name in ("sequence_length", "longest", "fixed_length")}
+            if type(fields["sequence_length"]) is not int or fields["sequence_length"] > _LONGEST_SAVED:
+                raise ValueError(f"a sequence length that is no whole number up to {_LONGEST_SAVED:,}")
+            found = cls(tokenizer, tuple(values["inputs"]), **fields)
+            found(["a"])  # its special tokens, its inputs: a stranger's may not fit together
+            return found
+        except Exception as error:  # whatever the libraries of tokenizers have for a damaged vocabulary
+            reason = " ".join(str(error).split())[:200].rstrip(".")
+            raise RunError(
+                f"A tokenizer that ktransfer saved was expected in {folder}. "
+                f"Received: {type(error).__name__}: {reason}. Train again."
+            ) from error
+
+
+def _made(name, settings):
+    """A tokenizer without a vocabulary: by its name among keras-hub's, so that nothing else is made."""
+    kind = getattr(keras_hub.tokenizers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, keras_hub.tokenizers.Tokenizer)):
+        raise ValueError(f"{name!r:.80} for a tokenizer")
+    # A vocabulary that is a text would be read as a path; what pads would do so before we cut.
+    unset = ("vocabulary", "merges", "proto", "sequence_length")
+    if given := [key for key in unset if settings.get(key) is not None]:
+        raise ValueError(f"{listed(given)} in the settings")
+    return kind.from_config(settings)
+
+
+def _clean(text):
+    """`text` as every tokenizer takes it: halves of surrogate pairs and NUL would end it or the program."""
+    return text[:_CHARACTERS].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")

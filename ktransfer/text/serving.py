@@ -1,0 +1,68 @@
+"""A text classifier, made ready for export."""
+
+import numpy as np
+
+from ktransfer.errors import ExportError, listed
+from ktransfer.exporting.precision import in_float32
+from ktransfer.exporting.serving import BATCH, SEQUENCE, Input, Serving, check_class_names
+
+
+def serve_texts(model, class_names, texts, preprocessing):
+    """Return the `Serving` of a text classifier, after checking that all fit one another.
+
+    Args:
+        model: From `build_text_classifier`.
+        class_names: C names, one line each.
+        texts: Real ones, at least one.
+        preprocessing: `TextPreprocessing` that the model was trained with.
+
+    Raises:
+        ExportError: The model is of another kind, the class names, texts or preprocessing do not fit it, or
+            it cannot be built again in float32.
+
+    Example:
+        >>> serving = serve_texts(model, ["ham", "spam"], ["Free entry!"], preprocessing)
+        >>> serving.inputs[0].name, serving.inputs[0].axes
+        ('token_ids', ('batch', 'sequence'))
+    """
+    names, shapes = sorted(model.input) if isinstance(model.input, dict) else [], model.output_shape
+    if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != 2:
+        raise ExportError(
+            f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
+            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
+            f"{shapes}. Build it with `build_text_classifier`."
+        )
+    check_class_names(class_names, shapes[1])
+    if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
+        received = repr(texts)[:80]
+        raise ExportError(
+            f"Parity is measured on a list of at least one text. Received: {received}. "
+            "Give texts as people write them."
+        )
+    length = preprocessing.sequence_length
+    axes = (BATCH, length if preprocessing.fixed_length else SEQUENCE)
+    attempts = ({}, {SEQUENCE: length}, {BATCH: 1, SEQUENCE: length})
+    return Serving(
+        model=in_float32(model),
+        class_names=list(class_names),
+        inputs=tuple(Input(name, axes, "int32") for name in preprocessing.inputs),
+        examples=Texts(texts, preprocessing),
+        attempts=({}, {BATCH: 1}) if preprocessing.fixed_length else attempts,
+        preprocessing=preprocessing,
+    )
+
+
+class Texts:
+    """Real texts as `Examples`: their ids, a batch padded as in training."""
+
+    def __init__(self, texts, preprocessing):
+        self.texts = list(texts)
+        self.ids = preprocessing.tokenize(self.texts)
+        self._preprocessing = preprocessing
+
+    def __len__(self):
+        return len(self.ids)
+
+    def batch(self, indices, *, longest=False):
+        length = self._preprocessing.sequence_length if longest else None
+        return self._preprocessing.pack([self.ids[index] for index in np.ravel(indices)], length)

@@ -1,0 +1,1 @@
+"""Fine-tuning: the callback, the optimizer, checkpoints, the solved head."""

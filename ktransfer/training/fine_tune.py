@@ -1,0 +1,178 @@
+"""Train a classifier by a recipe: the head first, then the backbone from the top."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+
+import keras
+
+from ktransfer.data.rebatching import rebatched
+from ktransfer.errors import RecipeError
+from ktransfer.models.blocks import find_blocks
+from ktransfer.models.freezing import set_depth
+from ktransfer.models.locate import find_backbone
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.training.checkpoint import Checkpoint
+from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
+from ktransfer.training.random_state import SeededDraws
+from ktransfer.utils.oom import in_smaller_batches
+
+
+def warn(text: str) -> None:
+    """What is told of trouble where nothing else is asked for."""
+    warnings.warn(f"ktransfer: {text}", stacklevel=2)
+
+
+def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = False) -> None:
+    """Compile a classifier for `recipe`: optimizer, loss on logits, accuracy.
+
+    Args:
+        model: From `build_classifier` or `build_text_classifier`.
+        recipe: Its optimizer, weight decay, loss and label smoothing.
+        one_hot: Labels come as `(B, classes)` shares rather than indices `(B,)`.
+
+    Raises:
+        RecipeError: Label smoothing or focal loss with labels as indices.
+
+    Example:
+
+        compile_classifier(model, recipe)
+    """
+    rate = recipe.stages[0].learning_rate if recipe.stages else 1e-3
+    optimizer = {
+        "adamw": lambda: keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
+        "adam": lambda: keras.optimizers.Adam(rate),
+        "sgd": lambda: keras.optimizers.SGD(rate, momentum=0.9, weight_decay=recipe.weight_decay or None),
+    }[recipe.optimizer]()
+    optimizer.exclude_from_weight_decay(var_list=[v for v in model.variables if len(v.shape) < 2])
+    if recipe.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    if one_hot:
+        smoothing = recipe.label_smoothing
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+        if recipe.loss == "focal":
+            # Keras' own alpha of 0.25 for every class would only make the learning rate smaller.
+            loss = keras.losses.CategoricalFocalCrossentropy(
+                alpha=1.0, gamma=recipe.focal_gamma, from_logits=True, label_smoothing=smoothing
+            )
+        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
+    elif recipe.label_smoothing or recipe.loss == "focal":
+        raise RecipeError(
+            "Label smoothing and focal loss need labels as shares of the classes. "
+            "Received: labels as indices. Pass one_hot=True to the dataset, or set label_smoothing=0 and "
+            'loss="cross_entropy".'
+        )
+    else:
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+
+
+def fine_tune(
+    model: keras.Model,
+    train,
+    validation,
+    recipe: Recipe,
+    *,
+    backbone: keras.Model | None = None,
+    class_weight: Mapping[int, float] | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    checkpoint: Checkpoint | None = None,
+    examples: int | None = None,
+    on_trouble: Callable[[str], None] = warn,
+    verbose: int | str = 1,
+) -> keras.callbacks.History:
+    """Train `model` through every stage of `recipe`, in one `fit`.
+
+    Each stage unfreezes deeper blocks at lower learning rates (Howard and Ruder 2018, section 3.3); the
+    weights that were best on `validation` are put back at the end of each, unless the recipe's `final_weights`
+    are `"interpolated"`: then the last ones stay, for `ktransfer.training.candidates.choose_weights`. With
+    `recipe.head == "solve"` call `ktransfer.solve_head` before. Where the loss is NaN or infinite it does as
+    `ProgressiveUnfreezing` says; where memory runs out the epoch begins again with parts of the batches
+    (`ktransfer.training.gradient_accumulation`).
+
+    Args:
+        model: A classifier from `build_classifier` or `build_text_classifier`; trained in place.
+        train: `tf.data.Dataset` of `(inputs, labels)`: images float32 `(B, H, W, 3)` in 0-255, or the ids of
+            texts int32 `(B, L)` by name; and int `(B,)` or shares of the classes `(B, classes)`. Its length
+            must be known. Or a function from the epoch that comes first to such a dataset.
+        validation: The same, not augmented; or `None`.
+        recipe: What to do.
+        backbone: The layer of `model` that thaws; `None` finds it.
+        class_weight: How much an example of each class index counts, as in `keras.Model.fit`; the recipe's
+            own is for those who know the labels.
+        callbacks: Further ones.
+        checkpoint: Keeps what an interrupted call goes on from, and goes on; `train` must then be a function.
+        examples: How many `train` has, in batches of `recipe.batch_size`; `None` lets out of memory raise.
+        on_trouble: Told in a sentence of a loss that is no number and of too little memory.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        `keras.callbacks.History` over all stages, with `stage` and `learning_rate` beside the metrics.
+
+    Raises:
+        RecipeError: A stage names a depth that the backbone does not have, there are no stages, or label
+            smoothing or focal loss meets labels as indices.
+        RunError: One example at a time does not fit into memory.
+
+    Example:
+
+        history = fine_tune(model, train, validation, image_recipe(images=500))
+    """
+    if not recipe.stages:
+        raise RecipeError("A recipe with stages was expected. Received: none of them.")
+    backbone = find_backbone(model) if backbone is None else backbone
+    set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide
+    data = train if callable(train) else lambda epoch: train
+    compile_classifier(model, recipe, one_hot=len(data(0).element_spec[1].shape) == 2)
+    unfreezing = ProgressiveUnfreezing(
+        backbone,
+        recipe.stages,
+        batch_norm=recipe.batch_norm,
+        # Label smoothing makes the loss fall with confidence while fewer labels are right.
+        monitor="val_accuracy",
+        restore_best_weights=recipe.final_weights == "best",
+        on_divergence=on_trouble,
+        verbose=int(bool(verbose)),
+    )
+    history, begin, kept = WholeHistory(), 0, []
+    if checkpoint:
+        checkpoint.restore(model.weights)
+        checkpoint.watch(unfreezing)
+        begin = len(checkpoint.rows) if checkpoint.epoch < recipe.epochs else recipe.epochs
+        kept = [checkpoint]
+
+    def fit(part_size):
+        broken_off = unfreezing.go_back()
+        first = begin if broken_off is None else broken_off
+        batches, judged = data(first), validation
+        if part_size < recipe.batch_size:
+            unfreezing.parts = recipe.batch_size, part_size, examples
+            batches, judged = rebatched(batches, part_size, examples), rebatched(judged, part_size)
+        best = recipe.final_weights == "best"
+        if best and recipe.head == "solve" and judged is not None and unfreezing.baseline is None:
+            # A solved head is worth keeping, should fine-tuning not beat it. Measured when resumed as well,
+            # although the checkpoint knows: on JAX a `fit` before which nothing ran takes one pass more.
+            unfreezing.baseline = model.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
+        return model.fit(
+            batches,
+            validation_data=judged,
+            initial_epoch=first,
+            epochs=recipe.epochs,
+            shuffle=False,  # the dataset shuffles itself
+            class_weight=class_weight and dict(class_weight),
+            callbacks=[unfreezing, SeededDraws(model, recipe.seed), *kept, *callbacks, history],
+            verbose=verbose,
+        )
+
+    return in_smaller_batches(fit, recipe.batch_size, on_trouble) if examples else fit(recipe.batch_size)
+
+
+class WholeHistory(keras.callbacks.History):
+    """Goes on where a `fit` broke off, instead of beginning anew."""
+
+    def __init__(self):
+        super().__init__()
+        self.epoch = []
+
+    def on_train_begin(self, logs=None):
+        pass

@@ -1,0 +1,172 @@
+"""Fine-tuning on kept features: each stage trains only what lies above its lowest trained block."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+from ktransfer.errors import RecipeError
+from ktransfer.features.cached_features import FrozenFeatures
+from ktransfer.features.plan import can_cache
+from ktransfer.features.split_model import FeatureBatches
+from ktransfer.models.blocks import find_blocks, sublayers
+from ktransfer.models.freezing import resolve_depth, set_depth
+from ktransfer.models.locate import Located, find_backbone
+from ktransfer.training.checkpoint import Checkpoint
+from ktransfer.training.fine_tune import WholeHistory, compile_classifier, warn
+from ktransfer.training.layerwise_optimizer import LayerwiseOptimizer
+from ktransfer.training.linear_probe import class_weights
+from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
+from ktransfer.training.random_state import SeededDraws
+from ktransfer.utils.oom import in_smaller_batches
+
+_HEAD_STEPS = 32
+
+
+def fine_tune_cached(
+    model: keras.Model,
+    features: FrozenFeatures,
+    *,
+    callbacks: Callable[[int], Sequence[keras.callbacks.Callback]] = lambda stage: (),
+    baseline: float | None = None,
+    checkpoint: Checkpoint | None = None,
+    on_trouble: Callable[[str], None] = warn,
+    verbose: int | str = 1,
+) -> dict[str, list[float]]:
+    """Do what `fine_tune` does, with the frozen part of the backbone run once for each stage.
+
+    The weights come out equal to those of `fine_tune` on the same examples, to float tolerance: the frozen
+    part runs in inference mode in both, and the batches come in the same order. With augmentation that holds
+    as long as there is a view for each epoch. A stage that trains everything, or whose features cannot be
+    kept, is trained on the examples themselves.
+
+    Args:
+        model: A classifier whose head is trained; trained in place.
+        features: Of this model, with the examples and the recipe; one that `can_cache`.
+        callbacks: Further ones for the `fit` of a stage, by its index.
+        baseline: Validation accuracy of the solved head; `None` judges it.
+        checkpoint: As in `fine_tune`.
+        on_trouble: As in `fine_tune`.
+        verbose: As in `keras.Model.fit`.
+
+    Returns:
+        The history over all stages. Where one ended early the epoch numbers of the next are its own, so
+        there is a gap in them.
+
+    Raises:
+        RecipeError: The recipe cannot be cached, or a stage does not fit the backbone.
+        RunError: One example at a time does not fit into memory.
+
+    Example:
+
+        features = FrozenFeatures(
+            model, train, validation, recipe, preprocessing=preprocessing, store=store
+        )
+        fine_tune_cached(model, features)
+    """
+    recipe = features.recipe
+    if not can_cache(recipe):
+        raise RecipeError(
+            "Kept features need examples that are the same at every epoch and frozen BatchNorm. "
+            f"Received: {recipe.augmentation}, cached_views={recipe.cached_views}, "
+            f"batch_norm={recipe.batch_norm!r}. Set cached_views, or use fine_tune."
+        )
+    backbone = find_backbone(model)
+    blocks = find_blocks(backbone)
+    depths = [resolve_depth(stage.depth, blocks) for stage in recipe.stages]
+    train = features.examples["train"]
+    weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
+    set_depth(backbone, blocks, max(depths))
+    compile_classifier(model, recipe, one_hot=True)
+    # One optimizer throughout, whose state is kept from one stage to the next.
+    optimizer = model.optimizer
+    layerwise = LayerwiseOptimizer(optimizer)
+    plan = layerwise.add_plan([block.weights for block in blocks])
+    history, part_size, done = WholeHistory(), recipe.batch_size, 0
+    if checkpoint:
+        checkpoint.restore(model.trainable_variables)  # all that any stage trains
+        done = checkpoint.epoch
+        baseline = checkpoint.best if checkpoint.found else baseline
+    for index, stage in enumerate(recipe.stages):
+        start = sum(before.epochs for before in recipe.stages[:index])
+        end = start + stage.epochs
+        if done >= end:
+            continue
+        begin = max(start, done)
+        # As many passes as have gone by, which are fewer than planned where a stage ended early.
+        passed = begin - len(checkpoint.rows if checkpoint else history.epoch)
+        unfreezing = _OneStage(
+            backbone,
+            recipe.stages[: index + 1],
+            monitor="val_accuracy",
+            restore_best_weights=recipe.final_weights == "best",
+            baseline=baseline,
+            on_divergence=on_trouble,
+            verbose=int(bool(verbose)),
+        )
+        unfreezing.use(layerwise, plan)
+        if checkpoint:
+            checkpoint.watch(unfreezing)
+
+        def fit(size, index=index, begin=begin, end=end, passed=passed, unfreezing=unfreezing):
+            broken_off = unfreezing.go_back()
+            first = begin if broken_off is None else broken_off
+            set_depth(backbone, blocks, depths[index])
+            stage_callbacks = [unfreezing, SeededDraws(model, recipe.seed, passed=passed)]
+            stage_callbacks += [checkpoint] if checkpoint else []
+            kept = features.batches(index, batch_size=size)
+            if kept:
+                part, order, _ = kept
+                batches, judged = (each.data for each in kept[1:])
+                stage_callbacks.append(_EpochOrder(order, passed))
+            else:
+                part = model
+                batches = features.dataset("train", batch_size=size, first_pass=first - passed)
+                judged = features.dataset("validation", batch_size=size)
+            if size < recipe.batch_size:
+                unfreezing.parts = recipe.batch_size, size, len(train)
+            part.compile(
+                optimizer=optimizer,
+                loss=model.loss,
+                metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+                # Where only a head trains, calling into the backend costs more than the step itself.
+                steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
+            )
+            if unfreezing.baseline is None and recipe.head == "solve" and recipe.final_weights == "best":
+                unfreezing.baseline = part.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
+            part.fit(
+                batches,
+                validation_data=judged,
+                initial_epoch=first,
+                epochs=end,
+                shuffle=False,
+                class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
+                callbacks=[*stage_callbacks, *callbacks(index), history],
+                verbose=verbose,
+            )
+            return size
+
+        part_size = in_smaller_batches(fit, recipe.batch_size, on_trouble, start=part_size)
+        baseline = unfreezing.best
+    return history.history
+
+
+class _OneStage(ProgressiveUnfreezing):
+    """The last of `stages`, on a classifier or its upper part, of which the backbone is a part."""
+
+    def _locate(self, model):
+        backbone = self.backbone  # the whole one, of which an upper part holds some layers
+        return Located(backbone.name, backbone, tuple(sublayers(backbone)), find_blocks(backbone))
+
+    def _check_head(self, model, located, depth):
+        pass
+
+
+class _EpochOrder(keras.callbacks.Callback):
+    """Tells `FeatureBatches` which epoch begins; Keras' own hooks fire more often than there are epochs."""
+
+    def __init__(self, batches: FeatureBatches, first: int):
+        super().__init__()
+        self._batches, self._first = batches, first
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._batches.begin_epoch(epoch - self._first)

@@ -1,0 +1,208 @@
+"""What the command line shows, and Keras imported without noise. Rich is imported when it is needed."""
+
+import codecs
+import contextlib
+import datetime
+import io
+import json
+import logging
+import os
+import sys
+import unicodedata
+from typing import Any
+
+from ktransfer.security.safe_io import visible
+
+_CONSOLE_ERRORS = "ktransfer.console"
+_ASCII = {
+    **{"\u2026": "...", "\u2022": "*", "\u2192": "->", "\u2190": "<-", "\u00d7": "x", "\u00a0": " "},
+    **{"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'},
+    **dict.fromkeys("\u2010\u2011\u2012\u2013\u2014", "-"),
+}
+
+
+def _replace_unencodable(error):
+    """Handle what a console's encoding lacks: ASCII look-alikes for lines, `\\u676f` for other characters."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_look_alike, error.object[error.start : error.end])), error.end
+
+
+def _look_alike(character):
+    if character in _ASCII:
+        return _ASCII[character]
+    name = unicodedata.name(character, "")
+    if name.startswith("BOX DRAWINGS"):
+        across = any(word in name for word in ("HORIZONTAL", "LEFT", "RIGHT"))
+        down = any(word in name for word in ("VERTICAL", "DOWN", "UP"))
+        return "-" if not down else "+" if across else "|"
+    if name.startswith(("BRAILLE", "FULL BLOCK")) or name.endswith((" BLOCK", "SHADE")):
+        return "#"
+    return character.encode("ascii", "backslashreplace").decode("ascii")
+
+
+codecs.register_error(_CONSOLE_ERRORS, _replace_unencodable)
+
+
+def accept_any_text() -> None:
+    """Let standard output and standard error show any text, whatever their encoding.
+
+    A character that the encoding lacks (cp1252, ASCII, half of a surrogate pair in UTF-8) is written as
+    `\\u676f`, a line of a table in ASCII.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=_CONSOLE_ERRORS)
+
+
+def use_utf8_mode() -> None:
+    """Start the interpreter again in UTF-8 mode where the locale's file names are in another encoding.
+
+    Class folders are named in UTF-8. Under `LC_ALL=C` without UTF-8 mode Python reads their names as ASCII.
+    The encoding of the console stays as it is. Windows has UTF-8 file names always.
+    """
+    if os.name != "posix" or codecs.lookup(sys.getfilesystemencoding()).name == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for subprocesses
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
+def print_line(text: str, *, stderr: bool = False) -> None:
+    """Print a line; what the encoding of the stream lacks is written as in `accept_any_text`.
+
+    Not by `typer.echo`, which writes UTF-8 to a stream in ASCII.
+
+    Args:
+        text: One line or more.
+        stderr: Print on standard error. Defaults to standard output.
+
+    Example:
+        >>> print_line("data       24 train")
+        data       24 train
+    """
+    stream = sys.stderr if stderr else sys.stdout
+    try:
+        print(text, file=stream, flush=True)
+    except UnicodeEncodeError:
+        encoding = getattr(stream, "encoding", None) or "ascii"
+        print(text.encode(encoding, _CONSOLE_ERRORS).decode(encoding), file=stream, flush=True)
+
+
+def print_json(values: Any) -> None:
+    """Print a line of JSON in ASCII: other characters are escaped, so every console and pipe can carry it."""
+    print(json.dumps(values))
+
+
+def console(*, stderr: bool = False):
+    """A Rich console that draws with ASCII where the encoding of the stream is not a Unicode one.
+
+    Args:
+        stderr: Write to standard error. Defaults to standard output.
+
+    Returns:
+        `rich.console.Console`.
+    """
+    from rich.console import Console
+
+    # Given its file: Rich assumes UTF-8 of the default one.
+    return Console(file=sys.stderr if stderr else sys.stdout)
+
+
+@contextlib.contextmanager
+def quiet_imports():
+    """Import Keras and TensorFlow without the lines that TensorFlow's C++ prints past its own log level."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def print_backbones(rows: list[dict]) -> None:
+    """A table of what `list_backbones` found."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("name", "family", box=box.SIMPLE)
+    table.add_column("parameters", justify="right")
+    for row in rows:
+        table.add_row(row["name"], row["family"], f"{row['parameters'] / 1e6:.1f} M")
+    console().print(table)
+
+
+def print_entries(entries: list) -> None:
+    """A line for each array that a `FeatureStore` keeps."""
+    for entry in entries:
+        used = datetime.datetime.fromtimestamp(entry.used).isoformat(" ", "minutes")
+        facts = ", ".join(f"{name} {value}" for name, value in entry.facts.items())
+        print(f"{entry.key[:12]}  {entry.size_bytes / 2**20:8.1f} MiB  used {used}  {facts}")
+
+
+def shortened(text: str, longest: int = 80) -> str:
+    """`text` on one line of at most so many characters, with nothing in it that a terminal obeys."""
+    text = visible(" ".join(text[: 10 * longest].split()))
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
+
+
+def print_evaluation(result, noun: str) -> None:
+    """The tables and the line of an `Evaluation` of so many images or texts."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("class", box=box.SIMPLE)
+    for heading in ("precision", "recall", "F1", noun):
+        table.add_column(heading, justify="right")
+    for name, score in [*result.per_class.items(), ("macro mean", result.macro)]:
+        table.add_row(
+            name, *(f"{v:.3f}" for v in (score.precision, score.recall, score.f1)), str(score.support)
+        )
+    confusion = Table("true \\ predicted", box=box.SIMPLE)
+    names = list(result.per_class)
+    for name in names:
+        confusion.add_column(name, justify="right")
+    for name, row in zip(names, result.confusion, strict=True):
+        confusion.add_row(name, *map(str, row))
+    console().print(table)
+    if len(names) <= 20:
+        console().print(confusion)
+    print(f"accuracy {result.accuracy:.3f} on {result.examples} {noun}, log loss {result.log_loss:.3f}")
+
+
+def print_benchmark(result) -> None:
+    """The table and the line of a `Benchmark`."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table("format", box=box.SIMPLE, collapse_padding=True, pad_edge=False)
+    for heading in ("MiB", "delta", "agrees", "right", "p50 ms", "p95 ms", "faster", "per s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in result.measured:
+        fixed = "" if row.batch == result.measured[0].batch else f" at {row.batch}"
+        table.add_row(
+            row.format,
+            f"{row.size_bytes / 2**20:.1f}",
+            f"{row.max_abs_delta:.0e}",
+            *(f"{share:.1%}" for share in (row.label_agreement, row.accuracy)),
+            *(f"{row.latency_ms[of]:.2f}" for of in ("p50", "p95")),
+            f"{row.speedup:.2f}",
+            f"{row.examples_per_s:.1f}{fixed}",
+        )
+    console().print(table)
+    for path, reason in result.left_out.items():
+        print(visible(f"{path} is left out: it {reason}"))
+    print(
+        f"delta: largest difference of a probability from Keras'; agrees: with its labels; right: of "
+        f"{result.examples} of {result.of} validation examples\n"
+        f"ms: for one example; faster: at that, than Keras by predict_on_batch on {result.backend}; per s: "
+        f"examples at batch {result.measured[0].batch}\n"
+        f"{result.rounds} rounds in turn after a warm-up, {result.threads} threads, "
+        f"{result.machine['cores']} cores of {result.machine['processor']}"
+    )

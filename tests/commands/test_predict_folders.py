@@ -1,0 +1,87 @@
+"""What `predict` finds in folders of images and of texts, and what it says of the rest."""
+
+import os
+
+import pytest
+from PIL import Image
+
+from ktransfer.commands.inputs import find_images, find_texts
+from ktransfer.errors import DataError
+
+
+@pytest.fixture
+def images(tmp_path):
+    folder = tmp_path / "images"
+    for name in ("b.png", "a.JPG", "deep/er/c.webp", ".hidden.png", "__MACOSX/d.png", "._b.png"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(folder / name)
+    (folder / "notes.txt").write_text("notes")
+    (folder / "broken.png").write_bytes(b"no image")
+    (folder / "Thumbs.db").write_bytes(b"")
+    return folder
+
+
+def names(found, folder):
+    return [os.path.relpath(path, folder) for path in found.items]
+
+
+def test_images_of_a_folder_are_found_at_any_depth(images):
+    found = find_images([str(images)])
+    assert names(found, images) == ["a.JPG", "b.png", os.path.join("deep", "er", "c.webp")]
+
+
+def test_what_is_left_out_of_a_folder_is_counted_and_named(images):
+    others, broken = find_images([str(images)]).notes
+    assert "5 files" in others
+    assert "not images" in others
+    assert "and 2 more" in others
+    assert "1 file in" in broken
+    assert "broken.png" in broken
+
+
+def test_files_and_folders_keep_their_order(images):
+    found = find_images([str(images / "b.png"), str(images / "deep"), str(images / "a.JPG")])
+    assert names(found, images) == ["b.png", os.path.join("deep", "er", "c.webp"), "a.JPG"]
+
+
+def test_a_link_that_loops_is_followed_once(images):
+    os.symlink(images, images / "deep" / "again")
+    assert len(find_images([str(images)]).items) == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "received"),
+    [
+        (lambda folder: None, "an empty folder"),
+        (lambda folder: (folder / "a.pdf").write_bytes(b""), "1 .pdf"),
+        (lambda folder: (folder / "a.png").write_bytes(b""), "1 that cannot be read, such as .*a.png"),
+        (lambda folder: folder.rmdir(), "does not exist"),
+    ],
+)
+def test_a_folder_without_images_is_refused(tmp_path, make, received):
+    folder = tmp_path / "images"
+    folder.mkdir()
+    make(folder)
+    with pytest.raises(DataError, match=received):
+        find_images([str(folder)])
+
+
+def test_texts_of_a_folder_come_from_tables_and_text_files(tmp_path):
+    (tmp_path / "a.csv").write_text("text,label\nthe fox,x\nyou,y\n")
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "b.txt").write_text("a whole text")
+    (tmp_path / "c.pdf").write_bytes(b"")
+    found = find_texts([str(tmp_path), "some words"], column="text")
+    assert found.items == ("the fox", "you", "a whole text", "some words")
+    assert "c.pdf" in found.notes[0]
+    assert "3 texts in 2 files" in found.notes[1]
+
+
+def test_a_folder_without_texts_is_refused(tmp_path):
+    with pytest.raises(DataError, match="an empty folder"):
+        find_texts([str(tmp_path)])
+
+
+@pytest.mark.parametrize("text", ["words", "a/b", "x" * 10_000, "null\0byte", "Ends in .csv?", "3.5"])
+def test_words_are_texts(text):
+    assert find_texts([text]).items == (text,)

@@ -1,0 +1,134 @@
+"""The phones' snippets: Kotlin's compiled, and run on stubs of Android and LiteRT; of Swift's, which is not,
+the steps of reading the file, one by one."""
+
+import json
+import runpy
+import shutil
+import struct
+import subprocess
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exporting import CLASSES, KIT, SIZE, pixels, small_model
+from images import draw
+
+from ktransfer.exporting.export_model import export_model
+
+STUBS = Path(__file__).parents[1] / "kotlin"
+PREPROCESSING = {
+    "height": SIZE,
+    "width": SIZE,
+    "mode": "crop",
+    "interpolation": "bilinear",
+    "antialias": True,
+}
+
+
+@pytest.fixture(scope="module")
+def artefact(tmp_path_factory):
+    folder, facts = tmp_path_factory.mktemp("run"), {"preprocessing": PREPROCESSING}
+    given = {"class_names": CLASSES, "examples": pixels(2), "extra": facts}
+    return folder / export_model(small_model(), folder / "artefacts", "tflite", **given).path
+
+
+def test_the_files_on_the_end_of_a_model_are_where_the_swift_snippet_looks_for_them(artefact, tmp_path):
+    found = zipped_files(artefact.read_bytes())
+    with zipfile.ZipFile(artefact) as archive:
+        assert found == {name: archive.read(name) for name in archive.namelist()}
+    assert found["labels.txt"].decode().split("\n") == [*CLASSES, ""]
+    assert json.loads(found["extra.json"])["preprocessing"] == PREPROCESSING
+    commented = with_files(tmp_path / "commented.tflite", artefact, labels_txt="one\n")
+    assert zipped_files(commented.read_bytes()) == {"labels.txt": b"one\n"}
+
+
+def zipped_files(model):
+    """`zippedFiles` of Classifier.swift, a line for a line."""
+
+    def short(at):
+        return model[at] | model[at + 1] << 8
+
+    def long(at):
+        return short(at) | short(at + 2) << 16
+
+    last = len(model) - 22
+    candidates = range(last, max(0, last - 0xFFFF) - 1, -1)
+    end = next(at for at in candidates if long(at) == 0x06054B50 and at + short(at + 20) == last)
+    files, entry = {}, long(end + 16)
+    for _ in range(short(end + 10)):
+        assert (long(entry), short(entry + 10)) == (0x02014B50, 0)
+        name = model[entry + 46 : entry + 46 + short(entry + 28)].decode()
+        header = long(entry + 42)
+        start = header + 30 + short(header + 26) + short(header + 28)
+        files[name] = model[start : start + long(entry + 24)]
+        entry += 46 + short(entry + 28) + short(entry + 30) + short(entry + 32)
+    return files
+
+
+@pytest.fixture(scope="module")
+def kotlin(tmp_path_factory):
+    """A function from an image and models to what `Classifier.kt` answers, and to the pixels it made."""
+    if not (shutil.which("kotlinc") and shutil.which("java")):
+        pytest.skip("kotlinc and java are not on the PATH; npm's package kotlin-compiler has bin/kotlinc")
+    folder = tmp_path_factory.mktemp("kotlin")
+    sources = [KIT / "tflite" / "Classifier.kt", *sorted(STUBS.glob("*.kt"))]
+    subprocess.run(["kotlinc", *sources, "-include-runtime", "-d", folder / "snippet.jar"], check=True)
+
+    def run(image, *models, dtype="FLOAT32", shape=(SIZE, SIZE, 3)):
+        given = folder / "input"
+        given.unlink(missing_ok=True)
+        options = {"dtype": dtype, "elements": int(np.prod(shape)), "input": given}
+        options |= {"file.encoding": "UTF-8", "stdout.encoding": "UTF-8"}  # before and from Java 19
+        command = ["java", *(f"-D{name}={value}" for name, value in options.items())]
+        command += ["-jar", folder / "snippet.jar", image, *models]
+        answers = subprocess.run(
+            command, check=True, capture_output=True, encoding="utf-8"
+        ).stdout.splitlines()
+        seen = np.frombuffer(given.read_bytes(), dtype=dtype.lower()).reshape(len(models), *shape)
+        return answers, seen
+
+    return run
+
+
+def with_files(path, model, **files):
+    """Write the model with these files zipped onto it, and a comment that looks like an end of the zip."""
+    with zipfile.ZipFile(model) as archive:
+        size = min(entry.header_offset for entry in archive.infolist())
+    path.write_bytes(model.read_bytes()[:size])
+    with zipfile.ZipFile(path, "a") as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("_", "."), text)
+        archive.comment = struct.pack("<I", 0x06054B50) + bytes(30)
+    return path
+
+
+def test_kotlin_reads_the_labels_and_answers_the_most_probable_first(kotlin, artefact, tmp_path):
+    image = draw(tmp_path / "image.png", size=(50, 40))
+    (answer,), (seen,) = kotlin(image, artefact)
+    assert answer == "sun flower=0.3|rose=0.2|daisy=0.1"
+    (answer,), (as_bytes,) = kotlin(image, artefact, dtype="UINT8")
+    np.testing.assert_array_equal(as_bytes, seen)
+    assert as_bytes.max() > 127  # beyond Kotlin's signed bytes
+
+
+@pytest.mark.parametrize("size", [(101, 50), (45, 80), (9, 7)])
+def test_kotlin_sees_the_pixels_that_training_saw(kotlin, artefact, size, tmp_path):
+    read_image = runpy.run_path(str(KIT / "tflite" / "predict.py"))["read_image"]
+    image, models, expected = draw(tmp_path / "image.png", size=size), [], []
+    for mode in ("crop", "pad", "stretch"):
+        for interpolation, antialias in [("bilinear", True), ("bilinear", False), ("bicubic", True)]:
+            preprocessing = {
+                "height": 32,
+                "width": 24,
+                "mode": mode,
+                "interpolation": interpolation,
+                "antialias": antialias,
+            }
+            facts = json.dumps({"preprocessing": preprocessing})
+            path = tmp_path / f"{len(models)}.tflite"
+            models.append(with_files(path, artefact, labels_txt="räv\n", extra_json=facts))
+            expected.append(read_image(image, **preprocessing))
+    answers, seen = kotlin(image, *models, shape=(32, 24, 3))
+    assert answers == ["räv=0.1"] * len(models)
+    np.testing.assert_allclose(seen, expected, atol=1)

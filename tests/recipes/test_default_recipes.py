@@ -1,0 +1,55 @@
+from functools import partial
+
+import pytest
+
+import ktransfer
+from ktransfer.errors import RecipeError
+from ktransfer.recipes.default_recipes import image_recipe, text_recipe
+from ktransfer.text.augmentation import TextAugmentation
+
+
+def test_the_default_for_images_takes_the_epochs_it_is_given():
+    assert image_recipe(images=500, epochs=0).stages == ()
+    assert image_recipe(images=500, epochs=5).epochs == 5
+    assert image_recipe(images=50_000, epochs=5).epochs == 5
+
+
+def test_many_images_thaw_the_whole_backbone_and_few_do_not():
+    assert image_recipe(images=50_000).stages[-1].depth == "all"
+    assert all(stage.depth != "all" for stage in image_recipe(images=300).stages)
+
+
+@pytest.mark.parametrize("recipe", [partial(image_recipe, images=500), partial(text_recipe, texts=500)])
+def test_a_gpu_gets_mixed_precision_and_larger_batches(recipe):
+    with_gpu, without = recipe(gpu=True), recipe()
+    assert (with_gpu.precision, without.precision) == ("mixed_float16", "float32")
+    assert with_gpu.batch_size > without.batch_size
+
+
+@pytest.mark.parametrize("texts", [100, 10_000])
+def test_the_default_for_texts_solves_the_head_and_thaws_at_once(texts):
+    recipe = text_recipe(texts=texts, seed=3)
+    assert recipe.head == "solve"
+    assert all(stage.depth != 0 for stage in recipe.stages)
+    assert recipe.augmentation == TextAugmentation()
+    assert recipe.seed == 3
+
+
+def test_the_default_for_texts_takes_the_epochs_it_is_given():
+    assert text_recipe(texts=500, epochs=0).stages == ()
+    assert text_recipe(texts=500, epochs=5).epochs == 5
+
+
+@pytest.mark.parametrize("recipe", [partial(image_recipe, images=500), partial(text_recipe, texts=500)])
+def test_fewer_epochs_than_none_are_refused_by_name(recipe):
+    with pytest.raises(RecipeError, match=r"epochs .*Received: -1"):
+        recipe(epochs=-1)
+
+
+def test_few_texts_are_seen_more_often():
+    assert text_recipe(texts=300).epochs > text_recipe(texts=30_000).epochs
+
+
+def test_both_defaults_are_public():
+    assert ktransfer.text_recipe is text_recipe
+    assert ktransfer.image_recipe is image_recipe

@@ -1,0 +1,119 @@
+import keras
+import numpy as np
+import pytest
+
+from ktransfer.errors import RecipeError, RunError
+from ktransfer.training.candidates import choose_weights, load_weights, save_weights
+
+
+def variable(value):
+    return keras.Variable(np.asarray(value, "float32"))
+
+
+def choose(before, after, signs, **options):
+    """Candidates of a model of one weight `w` that gives the logits `(0, w * sign)` for class 1."""
+    weight = variable(after)
+    labels = np.ones(len(signs), int)
+
+    def answer():
+        value = float(keras.ops.convert_to_numpy(weight))
+        return np.stack([np.zeros(len(signs)), value * np.asarray(signs, float)], axis=1)
+
+    chosen, found = choose_weights([weight], [np.float32(before)], answer, labels, **options)
+    return chosen, found, float(keras.ops.convert_to_numpy(weight))
+
+
+def test_weights_that_answer_better_are_kept():
+    chosen, found, weight = choose(before=-1.0, after=1.0, signs=[1.0, 1.0, 1.0, 0.9])
+    assert chosen.share > 0
+    assert weight > 0
+    assert [candidate.share for candidate in found] == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_weights_that_answer_worse_are_not():
+    chosen, found, weight = choose(before=1.0, after=-1.0, signs=[1.0, 1.0, 1.0, 0.9])
+    assert chosen == found[0]
+    assert weight == 1.0
+
+
+def test_a_gain_within_its_standard_error_keeps_the_weights_before():
+    # One of ten examples is better by a lot and the others are a little worse: mean and error nearly equal.
+    labels = np.zeros(10, int)
+    answers = iter([np.zeros((10, 2)), *[np.array([[3.0, 0.0], *[[-0.2, 0.0]] * 9])] * 4])
+    weight = variable(2.0)
+    chosen, found = choose_weights([weight], [np.float32(1.0)], lambda: next(answers), labels)
+    assert 0 < found[-1].gain < found[-1].error
+    assert chosen.share == 0
+    assert float(keras.ops.convert_to_numpy(weight)) == 1.0
+
+
+def test_the_log_loss_is_that_at_the_best_temperature():
+    # Of four examples three are right: the best logit is log 3, and the loss the entropy of (3/4, 1/4).
+    logits = np.array([[0.0, 7.0]] * 4)
+    chosen, found = choose_weights([], [], lambda: logits, np.array([1, 1, 1, 0]))
+    entropy = -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))
+    assert found[0].log_loss == pytest.approx(entropy, abs=1e-4)
+    assert found[0].temperature == pytest.approx(7 / np.log(3), rel=1e-2)
+    assert found[0].accuracy == 0.75
+    assert chosen.share == 0  # nothing changed
+
+
+def test_class_weights_count():
+    # Class 1 is answered better after, class 0 worse.
+    def answers():
+        yield np.array([[1.0, 0.0]] * 4)
+        while True:
+            yield np.array([[1.0, 0.0], [1.0, 0.0], [0.9, 0.0], [0.0, 1.0]])
+
+    given = answers()
+    _, plain = choose_weights([], [], lambda: next(given), np.array([0, 0, 0, 1]))
+    given = answers()
+    _, weighted = choose_weights([], [], lambda: next(given), np.array([0, 0, 0, 1]), class_weight={1: 3.0})
+    assert weighted[1].gain > plain[1].gain > 0
+
+
+def test_answers_that_are_nan_are_never_kept():
+    answers = iter([np.zeros((3, 2)), *[np.full((3, 2), np.nan)] * 4])
+    chosen, found = choose_weights([], [], lambda: next(answers), np.array([0, 1, 1]))
+    assert chosen.share == 0
+    assert found[1].log_loss == np.inf
+
+
+def test_one_validation_example_keeps_the_weights_before():
+    answers = iter([np.zeros((1, 2)), *[np.array([[0.0, 9.0]])] * 4])
+    chosen, _ = choose_weights([], [], lambda: next(answers), np.array([1]))
+    assert chosen.share == 0
+
+
+def test_values_of_other_variables_are_refused():
+    with pytest.raises(RecipeError, match="values of 1 variables"):
+        choose_weights([variable([1.0, 2.0])], [np.zeros(3)], lambda: None, np.array([0]))
+
+
+def small_model():
+    return keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(2)])
+
+
+def test_saved_weights_give_those_that_changed(tmp_path):
+    model = small_model()
+    save_weights(tmp_path / "solved.npz", model)
+    old = np.array(model.layers[0].get_weights()[0])
+    model.layers[0].set_weights([old + 1, np.zeros(2)])
+    variables, before = load_weights(tmp_path / "solved.npz", model)
+    assert variables == [model.layers[0].kernel]
+    np.testing.assert_array_equal(before[0], old)
+
+
+def test_saved_weights_of_another_model_are_refused(tmp_path):
+    save_weights(tmp_path / "solved.npz", small_model())
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(4)])
+    with pytest.raises(RunError, match="none that fit"):
+        load_weights(tmp_path / "solved.npz", other)
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    path = tmp_path / "solved.npz"
+    save_weights(path, small_model())
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(RunError, match="got BadZipFile"):
+        load_weights(path, small_model())
