@@ -6,11 +6,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from ktransfer.core.modality import Modality, modalities, modality_of_kind
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
 
@@ -41,8 +41,10 @@ class Examples:
     kind: str = "file"
 
     def __post_init__(self):
-        if self.kind not in ("file", "text"):
-            raise DataError(f'Expected examples of kind "file" or "text". Received: {self.kind!r}. Pass one.')
+        kinds = [each.kind for each in modalities()]
+        if self.kind not in kinds:
+            known = " or ".join(f'"{kind}"' for kind in kinds)
+            raise DataError(f"Expected examples of kind {known}. Received: {self.kind!r}. Pass one.")
         labels = np.array(self.labels)
         if not len(self.inputs) or labels.shape != (len(self.inputs),):
             raise DataError(
@@ -74,7 +76,12 @@ class Examples:
     @property
     def noun(self) -> str:
         """What to call them in a line for a person: `"images"` or `"texts"`."""
-        return "texts" if self.kind == "text" else "images"
+        return self.modality.noun
+
+    @property
+    def modality(self) -> Modality:
+        """What knows how to read, vary, train on, export and show examples of this kind."""
+        return modality_of_kind(self.kind)
 
     def counts(self) -> dict[str, int]:
         """How many examples each class has, in the order of `class_names`.
@@ -141,8 +148,7 @@ class Examples:
                 f"Expected a fraction between 0 and 1. Received: {fraction}. Pass 0.2 to hold out a fifth."
             )
         alike: dict[object, list[int]] = {}
-        contents = map(normalised, self.inputs) if self.kind == "text" else _contents(self.inputs)
-        for index, content in enumerate(contents):
+        for index, content in enumerate(self.modality.content_keys(self.inputs)):
             alike.setdefault(content, []).append(index)
         units: dict[int, list[list[int]]] = {label: [] for label in np.unique(self.labels).tolist()}
         contradicted = set()
@@ -157,7 +163,7 @@ class Examples:
             # An example that other classes have too already keeps this class on the other side.
             most = len(groups) - (label not in contradicted)
             if most < 1:
-                noun, place = self.noun, "file" if self.kind == "text" else "folder"
+                noun, place = self.noun, self.modality.holder
                 raise DataError(
                     f"Expected at least two different {noun} of each class, one to train on and one to hold "
                     f"out. Received: {self.counts()[self.class_names[label]]} of class "
@@ -188,11 +194,7 @@ class Examples:
             '9f2c1d07'
         """
         total = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
-        if self.kind == "text":
-            names = [""] * len(self)
-            digests = [hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest() for text in self.inputs]
-        else:
-            names, digests = map(os.path.basename, self.inputs), _each(_digest, self.inputs)
+        names, digests = self.modality.digests(self.inputs)
         rows = zip(self.labels.tolist(), names, digests, strict=True)
         for label, name, digest in sorted(rows):
             total.update(b"\0%d\0%b\0%b" % (label, os.fsencode(name), digest))
@@ -245,30 +247,3 @@ def normalised(text: str) -> str:
         True
     """
     return " ".join(text.split()).casefold()
-
-
-def _contents(paths):
-    """A key for each file that is equal exactly when the bytes are; reads only files of equal size."""
-    sizes = _each(os.path.getsize, paths)
-    shared = {size for size, count in Counter(sizes).items() if count > 1}
-    digests = iter(_each(_digest, [p for p, size in zip(paths, sizes, strict=True) if size in shared]))
-    return [(size, next(digests)) if size in shared else size for size in sizes]
-
-
-def _digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _each(function, paths):
-    def guarded(path):
-        try:
-            return function(path)
-        except OSError as error:
-            raise DataError(
-                f"Expected to read every example. Received: {printable(path)} ({error.strerror}). "
-                "Remove it, or mend its permissions."
-            ) from error
-
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(guarded, paths))

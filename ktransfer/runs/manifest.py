@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ktransfer.data.modality import IMAGES, TEXTS
+from ktransfer.core.modality import modalities
 from ktransfer.errors import RunError, listed
 from ktransfer.security.safe_io import is_line, read_json, require_contained
 
@@ -55,8 +55,9 @@ def read_manifest(folder: Path) -> dict:
         raise _damaged(folder, "labels of one line, without control characters,", wrong[0])
     if not labels or len(set(labels)) != len(labels):
         raise _damaged(folder, "labels, each once,", labels)
-    if manifest.get("task", IMAGES) not in (IMAGES, TEXTS):
-        raise _damaged(folder, f"a task of {IMAGES} and {TEXTS}", manifest["task"])
+    tasks = [each.task for each in modalities()]
+    if manifest.get("task", tasks[0]) not in tasks:
+        raise _damaged(folder, f"a task of {' and '.join(tasks)}", manifest["task"])
     try:
         require_contained(folder)
     except ValueError as error:

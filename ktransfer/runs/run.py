@@ -12,16 +12,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from ktransfer.core.modality import Modality, Preprocessing, modality_of_task
 from ktransfer.models.predict import predict_in_batches
-from ktransfer.data.modality import IMAGES, TEXTS
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.errors import RunError
 from ktransfer.utils.files import replacing, write_json
 from ktransfer.security.keras_archive import load_keras_file
 from ktransfer.runs.manifest import FORMAT, MANIFEST, check_free, read_manifest
-from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.recipes.recipe import Recipe
-from ktransfer.text.preprocessing import TextPreprocessing
 
 _PACKAGES = (
     *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
@@ -89,23 +87,21 @@ class Run:
     @property
     def task(self) -> str:
         """`"image-classification"` or `"text-classification"`."""
-        return self.manifest.get("task", IMAGES)
+        return self.modality.task
+
+    @property
+    def modality(self) -> Modality:
+        """What knows how to read, vary, train on, export and show examples of the run's kind."""
+        return modality_of_task(self.manifest.get("task"))
 
     @cached_property
-    def preprocessing(self) -> Preprocessing | TextPreprocessing:
+    def preprocessing(self) -> Preprocessing:
         """How the model's examples are read; of texts, with the tokenizer in `tokenizer/`.
 
         Raises:
             RunError: What the manifest says of it, or the tokenizer, is not there or damaged.
         """
-        if self.task == TEXTS:
-            return TextPreprocessing.load(self.path / "tokenizer")
-        try:
-            return Preprocessing.from_dict(self.manifest["preprocessing"])
-        except (TypeError, ValueError, KeyError) as error:
-            raise RunError(
-                f"How images are read was expected in {self.path / MANIFEST}. Received: {error}. Train again."
-            ) from error
+        return self.modality.load_preprocessing(self)
 
     @property
     def recipe(self) -> Recipe:

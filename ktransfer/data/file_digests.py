@@ -1,0 +1,58 @@
+"""The bytes of many files: which are equal, and a digest of each."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ktransfer.data.examples import printable
+from ktransfer.errors import DataError
+
+
+def content_keys(paths: Sequence[str]) -> list:
+    """A key for each file that is equal exactly when the bytes are; reads only files of equal size.
+
+    Raises:
+        DataError: A file cannot be read.
+
+    Example:
+        >>> one, other = content_keys(["rose.jpg", "copy of rose.jpg"])  # doctest: +SKIP
+    """
+    sizes = _each(os.path.getsize, paths)
+    shared = {size for size, count in Counter(sizes).items() if count > 1}
+    found = iter(digests([p for p, size in zip(paths, sizes, strict=True) if size in shared]))
+    return [(size, next(found)) if size in shared else size for size in sizes]
+
+
+def digests(paths: Sequence[str]) -> list[bytes]:
+    """The SHA-256 of each file.
+
+    Raises:
+        DataError: A file cannot be read.
+
+    Example:
+        >>> digests(["rose.jpg"])[0].hex()  # doctest: +SKIP
+        '9f2c1d07...'
+    """
+    return _each(_digest, paths)
+
+
+def _digest(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def _each(function: Callable[[str], Any], paths):
+    def guarded(path):
+        try:
+            return function(path)
+        except OSError as error:
+            raise DataError(
+                f"Expected to read every example. Received: {printable(path)} ({error.strerror}). "
+                "Remove it, or mend its permissions."
+            ) from error
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(guarded, paths))
