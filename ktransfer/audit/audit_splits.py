@@ -7,9 +7,7 @@ import numpy as np
 
 from ktransfer.audit.duplicates import duplicate_findings
 from ktransfer.audit.findings import PARTS, Audit, Finding, in_order, list_items
-from ktransfer.audit.image_checks import image_findings, is_constant, read_all_facts
-from ktransfer.audit.near_duplicates import near_images, near_texts
-from ktransfer.data.examples import Splits, normalised
+from ktransfer.data.examples import Splits
 
 # Below it the folds of a cross-validation see a class once or not at all.
 _FEW = {"train": 10, "validation": 1, "test": 1}
@@ -48,26 +46,10 @@ def audit_splits(
         False
     """
     items = list_items(splits, root=root)
-    kind = splits.train.kind
-    findings = [*_class_findings(splits), *(Finding("layout", (), note) for note in splits.notes)]
-    if kind == "text":
-        contents = [normalised(item.input) for item in items]
-        usable = range(len(items))
-
-        def find(indices):
-            return near_texts([contents[index] for index in indices])
-
-    else:
-        facts = read_all_facts([item.input for item in items], workers=workers, progress=progress)
-        findings += image_findings(items, facts)
-        contents = [one.digest or None for one in facts]
-        # Pictures of one colour look the same and are told apart by their bytes only.
-        usable = [i for i, one in enumerate(facts) if one.thumbnail is not None and not is_constant(one)]
-
-        def find(indices):
-            sides = [min(facts[index].size) for index in indices]
-            return near_images(np.stack([facts[index].thumbnail for index in indices]), sides)
-
+    examined, contents, usable, find = splits.train.modality.examine(
+        items, workers=workers, progress=progress
+    )
+    findings = [*_class_findings(splits), *(Finding("layout", (), note) for note in splits.notes), *examined]
     groups = np.arange(len(items))
     if near and usable:
         # Of identical ones the first; the rest goes with it.
@@ -76,7 +58,7 @@ def audit_splits(
         groups[chosen] = len(items) + find(chosen)
     findings += duplicate_findings(items, contents, groups)
     counts = {name: part.counts() for name, part in _parts(splits)}
-    return Audit(kind, counts, in_order(findings))
+    return Audit(splits.train.kind, counts, in_order(findings))
 
 
 def _parts(splits):

@@ -1,11 +1,10 @@
 """What an audit says: findings, the examples they are about, and all of it as JSON."""
 
-import hashlib
 import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 
+from ktransfer.core.modality import Modality, modality_of_kind
 from ktransfer.data.examples import Splits, printable
 
 PARTS = ("train", "validation", "test")
@@ -95,6 +94,11 @@ class Audit:
     findings: tuple[Finding, ...]
 
     @property
+    def modality(self) -> Modality:
+        """What the data set is of."""
+        return modality_of_kind(self.kind)
+
+    @property
     def is_severe(self) -> bool:
         """Whether anything is an error: a file that cannot be read, or examples that leak between parts."""
         return any(finding.severity == "error" for finding in self.findings)
@@ -114,7 +118,7 @@ class Audit:
 
     def to_dict(self) -> dict:
         """As `audit.json` holds it."""
-        content = "text" if self.kind == "text" else "path"
+        modality = self.modality
         return {
             "severe": self.is_severe,
             "examples": self.counts,
@@ -129,7 +133,7 @@ class Audit:
                         {
                             "part": item.part,
                             "class": item.label,
-                            content: printable(item.input) if content == "path" else item.input,
+                            modality.content: modality.shown(item.input),
                             "key": printable(item.key),
                         }
                         for item in finding.items
@@ -161,25 +165,12 @@ def list_items(splits: Splits, *, root: str | os.PathLike | None = None) -> list
         >>> list_items(splits, root="flowers")[0].key  # doctest: +SKIP
         'train/daisy/0001.jpg'
     """
-    items, seen = [], Counter()
+    items, key = [], splits.train.modality.item_keys(root)
     for name in PARTS:
         part = getattr(splits, name)
         if part is None:
             continue
         for content, label in zip(part.inputs, part.labels.tolist(), strict=True):
             label = part.class_names[label]
-            if part.kind == "text":
-                digest = hashlib.sha256(f"{label}\0{content}".encode()).hexdigest()[:16]
-                seen[digest] += 1
-                key = f"{digest}-{seen[digest]}"
-            else:
-                key = _below(content, root)
-            items.append(Item(name, label, content, key))
+            items.append(Item(name, label, content, key(content, label)))
     return items
-
-
-def _below(path, root):
-    path = os.path.abspath(path)
-    root = root and os.path.abspath(Path(root).expanduser())
-    inside = root and os.path.commonpath([path, root]) == root
-    return Path(os.path.relpath(path, root)).as_posix() if inside else path

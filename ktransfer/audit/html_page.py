@@ -1,22 +1,16 @@
 """An audit as one HTML page that holds all it shows."""
 
-import base64
 import html
-import io
 import os
-from collections.abc import Sequence
-
-from PIL import Image
+from collections.abc import Callable, Sequence
 
 from ktransfer.audit.findings import KINDS, Audit, Finding, Item
+from ktransfer.core.modality import Modality
 from ktransfer.data.examples import printable
-from ktransfer.errors import DataError
-from ktransfer.image.decoding import Resize, load_image
 from ktransfer.utils.files import write_text
 
 _MOST_FINDINGS = 40  # of each kind: a page of all kinds stays below some 10 MiB
 _MOST_ITEMS = 8
-_THUMBNAIL = Resize(120, 120, mode="pad")
 _LONGEST_TEXT = 300  # characters
 # No script, and nothing from elsewhere, whatever a file or a class is called.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -53,7 +47,7 @@ def page(audit: Audit, *, title: str) -> str:
         True
     """
     title = html.escape(printable(title))
-    body = "".join(_section(kind, found, audit.kind == "file") for kind in KINDS if (found := audit.of(kind)))
+    body = "".join(_section(kind, found, audit.modality) for kind in KINDS if (found := audit.of(kind)))
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -75,43 +69,37 @@ def _counts(audit):
     return f"<table><tr><th>class</th>{head}</tr>{rows}</table>"
 
 
-def _section(kind: str, findings: Sequence[Finding], pictures: bool):
+def _section(kind: str, findings: Sequence[Finding], modality: Modality):
     severity, meaning = KINDS[kind]
     left = len(findings) - _MOST_FINDINGS
     rest = f'<p class="rest">and {left:,} more, in audit.json</p>' if left > 0 else ""
-    pictures = pictures and kind != "unreadable"
-    shown = "".join(_finding(finding, pictures) for finding in findings[:_MOST_FINDINGS])
+    show = quoted if kind == "unreadable" else modality.as_html
+    shown = "".join(_finding(finding, show) for finding in findings[:_MOST_FINDINGS])
     return (
         f'<section><h2><span class="{severity}">{severity}</span> {kind.replace("_", " ")}: {meaning} '
         f"({len(findings):,})</h2>{shown}{rest}</section>"
     )
 
 
-def _finding(finding, pictures):
+def _finding(finding, show):
     left = len(finding.items) - _MOST_ITEMS
     rest = f'<p class="rest">and {left:,} more, in audit.json</p>' if left > 0 else ""
-    shown = "".join(_item(item, pictures) for item in finding.items[:_MOST_ITEMS])
+    shown = "".join(_item(item, show) for item in finding.items[:_MOST_ITEMS])
     detail = html.escape(printable(finding.detail))
     return f'<div class="finding"><p>{detail}</p><div class="items">{shown}</div>{rest}</div>'
 
 
-def _item(item: Item, pictures):
+def _item(item: Item, show: Callable[[str], str]):
     place = html.escape(printable(f"{item.part}, {item.label}: {item.key}"))
-    content = _picture(item.input) if pictures else _text(item.input)
-    return f"<figure>{content}<figcaption>{place}</figcaption></figure>"
+    return f"<figure>{show(item.input)}<figcaption>{place}</figcaption></figure>"
 
 
-def _text(text):
+def quoted(text: str) -> str:
+    """A text as HTML, its first 300 characters.
+
+    Example:
+        >>> quoted("1 < 2")
+        '<blockquote>1 &lt; 2</blockquote>'
+    """
     shown = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} ..."
     return f"<blockquote>{html.escape(printable(shown))}</blockquote>"
-
-
-def _picture(path):
-    try:
-        pixels = load_image(path, _THUMBNAIL)
-    except DataError:
-        return ""
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=80)
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="" width="{_THUMBNAIL.width}" src="data:image/jpeg;base64,{data}">'

@@ -33,23 +33,22 @@ def audit(
     as_json: AsJson = False,
 ):
     """Find what ruins a training: broken files, leaks (exit status 1), duplicates, odd images, labels."""
-    from ktransfer.commands.checks import check_data, check_encoding, check_path, check_task_options
-    from ktransfer.data.modality import TEXTS
-    from ktransfer.models.backbone_names import check_backbone_name
+    from ktransfer.commands.checks import check_data, check_encoding, check_modality, check_path
+    from ktransfer.core.modality import modalities
 
     check_encoding(encoding)
     check_path(data_dir, "--data-dir", folder=True)
     check_data(data)
-    of_images = {"image_size": image_size, "scaling": scaling}
-    if backbone is None and any(of_images.values()):
+    of_backbone = {"image_size": image_size, "scaling": scaling}
+    if backbone is None and any(of_backbone.values()):
         raise RunError(
             "--backbone was expected with --image-size and --scaling, which are of it. Received: none. "
             "Pass it, or leave them out."
         )
     columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    task = check_task_options(data, of_images, columns)
+    modality = check_modality(data, of_backbone | columns)
     if backbone is not None:
-        check_backbone_name(backbone, scaling=scaling, images=task != TEXTS)
+        (modality or modalities()[0]).check_backbone_name(backbone, scaling=scaling)
     with quiet_imports():
         from ktransfer.commands.audit import audit as audit_data
     found = audit_data(
@@ -77,12 +76,11 @@ def _print(found):
     from rich.text import Text
 
     from ktransfer.audit.findings import KINDS
-    from ktransfer.data.examples import printable
 
     for finding in found.of("layout"):
         typer.echo(f"note: {finding.detail}")
     total = sum(sum(counts.values()) for counts in found.counts.values())
-    noun = "texts" if found.kind == "text" else "images"
+    noun = found.modality.noun
     counts = Counter(finding.kind for finding in found.findings if finding.kind != "layout")
     if not counts:
         print_line(f"nothing found in {total:,} {noun}")
@@ -93,7 +91,7 @@ def _print(found):
     for kind, count in counts.items():
         first = found.of(kind)[0]
         item = first.items[0] if first.items else None
-        named = item and (item.input if found.kind == "text" else printable(item.key))
+        named = item and found.modality.title(item)
         where = f"{shortened(named, 60)}: " if named else ""
         severity, meaning = KINDS[kind]
         # As text, for a file's name may hold what Rich takes for its markup.

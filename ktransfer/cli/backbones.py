@@ -16,8 +16,9 @@ def backbones(
 ):
     """List the backbones that can be named, with their size; needs no network."""
     from ktransfer.commands.checks import check_choice
+    from ktransfer.core.modality import modalities
 
-    check_choice(task, ("image", "text"), "--task")
+    check_choice(task, [each.name for each in modalities()], "--task")
     limit = _number(max_params)
     with quiet_imports():
         from ktransfer.image.backbones import list_backbones

@@ -22,12 +22,13 @@ def evaluate(
         check_encoding,
         check_path,
         check_run,
-        refuse_text_options,
+        refuse_others,
     )
+    from ktransfer.core.modality import modality_of_task
 
     manifest = check_run(run)
     options = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    refuse_text_options(manifest, run, **options)
+    refuse_others(options, modality_of_task(manifest.get("task")), run)
     check_encoding(encoding)
     check_data(data)
     check_path(data_dir, "--data-dir", folder=True)
@@ -48,5 +49,5 @@ def evaluate(
     if as_json:
         print_json(values)
         return
-    print_evaluation(result, "texts" if loaded.task == "text-classification" else "images")
+    print_evaluation(result, loaded.modality.noun)
     print_line(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")

@@ -24,15 +24,14 @@ def predict(
     as_json: AsJson = False,
 ):
     """Classify images or texts: the most probable labels with their probabilities."""
-    from ktransfer.commands.checks import check_encoding, check_run, refuse_text_options
-    from ktransfer.commands.inputs import find_images
-    from ktransfer.data.modality import TEXTS
+    from ktransfer.commands.checks import check_encoding, check_run, refuse_others
+    from ktransfer.core.modality import modality_of_task
 
     manifest = check_run(run)
-    refuse_text_options(manifest, run, text_column=text_column, encoding=encoding)
+    modality = modality_of_task(manifest.get("task"))
+    refuse_others({"text_column": text_column, "encoding": encoding}, modality, run)
     check_encoding(encoding)
-    if manifest.get("task") != TEXTS:
-        find_images(inputs, decode=False)
+    modality.check_inputs(inputs)
     with quiet_imports():
         from ktransfer.commands.predict import predict as predict_run
         from ktransfer.runs.run import Run

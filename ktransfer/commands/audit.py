@@ -12,12 +12,10 @@ from ktransfer.audit.exclusions import choose_exclusions, write_exclusions
 from ktransfer.audit.findings import Audit, Item, list_items
 from ktransfer.audit.html_page import write_page
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.modality import TEXTS, find_task
+from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError
-from ktransfer.image.sources import read_data
-from ktransfer.text.sources import read_texts
 from ktransfer.utils.files import write_json
-from ktransfer.utils.terminal import console, print_line, shortened
+from ktransfer.utils.terminal import console, print_line
 
 _REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
 
@@ -68,11 +66,8 @@ def audit(
         raise DataError(
             f"A folder outside the data was expected. Received: --out {out}, in {data}. Pass another one."
         )
-    if find_task(data, data_dir=data_dir) == TEXTS:
-        columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-        splits, _ = read_texts(data, data_dir=data_dir, **columns)
-    else:
-        splits = read_data(data, data_dir=data_dir)
+    columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    splits, _ = find_modality(data, data_dir=data_dir).read(data, data_dir=data_dir, **columns)
     with _progress(verbose, "reading every example") as progress:
         found = audit_splits(splits, root=root, progress=progress)
     if backbone is not None:
@@ -121,12 +116,14 @@ def audit_before_training(
     """
     root = None if str(data).startswith("tfds:") else Path(data).expanduser()
     with _progress(verbose, f"checking {splits.train.noun}") as progress:
-        found = audit_splits(splits, root=root, near=splits.train.kind == "file", progress=progress)
+        found = audit_splits(
+            splits, root=root, near=splits.train.modality.near_before_training, progress=progress
+        )
     leaks = found.of("leak", "near_leak")
     if leaks:
         first = leaks[0]
         parts = {item.part: item for item in reversed(first.items)}
-        named = " and ".join(_named(parts[part], found.kind) for part in sorted(parts))
+        named = " and ".join(found.modality.named(parts[part]) for part in sorted(parts))
         received = f"{len(leaks)} {'leaks' if len(leaks) > 1 else 'leak'}, such as {named}, {first.detail}"
         if not allow_leakage:
             raise DataError(
@@ -137,13 +134,9 @@ def audit_before_training(
         say(f"warning    {received}; they make the result look better than it is")
     for kind in ("contradiction", "constant"):
         if some := found.of(kind):
-            named = _named(some[0].items[0], found.kind)
+            named = found.modality.named(some[0].items[0])
             say(f"warning    {len(some)} times {kind}, such as {named}; see `ktransfer audit`")
     return found
-
-
-def _named(item: Item, kind: str):
-    return shortened(item.input) if kind == "text" else printable(item.key)
 
 
 def _label_findings(splits, found, root, backbone, image_size, scaling, verbose):
@@ -174,20 +167,11 @@ def _groups(items: Sequence[Item], found: Audit) -> np.ndarray:
 
 
 def _features(examples, backbone, image_size, scaling, verbose):
-    from ktransfer.commands.networks import image_network, text_network
     from ktransfer.features.extract import extract_features
-    from ktransfer.recipes.default_recipes import image_recipe, text_recipe
     from ktransfer.utils.machine import has_gpu
 
-    classes, gpu = len(examples.class_names), has_gpu()
-    if examples.kind == "text":
-        recipe = text_recipe(texts=len(examples), gpu=gpu, epochs=0)
-        options = {"texts": examples.inputs, "sequence_length": None}
-        network = text_network(backbone, classes, recipe, random_weights=False, **options)
-    else:
-        recipe = image_recipe(images=len(examples), gpu=gpu, epochs=0)
-        options = {"image_size": image_size, "scaling": scaling, "fast_depthwise": True}
-        network = image_network(backbone, classes, recipe, random_weights=False, **options)
+    recipe = examples.modality.default_recipe(examples=len(examples), gpu=has_gpu(), epochs=0)
+    network = examples.modality.network(backbone, examples, recipe, image_size=image_size, scaling=scaling)
     # Texts in the order in which they run fastest; features are put back into that of the examples.
     order = network.preprocessing.order(examples.inputs)
     batches = network.preprocessing.dataset(examples.subset(order), batch_size=recipe.batch_size, keep=False)

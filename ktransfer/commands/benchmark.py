@@ -19,7 +19,6 @@ from ktransfer.exporting.artifact import fingerprint
 from ktransfer.exporting.parity import softmax
 from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.runtimes import KERAS
-from ktransfer.image.serving import INPUT
 from ktransfer.runs.run import Run
 from ktransfer.utils.files import write_json
 
@@ -247,8 +246,7 @@ def _left_out(run):
 
 
 def _inputs(run, examples, rows):
-    inputs = run.preprocessing([examples.inputs[row] for row in rows])
-    return inputs if isinstance(inputs, dict) else {INPUT: inputs}
+    return run.modality.by_name(run.preprocessing([examples.inputs[row] for row in rows]))
 
 
 def _answers(run, contenders, examples, bar):

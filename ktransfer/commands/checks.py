@@ -5,7 +5,8 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from ktransfer.data.modality import TEXTS, find_task
+from ktransfer.core.modality import Modality, modalities
+from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
 from ktransfer.runs.manifest import read_manifest
 
@@ -220,45 +221,47 @@ def refuse_options(options: Mapping[str, Any], task: str, data: str | Path) -> N
         )
 
 
-def refuse_text_options(manifest: Mapping[str, Any], run: str | Path, **options: Any) -> None:
-    """Raise where an option for texts was given with a run on images.
+def refuse_others(options: Mapping[str, Any], modality: Modality, data: str | Path) -> None:
+    """Raise where an option was given that only other modalities have.
+
+    Args:
+        options: By the name of the parameter, its value; `None` and `False` where it was left out.
+        modality: Of the data.
+        data: What is of this modality: data, or a run.
 
     Raises:
         DataError: One was given.
 
     Example:
 
-        refuse_text_options(manifest, "runs/flowers", text_column=None, encoding="latin-1")
+        refuse_others({"text_column": None, "encoding": "latin-1"}, modality("image"), "flowers")
     """
-    if manifest.get("task") != TEXTS:
-        refuse_options(options, "image-classification", run)
+    others = {name for each in modalities() for name in each.options} - set(modality.options)
+    refuse_options({name: options[name] for name in options if name in others}, modality.task, data)
 
 
-def check_task_options(
-    data: str | Path, of_images: Mapping[str, Any], of_texts: Mapping[str, Any]
-) -> str | None:
+def check_modality(data: str | Path, options: Mapping[str, Any]) -> Modality | None:
     """Check that no option is for another kind of data than what lies at a path.
 
     Args:
         data: As in `train`.
-        of_images: Options for images, as in `refuse_options`.
-        of_texts: Options for texts.
+        options: As in `refuse_others`.
 
     Returns:
-        The task; `None` of a TensorFlow data set, which is looked at later.
+        The modality; `None` of a TensorFlow data set, which is looked at later.
 
     Raises:
         DataError: One is.
 
     Example:
 
-        check_task_options("flowers", {"image_size": 160}, {"text_column": None})
+        check_modality("flowers", {"image_size": 160, "text_column": None})
     """
     if str(data).startswith("tfds:"):
         return None
-    task = find_task(data)
-    refuse_options(of_images if task == TEXTS else of_texts, task, data)
-    return task
+    modality = find_modality(data)
+    refuse_others(options, modality, data)
+    return modality
 
 
 def check_backend() -> None:

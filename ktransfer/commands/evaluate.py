@@ -1,17 +1,13 @@
 """`ktransfer evaluate`: how good a run is on labelled images."""
 
-import os
 from pathlib import Path
 
 from ktransfer.commands.splits import Say, parts, read_splits
-from ktransfer.data.examples import Splits, normalised
-from ktransfer.data.modality import TEXTS
+from ktransfer.data.examples import Splits
 from ktransfer.errors import KTransferError
 from ktransfer.evaluation.metrics import Answers, Evaluation
 from ktransfer.evaluation.metrics import evaluate as judge
-from ktransfer.image.sources import read_data
 from ktransfer.runs.run import Run
-from ktransfer.text.sources import read_texts
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import print_line
 
@@ -46,18 +42,15 @@ def evaluate(
 
         evaluation, part = ktransfer.evaluate(run, "flowers")
     """
-    if run.task == TEXTS:
-        trained = run.manifest.get("data", {})
-        splits, _ = read_texts(
-            data,
-            class_names=run.labels,
-            text_column=text_column or trained.get("text_column"),
-            label_column=label_column or trained.get("label_column"),
-            data_dir=data_dir,
-            encoding=encoding,
-        )
-    else:
-        splits = read_data(data, class_names=run.labels, data_dir=data_dir)
+    trained = run.manifest.get("data", {})
+    splits, _ = run.modality.read(
+        data,
+        class_names=run.labels,
+        data_dir=data_dir,
+        text_column=text_column or trained.get("text_column"),
+        label_column=label_column or trained.get("label_column"),
+        encoding=encoding,
+    )
     for note in splits.notes:
         say(f"note       {note}")
     found = list(parts(splits))
@@ -112,6 +105,6 @@ def _trained_on(run, examples):
     except KTransferError:
         return 0
     train = splits.train.joined(splits.validation) if run.manifest.get("refit") else splits.train
-    same = normalised if examples.kind == "text" else os.path.realpath
+    same = examples.modality.identity
     known = set(map(same, train.inputs))
     return sum(same(example) in known for example in examples.inputs)

@@ -6,15 +6,12 @@ from ktransfer.commands.checks import check_temperature
 from ktransfer.commands.splits import (
     JUDGED_EXAMPLES,
     PARITY_EXAMPLES,
-    RAW,
-    TOKENIZED_TEXTS,
     Say,
     evenly,
     read_splits,
     readable_part,
 )
 from ktransfer.data.examples import Examples
-from ktransfer.data.modality import TEXTS
 from ktransfer.exporting.export_model import (
     FORMATS,
     Artefact,
@@ -25,7 +22,6 @@ from ktransfer.exporting.export_model import (
     warm_up,
 )
 from ktransfer.runs.run import Run
-from ktransfer.text.tokenizer_json import write_tokenizer
 from ktransfer.utils.progress import Progress
 from ktransfer.utils.terminal import print_line
 
@@ -75,13 +71,10 @@ def export(
         splits = read_splits(facts, run.recipe.seed)[0]
     if validation is None:
         validation = readable_part(splits.validation, facts)
-    if run.task == TEXTS:
-        texts = evenly(validation, TOKENIZED_TEXTS).inputs
-        found = write_tokenizer(run.preprocessing, run.path / "artefacts", texts=texts)
-        run.update(tokenizer={**found, "path": f"artefacts/{found['path']}"})
-        tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
-        path = run.path / run.manifest["tokenizer"]["path"]
-        say(f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {path}")
+    found, lines = run.modality.write_beside(run.preprocessing, run.path / "artefacts", validation)
+    run.update(**found)
+    for line in lines:
+        say(line)
     exact, judged = {"examples": list(evenly(validation, PARITY_EXAMPLES).inputs)}, {}
     if quantized:
         chosen = evenly(validation, JUDGED_EXAMPLES)
@@ -125,7 +118,7 @@ def _export(run, name, say, **options):
     run.update(artefacts=[*others, artefact.to_dict()])
     parity, labels = artefact.parity, f"{artefact.parity.label_agreement:.1%}"
     if artefact.raw_parity is not None:
-        labels += f" ({RAW[run.task]} {artefact.raw_parity.label_agreement:.1%})"
+        labels += f" ({run.modality.raw} {artefact.raw_parity.label_agreement:.1%})"
     if artefact.files_read is not None:
         labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
     if parity.accuracy is not None:
@@ -135,7 +128,7 @@ def _export(run, name, say, **options):
     say(
         f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}{asked}{flex}, "
         f"largest difference {parity.max_abs_delta:.1e}, labels agree {labels} "
-        f"on {parity.examples} {'texts' if run.task == TEXTS else 'images'}  {run.path / artefact.path}"
+        f"on {parity.examples} {run.modality.noun}  {run.path / artefact.path}"
     )
     return artefact
 

@@ -2,10 +2,8 @@
 
 from collections.abc import Sequence
 
-from ktransfer.commands.checks import refuse_text_options
-from ktransfer.commands.inputs import find_images, find_texts
+from ktransfer.commands.checks import refuse_others
 from ktransfer.commands.splits import Say
-from ktransfer.data.modality import TEXTS
 from ktransfer.runs.run import Run
 from ktransfer.utils.terminal import print_line
 
@@ -42,12 +40,9 @@ def predict(
 
         predict(Run.load("runs/spam"), ["Free entry!", "new.csv"])
     """
-    refuse_text_options(run.manifest, run.path, text_column=text_column, encoding=encoding)
-    if run.task == TEXTS:
-        column = text_column or run.manifest.get("data", {}).get("text_column")
-        noun, found = "text", find_texts(inputs, column=column, encoding=encoding)
-    else:
-        noun, found = "file", find_images(inputs)
+    refuse_others({"text_column": text_column, "encoding": encoding}, run.modality, run.path)
+    column = text_column or run.manifest.get("data", {}).get("text_column")
+    found = run.modality.find_inputs(inputs, column=column, encoding=encoding)
     for note in found.notes:
         say(note)
-    return noun, list(zip(found.items, run.predict(found.items, top_k=top_k), strict=True))
+    return run.modality.kind, list(zip(found.items, run.predict(found.items, top_k=top_k), strict=True))

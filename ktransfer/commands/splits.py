@@ -4,29 +4,24 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import numpy as np
 from rich.progress import Progress
 
 from ktransfer.audit.exclusions import leave_out
+from ktransfer.core.modality import modality_of_facts
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.label_names import is_number, reads_as_missing
-from ktransfer.data.modality import IMAGES, TEXTS
+from ktransfer.data.label_names import is_number
 from ktransfer.data.tables.text_columns import TextColumns
 from ktransfer.errors import RunError
 from ktransfer.features.store import FeatureStore
-from ktransfer.image.checks import require_readable
-from ktransfer.image.sources import load_splits
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.runs.run import Run
-from ktransfer.text.sources import load_text_splits
 from ktransfer.utils.files import cache_folder
 from ktransfer.utils.terminal import console
 
-# Float32 artefacts are proved on so many examples, a tokenizer.json on so many texts.
-PARITY_EXAMPLES, TOKENIZED_TEXTS = 100, 2_000
+# Float32 artefacts are proved on so many examples.
+PARITY_EXAMPLES = 100
 # What a quantized artefact is judged on, and accuracy measured: a point of it is five of them.
 JUDGED_EXAMPLES = 500
-RAW = {TEXTS: "as raw texts", IMAGES: "as image files"}
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
 # So many classes that are numbers may be a quantity.
@@ -56,15 +51,11 @@ def progress_bar(verbose: int | str) -> Progress:
 
 def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
     """The examples that the `data` entry of a manifest names, and of a table its columns."""
-    of_images = "skip_corrupt" in facts
-    names = ("validation", "data_dir", *(() if of_images else ("text_column", "label_column", "encoding")))
+    modality = modality_of_facts(facts)
+    names = ("validation", "data_dir", *modality.columns)
     _check_facts(facts, (*names, *({"exclude"} & facts.keys())))
     options = {name: facts[name] for name in (*names, "validation_fraction")} | {"seed": seed}
-    columns = None
-    if of_images:
-        splits = load_splits(facts["source"], **options)
-    else:
-        splits, columns = load_text_splits(facts["source"], **options)
+    splits, columns = modality.load_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))
     return splits, columns
@@ -91,22 +82,20 @@ def data_root(source: str) -> str | None:
 
 def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -> Splits:
     """The same with each image decoded once; what cannot be is an error, or left out if the facts say so."""
-    if splits.train.kind == "text":
-        return splits
-    found = {}
+    found, noun = {}, splits.train.noun
     with progress_bar(verbose) as bar:
         for name, part in parts(splits):
-            task = bar.add_task(f"checking {name} images", total=len(part))
-            found[name] = require_readable(
+            task = bar.add_task(f"checking {name} {noun}", total=len(part))
+            found[name] = part.modality.readable(
                 part,
-                skip_corrupt=facts["skip_corrupt"],
+                facts,
                 progress=lambda done, total, task=task: bar.update(task, completed=done),
             )
     for name, part in found.items():
         skipped = sorted(set(getattr(splits, name).inputs) - set(part.inputs))
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
-            say(f"skipped    {len(skipped)} {name} images that cannot be read: {named}")
+            say(f"skipped    {len(skipped)} {name} {noun} that cannot be read: {named}")
     return dataclasses.replace(splits, **found)
 
 
@@ -146,10 +135,9 @@ def _doubtful_names(splits):
             f"the {len(counts)} classes are all numbers, {first} to {last}; a classifier does not learn the "
             "order of scores or amounts"
         )
-    if splits.train.kind == "text":
-        for name in filter(reads_as_missing, counts):
-            size = f"of {counts[name]:,} examples"
-            yield f"{name!r} is read as the name of a class, {size}, not as a missing label"
+    for name in filter(splits.train.modality.reads_as_missing, counts):
+        size = f"of {counts[name]:,} examples"
+        yield f"{name!r} is read as the name of a class, {size}, not as a missing label"
     alike = {}
     for name in counts:
         alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
@@ -172,11 +160,9 @@ def evenly(examples: Examples, count: int) -> Examples:
 
         len(evenly(validation, 100))   # 100
     """
-    return examples.subset(np.linspace(0, len(examples) - 1, min(len(examples), count)).round().astype(int))
+    return examples.evenly(count)
 
 
 def readable_part(examples: Examples, facts: dict) -> Examples:
     """Those of a run's examples that can be read; an error where the run does not leave out the others."""
-    if examples.kind == "text":
-        return examples
-    return require_readable(examples, skip_corrupt=facts["skip_corrupt"])
+    return examples.modality.readable(examples, facts)

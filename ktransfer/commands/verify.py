@@ -6,22 +6,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tokenizers import Tokenizer
 
 from ktransfer.commands.artifacts import artefacts, fixed_axes, validation_examples
-from ktransfer.commands.splits import JUDGED_EXAMPLES, PARITY_EXAMPLES, RAW, Say, evenly
-from ktransfer.data.modality import TEXTS
+from ktransfer.commands.splits import JUDGED_EXAMPLES, PARITY_EXAMPLES, Say, evenly
 from ktransfer.errors import ExportError, KTransferError, RunError, listed
 from ktransfer.exporting.artifact import Artefact, fingerprint
 from ktransfer.exporting.parity import TOLERANCE, Parity, measure_parity
 from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.serving import Serving, reference_function
-from ktransfer.exporting.serving_parity import check_raw_parity, measure_files_read, measure_raw_parity
-from ktransfer.image.serving import serve_images
 from ktransfer.runs.run import Run
 from ktransfer.security.safe_io import read_bytes, visible
-from ktransfer.text.serving import serve_texts
-from ktransfer.text.tokenizer_json import prove_tokenizer
 from ktransfer.utils.terminal import print_line
 
 
@@ -144,10 +138,7 @@ def _checks(run, entries, judged):
 def _judged_on(run, validation, quantized):
     """As many examples as the export had, as `Serving`, and their labels."""
     chosen = evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES)
-    if run.task == TEXTS:
-        serving = serve_texts(run.model, run.labels, list(chosen.inputs), run.preprocessing)
-    else:
-        serving = serve_images(run.model, run.labels, chosen.inputs, run.preprocessing)
+    serving = run.modality.serving(run.model, run.labels, list(chosen.inputs), run.preprocessing)
     return serving, chosen.labels
 
 
@@ -168,13 +159,13 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
                 serving, labels = judged[artefact.limits is not None]
                 parities = _parities(runtime, artefact, serving, labels)
                 if artefact.files_read is not None:
-                    found = measure_files_read(runtime, serving)
+                    found = run.modality.files_read(runtime, serving)
                     files_read = found.to_dict()
                     found.check(artefact.format)
     except ExportError as error:
         problems.append(str(error))
     for name, parity in parities.items():
-        if not _as_exported(artefact, parity, run.task if name == "raw_parity" else None):
+        if not _as_exported(artefact, parity, run.modality if name == "raw_parity" else None):
             problems.append(
                 f"its answers{' to raw examples' if name == 'raw_parity' else ''} differ from the model's by "
                 f"up to {parity.max_abs_delta:.1e}, {_agreement(parity)}"
@@ -187,15 +178,15 @@ def _parities(runtime, artefact, serving, labels):
     reference, options = reference_function(serving), {"fixed": fixed_axes(artefact), "labels": labels}
     found = {"parity": measure_parity(runtime, reference, serving.examples, **options)}
     if artefact.raw_parity is not None:
-        found["raw_parity"], _ = measure_raw_parity(runtime, serving, artefact.format, labels)
+        found["raw_parity"], _ = serving.modality.raw_parity(runtime, serving, artefact.format, labels)
     return found
 
 
-def _as_exported(artefact, parity, raw_task):
-    """Whether answers are within the limits that the export had; `raw_task` of those to raw examples."""
+def _as_exported(artefact, parity, modality):
+    """Whether answers are within the limits that the export had; `modality` of those to raw examples."""
     try:
-        if raw_task is not None:
-            check_raw_parity(parity, raw_task, artefact.format)
+        if modality is not None:
+            modality.check_raw_parity(parity, artefact.format, TOLERANCE)
         elif artefact.limits is None:
             parity.check(artefact.format, TOLERANCE)
         else:
@@ -212,17 +203,10 @@ def _tokenizer(run, judged):
     if judged and not problems:
         serving = next(iter(judged.values()))[0]
         try:
-            prove_tokenizer(_read(path), serving.preprocessing, serving.examples.texts)
+            run.modality.prove_beside(path, serving)
         except ExportError as error:
             problems.append(str(error))
     return Checked(path.name, facts["path"], tuple(problems))
-
-
-def _read(path):
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:  # `tokenizers` has no kinds of its own
-        raise ExportError(f"A file of the library tokenizers was expected. Received: {error}.") from error
 
 
 def _labels(run, folder):
@@ -275,13 +259,13 @@ def _said(found, run):
         return f"ok{flex}"
     raw = ""
     if found.raw_parity is not None:
-        raw = f" ({RAW[run.task]} {found.raw_parity.max_abs_delta:.1e}, {_agreement(found.raw_parity)})"
+        raw = f" ({run.modality.raw} {found.raw_parity.max_abs_delta:.1e}, {_agreement(found.raw_parity)})"
     if found.files_read is not None:
         variants = len(found.files_read["variants"])
         raw += f" (pixels of files {found.files_read['max_pixel_delta']:g}, {variants} variants)"
     return (
         f"ok       largest difference {found.parity.max_abs_delta:.1e}, {_agreement(found.parity)}{raw} "
-        f"on {found.parity.examples} {'texts' if run.task == TEXTS else 'images'}{flex}"
+        f"on {found.parity.examples} {run.modality.noun}{flex}"
     )
 
 

@@ -6,7 +6,7 @@ others are given one and call it.
 
 import functools
 import importlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 # By name, where each is implemented. They are imported when they are first asked for. Pixels alone, without a
@@ -71,6 +71,15 @@ class Modality(Protocol):
         task: As a manifest has it, such as `"image-classification"`.
         noun: What to call examples in a line for a person, such as `"images"`.
         holder: What examples lie in: `"folder"` or `"file"`.
+        raw: How a line for a person says that examples are as people have them.
+        content: What `audit.json` calls an example: `"path"` or `"text"`.
+        near_before_training: Whether near-duplicates are looked for before each training.
+        wide_cards: Whether an example needs the width of a page.
+        options: Which options of the command line and of `train` are for this modality only.
+        augmentation: The class of its `Augmentation`.
+        columns: Which options of `train` say where in a table examples are found.
+        facts: Which options of `train` a manifest has among its `data`, of this modality only.
+        export_options: Which fields of `ExportOptions` are for this modality only.
     """
 
     name: str
@@ -78,6 +87,15 @@ class Modality(Protocol):
     task: str
     noun: str
     holder: str
+    raw: str
+    content: str
+    near_before_training: bool
+    wide_cards: bool
+    options: tuple[str, ...]
+    augmentation: type
+    columns: tuple[str, ...]
+    facts: tuple[str, ...]
+    export_options: frozenset[str]
 
     def identity(self, content: str) -> Any:
         """What tells an example from others, cheaply: equal for what is the same example."""
@@ -88,6 +106,170 @@ class Modality(Protocol):
     def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
         """For each example its name, and a digest of all of its content."""
 
+    def read(
+        self,
+        data: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        data_dir: Any = None,
+        **columns: str | None,
+    ) -> tuple[Any, Any]:
+        """Read examples as they are.
+
+        Args:
+            data: As in `train`.
+            class_names: The classes in the order of their labels; `None` takes those of the data.
+            data_dir: Where TensorFlow Datasets keeps its data.
+            **columns: Options of `train` for tables; those that are not among `columns` are not looked at.
+
+        Returns:
+            `Splits`, and of a table `TextColumns`, else `None`.
+
+        Raises:
+            DataError: There is nothing usable.
+        """
+
+    def load_splits(self, source: str, **options: Any) -> tuple[Any, Any]:
+        """Read examples for training, with a validation split in any case.
+
+        Args:
+            source: As `data` in `train`.
+            **options: Of `train`: `validation`, `validation_fraction`, `seed`, `data_dir`, and `columns`.
+
+        Returns:
+            As `read`.
+
+        Raises:
+            DataError: There is nothing usable.
+        """
+
+    def readable(self, examples: Any, facts: Mapping[str, Any], progress: Callable | None = None) -> Any:
+        """Those of the examples that can be read.
+
+        Args:
+            examples: `Examples`.
+            facts: Of the manifest's `data`, which say whether the others may be left out.
+            progress: Callable that is given how many are done, and of how many.
+
+        Raises:
+            DataError: One cannot, and they say that it may not be left out.
+        """
+
+    def reads_as_missing(self, name: str) -> bool:
+        """Whether the name of a class may be what a program wrote for a missing label."""
+
+    def write_beside(self, preprocessing: Any, folder: Any, examples: Any) -> tuple[dict, Iterable[str]]:
+        """Write into the folder of artefacts whatever all of them need.
+
+        Returns:
+            Fields for the manifest, and lines for a person.
+        """
+
+    def network(
+        self, name: str, examples: Any, recipe: Any, *, random_weights: bool = False, **options: Any
+    ) -> Any:
+        """A classifier of the examples on a backbone, as `Network`.
+
+        Args:
+            name: Of the backbone, as in `train`.
+            examples: What it is to be trained on.
+            recipe: `Recipe`.
+            random_weights: Whether the backbone starts from random weights.
+            **options: Of `train`; those of other modalities are not looked at.
+
+        Raises:
+            BackboneError: There is no such backbone, or it does not fit.
+        """
+
+    def default_recipe(self, *, examples: int, **options: Any) -> Any:
+        """The `Recipe` for so many training examples.
+
+        Args:
+            examples: How many there are.
+            **options: `gpu`, `epochs` and `seed`, as in `image_recipe` and `text_recipe`.
+        """
+
+    def examine(
+        self, items: Sequence[Any], *, workers: int | None = None, progress: Callable | None = None
+    ) -> tuple[list, list, Sequence[int], Callable]:
+        """Look at each example of an audit once.
+
+        Args:
+            items: `Item`s.
+            workers: Threads; `None` chooses.
+            progress: Callable that is given how many are done, and of how many.
+
+        Returns:
+            `Finding`s about single examples; for each example a key of its content, `None` where it has none; the
+            indices of those of which near-duplicates can be found; and a function from such indices to numbers,
+            the same for what is nearly the same.
+        """
+
+    def item_keys(self, root: Any) -> Callable[[str, str], str]:
+        """A function from an example and its class to what names it in an exclusion list.
+
+        Args:
+            root: The folder of the data, or `None`.
+        """
+
+    def shown(self, content: str) -> str:
+        """An example as JSON holds it."""
+
+    def title(self, item: Any) -> str:
+        """What names an `Item` to a person."""
+
+    def named(self, item: Any) -> str:
+        """The same within a sentence."""
+
+    def as_html(self, content: str) -> str:
+        """An example as an element of a page."""
+
+    def find_inputs(
+        self, inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None
+    ) -> Any:
+        """What is to be predicted, of what a person names, as `Inputs`.
+
+        Args:
+            inputs: Examples, files and folders.
+            column: Of tables.
+            encoding: Of tables and text files.
+
+        Raises:
+            DataError: There is nothing to predict, or it cannot be read.
+        """
+
+    def check_inputs(self, inputs: Sequence[str]) -> None:
+        """Raise `DataError` if `find_inputs` would, as far as that takes no time."""
+
+    def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
+        """Raise `BackboneError` for what cannot be a backbone, by its path alone."""
+
+    def by_name(self, inputs: Any) -> dict[str, Any]:
+        """What the preprocessing gives, by the names of the inputs of an artefact."""
+
+    def prove_beside(self, path: Any, serving: Any) -> None:
+        """Raise `ExportError` unless what `write_beside` wrote does as the model's own preprocessing."""
+
+    def reads(self, preprocessing: Mapping[str, Any]) -> str:
+        """What examples are made to fit, in words, by `Preprocessing.to_dict`."""
+
+    def card(self, content: str, *, picture: bool) -> dict:
+        """What a card of a report shows of an example.
+
+        Args:
+            content: The example.
+            picture: Whether a picture of it is wanted.
+        """
+
+    def explained(self, run: Any, answers: Any, card_of: Callable[[int], dict]) -> dict:
+        """Cards of wrong and of right answers with what they rest on, and by which method that was found.
+
+        Args:
+            run: A `Run`.
+            answers: `Answers`.
+            card_of: From the index of an answer to a card of it.
+        """
+
     def load_preprocessing(self, run: Any) -> Preprocessing:
         """How a run's examples are read.
 
@@ -97,6 +279,57 @@ class Modality(Protocol):
         Raises:
             RunError: What its folder says of it is damaged.
         """
+
+    def serving(self, model: Any, class_names: Sequence[str], examples: Any, preprocessing: Any) -> Any:
+        """The `Serving` of a model, after checking that all fit one another.
+
+        Raises:
+            ExportError: They do not.
+        """
+
+    def as_asked(self, serving: Any, *, any_size: bool, uint8: bool) -> Any:
+        """The `Serving` that takes examples of any size, or as whole numbers, where that is asked for.
+
+        Raises:
+            ExportError: It cannot.
+        """
+
+    def saved_model_signatures(self, serving: Any, serve: Any, *, default: str, module: Any) -> dict:
+        """The functions of a SavedModel by the names of their signatures, those that take raw examples too.
+
+        Args:
+            serving: `Serving`.
+            serve: From what the model takes to probabilities.
+            default: The name of the signature that servers use.
+            module: `tf.Module`; holds whatever the functions need.
+        """
+
+    def described_signatures(self, serving: Any, signature: dict) -> dict:
+        """What the manifest says of these signatures, from what it says of `serve`."""
+
+    def sequence(self, serving: Any, fixed: Mapping[str, int]) -> int | str | None:
+        """The sequence length that an artefact takes, `"dynamic"`, or `None` of what is no sequence."""
+
+    def raw_parity(
+        self, artefact: Callable, serving: Any, format: str, labels: Any
+    ) -> tuple[Any, int | None]:
+        """Compare answers to examples as people have them with the model's, which reads them as the run does.
+
+        Args:
+            artefact: Inputs by name to probabilities `(B, C)`.
+            serving: `Serving` with its preprocessing.
+            format: What takes raw examples: `"savedmodel"`, or `"onnx"` those of any size.
+            labels: True classes of the examples, int `(N,)`, or `None`.
+
+        Returns:
+            `Parity`, and where it is counted how many examples are read otherwise inside the artefact.
+        """
+
+    def check_raw_parity(self, parity: Any, format: str, tolerance: float) -> None:
+        """Raise `ExportError` unless these answers are the model's."""
+
+    def files_read(self, artefact: Callable, serving: Any) -> Any:
+        """`FilesRead`: how far what an artefact reads from files is from what the run reads of them."""
 
 
 @functools.cache
@@ -118,6 +351,16 @@ def modalities() -> tuple[Modality, ...]:
         ['images', 'texts']
     """
     return tuple(map(modality, _HOMES))
+
+
+def augmentations() -> tuple[type, ...]:
+    """The class of the `Augmentation` of each modality.
+
+    Example:
+        >>> [each.__name__ for each in augmentations()]
+        ['Augmentation', 'TextAugmentation']
+    """
+    return tuple(each.augmentation for each in modalities())
 
 
 def modality_of_task(task: str | None) -> Modality:
@@ -144,6 +387,16 @@ def modality_of_kind(kind: str) -> Modality:
         'image'
     """
     return _the_one("kind", kind)
+
+
+def modality_of_facts(facts: Mapping[str, Any]) -> Modality:
+    """The modality of the `data` entry of a manifest: the first all of whose `facts` are there, else the last.
+
+    Example:
+        >>> modality_of_facts({"source": "flowers", "skip_corrupt": False}).name
+        'image'
+    """
+    return next((each for each in modalities() if set(each.facts) <= facts.keys()), modalities()[-1])
 
 
 def modality_of(preprocessing: Preprocessing | None) -> Modality:

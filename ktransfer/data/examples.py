@@ -107,6 +107,15 @@ class Examples:
         inputs = tuple(self.inputs[i] for i in indices.tolist())
         return dataclasses.replace(self, inputs=inputs, labels=self.labels[indices])
 
+    def evenly(self, count: int) -> "Examples":
+        """At most `count` of them, evenly over the examples and so over the classes.
+
+        Example:
+            >>> Examples(("a.jpg", "b.jpg", "c.jpg"), np.array([0, 1, 1]), ("daisy", "rose")).evenly(2).inputs
+            ('a.jpg', 'c.jpg')
+        """
+        return self.subset(np.linspace(0, len(self) - 1, min(len(self), count)).round().astype(int))
+
     def joined(self, other: "Examples") -> "Examples":
         """These examples and then those of `other`, which has the same classes.
 

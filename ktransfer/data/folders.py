@@ -34,12 +34,14 @@ class FileKind:
         suffixes: What their names end in, lower case.
         convertible: Suffixes of files of the same kind that are not read, lower case.
         convert_to: What to convert those to, for the message.
+        has_masks: Whether masks or labels in folders next to theirs are data for another task. Defaults to `True`.
     """
 
     noun: str
     suffixes: tuple[str, ...]
     convertible: tuple[str, ...] = ()
     convert_to: str = ""
+    has_masks: bool = True
 
     def matches(self, name: str) -> bool:
         return name.lower().endswith(self.suffixes)
@@ -481,9 +483,9 @@ class _Reader:
             waiting += reversed(folder.folders)
         for path in found:
             if not os.path.isfile(path):
-                noun = {"images": "an image", "texts": "a text"}[self.kind.noun]
+                article, noun = "an" if self.kind.noun[0] in "aeiou" else "a", self.kind.noun[:-1]
                 raise DataError(
-                    f"Expected {noun} file. Received: {printable(path)}, a link to nothing or no regular "
+                    f"Expected {article} {noun} file. Received: {printable(path)}, a link to nothing or no regular "
                     "file. Remove it."
                 )
         return found
@@ -518,12 +520,7 @@ class _Reader:
     def _refuse_companions(self, node):
         """Images next to their masks or labels are a layout for other tasks."""
         names = {child.name.lower() for child in node.folders}
-        if (
-            self.kind.noun == "images"
-            and names <= {*_COMPANIONS, *_IMAGES}
-            and names & set(_IMAGES)
-            and node.used
-        ):
+        if self.kind.has_masks and names <= {*_COMPANIONS, *_IMAGES} and names & set(_IMAGES) and node.used:
             shown = " and ".join(self._shown(child) for child in node.folders[:_NAMED])
             raise DataError(
                 f"Expected a folder of {self.kind.noun} for each class, got {shown}, by their names no "

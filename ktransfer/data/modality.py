@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from ktransfer.core.modality import Modality, modality_of_task
 from ktransfer.data.junk import junk_name
 from ktransfer.data.split_names import parse_split_name, without_shard
 from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES, table_suffix
@@ -68,6 +69,16 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
         return IMAGES
     classes = len(folders_of_images) > 1 or any(folder.parent != path for folder in folders_of_images)
     return IMAGES if classes or not tables else TEXTS
+
+
+def find_modality(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> Modality:
+    """What data is of, by the files in it: as `find_task`, but the object that knows how to go on.
+
+    Example:
+        >>> find_modality("reviews.csv").noun  # doctest: +SKIP
+        'texts'
+    """
+    return modality_of_task(find_task(data, data_dir=data_dir))
 
 
 def _inside(path):

@@ -7,7 +7,7 @@ import logging
 import os
 from pathlib import Path
 
-from ktransfer.data.modality import IMAGES
+from ktransfer.core.modality import modality_of
 from ktransfer.errors import ExportError
 from ktransfer.exporting.artifact import Artefact, fingerprint, publish, staging
 from ktransfer.exporting.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
@@ -16,7 +16,6 @@ from ktransfer.exporting.parity import TOLERANCE, Parity, check_logits, measure_
 from ktransfer.exporting.processes.converter_process import prepare
 from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.runtimes import open_artefact
-from ktransfer.exporting.serving_parity import check_raw_parity, measure_files_read, measure_raw_parity
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.progress import silent
 
@@ -129,10 +128,11 @@ def export_model(
     """
     [format] = check_formats([format])
     family, _, precision = format.partition("-")
-    serving = _serving(model, class_names, examples, preprocessing)
+    modality = modality_of(preprocessing)
+    serving = modality.serving(model, class_names, examples, preprocessing)
     if precision == "int8":
         if calibration is not None and len(calibration):
-            calibrated = _serving(model, class_names, calibration, preprocessing).examples
+            calibrated = modality.serving(model, class_names, calibration, preprocessing).examples
             serving = dataclasses.replace(serving, calibration=calibrated)
         serving.check_calibration()
     serving = _as_asked(serving, format, options)
@@ -168,8 +168,8 @@ def export_model(
                 parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
                 if not precision:
                     parity.check(format, tolerance)
-                raw = measure_raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
-                files_read = measure_files_read(artefact, serving) if reads_files else None
+                raw = modality.raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
+                files_read = modality.files_read(artefact, serving) if reads_files else None
             return fixed, parity, *raw, files_read
 
         attempts = serving.attempts if exporter.CONVERTS else serving.attempts[:1]
@@ -179,7 +179,7 @@ def export_model(
         if precision:
             parity.check_labels(format, **limits)
         if takes_raw:
-            check_raw_parity(raw_parity, preprocessing.task, format, tolerance)
+            modality.check_raw_parity(raw_parity, format, tolerance)
         if reads_files:
             files_read.check(format)
             if files_read.refused_files:
@@ -208,7 +208,7 @@ def export_model(
         signature=_signature(serving, fixed, takes_raw and format == "savedmodel"),
         batch=fixed.get("batch", "dynamic"),
         parity=parity,
-        sequence=_sequence(serving, fixed),
+        sequence=modality.sequence(serving, fixed),
         raw_parity=raw_parity,
         differing_texts=differing_texts,
         files_read=files_read and files_read.to_dict(),
@@ -247,27 +247,16 @@ def warm_up(formats):
         prepare("ktransfer.exporting.tflite.conversion")
 
 
-def _serving(model, class_names, examples, preprocessing):
-    # Here, as they load TensorFlow.
-    if preprocessing is None or preprocessing.task == IMAGES:
-        from ktransfer.image.serving import serve_images
-
-        return serve_images(model, class_names, examples, preprocessing)
-    from ktransfer.text.serving import serve_texts
-
-    return serve_texts(model, class_names, examples, preprocessing)
-
-
 def _as_asked(serving, format, options):
     """The `Serving` with what its format and the options ask for."""
     from ktransfer.exporting.serving import one_at_a_time
-    from ktransfer.image.serving import in_uint8, of_any_size
 
     serving = dataclasses.replace(serving, temperature=options.temperature)
-    if options.any_size and format == "onnx":
-        serving = of_any_size(serving)
-    if options.uint8 or format == "tflite-int8":
-        serving = in_uint8(serving)
+    serving = serving.modality.as_asked(
+        serving,
+        any_size=options.any_size and format == "onnx",
+        uint8=options.uint8 or format == "tflite-int8",
+    )
     if format.startswith("tflite") and not options.dynamic_batch:
         serving = one_at_a_time(serving)
     return serving
@@ -279,27 +268,7 @@ def _signature(serving, fixed, takes_raw):
     shape = [fixed.get("batch"), len(serving.class_names)]
     output = {"name": OUTPUT, "shape": shape, "dtype": "float32"}
     signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
-    if not takes_raw:
-        return signature
-    if serving.preprocessing.task == IMAGES:
-        from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS
-
-        resize = serving.preprocessing.resize
-        pixels = {"name": "pixels", "shape": [None, resize.height, resize.width, 3], "dtype": "float32"}
-        return {
-            **signature,
-            FILE.name: {"inputs": [FILE.describe({})], "output": output},
-            PIXELS: {"inputs": [PIXEL_FILE.describe({})], "output": pixels},
-        }
-    from ktransfer.text.in_graph_tokenizer import TEXT
-
-    return {"inputs": [TEXT.describe({})], "output": output, "ids": signature}
-
-
-def _sequence(serving, fixed):
-    if serving.preprocessing is None or serving.preprocessing.task == IMAGES:
-        return None
-    return serving.inputs[0].shape(fixed)[1] or "dynamic"
+    return serving.modality.described_signatures(serving, signature) if takes_raw else signature
 
 
 def _first_that_works(attempt, attempts, format):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ktransfer.data.modality import IMAGES
+from ktransfer.core.modality import modality_of_task
 from ktransfer.errors import ExportError
 
 
@@ -62,13 +62,18 @@ class ExportOptions:
             formats: Of `ALL_FORMATS`.
             task: `"image-classification"` or `"text-classification"`.
         """
-        images = task == IMAGES
+        offered = modality_of_task(task).export_options
         tflite = any(format.startswith("tflite") for format in formats)
         for option, given, fits, wanted in (
             ("dynamic_batch", self.dynamic_batch, tflite, "a TFLite format"),
             ("allow_flex", self.allow_flex, tflite, "a TFLite format"),
-            ("any_size", self.any_size, images and "onnx" in formats, "images and the format onnx"),
-            ("uint8", self.uint8, images, "images"),
+            (
+                "any_size",
+                self.any_size,
+                "any_size" in offered and "onnx" in formats,
+                "images and the format onnx",
+            ),
+            ("uint8", self.uint8, "uint8" in offered, "images"),
         ):
             if given and not fits:
                 raise ExportError(

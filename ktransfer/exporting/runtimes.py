@@ -190,13 +190,14 @@ def _open_keras(path, threads):
 
     if keras.backend.backend() == "tensorflow":
         _limit_tensorflow(threads)
+    from ktransfer.models.inputs import as_taken
     from ktransfer.runs.run import Run
 
     run = Run.load(path)
     model = run.model
 
     def answer(given):
-        return model.predict_on_batch(given if isinstance(model.input, dict) else next(iter(given.values())))
+        return model.predict_on_batch(as_taken(model, given))
 
     return Opened(list(run.labels), {}, answer)
 

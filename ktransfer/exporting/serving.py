@@ -11,10 +11,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from ktransfer.core.modality import Modality, Preprocessing, modality_of
 from ktransfer.errors import ExportError
-from ktransfer.image.preprocessing import Preprocessing
+from ktransfer.models.inputs import as_taken
 from ktransfer.security.safe_io import is_line
-from ktransfer.text.preprocessing import TextPreprocessing
 
 OUTPUT = "probabilities"
 BATCH, SEQUENCE, HEIGHT, WIDTH = "batch", "sequence", "height", "width"
@@ -81,12 +81,25 @@ class Serving:
     inputs: tuple[Input, ...]
     examples: Examples
     attempts: tuple[dict[str, int], ...]
-    preprocessing: Preprocessing | TextPreprocessing | None = None
+    preprocessing: Preprocessing | None = None
     calibration: Examples | None = None
     files: Sequence[str] = ()
     prepare: Callable[[dict], dict] = lambda inputs: inputs
     temperature: float = 1.0
     answered: dict[bytes, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def modality(self) -> Modality:
+        """What the examples are."""
+        return modality_of(self.preprocessing)
+
+    def require_files(self):
+        """Raise `ExportError` unless it is known which image files the examples are, and how they are read."""
+        if not self.files:
+            raise ExportError(
+                "An artefact that takes images of any size needs an image classifier and its preprocessing. "
+                "Received: neither how it resizes, nor image files to prove it on. Give both, or leave it out."
+            )
 
     def check_calibration(self):
         """Raise `ExportError` if there is nothing to calibrate on."""
@@ -138,7 +151,7 @@ def serving_function(serving, fixed):
 def probabilities(serving, inputs):
     """Return the probabilities `(B, C)` of the model's inputs by name; to be called in a `tf.function`."""
     # Without training=False, preprocessing layers were seen to leak training mode into later layers.
-    logits = serving.model(_as_model_takes(serving, inputs), training=False)
+    logits = serving.model(as_taken(serving.model, inputs), training=False)
     if serving.temperature != 1.0:
         logits /= serving.temperature
     return tf.nn.softmax(logits)
@@ -161,15 +174,11 @@ def reference_function(serving):
         key = digest.digest()
         if key not in serving.answered:
             with inlined_functions():
-                answer = serving.model(_as_model_takes(serving, inputs), training=False)
+                answer = serving.model(as_taken(serving.model, inputs), training=False)
             serving.answered[key] = answer.numpy()
         return serving.answered[key] / np.float32(serving.temperature)
 
     return logits
-
-
-def _as_model_takes(serving, inputs):
-    return inputs if isinstance(serving.model.input, dict) else next(iter(inputs.values()))
 
 
 @contextlib.contextmanager

@@ -8,12 +8,11 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
+from ktransfer.core.modality import Preprocessing
 from ktransfer.data.examples import Examples
 from ktransfer.features.split_model import Cut, layers_before
-from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.models.blocks import Block
 from ktransfer.recipes.recipe import Recipe
-from ktransfer.text.preprocessing import TextPreprocessing
 
 
 class FeatureKeys:
@@ -38,7 +37,7 @@ class FeatureKeys:
         blocks: tuple[Block, ...],
         examples: Mapping[str, Examples],
         recipe: Recipe,
-        preprocessing: Preprocessing | TextPreprocessing,
+        preprocessing: Preprocessing,
     ):
         self._blocks, self._recipe = blocks, recipe
         self._examples = {name: [part.fingerprint(), part.inputs] for name, part in examples.items()}

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterable
 import keras
 import numpy as np
 
+from ktransfer.core.modality import Preprocessing
 from ktransfer.data.examples import Examples
 from ktransfer.data.rebatching import rebatched
 from ktransfer.features.extract import FrozenPass, extract_features, untracked
 from ktransfer.features.plan import plan_stages
 from ktransfer.features.split_model import HEAD, FeatureBatches, find_taps, lower_part, upper_part
 from ktransfer.features.store import FeatureStore
-from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.models.blocks import find_blocks
+from ktransfer.models.inputs import named_inputs
 from ktransfer.models.locate import find_backbone
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
-from ktransfer.text.preprocessing import TextPreprocessing
 from ktransfer.utils.terminal import print_line
 
 
@@ -57,7 +57,7 @@ class FrozenFeatures:
         validation: Examples,
         recipe: Recipe,
         *,
-        preprocessing: Preprocessing | TextPreprocessing,
+        preprocessing: Preprocessing,
         store: FeatureStore,
         taps: bool = False,
         track: Callable[[Iterable, int, str], Iterable] = untracked,
@@ -69,7 +69,7 @@ class FrozenFeatures:
         self._backbone = find_backbone(model)
         self._blocks = find_blocks(self._backbone)
         lower_part(model, self._backbone, [HEAD])  # refuses what cannot be kept, before anything runs
-        self._taps = find_taps(self._blocks) if taps and not isinstance(model.input, dict) else None
+        self._taps = find_taps(self._blocks) if taps and not named_inputs(model) else None
         self._views = recipe.cached_views if recipe.augmentation.is_on else 0
         self._pass = FrozenPass(
             model, self._backbone, self._blocks, self.examples, recipe, preprocessing, store, track
@@ -167,7 +167,7 @@ class FrozenFeatures:
 
         def beside(part):
             # What is pooled already has no length.
-            if cut is HEAD or not isinstance(self._model.input, dict):
+            if cut is HEAD or not named_inputs(self._model):
                 return None
             return functools.partial(self.preprocessing.beside, self.examples[part])
 
@@ -243,7 +243,7 @@ def extract_taps(
         pooled, tapped = extract_taps(model, batches)
     """
     backbone = find_backbone(model)
-    cut = find_taps(find_blocks(backbone)) if taps and not isinstance(model.input, dict) else None
+    cut = find_taps(find_blocks(backbone)) if taps and not named_inputs(model) else None
     lower = lower_part(model, backbone, [HEAD] if cut is None else [HEAD, cut])
     found = [
         keras.tree.flatten(outputs)

@@ -7,17 +7,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import keras
 import numpy as np
 
+from ktransfer.core.modality import Preprocessing
 from ktransfer.data.examples import Examples
 from ktransfer.errors import RecipeError
 from ktransfer.features.cache_key import FeatureKeys
 from ktransfer.features.plan import kept_dtype, kept_shape
 from ktransfer.features.split_model import Cut, cuts_below, lower_part, with_ids
 from ktransfer.features.store import FeatureStore, Rows
-from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.models.blocks import Block
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
-from ktransfer.text.preprocessing import TextPreprocessing
 from ktransfer.utils.machine import has_gpu
 
 Track = Callable[[Iterable, int, str], Iterable]
@@ -51,7 +50,7 @@ class FrozenPass:
         blocks: tuple[Block, ...],
         examples: Mapping[str, Examples],
         recipe: Recipe,
-        preprocessing: Preprocessing | TextPreprocessing,
+        preprocessing: Preprocessing,
         store: FeatureStore,
         track: Track = untracked,
     ):

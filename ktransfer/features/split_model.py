@@ -11,6 +11,7 @@ from ktransfer.data.rebatching import of_any_length
 from ktransfer.errors import RecipeError, listed
 from ktransfer.features.store import Rows
 from ktransfer.models.blocks import Block, sublayers
+from ktransfer.models.inputs import named_inputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,7 +165,7 @@ def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Mod
 
 def _features_and_ids(model, entry, shape):
     """What a part that starts at `entry` is given, the features in it, and what rides along by name."""
-    ids = model.input if isinstance(model.input, dict) else {}
+    ids = named_inputs(model)
     ids = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in ids.items()}
     # Of texts a batch is as long as its longest, whatever the length is that they are kept at.
     shape = entry.shape[1:] if ids else shape
@@ -189,7 +190,7 @@ def _between(entry, outputs, inputs):
 
 def layers_before(model: keras.Model) -> list[keras.layers.Layer]:
     """What a classifier does to its input before the backbone: pixels are scaled, ids left as they are."""
-    return [] if isinstance(model.input, dict) else [model.get_layer("scaling")]
+    return [layer for layer in model.layers if layer.name == "scaling"]
 
 
 def last_output(backbone: keras.Model):
@@ -201,7 +202,7 @@ def last_output(backbone: keras.Model):
 
 
 def _require_repeatable(model, backbone):
-    before = [] if isinstance(model.input, dict) else model.layers[: model.layers.index(backbone)]
+    before = [] if named_inputs(model) else model.layers[: model.layers.index(backbone)]
     layers = [layer for layer in before if not isinstance(layer, keras.layers.InputLayer)]
     for layer in [*layers, *sublayers(backbone)]:
         # Layers that draw hold the state of their draws in a variable that is no weight. Dropout is one of

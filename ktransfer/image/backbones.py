@@ -8,9 +8,10 @@ import keras_hub
 import numpy as np
 
 from ktransfer.errors import BackboneError, listed
+from ktransfer.image.backbone_names import SCALINGS, check_image_backbone_name
 from ktransfer.image.decoding import Resize
 from ktransfer.image.preprocessing import Preprocessing
-from ktransfer.models.backbone_names import HUB_PREFIXES, SCALINGS, check_backbone_name
+from ktransfer.models.backbone_names import HUB_PREFIXES
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.models.presets import load_part
 from ktransfer.security.keras_archive import load_keras_file
@@ -50,7 +51,7 @@ def load_backbone(
         backbone, preprocessing = load_backbone("resnet_50_imagenet", image_size=160)
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
-    check_backbone_name(str(name), scaling=scaling)
+    check_image_backbone_name(str(name), scaling=scaling)
     if str(name).endswith(".keras"):
         backbone, preprocessing = _from_file(Path(name), size, scaling)
     else:

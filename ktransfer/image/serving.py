@@ -78,11 +78,7 @@ def of_any_size(serving):
     Raises:
         ExportError: How the run resizes is not known, or cannot be written into a graph.
     """
-    if not serving.files:
-        raise ExportError(
-            "An artefact that takes images of any size needs an image classifier and its preprocessing. "
-            "Received: neither how it resizes, nor image files to prove it on. Give both, or leave it out."
-        )
+    serving.require_files()
     [given] = serving.inputs
     resize = serving.preprocessing.resize
 

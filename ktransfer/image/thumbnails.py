@@ -10,7 +10,7 @@ from ktransfer.errors import DataError
 from ktransfer.image.decoding import Resize, load_image
 
 _SIDE = 160  # pixels
-_THUMBNAIL = Resize(_SIDE, _SIDE, mode="pad")
+_THUMBNAIL, _AUDITED = Resize(_SIDE, _SIDE, mode="pad"), Resize(120, 120, mode="pad")
 
 
 def thumbnail(path: str) -> str:
@@ -26,13 +26,25 @@ def thumbnail(path: str) -> str:
         return ""
 
 
+def audit_picture(path: str) -> str:
+    """An image file as an HTML element of 120 x 120 pixels; empty where it cannot be read.
+
+    Example:
+
+        audit_picture("rose.jpg")[:4]   # "<img"
+    """
+    try:
+        pixels = load_image(path, _AUDITED)
+    except DataError:
+        return ""
+    return f'<img alt="" width="{_AUDITED.width}" src="{_address(Image.fromarray(pixels), quality=80)}">'
+
+
 def picture(pixels: np.ndarray) -> str:
     """Pixels `(H, W, 3)` in 0-255 as a `data:` address, at most 160 pixels wide and high."""
     image = Image.fromarray(np.clip(np.asarray(pixels), 0, 255).astype("uint8"))
     image.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return _address(image, quality=85)
 
 
 def overlaid(pixels: np.ndarray, class_map: np.ndarray, *, most: float) -> str:
@@ -58,3 +70,9 @@ def overlaid(pixels: np.ndarray, class_map: np.ndarray, *, most: float) -> str:
     grey = pixels.mean(axis=-1, keepdims=True) * 0.75
     color = colormaps["inferno"](0.25 + 0.7 * heat[..., 0])[..., :3] * 255
     return picture(grey * (1 - 0.75 * heat) + color * 0.75 * heat)
+
+
+def _address(image, *, quality):
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=quality)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

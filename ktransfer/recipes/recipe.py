@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ktransfer.core.modality import Augmentation, augmentations
 from ktransfer.errors import RecipeError, did_you_mean, listed
-from ktransfer.image.augmentation import Augmentation
 from ktransfer.security.safe_io import parse_json
-from ktransfer.text.augmentation import TextAugmentation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,7 +168,7 @@ class Recipe:
     label_smoothing: float = 0.0
     dropout: float = 0.0
     batch_norm: str = "frozen"
-    augmentation: Augmentation | TextAugmentation = field(default_factory=Augmentation)
+    augmentation: Augmentation = field(default_factory=lambda: augmentations()[0]())
     class_weight: str | None = None
     cached_views: int = 0
     cache_dtype: str = "float32"
@@ -202,9 +201,10 @@ class Recipe:
         _check(
             self.batch_norm in ("frozen", "adapt"), 'batch_norm must be "frozen" or "adapt"', self.batch_norm
         )
+        names = [kind.__name__ for kind in augmentations()]
         _check(
-            isinstance(self.augmentation, Augmentation | TextAugmentation),
-            "augmentation must be an Augmentation or a TextAugmentation, whose draws follow from the seed; a "
+            isinstance(self.augmentation, augmentations()),
+            f"augmentation must be an {' or a '.join(names)}, whose draws follow from the seed; a "
             "function of your own cannot be repeated, nor its features kept",
             self.augmentation,
         )
@@ -273,9 +273,9 @@ class Recipe:
         values["stages"] = tuple(_build(Stage, stage, "A stage") for stage in stages)
         if "augmentation" in values:
             given = _mapping(values["augmentation"], "An augmentation")
-            of_texts = any(item.name in given for item in dataclasses.fields(TextAugmentation))
-            kind = TextAugmentation if of_texts else Augmentation
-            values["augmentation"] = _build(kind, given, "An augmentation")
+            first, *others = augmentations()
+            meant = (kind for kind in others if any(item.name in given for item in dataclasses.fields(kind)))
+            values["augmentation"] = _build(next(meant, first), given, "An augmentation")
         return _build(cls, values, "A recipe")
 
 

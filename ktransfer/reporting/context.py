@@ -7,13 +7,12 @@ import numpy as np
 from markupsafe import Markup
 
 from ktransfer.data.examples import Splits, printable
-from ktransfer.data.modality import TEXTS
 from ktransfer.evaluation.metrics import Answers
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
 from ktransfer.models.locate import find_backbone
 from ktransfer.reporting import plots
-from ktransfer.reporting.examples import confusions, explained_images, explained_texts, worst_answers
+from ktransfer.reporting.examples import confusions, explained, worst_answers
 from ktransfer.reporting.history import Trained, read_history, trained_stages
 from ktransfer.reporting.rationale import is_default, reasons
 from ktransfer.runs.run import Run
@@ -41,11 +40,11 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict:
     """
     part = list(answers)[-1]
     validation = answers["validation"]
-    explain = explained_texts if run.task == TEXTS else explained_images
     return {
         "title": printable(run.path.resolve().name),
         "created": run.manifest["created"][:10],
         "noun": splits.train.noun,
+        "wide": run.modality.wide_cards,
         "part": part,
         "summary": _summary(answers[part], splits),
         "data": _data(run, splits),
@@ -55,7 +54,7 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict:
         "calibrations": {name: _calibration(found) for name, found in answers.items()},
         "worst": worst_answers(validation),
         "wrong": int((validation.probabilities.argmax(axis=-1) != validation.examples.labels).sum()),
-        "explained": explain(run, validation),
+        "explained": explained(run, validation),
         "artefacts": run.manifest.get("artefacts", []),
         "reproduce": _reproduce(run),
     }
@@ -103,15 +102,11 @@ def _data(run, splits):
 
 def _network(run):
     facts, read = run.manifest["backbone"], run.manifest["preprocessing"]
-    if run.task == TEXTS:
-        reads = f"texts of up to {read['sequence_length']} tokens"
-    else:
-        reads = f"images of {read['height']} x {read['width']} pixels"
     return {
         "name": facts["name"],
         "parameters": facts["parameters"],
         "random_weights": facts.get("random_weights", False),
-        "reads": reads,
+        "reads": run.modality.reads(read),
     }
 
 

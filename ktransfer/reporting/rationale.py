@@ -2,10 +2,8 @@
 
 import dataclasses
 
-from ktransfer.image.augmentation import Augmentation
-from ktransfer.recipes.default_recipes import image_recipe, text_recipe
+from ktransfer.core.modality import modalities
 from ktransfer.recipes.recipe import Recipe
-from ktransfer.text.augmentation import TextAugmentation
 
 
 def is_default(recipe: Recipe, examples: int) -> bool:
@@ -16,8 +14,8 @@ def is_default(recipe: Recipe, examples: int) -> bool:
         is_default(image_recipe(images=500), 500)   # True
     """
     defaults = [
-        make(**{noun: examples}, gpu=gpu, seed=recipe.seed)
-        for make, noun in ((image_recipe, "images"), (text_recipe, "texts"))
+        each.default_recipe(examples=examples, gpu=gpu, seed=recipe.seed)
+        for each in modalities()
         for gpu in (False, True)
     ]
     return recipe in defaults
@@ -67,7 +65,7 @@ def reasons(recipe: Recipe, head: dict) -> list[tuple[str, str]]:
         )
     if recipe.dropout:
         found[f"Dropout {recipe.dropout:g} before the last layer"] = "Against learning examples by heart."
-    if recipe.augmentation in (Augmentation.none(), TextAugmentation()):
+    if not recipe.augmentation.is_on:
         found["No augmentation"] = "So the frozen part of the backbone is run only once, not every epoch."
     else:
         options = dataclasses.asdict(recipe.augmentation).items()

@@ -37,7 +37,7 @@ def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "fl
         preprocessing = load_text_preprocessing("bert_tiny_en_uncased", backbone)
     """
     name, known = str(name), keras_hub.models.Backbone.presets
-    check_backbone_name(name, images=False)
+    check_backbone_name(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         name = str(folder)

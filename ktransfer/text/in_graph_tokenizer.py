@@ -67,6 +67,25 @@ class GraphTokenizer:
         return self.tokenizer(text)
 
 
+def text_signature(serving, serve, module):
+    """Return the function from texts to probabilities, by way of the function from ids.
+
+    Args:
+        serving: `Serving` of a text classifier.
+        serve: Concrete function of ids by name.
+        module: `tf.Module` that is saved with it, and is given the tokenizer to hold.
+    """
+    graph = GraphTokenizer(serving.preprocessing)
+    module.tokenizer = graph.tokenizer
+
+    # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own.
+    @tf.function(input_signature=[SPEC], autograph=False)
+    def serve_text(text):
+        return serve(**graph.inputs(text))
+
+    return serve_text
+
+
 def measure_text_parity(artefact, serving):
     """Compare what an artefact answers to raw texts with what the model answers to their ids.
 

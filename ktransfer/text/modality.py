@@ -2,12 +2,19 @@
 
 import hashlib
 
+_TOKENIZED = 2_000  # texts that a tokenizer.json is proved on
+
 
 class TextModality:
     """Texts: a string each, ids for the backbone. See `Modality` for what its methods promise."""
 
     name, kind, task, noun = "text", "text", "text-classification", "texts"
-    holder = "file"
+    holder, raw = "file", "as raw texts"
+    content, near_before_training = "text", False
+    wide_cards = True
+    columns = facts = ("text_column", "label_column", "encoding")
+    options = (*columns, "sequence_length", "text_augmentation")
+    export_options = frozenset()
 
     def identity(self, content):
         from ktransfer.data.examples import normalised
@@ -25,6 +32,150 @@ class TextModality:
         from ktransfer.text.preprocessing import TextPreprocessing
 
         return TextPreprocessing.load(run.path / "tokenizer")
+
+    def serving(self, model, class_names, examples, preprocessing):
+        from ktransfer.text.serving import serve_texts
+
+        return serve_texts(model, class_names, examples, preprocessing)
+
+    def as_asked(self, serving, *, any_size, uint8):
+        if any_size:
+            serving.require_files()
+        return serving  # ids are whole numbers already
+
+    def saved_model_signatures(self, serving, serve, *, default, module):
+        from ktransfer.text.in_graph_tokenizer import text_signature
+
+        return {default: text_signature(serving, serve, module), "ids": serve}
+
+    def described_signatures(self, serving, signature):
+        from ktransfer.text.in_graph_tokenizer import TEXT
+
+        return {"inputs": [TEXT.describe({})], "output": signature["output"], "ids": signature}
+
+    def sequence(self, serving, fixed):
+        return serving.inputs[0].shape(fixed)[1] or "dynamic"
+
+    def raw_parity(self, artefact, serving, format, labels):
+        from ktransfer.text.in_graph_tokenizer import measure_text_parity
+
+        return measure_text_parity(artefact, serving)
+
+    def check_raw_parity(self, parity, format, tolerance):
+        parity.check(f"{format} (raw text)", tolerance)  # texts have to come out as the very same ids
+
+    def files_read(self, artefact, serving):
+        return None
+
+    def load_splits(self, source, **options):
+        from ktransfer.text.sources import load_text_splits
+
+        return load_text_splits(source, **options)
+
+    def read(self, data, *, class_names=None, data_dir=None, **columns):
+        from ktransfer.text.sources import read_texts
+
+        return read_texts(data, class_names=class_names, data_dir=data_dir, **columns)
+
+    def readable(self, examples, facts, progress=None):
+        return examples
+
+    def reads_as_missing(self, name):
+        from ktransfer.data.label_names import reads_as_missing
+
+        return reads_as_missing(name)
+
+    def write_beside(self, preprocessing, folder, examples):
+        from ktransfer.text.tokenizer_json import write_tokenizer
+
+        found = write_tokenizer(preprocessing, folder, texts=examples.evenly(_TOKENIZED).inputs)
+        path = f"{folder.name}/{found['path']}"
+        tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
+        line = f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {folder.parent / path}"
+        return {"tokenizer": {**found, "path": path}}, (line,)
+
+    def network(self, name, examples, recipe, *, random_weights=False, sequence_length=None, **others):
+        from ktransfer.text.network import text_network
+
+        return text_network(
+            name,
+            len(examples.class_names),
+            recipe,
+            random_weights=random_weights,
+            texts=examples.inputs,
+            sequence_length=sequence_length,
+        )
+
+    def default_recipe(self, *, examples, **options):
+        from ktransfer.recipes.default_recipes import text_recipe
+
+        return text_recipe(texts=examples, **options)
+
+    def examine(self, items, *, workers=None, progress=None):
+        from ktransfer.text.audit_checks import examine_texts
+
+        return examine_texts(items)
+
+    def item_keys(self, root):
+        from ktransfer.text.audit_checks import text_keys
+
+        return text_keys()
+
+    def shown(self, content):
+        return content
+
+    def title(self, item):
+        return item.input
+
+    def named(self, item):
+        from ktransfer.utils.terminal import shortened
+
+        return shortened(item.input)
+
+    def as_html(self, content):
+        from ktransfer.audit.html_page import quoted
+
+        return quoted(content)
+
+    @property
+    def augmentation(self):
+        from ktransfer.text.augmentation import TextAugmentation
+
+        return TextAugmentation
+
+    def find_inputs(self, inputs, *, column=None, encoding=None):
+        from ktransfer.text.inputs import find_texts
+
+        return find_texts(inputs, column=column, encoding=encoding)
+
+    def check_inputs(self, inputs):
+        pass  # words are as good as files
+
+    def check_backbone_name(self, name, *, scaling=None):
+        from ktransfer.models.backbone_names import check_backbone_name
+
+        check_backbone_name(name, scaling=scaling)
+
+    def by_name(self, inputs):
+        return inputs
+
+    def prove_beside(self, path, serving):
+        from ktransfer.text.tokenizer_json import load_tokenizer, prove_tokenizer
+
+        prove_tokenizer(load_tokenizer(path), serving.preprocessing, serving.examples.texts)
+
+    def reads(self, preprocessing):
+        return f"texts of up to {preprocessing['sequence_length']} tokens"
+
+    def card(self, content, *, picture):
+        from ktransfer.text.report import text_card
+
+        return text_card(content)
+
+    def explained(self, run, answers, card_of):
+        from ktransfer.text.report import explained_texts
+
+        return explained_texts(run, answers, card_of)
 
 
 MODALITY = TextModality()

@@ -23,7 +23,9 @@ from ktransfer.errors import DataError, did_you_mean, listed
 from ktransfer.image.decoding import IMAGE_EXTENSIONS
 from ktransfer.security.safe_io import is_line
 
-TEXT_FILES = FileKind("texts", (".txt",), (".doc", ".docx", ".odt", ".pdf", ".rtf", ".htm", ".html"), ".txt")
+TEXT_FILES = FileKind(
+    "texts", (".txt",), (".doc", ".docx", ".odt", ".pdf", ".rtf", ".htm", ".html"), ".txt", has_masks=False
+)
 
 # What a column that names the split of each row is called, in any case.
 _SPLIT_COLUMNS = ("split", "subset", "partition", "set", "part", "data_split", "dataset_split", "phase")

@@ -99,6 +99,22 @@ def write_tokenizer(
     }
 
 
+def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
+    """Read what `write_tokenizer` wrote.
+
+    Raises:
+        ExportError: It is no such file.
+
+    Example:
+
+        load_tokenizer("run/artefacts/tokenizer.json").encode("A fine film.").ids
+    """
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # `tokenizers` has no kinds of its own
+        raise ExportError(f"A file of the library tokenizers was expected. Received: {error}.") from error
+
+
 def _converted(tokenizer):
     for kind, convert in _CONVERTERS.items():
         if isinstance(tokenizer, kind):

@@ -5,8 +5,9 @@ import os
 import pytest
 from PIL import Image
 
-from ktransfer.commands.inputs import find_images, find_texts
 from ktransfer.errors import DataError
+from ktransfer.image.inputs import find_images
+from ktransfer.text.inputs import find_texts
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def test_a_savedmodel_that_reads_other_pixels_is_refused(model, photographs, tmp
         is_gif = tf.equal(tf.strings.substr(contents, 0, 3), b"GIF")
         return pixels_of_files(contents, resize) + tf.where(is_gif, 2.0, 0.0)[:, None, None, None]
 
-    monkeypatch.setattr("ktransfer.exporting.saved_model.exporter.pixels_of_files", off)
+    monkeypatch.setattr("ktransfer.image.in_graph.signatures.pixels_of_files", off)
     with pytest.raises(ExportError, match=r"within 1 grey level, was expected, got a difference of 2 in GIF"):
         exported(model, photographs[:2], tmp_path, "savedmodel")  # of which none is a GIF
     assert not (tmp_path / "artefacts" / "savedmodel").exists()

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ktransfer.data.modality import TEXTS
-from ktransfer.exporting.serving import OUTPUT, inlined_functions, probabilities, serving_function
-from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS
-from ktransfer.image.in_graph.preprocessing import pixels_of_files
-from ktransfer.image.serving import INPUT
-from ktransfer.text.in_graph_tokenizer import SPEC, GraphTokenizer
+from ktransfer.exporting.serving import inlined_functions, serving_function
 
 NAME = "savedmodel"
 CONVERTS = False
-SERVING, IDS = "serving_default", "ids"
+SERVING = "serving_default"
 
 
 def write(serving, path, *, fixed, extra=None):
@@ -39,33 +34,8 @@ def write(serving, path, *, fixed, extra=None):
     with inlined_functions():
         serve = serving_function(serving, fixed).get_concrete_function()
     signatures = {SERVING: serve}
-    if serving.files:
-        resize = serving.preprocessing.resize
-
-        # A function of its own, not inlined, so that both signatures share it.
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, PIXEL_FILE.name)], autograph=False)
-        def read_files(image_file):
-            return {"pixels": pixels_of_files(image_file, resize)}
-
-        read = read_files.get_concrete_function()
-
-        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, FILE.name)], autograph=False)
-        def serve_files(image_bytes):
-            return {OUTPUT: probabilities(serving, {INPUT: read(image_bytes)["pixels"]})}
-
-        signatures[PIXELS] = read
-        with inlined_functions():
-            signatures[FILE.name] = serve_files.get_concrete_function()
-    elif serving.preprocessing is not None and serving.preprocessing.task == TEXTS:
-        graph = GraphTokenizer(serving.preprocessing)
-        module.tokenizer = graph.tokenizer
-
-        # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own.
-        @tf.function(input_signature=[SPEC], autograph=False)
-        def serve_text(text):
-            return serve(**graph.inputs(text))
-
-        signatures = {SERVING: serve_text, IDS: serve}
+    if serving.preprocessing is not None:
+        signatures = serving.modality.saved_model_signatures(serving, serve, default=SERVING, module=module)
     with tempfile.TemporaryDirectory(dir=path.parent) as assets:
         labels = "".join(f"{name}\n" for name in serving.class_names)
         module.labels = _asset(Path(assets, "labels.txt"), labels)

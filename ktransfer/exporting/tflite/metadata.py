@@ -47,7 +47,7 @@ def add_metadata(content, serving, extra=None):
     [signature], inputs = model.signatureDefs, {given.name: given for given in serving.inputs}
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.inputs}
     in_order = [inputs[names[index]] for index in model.subgraphs[0].inputs]
-    metadata = _model_metadata(in_order, described=extra is not None)
+    metadata = _model_metadata(in_order, serving.modality.name, described=extra is not None)
     _name_tensors(model)
     model.buffers.append(schema.BufferT(data=metadata))
     entry = schema.MetadataT(name=_BUFFER_NAME, buffer=len(model.buffers) - 1)
@@ -106,10 +106,9 @@ class _AlignedBuilder(flatbuffers.Builder):
         return super().StartVector(elemSize, numElems, max(alignment, 16))
 
 
-def _model_metadata(inputs, *, described):
+def _model_metadata(inputs, modality, *, described):
     b = flatbuffers.Builder(1024)
-    images = any(len(given.axes) == 4 for given in inputs)
-    inputs = [_image(b, given) if images else _ids(b, given) for given in inputs]
+    inputs = [_DESCRIBED[len(given.axes)](b, given) for given in inputs]
 
     labels = _tables(b, [_file(b, "labels.txt", _AXIS_LABELS)])
     name, about = b.CreateString("probabilities"), b.CreateString("One a label, of sum 1")
@@ -117,7 +116,7 @@ def _model_metadata(inputs, *, described):
 
     inputs, outputs = _tables(b, inputs), _tables(b, [probabilities])
     graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, inputs), _refer(b, 3, outputs)))])
-    name = b.CreateString("ImageClassifier" if images else "TextClassifier")
+    name = b.CreateString(f"{modality.title()}Classifier")
     parser = b.CreateString("1.0.0")
     files = _tables(b, [_file(b, "extra.json", _DESCRIPTIONS)] if described else [])
     model = _table(
@@ -155,6 +154,9 @@ def _image(b, given):
             _refer(b, 5, stats),
         ),
     )
+
+
+_DESCRIBED = {2: _ids, 4: _image}  # by the rank of the tensor
 
 
 def _file(b, name, kind):

@@ -6,11 +6,13 @@ import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import ExifTags, Image
 
 from ktransfer.audit.findings import Finding, Item
+from ktransfer.audit.near_duplicates import near_images
 from ktransfer.errors import DataError
 from ktransfer.image.decoding import Resize, formats_for, load_image, unreadable_reason
 
@@ -119,6 +121,38 @@ def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[F
     for trait, found in traits.items():
         findings.append(Finding(trait, tuple(found), f"{len(found)} of {len(items)} images"))
     return findings
+
+
+def examine_images(
+    items: Sequence[Item], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
+) -> tuple[list[Finding], list[bytes | None], list[int], Callable]:
+    """What `Modality.examine` gives, of images: each is read and decoded once.
+
+    Example:
+        >>> findings, *_ = examine_images(list_items(splits))  # doctest: +SKIP
+    """
+    facts = read_all_facts([item.input for item in items], workers=workers, progress=progress)
+    # Pictures of one colour look the same and are told apart by their bytes only.
+    usable = [i for i, one in enumerate(facts) if one.thumbnail is not None and not is_constant(one)]
+
+    def near(indices):
+        sides = [min(facts[index].size) for index in indices]
+        return near_images(np.stack([facts[index].thumbnail for index in indices]), sides)
+
+    return image_findings(items, facts), [one.digest or None for one in facts], usable, near
+
+
+def path_below(path: str, root: str | os.PathLike | None) -> str:
+    """A path as it is below a folder, or from the root where it lies elsewhere.
+
+    Example:
+        >>> path_below("flowers/daisy/1.jpg", "flowers")
+        'daisy/1.jpg'
+    """
+    path = os.path.abspath(path)
+    root = root and os.path.abspath(Path(root).expanduser())
+    inside = root and os.path.commonpath([path, root]) == root
+    return Path(os.path.relpath(path, root)).as_posix() if inside else path
 
 
 def _traits(image):

@@ -1,0 +1,102 @@
+"""What `ktransfer predict` is given: the files below folders, and a word on those that are left out."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ktransfer.data.examples import printable
+from ktransfer.errors import DataError, listed
+
+_NEVER_DATA = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
+_NAMED = 3  # files
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What is predicted, and what was left out of the folders.
+
+    Args:
+        items: Paths of images, or texts.
+        notes: A line for each kind of file that was left out, with how many and the first names.
+
+    Example:
+        >>> find_images(["holiday"]).items  # doctest: +SKIP
+        ('holiday/beach.jpg', 'holiday/day 2/boat.png')
+    """
+
+    items: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def files_below(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Paths of the files below a folder: those with these suffixes, and the others.
+
+    Raises:
+        DataError: A folder cannot be listed.
+
+    Example:
+        >>> files_below("holiday", (".jpg",))  # doctest: +SKIP
+        (['holiday/beach.jpg'], ['holiday/notes.txt'])
+    """
+    found, others = [], []
+    for path in _files(folder):
+        name = os.path.basename(path)
+        used = name.lower().endswith(suffixes) and not name.startswith(".") and name not in _NEVER_DATA
+        (found if used else others).append(path)
+    return found, others
+
+
+def _files(folder) -> Iterator[str]:
+    """Every file below a folder, sorted; of folders that are never data, their own path."""
+    seen = set()
+    try:
+        for root, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
+            status = os.stat(root)
+            if (status.st_dev, status.st_ino) in seen:  # a link that loops
+                folders.clear()
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            skipped = {name for name in folders if name.startswith(".") or name in _NEVER_DATA}
+            folders[:] = sorted(set(folders) - skipped)
+            yield from (os.path.join(root, name) for name in sorted([*files, *skipped]))
+    except OSError as error:
+        raise DataError(
+            f"A folder that can be listed was expected. Received: {printable(str(error.filename))} "
+            f"({error.strerror}). Change its permissions, or remove it."
+        ) from error
+
+
+def _raise(error):
+    raise error
+
+
+def left_out(folder: str, paths: Sequence[str], which: str) -> list[str]:
+    """A line on files of a folder that are left out, with the first of them; none where there are none.
+
+    Example:
+        >>> left_out("holiday", ["holiday/notes.txt"], "that are not images")
+        ['skipped    1 file in holiday that are not images: notes.txt']
+    """
+    if not paths:
+        return []
+    names = listed(printable(os.path.relpath(path, folder)) for path in paths[:_NAMED])
+    more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
+    files = "file" if len(paths) == 1 else "files"
+    return [f"skipped    {len(paths):,} {files} in {printable(folder)} {which}: {names}{more}"]
+
+
+def kinds_of(others: Sequence[str], broken: Collection[str]) -> str:
+    """Which kinds of files these are, in words; `broken` are of the right kind.
+
+    Example:
+        >>> kinds_of(["notes.txt", "plan.pdf"], ())
+        '1 .txt and 1 .pdf'
+    """
+    counts = Counter(Path(path).suffix.lower() or "no suffix" for path in others)
+    found = [f"{count:,} {kind}" for kind, count in counts.most_common(5)]
+    if broken:
+        first = printable(os.path.basename(broken[0]))
+        found.append(f"{len(broken):,} that cannot be read, such as {first}")
+    return listed(found) or "an empty folder"

@@ -1,0 +1,45 @@
+"""What names of image backbones look like, and how a `.keras` file may scale pixels; checked without Keras."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ktransfer.errors import BackboneError, did_you_mean
+from ktransfer.models.backbone_names import check_backbone_name
+
+# What the published image backbones outside keras-hub expect of 0-255 RGB pixels: x * scale + offset.
+# ImageNet's channel means and standard deviations are those that torchvision made customary.
+_MEAN, _STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+SCALINGS = {
+    "none": (1.0, 0.0),
+    "0..1": (1 / 255, 0.0),
+    "-1..1": (1 / 127.5, -1.0),
+    "imagenet": ((1 / (255 * _STD)).tolist(), (-_MEAN / _STD).tolist()),
+}
+
+
+def check_image_backbone_name(name: str, *, scaling: str | None = None) -> None:
+    """Refuse what cannot be a backbone for images, by its path.
+
+    Args:
+        name: As in `load_backbone`.
+        scaling: As in `load_backbone`. Defaults to none.
+
+    Raises:
+        BackboneError: The path does not exist, is no preset folder, or does not go with the scaling.
+
+    Example:
+        >>> check_image_backbone_name("resnet_50_imagenet")
+    """
+    path = Path(name).expanduser()
+    if name.endswith(".keras"):
+        if not path.is_file():
+            raise BackboneError(f"A .keras file was expected. Received: {path}, which does not exist.")
+        if scaling not in SCALINGS:
+            raise BackboneError(
+                "A .keras file does not say how its pixels are scaled, and a guess would ruin it. "
+                f"Received: scaling={scaling!r}. {did_you_mean(scaling, SCALINGS) if scaling else ''}"
+                f"Pass --scaling with one of {', '.join(SCALINGS)} (none: it scales 0-255 itself)."
+            )
+        return
+    check_backbone_name(name, scaling=scaling)

@@ -1,0 +1,51 @@
+"""What `ktransfer predict` is given, files and folders, to image files."""
+
+import os
+from collections.abc import Sequence
+
+from ktransfer.data.examples import printable
+from ktransfer.data.inputs import Inputs, files_below, kinds_of, left_out
+from ktransfer.errors import DataError
+from ktransfer.image.decoding import IMAGE_EXTENSIONS, unreadable_reason
+
+
+def find_images(inputs: Sequence[str], *, decode: bool = True) -> Inputs:
+    """The image files that are named, and all images in the folders that are named, at any depth.
+
+    Args:
+        inputs: Paths of images and folders.
+        decode: Leave out images of folders that cannot be decoded. Defaults to `True`; `False` goes by their
+            names alone, which takes no time.
+
+    Returns:
+        `Inputs`: files in the order given, those of a folder sorted.
+
+    Raises:
+        DataError: A path does not exist, or a folder has no image that can be used.
+
+    Example:
+        >>> find_images(["rose.jpg", "holiday"]).notes  # doctest: +SKIP
+        ('skipped    2 files in holiday that are not images: notes.txt, plan.pdf',)
+    """
+    items, notes = [], []
+    for given in inputs:
+        if not os.path.isdir(given):
+            if not os.path.exists(given):
+                raise DataError(
+                    "An image file or a folder of images was expected. "
+                    f"Received: {printable(given)}, which does not exist. Check the path."
+                )
+            items.append(given)
+            continue
+        found, others = files_below(given, IMAGE_EXTENSIONS)
+        reasons = {path: unreadable_reason(path) if decode else None for path in found}
+        broken = [path for path, reason in reasons.items() if reason]
+        notes += left_out(given, others, "that are not images")
+        notes += left_out(given, broken, "that cannot be read as images")
+        if len(broken) == len(found):
+            raise DataError(
+                f"Images ({' '.join(IMAGE_EXTENSIONS)}) were expected in {printable(given)}. "
+                f"Received: {kinds_of(others, broken)}. Pass image files, or a folder that holds some."
+            )
+        items += [path for path, reason in reasons.items() if not reason]
+    return Inputs(tuple(items), tuple(notes))

@@ -1,0 +1,58 @@
+"""What a report shows of images."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ktransfer.data.examples import printable
+from ktransfer.evaluation.explanations import choose_examples, class_maps, has_exact_map
+from ktransfer.evaluation.metrics import Answers
+from ktransfer.image.thumbnails import overlaid, picture, thumbnail
+
+_OF_EACH = 6  # right and wrong answers that are explained
+_OF_EACH_BY_COVERING = 2  # where each takes 36 more runs of the model
+
+
+def image_card(path: str, *, picture: bool) -> dict:
+    """What a card has of an image: the end of its path, and where wanted a thumbnail.
+
+    Example:
+        >>> image_card("flowers/daisy/1.jpg", picture=False)
+        {'name': 'daisy/1.jpg', 'image': ''}
+    """
+    name = "/".join(printable(path).replace("\\", "/").split("/")[-2:])
+    return {"name": name, "image": thumbnail(path) if picture else ""}
+
+
+def explained_images(run: Any, answers: Answers, card_of: Callable) -> dict:
+    """Cards of wrong and of right answers with what each place of the image adds, and the method.
+
+    Args:
+        run: A `Run`.
+        answers: What it answered.
+        card_of: Callable from the index of an answer to a card of it.
+
+    Example:
+
+        explained_images(run, answers, card_of)["method"]   # "map"
+    """
+    exact = has_exact_map(run.model)
+    chosen = choose_examples(
+        answers.probabilities, answers.examples.labels, _OF_EACH if exact else _OF_EACH_BY_COVERING
+    )
+    indices = [*chosen[0], *chosen[1]]
+    pixels = run.preprocessing([answers.examples.inputs[index] for index in indices])
+    truth, answer = answers.examples.labels, answers.probabilities.argmax(axis=-1)
+    classes = [list(dict.fromkeys([int(answer[i]), int(truth[i])])) for i in indices]
+    cards = []
+    for index, image, wanted, maps in zip(
+        indices, pixels, classes, class_maps(run.model, pixels, classes), strict=True
+    ):
+        most = max(float(maps.max()), 1e-6)
+        card = card_of(index)
+        card["images"] = [("the image", picture(image))] + [
+            (f"for {run.labels[label]}", overlaid(image, each, most=most))
+            for label, each in zip(wanted, maps, strict=True)
+        ]
+        cards.append(card)
+    wrong = len(chosen[0])
+    return {"method": "map" if exact else "covered", "wrong": cards[:wrong], "right": cards[wrong:]}

@@ -1,0 +1,24 @@
+"""A backbone with its preprocessing and a classifier on it."""
+
+from dataclasses import dataclass
+
+import keras
+
+from ktransfer.core.modality import Preprocessing
+
+
+@dataclass(frozen=True)
+class Network:
+    """What a run trains.
+
+    Attributes:
+        model: The classifier.
+        preprocessing: How its examples are read.
+        facts: Of the backbone, for the manifest.
+        size: What examples are made to fit, in words.
+    """
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    facts: dict
+    size: str

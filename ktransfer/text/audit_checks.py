@@ -1,0 +1,43 @@
+"""What an audit looks at in texts: which are the same but for case and white space, and which nearly so."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from ktransfer.audit.findings import Finding, Item
+from ktransfer.data.examples import normalised
+
+
+def examine_texts(items: Sequence[Item]) -> tuple[list[Finding], list[str], Sequence[int], Callable]:
+    """What `Modality.examine` gives, of texts.
+
+    Example:
+        >>> examine_texts(list_items(splits))[1]  # doctest: +SKIP
+        ['win a prize', 'see you at six']
+    """
+    contents = [normalised(item.input) for item in items]
+
+    def near(indices):
+        from ktransfer.audit.near_duplicates import near_texts
+
+        return near_texts([contents[index] for index in indices])
+
+    return [], contents, range(len(items)), near
+
+
+def text_keys() -> Callable[[str, str], str]:
+    """A function from a text and its class to a digest, with a number that tells identical ones apart.
+
+    Example:
+        >>> key = text_keys()
+        >>> key("hello", "ham")[-2:], key("hello", "ham")[-2:]
+        ('-1', '-2')
+    """
+    seen = Counter()
+
+    def key(content, label):
+        digest = hashlib.sha256(f"{label}\0{content}".encode()).hexdigest()[:16]
+        seen[digest] += 1
+        return f"{digest}-{seen[digest]}"
+
+    return key

@@ -1,0 +1,65 @@
+"""What `ktransfer predict` is given, words, files and folders, to texts."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from ktransfer.data.examples import printable
+from ktransfer.data.inputs import Inputs, files_below, kinds_of, left_out
+from ktransfer.data.tables.text_tables import TABLE_SUFFIXES, read_text, read_text_column, table_suffix
+from ktransfer.errors import DataError
+
+_LONGEST_PATH = 4096  # characters
+
+
+def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None) -> Inputs:
+    """The texts that are given, in tables and files as well, and in folders of these at any depth.
+
+    Args:
+        inputs: Texts, paths of tables whose every row has one, of other files that are each one text, and of
+            folders of tables and `.txt` files.
+        column: Of tables, its name or number. Defaults to the customary one.
+        encoding: Of files, as Python names it. Defaults to UTF-8.
+
+    Returns:
+        `Inputs`.
+
+    Raises:
+        DataError: A file cannot be read or has no texts, a folder has no table or `.txt` file, or a text is
+            empty.
+
+    Example:
+        >>> find_texts(["Free entry!"]).items
+        ('Free entry!',)
+    """
+    items, notes = [], []
+    for given in inputs:
+        is_path = len(given) < _LONGEST_PATH and "\0" not in given
+        if is_path and os.path.isdir(given):
+            found, others = files_below(given, (".txt", *TABLE_SUFFIXES))
+            notes += left_out(given, others, "that are neither tables nor .txt files")
+            if not found:
+                raise DataError(
+                    f"Tables or .txt files were expected in the folder {printable(given)}. "
+                    f"Received: {kinds_of(others, ())}. Pass a folder that holds some, or other words."
+                )
+            before = len(items)
+            items += [text for path in found for text in _texts(path, column, encoding)]
+            notes.append(f"folder     {printable(given)}: {len(items) - before} texts in {len(found)} files")
+        elif is_path:
+            items += _texts(given, column, encoding)
+        else:
+            items.append(given)
+    return Inputs(tuple(items), tuple(notes))
+
+
+def _texts(given, column, encoding):
+    suffix = Path(given).suffix.lower()
+    # A file without a suffix is a table, as it is in training.
+    if table_suffix(given) or (given.strip() and not suffix and os.path.isfile(given)):
+        return read_text_column(given, text_column=column, encoding=encoding)
+    if suffix and os.path.isfile(given):
+        return [read_text(given, encoding)]
+    if not given.strip():
+        raise DataError("A text was expected. Received: an empty one. Pass some words.")
+    return [given]

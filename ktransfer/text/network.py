@@ -1,0 +1,36 @@
+"""A backbone for texts, its preprocessing and a classifier on it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ktransfer.models.network import Network
+from ktransfer.recipes.recipe import Recipe
+from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
+from ktransfer.text.classifier import build_text_classifier
+from ktransfer.text.modality import MODALITY
+from ktransfer.text.sequence_length import choose_sequence_length
+
+
+def text_network(
+    name: str | Path,
+    classes: int,
+    recipe: Recipe,
+    *,
+    random_weights: bool,
+    texts: Sequence[str],
+    sequence_length: int | None,
+) -> Network:
+    """A classifier of texts on the backbone `name`, as long as `texts` want it where no length is given."""
+    backbone = load_text_backbone(str(name), load_weights=not random_weights, dtype=recipe.precision)
+    preprocessing = load_text_preprocessing(str(name), backbone, sequence_length=sequence_length)
+    length = choose_sequence_length(preprocessing, texts)
+    if sequence_length is None:
+        preprocessing = preprocessing.with_sequence_length(length.sequence_length)
+    model = build_text_classifier(backbone, classes, preprocessing, dropout=recipe.dropout, seed=recipe.seed)
+    return Network(
+        model,
+        preprocessing,
+        {},
+        f"{MODALITY.reads(preprocessing.to_dict())} (median {length.median}, 95 of 100 up to "
+        f"{length.percentile_95}, longest {length.longest})",
+    )

@@ -1,0 +1,54 @@
+"""What a report shows of texts."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ktransfer.evaluation.explanations import choose_examples, word_effects
+from ktransfer.evaluation.metrics import Answers
+
+_OF_EACH = 6  # right and wrong answers that are explained
+_LONGEST = 600  # characters
+
+
+def text_card(text: str) -> dict:
+    """What a card has of a text: its beginning.
+
+    Example:
+        >>> text_card("See you at six")
+        {'text': 'See you at six'}
+    """
+    return {"text": _beginning(text, " ...")}
+
+
+def explained_texts(run: Any, answers: Answers, card_of: Callable) -> dict:
+    """Cards of wrong and of right answers with what each word adds.
+
+    Args:
+        run: A `Run`.
+        answers: What it answered.
+        card_of: Callable from the index of an answer to a card of it.
+
+    Example:
+
+        explained_texts(run, answers, card_of)["wrong"][0]["words"]   # [("Free ", "for", 0.8), ...]
+    """
+    chosen = choose_examples(answers.probabilities, answers.examples.labels, _OF_EACH)
+    indices = [*chosen[0], *chosen[1]]
+    # Of a long text its beginning: a page is no place for the rest.
+    texts = [_beginning(answers.examples.inputs[index]) for index in indices]
+    answer = answers.probabilities.argmax(axis=-1)
+    found = word_effects(run.predict_probabilities, texts, [int(answer[i]) for i in indices]) if texts else []
+    cards = []
+    for index, pieces in zip(indices, found, strict=True):
+        most = max(max(abs(effect) for _, effect in pieces), 1e-6)
+        words = [
+            (piece, "for" if effect >= 0 else "against", round(abs(effect) / most, 3), round(effect, 2))
+            for piece, effect in pieces
+        ]
+        cards.append({**card_of(index), "words": words})
+    wrong = len(chosen[0])
+    return {"method": "words", "wrong": cards[:wrong], "right": cards[wrong:]}
+
+
+def _beginning(text, end=""):
+    return text if len(text) <= _LONGEST else text[:_LONGEST].rsplit(maxsplit=1)[0] + end
