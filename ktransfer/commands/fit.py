@@ -18,7 +18,7 @@ from ktransfer.features.plan import can_cache
 from ktransfer.features.store import FeatureStore
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.quantization.qat import fine_tune_quantized
-from ktransfer.recipes.default_recipes import BALANCED, BEST, choose_depth
+from ktransfer.recipes.default_recipes import BALANCED, BEST, preset_recipe, worth_fine_tuning
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget
 from ktransfer.runs.provenance import RECIPE
@@ -32,6 +32,7 @@ from ktransfer.training.fine_tune_cached import fine_tune_cached
 from ktransfer.training.interrupts import between_batches
 from ktransfer.training.linear_probe import class_weights, head_accuracy, solve_head, standardise_features
 from ktransfer.utils.files import write_text
+from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import shortened
 
 
@@ -247,13 +248,17 @@ def _decide(run, train, pooled, taps, say):
         label_smoothing=recipe.label_smoothing,
         seed=recipe.seed,
     ).to_dict()
-    depth, reason = choose_depth(evidence, run.manifest["preset"])
+    preset = run.manifest["preset"]
+    long, reason = worth_fine_tuning(evidence)
+    if preset == BEST:
+        long, reason = True, "the preset best trains all blocks whatever the evidence"
     say(f"decision   {reason}")
-    stages = tuple(dataclasses.replace(stage, depth=depth) for stage in recipe.stages)
-    recipe = dataclasses.replace(recipe, stages=stages)
+    facts = {"examples": len(train), "gpu": has_gpu(), "epochs": run.manifest["epochs_asked"]}
+    decided = preset_recipe("texts" if train.kind == "text" else "images", preset=preset, long=long, **facts)
+    recipe = dataclasses.replace(recipe, stages=decided.stages, final_weights=decided.final_weights)
     write_text(run.path / RECIPE, recipe.to_json() + "\n")
     run.update(
-        recipe=dataclasses.asdict(recipe), decision={"evidence": evidence, "depth": depth, "reason": reason}
+        recipe=dataclasses.asdict(recipe), decision={"evidence": evidence, "long": long, "reason": reason}
     )
 
 

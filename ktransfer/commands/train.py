@@ -231,7 +231,7 @@ def train(
                 **network.facts,
             },
             "recipe": dataclasses.asdict(recipe),
-            **({"preset": preset} if decides else {}),
+            **({"preset": preset, "epochs_asked": epochs} if decides else {}),
             **({"refit": True} if refit else {}),
             **({"budget_seconds": seconds} if budget is not None else {}),
             "formats": list(formats),
@@ -254,11 +254,10 @@ def train(
 def _recipe(given, preset, task, examples, epochs, changes):
     """The recipe given, or the preset's for so many examples, with what was chosen apart from it."""
     if given is None:
-        kind, few = ("texts" if task == TEXTS else "images"), examples <= _FEW
-        # What the upper half needs is kept by the first pass, before it is decided, where that is little.
-        depth = 0.5 if few or task == TEXTS else "all"
+        kind = "texts" if task == TEXTS else "images"
+        # Until it is decided it is the short one, so that one pass gives the cached features of its stage as well.
         facts = {"examples": examples, "gpu": has_gpu(), "epochs": epochs}
-        given = preset_recipe(kind, preset=preset, depth=depth, **facts)
+        given = preset_recipe(kind, preset=preset, long=preset == BEST, **facts)
     changes = {name: value for name, value in changes.items() if value is not None}
     recipe = dataclasses.replace(given, **changes)
     kind = TextAugmentation if task == TEXTS else Augmentation
@@ -313,8 +312,9 @@ def resume(
         # Not decided yet: a preset decides anew.
         how = {"recipe": run.recipe}
         if preset := run.manifest.get("preset"):
-            chosen = ("epochs", "seed", "class_weight", "loss", "augmentation", "quantization_aware")
-            how = {"preset": preset} | {name: getattr(run.recipe, name) for name in chosen}
+            chosen = ("seed", "class_weight", "loss", "augmentation", "quantization_aware")
+            how = {"preset": preset, "epochs": run.manifest["epochs_asked"]}
+            how |= {name: getattr(run.recipe, name) for name in chosen}
         again = given | {"formats": formats, "refit": run.manifest.get("refit", False)} | how
         return train(out=out, overwrite=True, say=say, verbose=verbose, **again)
     cache = given.get("cache", True) if cache is None else cache

@@ -1,5 +1,6 @@
 """The recipes that `ktransfer train` takes where none is given: pure functions of facts."""
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -32,39 +33,34 @@ def check_preset(preset: str) -> None:
         raise RecipeError(f"Expected a preset of {', '.join(PRESETS)}, got {preset!r}. {hint}".rstrip())
 
 
-def choose_depth(evidence: Mapping[str, Any], preset: str = BALANCED) -> tuple[float | str, str]:
-    """How much of a backbone to fine-tune, from what its frozen features know of the task.
+def worth_fine_tuning(evidence: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether fine-tuning all blocks for long is worth its time, from what the frozen features know of the task.
+
+    It is not where the solved head leaves little to gain, or where the outputs of the lower blocks tell no more of the
+    task than those of the topmost: then the task is like that of pretraining.
 
     Args:
         evidence: Fields of an `Evidence`.
-        preset: `"balanced"` or `"best"`.
 
     Returns:
-        A depth for a `Stage`, and why, in one line.
+        The answer, and why, in one line.
 
     Example:
 
-        choose_depth({"log_loss": 0.4, "taps_gain": 0.1, "taps_error": 0.02})   # ("all", "...")
+        worth_fine_tuning({"log_loss": 0.4, "taps_gain": 0.1, "taps_error": 0.02})   # (True, "...")
     """
     loss, gain, error = (evidence.get(name) for name in ("log_loss", "taps_gain", "taps_error"))
     if loss is None:
-        return "all", "too few examples for cross-validation: all blocks"
-    if preset == BALANCED and loss < _SOLVED:
-        return (
-            0.5,
-            f"the solved head has a log loss of {loss:.3f} on examples left out, little to gain: upper half",
-        )
+        return True, "too few examples for cross-validation, so all blocks train"
+    held_out = f"log loss {loss:.3f} of the solved head on examples left out"
+    if loss < _SOLVED:
+        return False, f"{held_out}: little to gain, so fine-tuning is short"
     if gain is None:
-        return "all", f"the solved head has a log loss of {loss:.3f} on examples left out: all blocks"
+        return True, f"{held_out}: all blocks train"
+    lower = f"falls by {gain:.3f} (standard error {error:.3f}) with the outputs of lower blocks"
     if gain > error:
-        return "all", (
-            f"lower blocks know more of this task: log loss {loss:.3f} falls by {gain:.3f} "
-            f"(standard error {error:.3f}) with their outputs: all blocks"
-        )
-    return 0.5, (
-        f"lower blocks know no more of this task: log loss {loss:.3f} falls by {gain:.3f} "
-        f"(standard error {error:.3f}) with their outputs: upper half"
-    )
+        return True, f"{held_out} {lower}: all blocks train"
+    return False, f"{held_out} {lower}: they know no more of the task, so fine-tuning is short"
 
 
 def preset_recipe(
@@ -72,24 +68,24 @@ def preset_recipe(
     *,
     examples: int,
     preset: str = BALANCED,
-    depth: float | str = "all",
+    long: bool = True,
     gpu: bool = False,
     epochs: int | None = None,
     seed: int = 0,
 ) -> Recipe:
-    """The recipe of a preset, for as many examples and the depth that `choose_depth` gave.
+    """The recipe of a preset, for so many examples.
 
-    `"fast"` is `image_recipe` or `text_recipe`. The others train one stage from the solved head, as long as the sum
-    of its learning rates over the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16
-    epochs for images, 3 to 6 and 5 to 10 for texts, at a peak of 5e-4 and 2e-4, the lowest block at 0.3 of it, with
-    half an epoch of warmup and a cosine (images) or linear (texts) decay to zero; weights between the solved head
-    and the last epoch are kept by their log loss on validation.
+    `"fast"` is `image_recipe` or `text_recipe`. The others train all blocks in one stage from the solved head, as
+    long as the sum of its learning rates over the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4 to 8
+    and 8 to 16 epochs for images, 3 to 6 and 5 to 10 for texts, at a peak of 5e-4 and 2e-4, the lowest block at 0.3
+    of it, with half an epoch of warmup and a cosine (images) or linear (texts) decay to zero; weights between the
+    solved head and the last epoch are kept by their log loss on validation.
 
     Args:
         kind: `"images"` or `"texts"`.
         examples: Training examples.
         preset: One of `PRESETS`.
-        depth: Of the stage; see `Stage`.
+        long: Whether `worth_fine_tuning` said so; without, the stages are those of `"fast"`.
         gpu: There is a GPU: larger batches, mixed precision.
         epochs: Instead of the preset's; 0 keeps the solved head.
         seed: See `Recipe`.
@@ -106,13 +102,14 @@ def preset_recipe(
     """
     check_preset(preset)
     facts = {"gpu": gpu, "epochs": epochs, "seed": seed}
-    if preset == FAST:
-        return (
-            image_recipe(images=examples, **facts)
-            if kind == "images"
-            else text_recipe(texts=examples, **facts)
-        )
     of_images = kind == "images"
+    if preset == FAST or not long:
+        fast = image_recipe(images=examples, **facts) if of_images else text_recipe(texts=examples, **facts)
+        if preset == FAST or not fast.stages:
+            return fast
+        plain = {"augmentation": Augmentation.none()} if of_images else {}
+        plain |= {"label_smoothing": 0.0, "dropout": 0.0, "final_weights": "interpolated"}
+        return dataclasses.replace(fast, **plain)
     rate, batch_size = _IMAGE_RATE if of_images else _TEXT_RATE, 64 if gpu else 32
     if epochs is None:
         least, most = _EPOCHS[kind][preset]
@@ -120,7 +117,7 @@ def preset_recipe(
         needed = _DISPLACEMENT[preset] / (rate / 2 * math.ceil(examples / batch_size))
         epochs = min(most, max(least, round(needed)))
     stage = {
-        "depth": depth,
+        "depth": "all",
         "learning_rate": rate,
         "lowest_rate": 0.3,
         "schedule": "cosine" if of_images else "linear",

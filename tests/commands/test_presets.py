@@ -9,7 +9,7 @@ import ktransfer
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
 from ktransfer.errors import RecipeError
-from ktransfer.recipes.default_recipes import PRESETS, choose_depth, preset_recipe
+from ktransfer.recipes.default_recipes import PRESETS, preset_recipe, worth_fine_tuning
 from ktransfer.recipes.recipe import Recipe, Stage
 
 
@@ -52,7 +52,7 @@ def test_the_manifest_has_the_evidence_and_every_candidate(decided):
 
 def test_the_recipe_of_the_run_is_the_decided_one(decided):
     run, _ = decided
-    assert run.recipe.stages[0].depth == run.manifest["decision"]["depth"]
+    assert (run.recipe.stages[0].depth == "all") == run.manifest["decision"]["long"]
     assert Recipe.from_json((run.path / "recipe.json").read_bytes()) == run.recipe
 
 
@@ -95,15 +95,23 @@ def test_an_unknown_preset_is_refused_with_the_nearest(data, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_what_lower_blocks_know_decides_the_depth():
+def test_what_lower_blocks_know_decides_how_long():
     evidence = {"log_loss": 0.4, "taps_error": 0.02}
-    assert choose_depth({**evidence, "taps_gain": 0.1})[0] == "all"
-    assert choose_depth({**evidence, "taps_gain": 0.01})[0] == 0.5
-    assert choose_depth({"log_loss": 0.01, "taps_gain": 0.1, "taps_error": 0.02})[0] == 0.5
+    assert worth_fine_tuning({**evidence, "taps_gain": 0.1})[0]
+    assert not worth_fine_tuning({**evidence, "taps_gain": 0.01})[0]
+    assert not worth_fine_tuning({"log_loss": 0.01, "taps_gain": 0.1, "taps_error": 0.02})[0]
+    assert worth_fine_tuning({"log_loss": 0.4, "taps_gain": None, "taps_error": None})[0]  # texts
 
 
 def test_without_evidence_all_blocks_train():
-    assert choose_depth({"log_loss": None})[0] == "all"
+    assert worth_fine_tuning({"log_loss": None})[0]
+
+
+def test_a_short_recipe_has_the_stages_of_fast():
+    short = preset_recipe("images", examples=500, long=False)
+    assert short.stages == preset_recipe("images", examples=500, preset="fast").stages
+    assert short.final_weights == "interpolated"
+    assert preset_recipe("images", examples=500).stages[0].depth == "all"
 
 
 @pytest.mark.parametrize("kind", ["images", "texts"])
