@@ -180,10 +180,10 @@ def train(
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
         columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-        of_texts = columns | {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
-        of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
+        of_modality = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt, **columns}
+        of_modality |= {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
         _check_data(data, validation, validation_split, data_dir, exclude, encoding)
-        _check_backbone(data, backbone, scaling, of_images, of_texts)
+        _check_backbone(data, backbone, scaling, of_modality)
         check_free(out, overwrite=overwrite)
     with quiet_imports():
         from ktransfer.commands.train import resume as resume_run
@@ -270,13 +270,11 @@ def _check_data(data, validation, validation_split, data_dir, exclude, encoding)
     check_encoding(encoding)
 
 
-def _check_backbone(data, backbone, scaling, of_images, of_texts):
-    from ktransfer.commands.checks import check_task_options
-    from ktransfer.data.modality import TEXTS
-    from ktransfer.models.backbone_names import check_backbone_name
+def _check_backbone(data, backbone, scaling, of_modality):
+    from ktransfer.commands.checks import check_modality
 
     if backbone is None:
         raise RunError("--backbone was expected. Received: none. `ktransfer backbones` lists the names.")
-    task = check_task_options(data, of_images, of_texts)
-    if task is not None:
-        check_backbone_name(backbone, scaling=scaling, images=task != TEXTS)
+    modality = check_modality(data, of_modality)
+    if modality is not None:
+        modality.check_backbone_name(backbone, scaling=scaling)

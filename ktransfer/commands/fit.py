@@ -254,7 +254,7 @@ def _decide(run, train, pooled, taps, say):
         long, reason = True, "the preset best trains all blocks whatever the evidence"
     say(f"decision   {reason}")
     facts = {"examples": len(train), "gpu": has_gpu(), "epochs": run.manifest["epochs_asked"]}
-    decided = preset_recipe("texts" if train.kind == "text" else "images", preset=preset, long=long, **facts)
+    decided = preset_recipe(train.noun, preset=preset, long=long, **facts)
     recipe = dataclasses.replace(recipe, stages=decided.stages, final_weights=decided.final_weights)
     write_text(run.path / RECIPE, recipe.to_json() + "\n")
     run.update(

@@ -10,9 +10,8 @@ from pathlib import Path
 import keras
 
 from ktransfer.commands.audit import audit_before_training
-from ktransfer.commands.checks import refuse_options
+from ktransfer.commands.checks import refuse_others
 from ktransfer.commands.fit import finish
-from ktransfer.commands.networks import image_network, text_network
 from ktransfer.commands.splits import (
     Say,
     feature_store,
@@ -22,10 +21,10 @@ from ktransfer.commands.splits import (
     read_splits,
     readable,
 )
-from ktransfer.data.modality import TEXTS, find_task
+from ktransfer.core.modality import Augmentation
+from ktransfer.data.modality import find_modality
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporting.export_model import FORMATS, check_formats
-from ktransfer.image.augmentation import Augmentation
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
 from ktransfer.models.locate import find_backbone
@@ -42,7 +41,6 @@ from ktransfer.runs.provenance import (
     require_same,
 )
 from ktransfer.runs.run import Run
-from ktransfer.text.augmentation import TextAugmentation
 from ktransfer.utils.files import write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import print_line
@@ -73,7 +71,7 @@ def train(
     recipe: Recipe | None = None,
     class_weight: str | None = None,
     loss: str | None = None,
-    augmentation: Augmentation | TextAugmentation | None = None,
+    augmentation: Augmentation | None = None,
     quantization_aware: int | None = None,
     random_weights: bool = False,
     fast_depthwise: bool = True,
@@ -154,12 +152,11 @@ def train(
         begun = clock()
     preset = preset or BALANCED
     check_preset(preset)
-    task = find_task(data, data_dir=data_dir)
-    of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
-    of_texts = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    refuse_options(
-        of_images if task == TEXTS else {**of_texts, "sequence_length": sequence_length}, task, data
-    )
+    modality = find_modality(data, data_dir=data_dir)
+    options = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
+    options |= {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    options |= {"sequence_length": sequence_length}
+    refuse_others(options, modality, data)
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
     changes |= {"quantization_aware": quantization_aware}
     if refit and quantization_aware:
@@ -168,7 +165,7 @@ def train(
             "Leave one out."
         )
     asked = _recipe(
-        recipe, preset, task, 2, epochs, changes
+        recipe, preset, modality, 2, epochs, changes
     )  # refuses what cannot be before anything is read
     facts = {
         "source": absolute(data),
@@ -176,7 +173,7 @@ def train(
         "validation_fraction": validation_fraction,
         "data_dir": data_dir and absolute(data_dir),
         "exclude": exclude and absolute(exclude),
-        **(of_texts if task == TEXTS else {"skip_corrupt": skip_corrupt}),
+        **{name: options[name] for name in modality.facts},
     }
     splits, columns = read_splits(facts, asked.seed)
     for note in splits.notes:
@@ -188,15 +185,11 @@ def train(
     if refit is None:
         refit = preset == BEST and splits.held_out and len(splits.train) < _FEW and not quantization_aware
     decides = recipe is None and preset != FAST and epochs != 0
-    recipe = _recipe(recipe, preset, task, len(splits.train), epochs, changes)
+    recipe = _recipe(recipe, preset, modality, len(splits.train), epochs, changes)
     keras.utils.set_random_seed(recipe.seed)
     classes = splits.train.class_names
-    if task == TEXTS:
-        options = {"texts": splits.train.inputs, "sequence_length": sequence_length}
-        network = text_network(backbone, len(classes), recipe, random_weights=random_weights, **options)
-    else:
-        options = {"image_size": image_size, "scaling": scaling, "fast_depthwise": fast_depthwise}
-        network = image_network(backbone, len(classes), recipe, random_weights=random_weights, **options)
+    options |= {"random_weights": random_weights, "fast_depthwise": fast_depthwise}
+    network = modality.network(backbone, splits.train, recipe, **options)
     model, inner = network.model, find_backbone(network.model)
     blocks = find_blocks(inner)
     for stage in recipe.stages:
@@ -220,7 +213,7 @@ def train(
         out,
         {
             "status": BEGINNING,
-            "task": task,
+            "task": modality.task,
             "labels": list(classes),
             "preprocessing": network.preprocessing.to_dict(),
             "backbone": {
@@ -243,27 +236,25 @@ def train(
     )
     run.preprocessing = network.preprocessing
     write_text(run.path / RECIPE, recipe.to_json() + "\n")
-    if task == TEXTS:
-        network.preprocessing.save(run.path / "tokenizer")
+    modality.save_preprocessing(network.preprocessing, run)
     run.save_model(model)
     run.update(status="training")
     store = feature_store(cache_dir) if cache else None
     return finish(run, model, splits, store, formats, say, verbose, budget=limit)
 
 
-def _recipe(given, preset, task, examples, epochs, changes):
+def _recipe(given, preset, modality, examples, epochs, changes):
     """The recipe given, or the preset's for so many examples, with what was chosen apart from it."""
     if given is None:
-        kind = "texts" if task == TEXTS else "images"
         # Until it is decided it is the short one, so that one pass gives the cached features of its stage as well.
         facts = {"examples": examples, "gpu": has_gpu(), "epochs": epochs}
-        given = preset_recipe(kind, preset=preset, long=preset == BEST, **facts)
+        given = preset_recipe(modality.noun, preset=preset, long=preset == BEST, **facts)
     changes = {name: value for name, value in changes.items() if value is not None}
     recipe = dataclasses.replace(given, **changes)
-    kind = TextAugmentation if task == TEXTS else Augmentation
+    kind = modality.augmentation
     if not isinstance(recipe.augmentation, kind):
         raise RecipeError(
-            f"{kind.__name__} was expected as the augmentation for {task}. "
+            f"{kind.__name__} was expected as the augmentation for {modality.task}. "
             f"Received: {recipe.augmentation!r}. Set augmentation={kind.__name__}(...) in the recipe."
         )
     return recipe

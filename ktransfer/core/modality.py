@@ -270,6 +270,9 @@ class Modality(Protocol):
             card_of: From the index of an answer to a card of it.
         """
 
+    def save_preprocessing(self, preprocessing: Preprocessing, run: Any) -> None:
+        """Write what the manifest of a run does not hold of it into the run's folder."""
+
     def load_preprocessing(self, run: Any) -> Preprocessing:
         """How a run's examples are read.
 

@@ -203,5 +203,8 @@ class ImageModality:
 
         return explained_images(run, answers, card_of)
 
+    def save_preprocessing(self, preprocessing, run):
+        pass  # the manifest holds all of it
+
 
 MODALITY = ImageModality()

@@ -177,5 +177,8 @@ class TextModality:
 
         return explained_texts(run, answers, card_of)
 
+    def save_preprocessing(self, preprocessing, run):
+        preprocessing.save(run.path / "tokenizer")
+
 
 MODALITY = TextModality()

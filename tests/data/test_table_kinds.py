@@ -22,6 +22,7 @@ import pytest
 
 from ktransfer.commands.predict import predict
 from ktransfer.commands.splits import hint_at_classes
+from ktransfer.core.modality import modality_of_task
 from ktransfer.data.label_names import class_order
 from ktransfer.data.modality import IMAGES, TEXTS, find_task
 from ktransfer.data.tables.file_bytes import require_table, table_suffix
@@ -870,7 +871,7 @@ def test_a_run_predicts_every_row_of_every_kind_of_table(tmp_path, name):
     packing = f".{name.split('.')[2]}" if name.count(".") == 2 else ""
     path = put(tmp_path / name, packed(content[kind].encode(), packing))
     run = SimpleNamespace(
-        task=TEXTS,
+        modality=modality_of_task(TEXTS),
         path=tmp_path,
         manifest={"task": TEXTS, "data": {"text_column": "text"}},
         predict=lambda texts, top_k: [[] for _ in texts],
