@@ -19,13 +19,8 @@ ORDER = (
     *("audit", "exporting", "quantization", "tasks", "training", "features", "evaluation", "models", "data"),
     *("recipes", "utils", "security", "core", "errors"),
 )
-# Modules that do not keep to it yet: what they know of images and texts is to come from a modality.
-EXCEPTIONS = {
-    "data.modality": {"image.decoding"},
-    "exporting.runtimes": {"runs.run"},
-    "recipes.default_recipes": {"image.augmentation", "text.augmentation"},
-    "text.sources": {"image.decoding"},
-}
+# Modules that do not keep to it yet.
+EXCEPTIONS = {"exporting.runtimes": {"runs.run"}}
 MAY_IMPORT_TENSORFLOW = (
     *("data.rebatching", "data.tfds", "exporting"),
     *("image.augmentation_ops", "image.dataset", "image.file_parity", "image.in_graph"),
@@ -93,6 +88,78 @@ def goes_up(module, other):
 def test_a_module_imports_from_its_package_and_those_below(module):
     assert module.partition(".")[0] in ORDER, f"give the package of {module} a place in ORDER"
     assert {other for other in ours(module) if goes_up(module, other)} == EXCEPTIONS.get(module, set())
+
+
+MODALITIES = ("image", "text")
+# What tells one modality from another: names, and the values of attributes of `Modality`, `Examples` and manifests.
+TELLING = {
+    *("image", "images", "image-classification", "text", "texts", "text-classification", "file"),
+    *("skip_corrupt", "text_column", "tokenizer"),
+}
+TELLING_NAMES = {"IMAGES", "TEXTS", "of_images", "of_texts", "is_image", "is_text"}
+TELLING_CLASSES = {"Preprocessing", "TextPreprocessing", "Augmentation", "TextAugmentation"}
+# How many there are. Two ask whether a manifest names a tokenizer next to its artifacts, the third whether a model
+# takes a dictionary; other modules call it.
+KNOWN_BRANCHES = {"commands.artifacts": 1, "commands.verify": 1, "models.inputs": 1}
+
+
+def branches_on_the_modality(source):
+    """The places in the source of a module that choose between images and texts themselves."""
+
+    def telling(node):
+        if isinstance(node, ast.Tuple | ast.List | ast.Set):
+            return any(map(telling, node.elts))
+        if isinstance(node, ast.Constant):
+            return node.value in TELLING
+        return (node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", "")) in TELLING_NAMES
+
+    for node in ast.walk(ast.parse(source)):
+        found = False
+        if isinstance(node, ast.Compare):
+            found = any(map(telling, [node.left, *node.comparators]))
+        elif isinstance(node, ast.If | ast.IfExp | ast.While):
+            found = telling(node.test)
+        elif isinstance(node, ast.match_case):
+            found = any(map(telling, ast.walk(node.pattern)))
+        elif isinstance(node, ast.Dict):
+            keys = {key.value for key in node.keys if isinstance(key, ast.Constant)}
+            found = {"images", "texts"} <= keys or {"image", "text"} <= keys
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            given, kinds = map(ast.unparse, node.args)
+            found = bool(TELLING_CLASSES & set(re.findall(r"\w+", kinds)))
+            found |= kinds == "dict" and re.fullmatch(r"(.*\.)?inputs?", given) is not None
+        if found:
+            yield ast.unparse(node).partition("\n")[0]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_but_the_modality_chooses_between_images_and_texts(module):
+    if within(module, *MODALITIES, "core.modality", "data.modality"):
+        return
+    found = list(branches_on_the_modality(MODULES[module].read_text(encoding="utf-8")))
+    assert len(found) == KNOWN_BRANCHES.get(module, 0), found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "explain = one if run.task == TEXTS else other",
+        "if splits.train.kind == 'text': pass",
+        "if kind in ('images', 'audio'): pass",
+        "rate = 1 if of_images else 2",
+        "ids = model.input if isinstance(model.input, dict) else {}",
+        "if 'skip_corrupt' in facts: pass",
+        "if isinstance(recipe.augmentation, Augmentation | TextAugmentation): pass",
+        "make = {'images': image_recipe, 'texts': text_recipe}[noun]",
+    ],
+)
+def test_a_branch_on_the_modality_is_found(source):
+    assert len(list(branches_on_the_modality(source))) == 1
+
+
+def test_a_call_of_the_modality_is_no_branch():
+    source = "splits = run.modality.read(data, text_column=text_column); noun = 'texts'; kind == 'bytes'"
+    assert not list(branches_on_the_modality(source))
 
 
 def test_every_exception_is_that_of_a_module():

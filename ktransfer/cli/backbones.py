@@ -21,7 +21,7 @@ def backbones(
     check_choice(task, [each.name for each in modalities()], "--task")
     limit = _number(max_params)
     with quiet_imports():
-        from ktransfer.image.backbones import list_backbones
+        from ktransfer.models.presets import list_backbones
     rows = list_backbones(task, max_params=limit)
     if as_json:
         print_json(rows)

@@ -77,6 +77,8 @@ class Modality(Protocol):
         wide_cards: Whether an example needs the width of a page.
         options: Which options of the command line and of `train` are for this modality only.
         augmentation: The class of its `Augmentation`.
+        fine_tuning: `FineTuning`: how its backbones are fine-tuned by a preset.
+        suffixes: What the names of its files end in, lower case.
         columns: Which options of `train` say where in a table examples are found.
         facts: Which options of `train` a manifest has among its `data`, of this modality only.
         export_options: Which fields of `ExportOptions` are for this modality only.
@@ -93,6 +95,8 @@ class Modality(Protocol):
     wide_cards: bool
     options: tuple[str, ...]
     augmentation: type
+    fine_tuning: Any
+    suffixes: tuple[str, ...]
     columns: tuple[str, ...]
     facts: tuple[str, ...]
     export_options: frozenset[str]
@@ -223,6 +227,9 @@ class Modality(Protocol):
 
     def as_html(self, content: str) -> str:
         """An example as an element of a page."""
+
+    def published_backbones(self) -> Mapping[str, Any]:
+        """The presets of keras-hub's registry, by name."""
 
     def find_inputs(
         self, inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None
@@ -390,6 +397,19 @@ def modality_of_kind(kind: str) -> Modality:
         'image'
     """
     return _the_one("kind", kind)
+
+
+def modality_of_noun(noun: str) -> Modality:
+    """The modality of `Examples.noun`.
+
+    Raises:
+        ValueError: There is no such noun.
+
+    Example:
+        >>> modality_of_noun("texts").name
+        'text'
+    """
+    return _the_one("noun", noun)
 
 
 def modality_of_facts(facts: Mapping[str, Any]) -> Modality:

@@ -10,12 +10,10 @@ from ktransfer.data.junk import junk_name
 from ktransfer.data.split_names import parse_split_name, without_shard
 from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES, table_suffix
 from ktransfer.data.tfds import find_prepared, import_tfds
-from ktransfer.image.decoding import IMAGE_EXTENSIONS
 
 IMAGES, TEXTS = "image-classification", "text-classification"
 
 _PEEK = 2**16  # bytes of a table that are looked at
-_FILE_NAME = re.compile("|".join(map(re.escape, IMAGE_EXTENSIONS)), re.IGNORECASE)
 
 
 def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> str:
@@ -50,7 +48,7 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
     path = _inside(path)
     tables, texts, images, folders_of_images = [], 0, 0, set()
     for folder, names in _walk(path):
-        found = sum(name.lower().endswith(IMAGE_EXTENSIONS) for name in names)
+        found = sum(name.lower().endswith(_image_suffixes()) for name in names)
         tables += [folder / name for name in names if name.lower().endswith(TABLE_SUFFIXES)]
         if folder != path:
             texts += sum(name.lower().endswith(".txt") for name in names)
@@ -81,12 +79,16 @@ def find_modality(data: str | os.PathLike, *, data_dir: str | os.PathLike | None
     return modality_of_task(find_task(data, data_dir=data_dir))
 
 
+def _image_suffixes():
+    return modality_of_task(IMAGES).suffixes
+
+
 def _inside(path):
     """The folder that the only folder, where nothing else is, leads to."""
     while True:
         children = _children(path)
         only = [child for child in children if child.is_dir()]
-        data = [c for c in children if c.name.lower().endswith((*TABLE_SUFFIXES, *IMAGE_EXTENSIONS))]
+        data = [c for c in children if c.name.lower().endswith((*TABLE_SUFFIXES, *_image_suffixes()))]
         if data or len(only) != 1 or only[0].resolve() in (path.resolve(), *path.resolve().parents):
             return path
         inner = _children(only[0])
@@ -123,7 +125,8 @@ def _is_for_training(name):
 def _names_images(table):
     """Whether most rows of a table of text hold the name of an image file."""
     lines = _lines(table)[1:]
-    return bool(lines) and 2 * sum(_FILE_NAME.search(line) is not None for line in lines) > len(lines)
+    name = re.compile("|".join(map(re.escape, _image_suffixes())), re.IGNORECASE)
+    return bool(lines) and 2 * sum(name.search(line) is not None for line in lines) > len(lines)
 
 
 def _rows(table):

@@ -61,42 +61,6 @@ def load_backbone(
     return backbone, preprocessing
 
 
-def list_backbones(task: str = "image", *, max_params: int | None = None) -> list[dict]:
-    """The presets that keras-hub's registry names for a task, smallest first; needs no network.
-
-    Args:
-        task: `"image"` or `"text"`.
-        max_params: Leave out what has more parameters.
-
-    Returns:
-        Dicts of `name`, `family`, `parameters` and `description`.
-
-    Raises:
-        BackboneError: The task is unknown.
-
-    Example:
-
-        [row["name"] for row in list_backbones(max_params=3_000_000)]
-    """
-    if task == "image":
-        registry = keras_hub.models.ImageClassifier.presets | keras_hub.models.DINOV2Backbone.presets
-    elif task == "text":
-        registry = keras_hub.models.TextClassifier.presets
-    else:
-        raise BackboneError(f'A task is "image" or "text". Received: {task!r}.')
-    rows = [
-        {
-            "name": name,
-            "family": entry["metadata"]["path"],
-            "parameters": entry["metadata"]["params"],
-            "description": entry["metadata"]["description"],
-        }
-        for name, entry in registry.items()
-    ]
-    rows = [row for row in rows if max_params is None or row["parameters"] <= max_params]
-    return sorted(rows, key=lambda row: (row["parameters"], row["name"]))
-
-
 def _from_preset(name, size, **options):
     preset = _checked_preset(name)
     converter = load_part(keras_hub.layers.ImageConverter, preset, "an image converter")

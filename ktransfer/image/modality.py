@@ -131,7 +131,7 @@ class ImageModality:
         )
 
     def default_recipe(self, *, examples, **options):
-        from ktransfer.recipes.default_recipes import image_recipe
+        from ktransfer.image.default_recipe import image_recipe
 
         return image_recipe(images=examples, **options)
 
@@ -205,6 +205,23 @@ class ImageModality:
 
     def save_preprocessing(self, preprocessing, run):
         pass  # the manifest holds all of it
+
+    @property
+    def fine_tuning(self):
+        from ktransfer.image.default_recipe import FINE_TUNING
+
+        return FINE_TUNING
+
+    @property
+    def suffixes(self):
+        from ktransfer.image.decoding import IMAGE_EXTENSIONS
+
+        return IMAGE_EXTENSIONS
+
+    def published_backbones(self):
+        import keras_hub
+
+        return keras_hub.models.ImageClassifier.presets | keras_hub.models.DINOV2Backbone.presets
 
 
 MODALITY = ImageModality()

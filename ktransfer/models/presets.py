@@ -1,9 +1,44 @@
-"""Resolve the name of a preset to an object of keras-hub."""
+"""The presets of keras-hub: their list, and the object that a name stands for."""
 
 from pathlib import Path
 
+from ktransfer.core.modality import modalities, modality
 from ktransfer.errors import BackboneError
 from ktransfer.security.keras_archive import check_preset
+
+
+def list_backbones(task: str = "image", *, max_params: int | None = None) -> list[dict]:
+    """The presets that keras-hub's registry names for a task, smallest first; needs no network.
+
+    Args:
+        task: `"image"` or `"text"`.
+        max_params: Leave out what has more parameters.
+
+    Returns:
+        Dicts of `name`, `family`, `parameters` and `description`.
+
+    Raises:
+        BackboneError: The task is unknown.
+
+    Example:
+
+        [row["name"] for row in list_backbones(max_params=3_000_000)]
+    """
+    known = [each.name for each in modalities()]
+    if task not in known:
+        names = " or ".join(f'"{name}"' for name in known)
+        raise BackboneError(f"A task is {names}. Received: {task!r}.")
+    rows = [
+        {
+            "name": name,
+            "family": entry["metadata"]["path"],
+            "parameters": entry["metadata"]["params"],
+            "description": entry["metadata"]["description"],
+        }
+        for name, entry in modality(task).published_backbones().items()
+    ]
+    rows = [row for row in rows if max_params is None or row["parameters"] <= max_params]
+    return sorted(rows, key=lambda row: (row["parameters"], row["name"]))
 
 
 def load_part(kind, preset, what, **options):

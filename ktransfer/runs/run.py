@@ -13,13 +13,13 @@ import keras
 import numpy as np
 
 from ktransfer.core.modality import Modality, Preprocessing, modality_of_task
-from ktransfer.models.predict import predict_in_batches
-from ktransfer.models.depthwise import use_depthwise
 from ktransfer.errors import RunError
-from ktransfer.utils.files import replacing, write_json
-from ktransfer.security.keras_archive import load_keras_file
-from ktransfer.runs.manifest import FORMAT, MANIFEST, check_free, read_manifest
+from ktransfer.models.depthwise import use_depthwise
+from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
+from ktransfer.runs.manifest import FORMAT, MANIFEST, check_free, read_manifest
+from ktransfer.security.keras_archive import load_keras_file
+from ktransfer.utils.files import replacing, write_json
 
 _PACKAGES = (
     *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),

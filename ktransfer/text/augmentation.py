@@ -75,6 +75,16 @@ class TextAugmentation:
         """
         return dataclasses.asdict(self)
 
+    @classmethod
+    def none(cls) -> "TextAugmentation":
+        """The augmentation that changes nothing.
+
+        Example:
+            >>> TextAugmentation.none().is_on
+            False
+        """
+        return cls()
+
     @property
     def is_on(self) -> bool:
         """Whether anything is varied."""

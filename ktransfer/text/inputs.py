@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ktransfer.data.examples import printable
 from ktransfer.data.inputs import Inputs, files_below, kinds_of, left_out
-from ktransfer.data.tables.text_tables import TABLE_SUFFIXES, read_text, read_text_column, table_suffix
+from ktransfer.data.tables.text_tables import read_text, read_text_column, table_suffix
 from ktransfer.errors import DataError
+from ktransfer.text.modality import MODALITY
 
 _LONGEST_PATH = 4096  # characters
 
@@ -36,7 +37,7 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
     for given in inputs:
         is_path = len(given) < _LONGEST_PATH and "\0" not in given
         if is_path and os.path.isdir(given):
-            found, others = files_below(given, (".txt", *TABLE_SUFFIXES))
+            found, others = files_below(given, MODALITY.suffixes)
             notes += left_out(given, others, "that are neither tables nor .txt files")
             if not found:
                 raise DataError(

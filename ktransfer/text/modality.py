@@ -107,7 +107,7 @@ class TextModality:
         )
 
     def default_recipe(self, *, examples, **options):
-        from ktransfer.recipes.default_recipes import text_recipe
+        from ktransfer.text.default_recipe import text_recipe
 
         return text_recipe(texts=examples, **options)
 
@@ -179,6 +179,23 @@ class TextModality:
 
     def save_preprocessing(self, preprocessing, run):
         preprocessing.save(run.path / "tokenizer")
+
+    @property
+    def fine_tuning(self):
+        from ktransfer.text.default_recipe import FINE_TUNING
+
+        return FINE_TUNING
+
+    @property
+    def suffixes(self):
+        from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES
+
+        return (".txt", *TABLE_SUFFIXES)
+
+    def published_backbones(self):
+        import keras_hub
+
+        return keras_hub.models.TextClassifier.presets
 
 
 MODALITY = TextModality()

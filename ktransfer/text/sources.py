@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
+from ktransfer.core.modality import modalities
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.folders import FileKind, read_class_folders, read_folders
 from ktransfer.data.label_names import class_order, is_number, label_key, label_name, reads_as_missing
@@ -20,8 +21,8 @@ from ktransfer.data.tables.split_tables import find_split_tables
 from ktransfer.data.tables.text_columns import TextColumns
 from ktransfer.data.tables.text_tables import named_rows, read_table, read_text, read_text_column
 from ktransfer.errors import DataError, did_you_mean, listed
-from ktransfer.image.decoding import IMAGE_EXTENSIONS
 from ktransfer.security.safe_io import is_line
+from ktransfer.text.modality import MODALITY
 
 TEXT_FILES = FileKind(
     "texts", (".txt",), (".doc", ".docx", ".odt", ".pdf", ".rtf", ".htm", ".html"), ".txt", has_masks=False
@@ -29,7 +30,6 @@ TEXT_FILES = FileKind(
 
 # What a column that names the split of each row is called, in any case.
 _SPLIT_COLUMNS = ("split", "subset", "partition", "set", "part", "data_split", "dataset_split", "phase")
-_NO_TABLES = (*IMAGE_EXTENSIONS,)
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
 _LABELS = str | int | float | Decimal
@@ -163,7 +163,8 @@ def _class_names(part):
 def _read_parts(source, options, labels):
     """`({split: part}, columns, notes)`."""
     if not source.is_dir():
-        if source.name.lower().endswith(_NO_TABLES) and source.exists():
+        others = tuple(suffix for each in modalities() if each is not MODALITY for suffix in each.suffixes)
+        if source.name.lower().endswith(others) and source.exists():
             raise DataError(
                 f"Expected a table or a folder, got the file {printable(str(source))}. "
                 "Unpack an archive; of images, pass the folder that holds the class folders."

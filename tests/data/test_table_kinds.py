@@ -29,7 +29,7 @@ from ktransfer.data.tables.file_bytes import require_table, table_suffix
 from ktransfer.data.tables.text_columns import TextColumns
 from ktransfer.data.tables.text_tables import read_table, read_text, read_text_column
 from ktransfer.errors import DataError
-from ktransfer.recipes.default_recipes import text_recipe
+from ktransfer.text.default_recipe import text_recipe
 from ktransfer.text.sources import load_text_splits, read_texts
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -8,8 +8,9 @@ import pytest
 import zoo
 
 from ktransfer.errors import BackboneError, RecipeError
-from ktransfer.image.backbones import SCALINGS, Preprocessing, list_backbones, load_backbone
+from ktransfer.image.backbones import SCALINGS, Preprocessing, load_backbone
 from ktransfer.image.decoding import Resize
+from ktransfer.models.presets import list_backbones
 
 CONVERTERS = {
     "cspnet": keras_hub.layers.CSPNetImageConverter,

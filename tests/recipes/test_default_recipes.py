@@ -4,8 +4,9 @@ import pytest
 
 import ktransfer
 from ktransfer.errors import RecipeError
-from ktransfer.recipes.default_recipes import image_recipe, text_recipe
+from ktransfer.image.default_recipe import image_recipe
 from ktransfer.text.augmentation import TextAugmentation
+from ktransfer.text.default_recipe import text_recipe
 
 
 def test_the_default_for_images_takes_the_epochs_it_is_given():

@@ -6,7 +6,7 @@ from keras import ops, optimizers
 
 from ktransfer.evaluation.calibration import Bin
 from ktransfer.image.augmentation import Augmentation
-from ktransfer.recipes.default_recipes import image_recipe, text_recipe
+from ktransfer.image.default_recipe import image_recipe
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.reporting.examples import confusions
 from ktransfer.reporting.history import (
@@ -19,6 +19,7 @@ from ktransfer.reporting.history import (
 from ktransfer.reporting.page import percent
 from ktransfer.reporting.plots import curve, rates, reliability
 from ktransfer.reporting.rationale import is_default, reasons
+from ktransfer.text.default_recipe import text_recipe
 from ktransfer.training.layerwise_optimizer import LayerwiseOptimizer
 
 STAGES = (Stage(depth=1, epochs=2, learning_rate=1e-3), Stage(depth=2, epochs=3, learning_rate=1e-4))

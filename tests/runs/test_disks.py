@@ -7,13 +7,13 @@ import subprocess
 import numpy as np
 import pytest
 
-from ktransfer.training.checkpoint import Checkpoint
-from ktransfer.image.augmentation import Augmentation
+from ktransfer.commands.train import resume, train
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
-from ktransfer.commands.train import resume, train
+from ktransfer.image.augmentation import Augmentation
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
+from ktransfer.training.checkpoint import Checkpoint
 
 RECIPE = Recipe(
     stages=(Stage(depth=1, epochs=2, learning_rate=1e-5),), batch_size=16, augmentation=Augmentation.none()

@@ -5,9 +5,9 @@ import json
 import keras
 import pytest
 
-from ktransfer.image.decoding import Resize
-from ktransfer.errors import RunError
 from ktransfer.commands.artifacts import artefacts
+from ktransfer.errors import RunError
+from ktransfer.image.decoding import Resize
 from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 import zoo
 
+from ktransfer.errors import DataError, RunError
 from ktransfer.image.backbones import Preprocessing
 from ktransfer.image.classifier import build_classifier
 from ktransfer.image.decoding import Resize
-from ktransfer.errors import DataError, RunError
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import MANIFEST, Run, logits_to_probabilities
 
