@@ -162,6 +162,13 @@ def test_a_call_of_the_modality_is_no_branch():
     assert not list(branches_on_the_modality(source))
 
 
+@pytest.mark.parametrize("module", MODULES)
+def test_nothing_imports_a_modality_but_itself(module):
+    """Others ask `core.modality`, which finds them by name."""
+    if not within(module, *MODALITIES):
+        assert [other for other in ours(module) if within(other, *MODALITIES)] == []
+
+
 def test_every_exception_is_that_of_a_module():
     assert EXCEPTIONS.keys() - MODULES.keys() == set()
 

@@ -234,8 +234,8 @@ def train(
 def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware):
     """The recipe and what is chosen apart from it, each checked as `Recipe` does it."""
     from ktransfer.commands.checks import check_choice
+    from ktransfer.core.modality import asked_augmentation
     from ktransfer.recipes.recipe import Recipe
-    from ktransfer.text.augmentation import TextAugmentation
 
     check_choice(loss, ("cross_entropy", "focal"), "--loss")
     check_choice(class_weight, ("balanced",), "--class-weight")
@@ -244,7 +244,7 @@ def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aw
         "seed": seed,
         "class_weight": class_weight,
         "loss": loss,
-        "augmentation": None if text_augmentation is None else TextAugmentation(*[text_augmentation] * 3),
+        "augmentation": asked_augmentation({"text_augmentation": text_augmentation}),
         "quantization_aware": quantization_aware,
     }
     given = {name: value for name, value in chosen.items() if value is not None}

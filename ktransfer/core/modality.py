@@ -228,6 +228,13 @@ class Modality(Protocol):
     def as_html(self, content: str) -> str:
         """An example as an element of a page."""
 
+    def asked_augmentation(self, options: Mapping[str, Any]) -> Augmentation | None:
+        """The augmentation that options of the command line ask for; `None` where none does.
+
+        Raises:
+            RecipeError: It cannot be.
+        """
+
     def published_backbones(self) -> Mapping[str, Any]:
         """The presets of keras-hub's registry, by name."""
 
@@ -371,6 +378,20 @@ def augmentations() -> tuple[type, ...]:
         ['Augmentation', 'TextAugmentation']
     """
     return tuple(each.augmentation for each in modalities())
+
+
+def asked_augmentation(options: Mapping[str, Any]) -> Augmentation | None:
+    """The augmentation that options of the command line ask for; `None` where none does.
+
+    Raises:
+        RecipeError: It cannot be.
+
+    Example:
+        >>> asked_augmentation({"text_augmentation": 0.1}).deletion
+        0.1
+    """
+    found = (each.asked_augmentation(options) for each in modalities())
+    return next((augmentation for augmentation in found if augmentation is not None), None)
 
 
 def modality_of_task(task: str | None) -> Modality:

@@ -223,5 +223,8 @@ class ImageModality:
 
         return keras_hub.models.ImageClassifier.presets | keras_hub.models.DINOV2Backbone.presets
 
+    def asked_augmentation(self, options):
+        return None  # the recipe has it; no option says how strong
+
 
 MODALITY = ImageModality()

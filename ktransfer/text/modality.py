@@ -197,5 +197,9 @@ class TextModality:
 
         return keras_hub.models.TextClassifier.presets
 
+    def asked_augmentation(self, options):
+        share = options.get("text_augmentation")
+        return None if share is None else self.augmentation(swap=share, deletion=share, typos=share)
+
 
 MODALITY = TextModality()

@@ -54,6 +54,16 @@ def test_a_manifest_of_other_types_is_a_run_error(run_of, changes, expected):
         Run.load(run_of(**changes))
 
 
+@pytest.mark.parametrize(
+    ("task", "modality"),
+    [({}, "image"), ({"task": "image-classification"}, "image"), ({"task": "text-classification"}, "text")],
+)
+def test_manifests_that_name_a_task_alone_are_of_its_modality(run_of, task, modality):
+    run = Run.load(run_of(**task))
+    assert run.modality.name == modality
+    assert run.task == task.get("task", "image-classification")
+
+
 def test_a_run_with_a_way_out_is_not_loaded(run_of, tmp_path):
     folder = run_of()
     Run.load(folder)
