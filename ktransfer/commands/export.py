@@ -72,7 +72,8 @@ def export(
     if validation is None:
         validation = readable_part(splits.validation, facts)
     found, lines = run.modality.write_beside(run.preprocessing, run.path / "artefacts", validation)
-    run.update(**found)
+    if found:
+        run.update(**found)
     for line in lines:
         say(line)
     exact, judged = {"examples": list(evenly(validation, PARITY_EXAMPLES).inputs)}, {}
