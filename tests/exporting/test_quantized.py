@@ -123,7 +123,7 @@ def test_int8_weights_in_onnx_saturate_on_no_processor(exported):
         for node in graph.node
         if node.op_type == "DequantizeLinear" and node.input[0] in values and values[node.input[0]].ndim > 1
     ]
-    assert len(weights) == 3
+    assert len(weights) >= 3
     assert all(weight.dtype == np.int8 and np.abs(weight.astype(int)).max() <= 64 for weight in weights)
 
 
