@@ -11,8 +11,8 @@ import numpy as np
 from ktransfer.utils.files import replacing
 
 DIVERGED, NOT_FINITE = "diverged", "not finite"
-# Standard errors of the smoothed loss by which it has to fall. The fall is looked for in all of the curve: of 400 curves
-# of noise alone 3 errors find one in 11 of 100, 4 in 2 (normal) and 5 (lognormal).
+# Standard errors of the smoothed loss by which it has to fall. The fall is looked for in all of the curve: where there
+# is noise alone, 3 errors find one in 11 of 100 curves, 4 in 2 (normal) and 5 (lognormal).
 _REQUIRED_ERRORS = 4.0
 # Of the loss; a smaller fall is flat whatever its error.
 _LEAST_FALL = 0.01

@@ -237,6 +237,8 @@ def _batches(data, batch_size, seed) -> Iterator[tuple]:
 
 
 def _batches_of_arrays(data, batch_size, seed):
+    if not 1 <= len(data) <= 3:
+        raise DataError(f"Expected a tuple of 1 to 3 arrays, got {len(data)}. Pass (inputs, targets).")
     given = keras.utils.unpack_x_y_sample_weight(data)
     arrays = keras.tree.map_structure(
         lambda part: None if part is None else np.asarray(keras.ops.convert_to_numpy(part)), given
