@@ -19,7 +19,6 @@ _LEAST_FALL = 0.01
 # As in `ktransfer/reporting/page.css`.
 _INK, _MUTED, _TRAIN, _VALIDATION, _PAPER = "#1d1c1a", "#68645d", "#2f6690", "#c2571a", "#fbfaf8"
 _STYLE = {
-    "text.parse_math": False,
     "font.size": 11,
     "text.color": _INK,
     "axes.edgecolor": _MUTED,

@@ -48,10 +48,10 @@ def test_one_seed_gives_one_curve_and_writes_nothing(data):
 
 
 def test_texts_go_the_same_way(tmp_path):
-    preset = write_preset(tmp_path / "preset", "bert")
+    _, preset = write_preset("Bert", tmp_path)
     rows = [f"the quick fox {n},animal\ncafé you {n},place" for n in range(12)]
     (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
-    curve = lr_find(tmp_path / "a.csv", str(preset), steps=12, verbose=0)
+    curve = lr_find(tmp_path / "a.csv", preset, steps=12, verbose=0)
     assert len(curve.losses) >= 1
 
 
