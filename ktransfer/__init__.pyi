@@ -41,6 +41,8 @@ from ktransfer.text.sequence_length import choose_sequence_length as choose_sequ
 from ktransfer.text.sources import load_text_splits as load_text_splits
 from ktransfer.training.fine_tune import fine_tune as fine_tune
 from ktransfer.training.linear_probe import solve_head as solve_head
+from ktransfer.training.lr_curve import LearningRateCurve as LearningRateCurve
+from ktransfer.training.lr_finder import find_learning_rate as find_learning_rate
 from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing as ProgressiveUnfreezing
 
 __version__: str

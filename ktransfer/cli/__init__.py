@@ -19,6 +19,7 @@ from ktransfer.cli import (
     demo,
     evaluate,
     export,
+    lr_find,
     predict,
     report,
     train,
@@ -40,6 +41,7 @@ app = typer.Typer(
 for verb in (
     *(
         audit.audit,
+        lr_find.lr_find,
         train.train,
         evaluate.evaluate,
         predict.predict,

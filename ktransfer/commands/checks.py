@@ -99,6 +99,33 @@ def check_path(path: str | Path | None, option: str, *, folder: bool = False) ->
         raise DataError(f"A {kind} was expected for {option}. Received: {received}. Check the path.")
 
 
+def check_folder_to_write(path: str | Path, option: str) -> None:
+    """Check that files can be written into a folder, which need not exist yet.
+
+    Args:
+        path: The folder.
+        option: As on the command line, such as `--out`.
+
+    Raises:
+        RunError: It is a file, lies in one, or may not be written to.
+
+    Example:
+
+        check_folder_to_write("lr", "--out")
+    """
+    path = Path(path)
+    found = next((each for each in (path, *path.absolute().parents) if each.exists()), path)
+    if not found.is_dir():
+        raise RunError(
+            f"Expected a folder for {option}, got {path}, where {found} is a file. Pass another one."
+        )
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise RunError(
+            f"Expected a folder for {option} that can be written to, got {path}. "
+            "Change its permissions, or pass another."
+        )
+
+
 def check_encoding(encoding: str | None) -> None:
     """Check that Python knows an encoding of text.
 

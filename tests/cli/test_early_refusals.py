@@ -28,6 +28,7 @@ MANIFESTS["begun"] = IMAGES | {
     "reproduce": {"arguments": ARGUMENTS},
 }
 
+LR_FIND = ("lr-find", "DATA", "--backbone", "PRESET")
 TRAIN = ("train", "DATA", "--backbone", "PRESET", "--out", "OUT")
 # Arguments, and what the line on standard error names. Words in capitals stand for paths.
 REFUSED = {
@@ -118,6 +119,23 @@ REFUSED = {
         ("train", "--resume", "--out", "BEGUN", "--text-augmentation", "0.1"),
         "--text-augmentation",
     ),
+    "a rate without a backbone": (("lr-find", "DATA"), "--backbone"),
+    "a rate without data": (("lr-find", "nowhere", "--backbone", "PRESET"), "does not exist"),
+    "a rate without a command of its data": (("lr-find",), "DATA"),
+    "a rate for a backbone that is not there": (("lr-find", "DATA", "--backbone", "no/where"), "no/where"),
+    "a typo in a depth": ((*LR_FIND, "--depth", "al"), "Did you mean all"),
+    "a depth below none": ((*LR_FIND, "--depth", "-1"), "--depth"),
+    "a depth above all": ((*LR_FIND, "--depth", "1.5"), "--depth"),
+    "a depth that is no number": ((*LR_FIND, "--depth", "nan"), "--depth"),
+    "rates that fall": ((*LR_FIND, "--lowest", "1", "--highest", "0.1"), "--lowest"),
+    "a rate of none": ((*LR_FIND, "--lowest", "0"), "--lowest"),
+    "a rate that is no number": ((*LR_FIND, "--highest", "nan"), "--highest"),
+    "too few steps": ((*LR_FIND, "--steps", "3"), "--steps"),
+    "no seed of a rate": ((*LR_FIND, "--seed", "-1"), "--seed"),
+    "a rate for texts": ((*LR_FIND, "--text-column", "a"), "--text-column"),
+    "a rate in a file": ((*LR_FIND, "--out", "RECIPE"), "is a file"),
+    "a rate within a file": ((*LR_FIND, "--out", "recipe.json/a"), "is a file"),
+    "a list for a rate that is not there": ((*LR_FIND, "--exclude", "nowhere.txt"), "--exclude"),
     "a typo in a task": (("backbones", "--task", "txt"), "Did you mean text"),
     "parameters that are a word": (("backbones", "--max-params", "ten"), "10M"),
     "parameters below none": (("backbones", "--max-params", "-3"), "10M"),

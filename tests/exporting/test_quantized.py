@@ -114,6 +114,19 @@ def test_int8_convolutions_in_onnx_are_static_and_quantized_by_channel(exported)
     assert [list(scales[makers[node.input[1]].input[1]]) for node in convolutions] == [[64], [64]]
 
 
+def test_int8_weights_in_onnx_saturate_on_no_processor(exported):
+    made, run = exported
+    graph = onnx.load(run / made["onnx-int8"].path).graph
+    values = {value.name: onnx.numpy_helper.to_array(value) for value in graph.initializer}
+    weights = [
+        values[node.input[0]]
+        for node in graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in values and values[node.input[0]].ndim > 1
+    ]
+    assert len(weights) >= 3
+    assert all(weight.dtype == np.int8 and np.abs(weight.astype(int)).max() <= 64 for weight in weights)
+
+
 @pytest.mark.parametrize("format", ["onnx-float16", "onnx-int8"])
 def test_a_smaller_onnx_file_is_a_valid_graph_without_long_names(format, exported):
     made, run = exported
