@@ -61,11 +61,9 @@ def lr_find(
         check_data,
         check_encoding,
         check_folder_to_write,
+        check_modality,
         check_path,
-        check_task_options,
     )
-    from ktransfer.data.modality import TEXTS
-    from ktransfer.models.backbone_names import check_backbone_name
 
     how_deep = parse_depth(depth)
     if not 0 < lowest < highest < math.inf:
@@ -83,10 +81,10 @@ def lr_find(
     if backbone is None:
         raise RunError("Expected --backbone, got none. `ktransfer backbones` lists the names.")
     columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
-    task = check_task_options(data, of_images, columns | {"sequence_length": sequence_length})
-    if task is not None:
-        check_backbone_name(backbone, scaling=scaling, images=task != TEXTS)
+    of_modality = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt, **columns}
+    modality = check_modality(data, of_modality | {"sequence_length": sequence_length})
+    if modality is not None:
+        modality.check_backbone_name(backbone, scaling=scaling)
     with quiet_imports():
         from ktransfer.commands.lr_find import JSON, PLOT
         from ktransfer.commands.lr_find import lr_find as find

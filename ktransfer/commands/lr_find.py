@@ -6,10 +6,9 @@ from pathlib import Path
 
 import keras
 
-from ktransfer.commands.checks import check_folder_to_write, refuse_options
-from ktransfer.commands.networks import image_network, text_network
+from ktransfer.commands.checks import check_folder_to_write, refuse_others
 from ktransfer.commands.splits import feature_store, progress_bar, read_splits, readable
-from ktransfer.data.modality import TEXTS, find_task
+from ktransfer.data.modality import find_modality
 from ktransfer.errors import RunError
 from ktransfer.features.cached_features import FrozenFeatures
 from ktransfer.models.blocks import find_blocks
@@ -82,32 +81,25 @@ def lr_find(
     """
     if out is not None:
         check_folder_to_write(out, "--out")
-    task = find_task(data, data_dir=data_dir)
-    of_texts = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    of_images = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
-    refuse_options(
-        of_images if task == TEXTS else {**of_texts, "sequence_length": sequence_length}, task, data
-    )
+    modality = find_modality(data, data_dir=data_dir)
+    options = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
+    options |= {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    options |= {"sequence_length": sequence_length}
+    refuse_others(options, modality, data)
     facts = {
         "source": absolute(data),
         "validation": None,
         "validation_fraction": 0.2,
         "data_dir": data_dir and absolute(data_dir),
         "exclude": exclude and absolute(exclude),
-        **(of_texts if task == TEXTS else {"skip_corrupt": skip_corrupt}),
+        **{name: options[name] for name in modality.facts},
     }
     splits, _ = read_splits(facts, seed)
     for note in splits.notes:
         say(f"note       {note}")
     keras.utils.set_random_seed(seed)
-    kind, classes = "texts" if task == TEXTS else "images", len(splits.train.class_names)
-    recipe = preset_recipe(kind, examples=len(splits.train), depth=depth, gpu=has_gpu(), seed=seed)
-    if task == TEXTS:
-        options = {"texts": splits.train.inputs, "sequence_length": sequence_length}
-        network = text_network(backbone, classes, recipe, random_weights=False, **options)
-    else:
-        options = {"image_size": image_size, "scaling": scaling, "fast_depthwise": True}
-        network = image_network(backbone, classes, recipe, random_weights=False, **options)
+    recipe = preset_recipe(modality.noun, examples=len(splits.train), gpu=has_gpu(), seed=seed)
+    network = modality.network(backbone, splits.train, recipe, **options)
     model, inner = network.model, find_backbone(network.model)
     blocks = find_blocks(inner)
     unfrozen = resolve_depth(depth, blocks)
