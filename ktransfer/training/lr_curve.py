@@ -191,7 +191,7 @@ class LearningRateCurve:
         shown, lowest = np.array(self.smoothed_losses), self._lowest
         if lowest == 0:
             return None
-        errors = _errors(self.losses, self.smoothing, lowest)
+        errors = _errors(self.losses, self.smoothing, max(lowest + 1, 3 * _settled(self.smoothing)))
         falls = shown[:lowest] - shown[lowest]
         clear = falls - _REQUIRED_ERRORS * np.hypot(errors[:lowest], errors[lowest])
         start = int(np.argmax(clear))
@@ -238,7 +238,8 @@ def has_diverged(losses: list[float], smoothing: float, times: float) -> bool:
         return False
     shown = np.array(smoothed(losses, smoothing))
     best = settled + int(np.argmin(shown[settled:])) if len(losses) > 2 * settled else int(np.argmin(shown))
-    errors = _errors(losses, smoothing, best)
+    # Not by the last losses, which are what is in question.
+    errors = _errors(losses, smoothing, max(best + 1, len(losses) - settled, settled))
     rise = shown[-1] - shown[best]
     noise = _REQUIRED_ERRORS * float(np.hypot(errors[best], errors[-1]))
     return bool(rise > max((times - 1) * abs(shown[best]), noise))
@@ -249,10 +250,10 @@ def _settled(smoothing):
     return round(1 / (1 - smoothing))
 
 
-def _errors(losses, smoothing, lowest):
-    """Standard error of the smoothed loss at each step, by the noise of the losses up to the lowest."""
-    # From differences of successive losses, which a trend hardly changes; those of a few steps say little.
-    differences = np.diff(losses[: max(lowest + 1, 3 * _settled(smoothing))])
+def _errors(losses, smoothing, first):
+    """Standard error of the smoothed loss at each step, by the noise of the `first` losses."""
+    # From differences of successive losses, which a trend hardly changes.
+    differences = np.diff(losses[:first])
     deviation = differences.std() / math.sqrt(2) if len(differences) else 0.0
     left = smoothing ** np.arange(1, len(losses) + 1)
     return deviation * np.sqrt((1 - smoothing) / (1 + smoothing) * (1 + left) / (1 - left))

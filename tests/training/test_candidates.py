@@ -39,10 +39,10 @@ def test_weights_that_answer_worse_are_not():
 def test_a_gain_within_its_standard_error_keeps_the_weights_before():
     # One of ten examples is better by a lot and the others are a little worse: mean and error nearly equal.
     labels = np.zeros(10, int)
-    answers = iter([np.zeros((10, 2)), *[np.array([[3.0, 0.0], *[[-0.2, 0.0]] * 9])] * 4])
+    answers = iter([np.zeros((10, 2)), *[np.array([[3.0, 0.0], *[[-0.28, 0.0]] * 9])] * 4])
     weight = variable(2.0)
     chosen, found = choose_weights([weight], [np.float32(1.0)], lambda: next(answers), labels)
-    assert 0 < found[-1].gain < found[-1].error
+    assert 0 < found[-1].gain < found[-1].error / 2
     assert chosen.share == 0
     assert float(keras.ops.convert_to_numpy(weight)) == 1.0
 

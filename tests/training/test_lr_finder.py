@@ -94,7 +94,7 @@ def test_losses_are_those_of_each_batch_before_its_step():
     ids=["compiled", "optimizer", "loss"],
 )
 def test_the_model_is_left_bit_equal(trained, given):
-    model, backbone = classifier(keras.optimizers.AdamW(1e-3, use_ema=True))
+    model, backbone = classifier(keras.optimizers.AdamW(1e-3))
     backbone.layers[1].trainable = False
     if trained:
         model.fit(IMAGES, LABELS, epochs=1, verbose=0)
