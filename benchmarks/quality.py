@@ -137,8 +137,8 @@ def write_texts(data, shared, folder, seed):
         training = [row for row in training if row[0].casefold() not in held]
     shuffle(training)
     if rows:
-        training = _stratified(training, rows * 5 // 4)
-    held = _stratified(training, len(training) // 5)
+        training = _stratified(training, rows * 5 // 4, least=3)
+    held = _stratified(training, len(training) // 5, least=1)
     chosen = set(map(tuple, held))
     rest = [row for row in training if tuple(row) not in chosen]
     for part, found in (("train", rest), ("val", held), ("test", test)):
@@ -146,13 +146,13 @@ def write_texts(data, shared, folder, seed):
             csv.writer(file).writerows([("text", "label"), *found])
 
 
-def _stratified(rows, count):
-    """So many of the rows, each class by its share and at least two of each."""
+def _stratified(rows, count, *, least):
+    """So many of the rows, each class by its share and at least `least` of each."""
     classes = {}
     for row in rows:
         classes.setdefault(row[1], []).append(row)
     chosen = [
-        row for found in classes.values() for row in found[: max(2, round(count * len(found) / len(rows)))]
+        row for found in classes.values() for row in found[: max(least, round(count * len(found) / len(rows)))]
     ]
     order = {tuple(row): index for index, row in enumerate(rows)}
     return sorted(chosen, key=lambda row: order[tuple(row)])
