@@ -152,7 +152,9 @@ def _stratified(rows, count, *, least):
     for row in rows:
         classes.setdefault(row[1], []).append(row)
     chosen = [
-        row for found in classes.values() for row in found[: max(least, round(count * len(found) / len(rows)))]
+        row
+        for found in classes.values()
+        for row in found[: max(least, round(count * len(found) / len(rows)))]
     ]
     order = {tuple(row): index for index, row in enumerate(rows)}
     return sorted(chosen, key=lambda row: order[tuple(row)])

@@ -159,7 +159,9 @@ def train(
             "skip_corrupt": skip_corrupt or None,
             "allow_leakage": allow_leakage or None,
             "preset": preset,
+            "refit": refit,
         }
+        check_apart({"--resume": True, "--budget": budget is not None}, "how long to train")
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
         fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
@@ -174,6 +176,7 @@ def train(
         check_apart({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
         check_apart({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
         check_apart({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
+        check_apart({"--budget": budget is not None, "--refit": refit is True}, "how long to train")
         check_choice(preset, PRESETS, "--preset")
         if budget is not None:
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))

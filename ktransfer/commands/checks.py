@@ -211,6 +211,7 @@ def check_same(manifest: Mapping[str, Any], arguments: Mapping[str, Any], recipe
     """
     begun = manifest.get("reproduce", {}).get("arguments")
     begun = dict(begun) if isinstance(begun, dict) else {}
+    begun |= {"preset": manifest.get("preset"), "refit": manifest.get("refit", False)}
     fields = dict(manifest["recipe"])
     if isinstance(stages := fields.get("stages"), list):
         fields["epochs"] = sum(stage.get("epochs", 0) for stage in stages if isinstance(stage, dict))

@@ -28,7 +28,7 @@ from ktransfer.exporting.export_model import FORMATS, check_formats
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
 from ktransfer.models.locate import find_backbone
-from ktransfer.recipes.default_recipes import BALANCED, BEST, FAST, check_preset, preset_recipe
+from ktransfer.recipes.default_recipes import BALANCED, BEST, check_preset, preset_recipe
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget, parse_duration
 from ktransfer.runs.provenance import (
@@ -106,8 +106,9 @@ def train(
         budget: Time that all of it may take, export included: seconds, or a text such as `"10m"`; fewer epochs are
             trained where there is no time for all of the preset's. Not with `recipe`. Defaults to no limit.
         refit: Train once more on training and validation examples together, with what was chosen, and keep that
-            model; the metrics stay those of the model before, and are an estimate. `None` does so with the preset
-            `"best"`, if validation was held out of fewer than 2,000 training examples. Defaults to `None`.
+            model; the metrics stay those of the model before, and are an estimate. Not with `budget`. `None` does so
+            with the preset `"best"` and no budget, if validation was held out of fewer than 2,000 training examples.
+            Defaults to `None`.
         epochs: Of fine-tuning by the preset; 0 keeps the solved head. Not with `recipe`.
         seed: Of everything random; `None` takes the recipe's, which is 0 by default.
         recipe: How to train; `None` takes that of the preset.
@@ -159,6 +160,10 @@ def train(
     refuse_others(options, modality, data)
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
     changes |= {"quantization_aware": quantization_aware}
+    if refit and budget is not None:
+        raise RecipeError(
+            f"Expected a budget or refit, which takes as long again, got both, budget={budget!r}. Leave one out."
+        )
     if refit and quantization_aware:
         raise RecipeError(
             f"Expected refit or quantization_aware epochs, got both, quantization_aware={quantization_aware}. "
@@ -183,8 +188,14 @@ def train(
         said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
         say(", ".join(said + ["guessed"] * columns.guessed + ["no header"] * (not columns.header)))
     if refit is None:
-        refit = preset == BEST and splits.held_out and len(splits.train) < _FEW and not quantization_aware
-    decides = recipe is None and preset != FAST and epochs != 0
+        refit = (
+            preset == BEST
+            and budget is None
+            and splits.held_out
+            and len(splits.train) < _FEW
+            and not quantization_aware
+        )
+    chosen_by_preset = recipe is None
     recipe = _recipe(recipe, preset, modality, len(splits.train), epochs, changes)
     keras.utils.set_random_seed(recipe.seed)
     classes = splits.train.class_names
@@ -224,7 +235,7 @@ def train(
                 **network.facts,
             },
             "recipe": dataclasses.asdict(recipe),
-            **({"preset": preset, "epochs_asked": epochs} if decides else {}),
+            **({"preset": preset, "epochs_asked": epochs} if chosen_by_preset else {}),
             **({"refit": True} if refit else {}),
             **({"budget_seconds": seconds} if budget is not None else {}),
             "formats": list(formats),

@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import ktransfer
+from ktransfer.cli import app
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
-from ktransfer.errors import RecipeError
+from ktransfer.errors import RecipeError, RunError
 from ktransfer.recipes.default_recipes import PRESETS, preset_recipe, worth_fine_tuning
 from ktransfer.recipes.recipe import Recipe, Stage
 
@@ -163,6 +165,21 @@ def test_best_refits_by_itself_where_validation_was_held_out(data, tmp_path):
 def test_refit_with_quantization_aware_epochs_is_refused(data, tmp_path):
     with pytest.raises(RecipeError, match="refit or quantization_aware"):
         train(data, tmp_path / "run", refit=True, quantization_aware=1)
+
+
+@pytest.mark.parametrize("option", [["--preset", "best"], ["--refit"], ["--budget", "10m"]])
+def test_resume_refuses_another_way_than_the_run_was_begun_with(option, decided):
+    run, _ = decided
+    before = (run.path / "manifest.json").read_bytes()
+    found = CliRunner().invoke(app, ["train", "--resume", "--out", str(run.path), *option])
+    assert isinstance(found.exception, RunError)
+    assert option[0] in str(found.exception)
+    assert (run.path / "manifest.json").read_bytes() == before
+
+
+def test_refit_with_a_budget_is_refused(data, tmp_path):
+    with pytest.raises(RecipeError, match="a budget or refit"):
+        train(data, tmp_path / "run", refit=True, budget="10m")
 
 
 def test_a_budget_shortens_the_training_and_says_so(data, tmp_path, monkeypatch):
