@@ -241,10 +241,12 @@ def test_what_is_kept_of_frozen_backbones_is_shown_and_cleared(monkeypatch, caps
     _, out, _ = run(monkeypatch, capsys, "train", data, *arguments, "--out", tmp_path / "c", "--no-cache")
     assert "cache " not in out
     _, out, _ = run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache)
-    assert "4 entries" in out  # of training and validation images, for the head and for the stage
+    assert (
+        "5 entries" in out
+    )  # of training and validation images for the head and the stage, and of all blocks
     assert "cut head, part validation" in out
     assert "cut stack3_block0, part train" in out
-    assert len(json.loads(run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache, "--json")[1])) == 4
+    assert len(json.loads(run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache, "--json")[1])) == 5
     assert "freed" in run(monkeypatch, capsys, "cache", "clear", "--cache-dir", cache)[1]
     assert "0 entries" in run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache)[1]
     status, _, err = run(monkeypatch, capsys, "cache", "eat")
