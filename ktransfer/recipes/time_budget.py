@@ -11,7 +11,7 @@ from ktransfer.recipes.recipe import Recipe
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
 # Seconds that a command takes apart from training, measured on two cores with backbones of 2 to 24 million weights:
 # imports, evaluation and report; each format, which is converted and verified; both grow with the weights.
-_FIXED, _EACH_FORMAT, _EACH_MILLION_WEIGHTS = 25.0, 10.0, 0.5
+_FIXED, _EACH_FORMAT, _EACH_MILLION_WEIGHTS = 40.0, 15.0, 0.5
 # A training step costs as much as this many forward passes, and more on some operations.
 _STEP_COST = 4.0
 

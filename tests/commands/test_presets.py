@@ -191,5 +191,5 @@ def test_a_budget_shortens_the_training_and_says_so(data, tmp_path, monkeypatch)
 
 
 def test_a_budget_too_small_is_refused_before_anything_is_read(tmp_path):
-    with pytest.raises(RecipeError, match="at least 25 s"):
+    with pytest.raises(RecipeError, match="at least 40 s"):
         train(tmp_path / "nothing", tmp_path / "run", budget=5)
