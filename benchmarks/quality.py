@@ -282,7 +282,6 @@ def keras_texts(method, folder, preset, size, seed):
 def hugging_face(method, folder, preset, size, seed):
     """The Trainer of Hugging Face, its linear decay, the epoch that is best on validation."""
     import numpy as np
-    import torch
     import transformers
 
     transformers.set_seed(seed)
@@ -293,7 +292,7 @@ def hugging_face(method, folder, preset, size, seed):
         str(preset), num_labels=len(names)
     )
 
-    class Rows(torch.utils.data.Dataset):
+    class Rows:
         def __init__(self, rows):
             self.encoded = tokenizer([text for text, _ in rows], truncation=True, max_length=128)
             self.labels = [names.index(label) for _, label in rows]
@@ -348,7 +347,6 @@ def measure(row, method, seed, shared, backbones):
     else:
         run = keras_images if size else keras_texts
     if run is hugging_face:
-        import torch  # noqa: F401
         import transformers  # noqa: F401
     else:
         import keras

@@ -14,6 +14,7 @@ from test_text_export import TEXTS, text_classifier
 from test_tflite_flex import two_branches
 from trained import trained
 
+from ktransfer.core.modality import modality_of_kind
 from ktransfer.exporting.export_model import ExportOptions, export_model
 from ktransfer.exporting.tflite.metadata import add_metadata, packed
 
@@ -91,7 +92,7 @@ def test_an_input_called_as_an_inner_tensor_would_be_keeps_its_name():
         name, axes = "t1", (1, 2, 2, 3)
 
     class Serving:
-        class_names, inputs = CLASSES, [Given]
+        class_names, inputs, modality = CLASSES, [Given], modality_of_kind("file")
 
     tensors = [schema.TensorT(name=b"", shape=[1], buffer=0) for _ in range(4)]
     graph = schema.SubGraphT(tensors=tensors, inputs=[3], outputs=[0], operators=[])
