@@ -48,7 +48,9 @@ def finish(
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
-                if _checkpoint(run).is_file():  # before there is one, training resumes from the model as it is
+                if _checkpoint(
+                    run
+                ).is_file():  # before there is one, training resumes from the model as it is
                     run.save_model(model)
             with contextlib.suppress(OSError):
                 run.update(status="interrupted")
