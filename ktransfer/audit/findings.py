@@ -38,7 +38,7 @@ class Item:
 
     Attributes:
         part: `"train"`, `"validation"` or `"test"`.
-        label: The name of its class.
+        label: The name of its class, or the names of its labels.
         input: The path of an image, or the text itself.
         key: What names it in an exclusion list: the path below the data's folder; of a text a digest.
     """
@@ -170,7 +170,6 @@ def list_items(splits: Splits, *, root: str | os.PathLike | None = None) -> list
         part = getattr(splits, name)
         if part is None:
             continue
-        for content, label in zip(part.inputs, part.labels.tolist(), strict=True):
-            label = part.class_names[label]
+        for content, label in zip(part.inputs, part.label_names, strict=True):
             items.append(Item(name, label, content, key(content, label)))
     return items

@@ -24,11 +24,11 @@ def evaluate(
         check_run,
         refuse_others,
     )
-    from ktransfer.core.modality import modality_of_task
+    from ktransfer.core.modality import modality_of_manifest
 
     manifest = check_run(run)
     options = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    refuse_others(options, modality_of_task(manifest.get("task")), run)
+    refuse_others(options, modality_of_manifest(manifest), run)
     check_encoding(encoding)
     check_data(data)
     check_path(data_dir, "--data-dir", folder=True)
@@ -45,9 +45,9 @@ def evaluate(
     )
     values = {"data": data, "part": part, **result.to_dict()}
     write_json(run / "evaluation.json", values)
-    result.save_confusion(run / "evaluation.png")
+    result.save_picture(run / "evaluation.png")
     if as_json:
         print_json(values)
         return
     print_evaluation(result, loaded.modality.noun)
-    print_line(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")
+    print_line(f"written to {run / 'evaluation.json'}, drawn to {run / 'evaluation.png'}")

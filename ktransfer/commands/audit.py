@@ -11,6 +11,7 @@ from ktransfer.audit.audit_splits import audit_splits
 from ktransfer.audit.exclusions import choose_exclusions, write_exclusions
 from ktransfer.audit.findings import Audit, Item, list_items
 from ktransfer.audit.html_page import write_page
+from ktransfer.commands.splits import parts
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError
@@ -144,16 +145,19 @@ def _label_findings(splits, found, root, backbone, image_size, scaling, verbose)
     from ktransfer.audit.label_errors import label_findings
 
     unreadable = {item.key for finding in found.of("unreadable") for item in finding.items}
-    items = [item for item in list_items(splits, root=root) if item.key not in unreadable]
+    items = list_items(splits, root=root)
+    usable = [index for index, item in enumerate(items) if item.key not in unreadable]
+    items = [items[index] for index in usable]
     names = splits.train.class_names
     examples = Examples(
         tuple(item.input for item in items),
-        [names.index(item.label) for item in items],
+        np.concatenate([part.labels for _, part in parts(splits)])[usable],
         names,
         kind=splits.train.kind,
+        task=splits.train.task,
     )
     features = _features(examples, backbone, image_size, scaling, verbose)
-    return label_findings(items, features, _groups(items, found))
+    return label_findings(items, features, _groups(items, found), examples=examples)
 
 
 def _groups(items: Sequence[Item], found: Audit) -> np.ndarray:

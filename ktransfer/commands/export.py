@@ -62,7 +62,7 @@ def export(
         ktransfer.export(Run.load("runs/flowers"), ["onnx", "onnx-int8"])
     """
     formats = check_formats(formats)
-    options.check(formats, run.task)
+    options.check(formats, run.modality.task)
     warm_up(formats)
     quantized = [name for name in formats if name not in FORMATS]
     facts, splits = run.manifest.get("data", {}), None
@@ -111,6 +111,8 @@ def _export(run, name, say, **options):
         name,
         class_names=run.labels,
         preprocessing=run.preprocessing,
+        task=run.task,
+        decision=run.decision,
         tell=Progress(say, name),
         extra={"preprocessing": run.manifest["preprocessing"]},
         **options,
@@ -123,7 +125,7 @@ def _export(run, name, say, **options):
     if artefact.files_read is not None:
         labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
     if parity.accuracy is not None:
-        labels += f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+        labels += f", {run.task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     asked = told(artefact)
     flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
     say(

@@ -107,7 +107,7 @@ def lr_find(
     with progress_bar(verbose) as bar:
         _solve(network, splits, recipe, feature_store(cache_dir), bar)
         set_depth(inner, blocks, unfrozen)
-        compile_classifier(model, recipe, one_hot=True)
+        compile_classifier(model, recipe, one_hot=True, task=splits.train.task)
         shown = bar.add_task("raising the learning rate", total=steps)
         options = {"lowest": lowest, "highest": highest, "steps": steps}
         try:
@@ -157,4 +157,6 @@ def _solve(network, splits, recipe, store, bar):
         track=lambda batches, total, description: bar.track(batches, total=total, description=description),
         say=lambda line: None,
     )
-    solve_head(network.model, features.pooled(), splits.train.labels, seed=recipe.seed)
+    solve_head(
+        network.model, features.pooled(), splits.train.labels, task=splits.train.task, seed=recipe.seed
+    )

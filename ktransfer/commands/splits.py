@@ -117,7 +117,7 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
         say(
             f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
-            f"{counts[least]:,}; with --class-weight balanced or --loss focal the rare ones count for more"
+            f"{counts[least]:,}; {splits.train.task.uneven_hint}"
         )
 
 

@@ -197,6 +197,7 @@ def train(
         )
     chosen_by_preset = recipe is None
     recipe = _recipe(recipe, preset, modality, len(splits.train), epochs, changes)
+    splits.train.task.check_recipe(recipe)
     keras.utils.set_random_seed(recipe.seed)
     classes = splits.train.class_names
     options |= {"random_weights": random_weights, "fast_depthwise": fast_depthwise}
@@ -224,7 +225,8 @@ def train(
         out,
         {
             "status": BEGINNING,
-            "task": modality.task,
+            "modality": modality.name,
+            "task": splits.train.task.name,
             "labels": list(classes),
             "preprocessing": network.preprocessing.to_dict(),
             "backbone": {

@@ -407,6 +407,20 @@ def modality_of_task(task: str | None) -> Modality:
     return modalities()[0] if task is None else _the_one("task", task)
 
 
+def modality_of_manifest(manifest: Mapping[str, Any]) -> Modality:
+    """The modality of a run's manifest, of any format.
+
+    Raises:
+        ValueError: There is no such modality.
+
+    Example:
+        >>> modality_of_manifest({"modality": "text", "task": "multi_label"}).noun
+        'texts'
+    """
+    name = manifest.get("modality")
+    return modality_of_task(manifest.get("task")) if name is None else _the_one("name", name)
+
+
 def modality_of_kind(kind: str) -> Modality:
     """The modality of `Examples.kind`.
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ktransfer.core.modality import modality_of
+from ktransfer.core.task import SINGLE_LABEL, get_task
 from ktransfer.errors import ExportError
 from ktransfer.exporting.artifact import Artefact, fingerprint, publish, staging
 from ktransfer.exporting.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
@@ -71,6 +72,8 @@ def export_model(
     limits=None,
     options=ExportOptions(),  # noqa: B008  frozen
     answered=None,
+    task=SINGLE_LABEL,
+    decision=None,
     tell=silent,
 ):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
@@ -103,13 +106,16 @@ def export_model(
         tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
             formats in float32.
         extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
-        labels: True classes of the examples, int `(N,)`, to measure accuracy by.
+        labels: True labels of the examples, as `Examples.labels`, to measure accuracy by.
         calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
         limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
         options: `ExportOptions`.
         answered: A dictionary for what the model answers. The same for several formats of a model that does
             not change between them spares asking it again.
+        task: What the logits are of, a `Task` or its name. Defaults to `"single_label"`.
+        decision: How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; written into the
+            artefact. Defaults to `None`, the task's own way.
         tell: Callable that is given how far the export of a quantized format is, as `Progress` takes it.
             Defaults to none.
 
@@ -130,6 +136,9 @@ def export_model(
     family, _, precision = format.partition("-")
     modality = modality_of(preprocessing)
     serving = modality.serving(model, class_names, examples, preprocessing)
+    serving = dataclasses.replace(
+        serving, task=get_task(task), decision=decision_at(task, decision, options.temperature)
+    )
     if precision == "int8":
         if calibration is not None and len(calibration):
             calibrated = modality.serving(model, class_names, calibration, preprocessing).examples
@@ -147,10 +156,11 @@ def export_model(
     from ktransfer.exporting.serving import reference_function
 
     reference = reference_function(serving)
-    check_logits(reference, serving.examples)
+    check_logits(reference, serving.examples, serving.task)
     exporter = importlib.import_module(f"ktransfer.exporting.{_MODULES[family]}.exporter")
     folder, name = Path(folder), exporter.NAME
-    written = {"extra": extra}
+    facts = {"task": serving.task.name} | (serving.decision or {})
+    written = {"extra": {**(extra or {}), **facts}}
     if precision:
         name = f"_{precision}.".join(name.split("."))
         written |= {"precision": precision, "tell": tell}
@@ -165,7 +175,15 @@ def export_model(
             if precision:
                 tell("comparing its answers with the model's")
             with _opened(format, path) as artefact:
-                parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
+                parity = measure_parity(
+                    artefact,
+                    reference,
+                    serving.examples,
+                    fixed=fixed,
+                    labels=labels,
+                    task=serving.task,
+                    decision=serving.decision,
+                )
                 if not precision:
                     parity.check(format, tolerance)
                 raw = modality.raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
@@ -216,6 +234,16 @@ def export_model(
         temperature=options.temperature,
         flex_ops=found,
     )
+
+
+def decision_at(task, decision, temperature):
+    """Return a decision for probabilities whose logits are divided by a temperature.
+
+    Example:
+        >>> decision_at("multi_label", {"thresholds": [0.5]}, 2.0)
+        {'thresholds': [0.5]}
+    """
+    return get_task(task).at_temperature(decision, temperature) if decision and temperature != 1 else decision
 
 
 def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen

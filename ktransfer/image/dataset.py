@@ -47,7 +47,8 @@ def image_dataset(
         batch_size: Images a batch.
         training: Whether to shuffle, and to apply `augmentation`.
         augmentation: How to vary training images; None varies nothing. Not used unless `training`.
-        one_hot: Whether labels are shares of classes; always so where the augmentation mixes labels.
+        one_hot: Whether labels are the targets of a loss, such as shares of classes; always so where the augmentation
+            mixes labels. Defaults to `False`.
         seed: A non-negative integer.
         first_pass: Which epoch's order and augmentation the first pass has, such as one to go on with.
         cache: Whether to keep the resized uint8 images from the first pass on, in a file without a name in
@@ -57,7 +58,7 @@ def image_dataset(
 
     Returns:
         A dataset of `(images, labels)` with a known number of batches: float32 `(B, H, W, 3)` in 0-255, and
-        int32 `(B,)` or, as shares of classes, float32 `(B, C)`.
+        labels as the examples have them or, as targets, float32 `(B, C)`.
 
     Raises:
         DataError: `batch_size` is below 1 or `cache` is unknown.
@@ -73,22 +74,21 @@ def image_dataset(
     varied = augmentation if training and augmentation is not None else Augmentation.none()
     pixels = _Pixels(examples.inputs, resize, keep=cache, workers=workers)
     epochs = itertools.count(first_pass)
+    labels = examples.targets if one_hot or varied.mixes_labels else examples.labels
 
     def batches():
         random = np.random.default_rng([seed, next(epochs)])
         order = random.permutation(len(examples)) if training else np.arange(len(examples))
         for start in range(0, len(examples), batch_size):
             indices = order[start : start + batch_size]
-            yield pixels.read(indices), examples.labels[indices], random.integers(2**31, size=2)
+            yield pixels.read(indices), labels[indices], random.integers(2**31, size=2)
 
     def finish(images, labels, batch_seed):
-        if one_hot or varied.mixes_labels:
-            labels = tf.one_hot(labels, len(examples.class_names))
         return augment(images, labels, batch_seed, varied)
 
     signature = (
         tf.TensorSpec((None, resize.height, resize.width, 3), tf.uint8),
-        tf.TensorSpec((None,), tf.int32),
+        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
         tf.TensorSpec((2,), tf.int64),
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
