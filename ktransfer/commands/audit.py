@@ -11,7 +11,6 @@ from ktransfer.audit.audit_splits import audit_splits
 from ktransfer.audit.exclusions import choose_exclusions, write_exclusions
 from ktransfer.audit.findings import Audit, Item, list_items
 from ktransfer.audit.html_page import write_page
-from ktransfer.commands.splits import parts
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError
@@ -149,9 +148,10 @@ def _label_findings(splits, found, root, backbone, image_size, scaling, verbose)
     usable = [index for index, item in enumerate(items) if item.key not in unreadable]
     items = [items[index] for index in usable]
     names = splits.train.class_names
+    found_parts = (splits.train, splits.validation, splits.test)
     examples = Examples(
         tuple(item.input for item in items),
-        np.concatenate([part.labels for _, part in parts(splits)])[usable],
+        np.concatenate([part.labels for part in found_parts if part is not None])[usable],
         names,
         kind=splits.train.kind,
         task=splits.train.task,

@@ -21,6 +21,7 @@ from ktransfer.exporting.export_model import (
     label_limits,
     warm_up,
 )
+from ktransfer.exporting.registry import get_format
 from ktransfer.runs.run import Run
 from ktransfer.utils.progress import Progress
 from ktransfer.utils.terminal import print_line
@@ -64,9 +65,9 @@ def export(
     formats = check_formats(formats)
     options.check(formats, run.modality.task)
     warm_up(formats)
-    quantized = [name for name in formats if name not in FORMATS]
+    quantized = [name for name in formats if get_format(name).is_quantized]
     facts, splits = run.manifest.get("data", {}), None
-    calibrate = any(name.endswith("int8") for name in quantized)
+    calibrate = any(get_format(name).needs_calibration for name in quantized)
     if validation is None or calibrate:
         splits = read_splits(facts, run.recipe.seed)[0]
     if validation is None:

@@ -206,7 +206,7 @@ def ending_in(model, activation):
 @pytest.mark.parametrize(
     ("changed", "class_names", "message"),
     [
-        (lambda model: ending_in(model, "softmax"), CLASSES, r"answers that add up to 1\. Build the last"),
+        (lambda model: ending_in(model, "softmax"), CLASSES, r"answers that look like probabilities\. Build the last"),
         (lambda model: keras.Sequential([keras.layers.Flatten()]), CLASSES, r"from images .* Received: \[\]"),
         (lambda model: model, [0, 1, 2], r"3 different class names of one line each.* Received: \[0, 1, 2\]"),
         (lambda model: model, ["a", "b", "a"], r"3 different class names"),

@@ -16,10 +16,10 @@ from text_zoo import FAMILIES, byte_pair, write_preset
 from ktransfer.errors import ExportError
 from ktransfer.exporting.export_model import FORMATS, Artefact, ExportOptions, export_model
 from ktransfer.exporting.parity import measure_parity
-from ktransfer.tasks.single_label import TASK
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
 from ktransfer.exporting.runtimes import open_artefact
 from ktransfer.exporting.tflite import exporter as litert
+from ktransfer.tasks.single_label import TASK
 from ktransfer.text import in_graph_tokenizer as raw_text
 from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text.classifier import build_text_classifier
