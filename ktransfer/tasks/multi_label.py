@@ -178,7 +178,7 @@ class MultiLabel:
         if not np.isin(labels, (0, 1)).all():
             wrong = labels[~np.isin(labels, (0, 1))].flat[0]
             raise DataError(
-                f"Expected labels of 0 and 1, got {wrong!r}. Pass 1 where an example has a label, else 0."
+                f"Expected labels of 0 and 1, got {wrong}. Pass 1 where an example has a label, else 0."
             )
         labels = labels.astype(np.uint8)
         labels.setflags(write=False)
