@@ -10,7 +10,7 @@ from ktransfer.audit.exclusions import leave_out
 from ktransfer.core.modality import modality_of_facts
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.label_names import is_number
-from ktransfer.data.tables.text_columns import TextColumns
+from ktransfer.data.tables.columns import Columns
 from ktransfer.errors import RunError
 from ktransfer.features.store import FeatureStore
 from ktransfer.recipes.recipe import Recipe
@@ -49,7 +49,7 @@ def progress_bar(verbose: int | str) -> Progress:
     return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
 
-def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
+def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
     """The examples that the `data` entry of a manifest names, and of a table its columns."""
     modality = modality_of_facts(facts)
     names = ("validation", "data_dir", *modality.columns)

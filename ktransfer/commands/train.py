@@ -184,9 +184,8 @@ def train(
     for note in splits.notes:
         say(f"note       {note}")
     if columns is not None:
-        facts |= {"text_column": columns.text, "label_column": columns.label}
-        said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
-        say(", ".join(said + ["guessed"] * columns.guessed + ["no header"] * (not columns.header)))
+        facts |= columns.facts()
+        say(f"columns    {columns.line()}")
     if refit is None:
         refit = (
             preset == BEST
