@@ -145,6 +145,8 @@ class ImageModality:
     def item_keys(self, root):
         from ktransfer.image.audit_checks import path_below
 
+        # Files that a table names lie below its folder.
+        root = os.path.dirname(os.path.abspath(root)) if root and os.path.isfile(root) else root
         return lambda path, label: path_below(path, root)
 
     def shown(self, content):
@@ -169,15 +171,23 @@ class ImageModality:
 
         return Augmentation
 
-    def find_inputs(self, inputs, **columns):
+    def find_inputs(self, inputs, *, encoding=None, **columns):
         from ktransfer.image.inputs import find_images
 
+        self._refuse_encoding(encoding)
         return find_images(inputs)
 
-    def check_inputs(self, inputs):
+    def check_inputs(self, inputs, *, encoding=None):
         from ktransfer.image.inputs import find_images
 
+        self._refuse_encoding(encoding)
         find_images(inputs, decode=False)
+
+    def _refuse_encoding(self, encoding):
+        from ktransfer.errors import DataError
+
+        if encoding is not None:
+            raise DataError(f"Expected images without --encoding, got --encoding {encoding}. Leave it out.")
 
     def check_backbone_name(self, name, *, scaling=None):
         from ktransfer.image.backbone_names import check_image_backbone_name

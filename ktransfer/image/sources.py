@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from ktransfer.data.tables.parts import (
     unused_columns,
 )
 from ktransfer.data.tables.split_tables import find_split_tables
+from ktransfer.data.tables.table import read_table
 from ktransfer.errors import DataError, did_you_mean, listed
 from ktransfer.image.decoding import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 
@@ -105,7 +107,7 @@ def read_images(
     """Read the examples that `data` names, as `read_data`, and the columns of a table.
 
     Where a folder has class folders as well as tables, the class folders are read if no column is given and
-    the tables say the same.
+    the tables say the same, or not clearly which column holds labels.
 
     Args:
         data, class_names, data_dir, cache_dir: As in `read_data`.
@@ -245,7 +247,7 @@ def _read(data, options, class_names, data_dir, cache_dir):
         from ktransfer.data.tfds import read_tfds
 
         spec = str(data).removeprefix("tfds:")
-        notes = options.for_class_folders(str(data))
+        notes = options.for_class_folders(str(data), unused=("encoding",))
         found, more = read_tfds(spec, data_dir=data_dir, cache_dir=cache_dir)
         return _of_folders(found, notes + more, class_names, data, options)
     path = Path(data).expanduser()
@@ -260,18 +262,33 @@ def _read(data, options, class_names, data_dir, cache_dir):
             layout = read_folders(folder, IMAGE_FILES, known=class_names or ())
         except DataError as other:
             raise (error or other) from other
-        notes = options.for_class_folders(str(data))
+        notes = options.for_class_folders(str(data), unused=("encoding",))
         return _of_folders(layout.splits, layout.notes + notes, class_names, data, options, folder)
     asked = (options.input_column, options.label_column, options.group_column, options.label_separator)
-    if any(value is not None for value in asked) or options.task == MULTI_LABEL:
-        layout = None
-    else:
+    layout, parts = None, None
+    if all(value is None for value in asked) and options.task != MULTI_LABEL:
         layout = _class_folders(folder, class_names)
+    names = ", ".join(printable(path.name) for paths in tables.splits.values() for path in paths)
     if layout is None:
         parts = read_table_splits(tables, options)
-        return _of_tables(parts, class_names, data, top, whole=True)
-    note = _tables_agree(tables, options, layout, folder)
-    return _of_folders(layout.splits, (*layout.notes, note), class_names, data, options, folder)
+    elif unclear := _unclear(tables, options):
+        notes = (f"not used: {names}, as folders are the classes ({unclear})",)
+    else:
+        try:
+            parts = read_table_splits(tables, options)
+        except DataError as error:
+            raise DataError(
+                f"{error} Or move {names} out of {printable(str(folder))} to read its class folders."
+            ) from error
+        if _say_the_same(parts, layout):
+            parts = None
+            notes = (f"not used: {names}, as folders are the classes and say the same",)
+        else:
+            note = f"read {names}; folders are not read as classes, as they say something else"
+            parts = dataclasses.replace(parts, notes=(*parts.notes, note))
+    if parts is None:
+        return _of_folders(layout.splits, layout.notes + notes, class_names, data, options, folder)
+    return _of_tables(parts, class_names, data, top, whole=True)
 
 
 def _class_folders(folder, class_names):
@@ -282,35 +299,33 @@ def _class_folders(folder, class_names):
         return None
 
 
-def _tables_agree(tables, options, layout, folder):
-    """A note on tables next to class folders that say the same.
-
-    Raises:
-        DataError: They say something else: it is not clear which to read.
-    """
-    names = ", ".join(printable(path.name) for paths in tables.splits.values() for path in paths)
+def _unclear(tables, options):
+    """Why it is not clear which column of the training table holds labels; None where it is."""
+    path = tables.splits["train"][0]
     try:
-        part = read_table_splits(tables, options).splits["train"]
+        found = read_table(path, encoding=options.encoding, kind=IMAGE_CELLS)
     except DataError as error:
-        return f"not used: {names}, as folders are the classes ({error!s:.200})"
+        return f"{error!s:.200}"
+    return None if found.is_clear else f"its column {found.columns.label!r} may hold no labels"
+
+
+def _say_the_same(parts, layout):
+    """Whether the class folders tell the images of a training table apart as its labels do."""
+    part = parts.splits["train"]
+    if part.task == MULTI_LABEL:
+        return False
     folders = {
         os.path.realpath(path): name
         for classes in layout.splits.values()
         for name, paths in classes.items()
         for path in paths
     }
-    same = [
-        folders.get(os.path.realpath(path)) == labels
-        for path, labels in zip(part.inputs, part.labels, strict=True)
-    ]
-    if sum(same) >= _AGREE * len(same):
-        return f"not used: {names}, as folders are the classes and it says the same"
-    wrong = same.index(False)
-    labels = part.labels[wrong] if part.task == MULTI_LABEL else (part.labels[wrong],)
-    raise DataError(
-        f"Expected class folders or tables in {printable(str(folder))}, got both, and they differ: by {names} "
-        f"{printable(os.path.relpath(part.inputs[wrong], folder))} is {', '.join(labels) or 'without a label'}. "
-        "Pass --file-column to read the tables, or move them out of the folder to read the class folders."
+    pairs = Counter(
+        (folders.get(os.path.realpath(path)), label)
+        for path, label in zip(part.inputs, part.labels, strict=True)
+    )
+    return all(folder is not None for folder, _ in pairs) and all(
+        len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1)
     )
 
 

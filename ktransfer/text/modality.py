@@ -150,7 +150,7 @@ class TextModality:
 
         return find_texts(inputs, column=column, encoding=encoding)
 
-    def check_inputs(self, inputs):
+    def check_inputs(self, inputs, *, encoding=None):
         pass  # words are as good as files
 
     def check_backbone_name(self, name, *, scaling=None):

@@ -255,4 +255,4 @@ def _literal_part(texts, labels, rows, source, names, group_by):
         raise DataError(f"Expected texts in {source}. Received: no row of data. Add some.")
     classes = tuple(unicodedata.normalize("NFC", label) for label in labels)
     groups = None if group_by is None else groups_by(group_by, names)
-    return Part(check_texts(texts, rows, source), classes, rows, source, literal=True, groups=groups)
+    return Part(check_texts(texts, rows, source), classes, rows, source, source, literal=True, groups=groups)

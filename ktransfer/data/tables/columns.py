@@ -162,6 +162,16 @@ def is_customary(name: str) -> bool:
     return name.strip().casefold() in {*TEXT_NAMES, *FILE_NAMES, *_LABEL_NAMES, *_MORE_LABEL_NAMES}
 
 
+def is_label_name(name: str) -> bool:
+    """Whether a column of labels is customarily called so.
+
+    Example:
+        >>> is_label_name("Tags"), is_label_name("width")
+        (True, False)
+    """
+    return name.strip().casefold() in {*_LABEL_NAMES, *_MORE_LABEL_NAMES}
+
+
 def has_header(records, wanted, known, path, kind):
     """Whether the first row of a table holds a name given or customary, or a label that never comes again."""
     first, rest = [cell.strip() for cell in records[0]], records[1:]

@@ -134,7 +134,8 @@ def _parse_list(text):
     except (ValueError, RecursionError):
         pass
     else:
-        return value if isinstance(value, list) else [value]
+        # An empty object is an empty list to Postgres.
+        return value if isinstance(value, list) else [value] if value else []
     inner, items, at = text[1:-1].strip(), [], 0
     while at < len(inner):
         item = _ITEM.match(inner, at)

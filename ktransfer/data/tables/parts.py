@@ -68,8 +68,12 @@ class ReadOptions:
             self, input_column=columns.input, label_column=columns.label, group_column=columns.group
         )
 
-    def for_class_folders(self, data: str) -> tuple[str, ...]:
+    def for_class_folders(self, data: str, *, unused: Sequence[str] = ()) -> tuple[str, ...]:
         """Notes on what class folders do not need.
+
+        Args:
+            data: The folder, for messages.
+            unused: Further options that they do not need. Defaults to none.
 
         Raises:
             DataError: Something is asked for that only tables have.
@@ -86,6 +90,7 @@ class ReadOptions:
                 f"classes. {fix}."
             )
         columns = {self.kind.option: self.input_column, "label_column": self.label_column}
+        columns |= {name: getattr(self, name) for name in unused}
         given = [f"{name}={value!r}" for name, value in columns.items() if value is not None]
         return (f"not used: {' and '.join(given)}, as folders are the classes",) if given else ()
 
@@ -99,6 +104,7 @@ class Part:
         labels: The name of the class of each, or a tuple of the names of its labels.
         rows: Numbers of rows or, of files, names.
         source: Where the labels stood, for messages.
+        file: The table or folder, for messages.
         task: As in `Examples`. Defaults to `"single_label"`.
         literal: Whether each name is that of a class, as folders have it; a column may hold anything. Defaults to
             `False`.
@@ -109,6 +115,7 @@ class Part:
     labels: tuple
     rows: Sequence[int | str]
     source: str
+    file: str
     task: str = SINGLE_LABEL
     literal: bool = False
     groups: tuple[str, ...] | None = None
@@ -275,6 +282,7 @@ def read_table_part(
         labels,
         table.rows,
         _label_source(table),
+        table.source,
         decided.task,
         groups=_groups(table, names[1], options) if groups else None,
     )
@@ -362,18 +370,18 @@ def _each_once(part, kind):
             repeated.append(at)
         else:
             others.setdefault(path, [part.rows[before[0]]]).append(part.rows[at])
-    notes, source = [], part.source.rpartition(" of ")[2]
+    notes = []
     if repeated:
         rows = [part.rows[at] for at in repeated]
         notes.append(
-            f"not used: {_where(rows)} of {source}, which {'say' if len(rows) > 1 else 'says'} the same of "
+            f"not used: {_where(rows)} of {part.file}, which {'say' if len(rows) > 1 else 'says'} the same of "
             f"{kind.noun} that are listed before"
         )
     if others:
         path, rows = next(iter(others.items()))
         notes.append(
-            f"warning: {len(others):,} {kind.noun} are listed more than once in {source} with different labels, such "
-            f"as {printable(path)} in {_where(rows)}; write all labels of a file into one row"
+            f"warning: {len(others):,} {kind.noun} are listed more than once in {part.file} with different labels, "
+            f"such as {printable(path)} in {_where(rows)}; write all labels of a file into one row"
         )
     if not repeated:
         return part, tuple(notes)
@@ -406,7 +414,7 @@ def _complete(found, options):
     """The splits with notes on groups that several of them have."""
     train, notes = found.splits["train"], found.notes
     source = "group_by" if options.group_by is not None else f"column {options.group_column!r}"
-    require_groups(train.groups, source + " of " + train.source.rpartition(" of ")[2])
+    require_groups(train.groups, f"{source} of {train.file}")
     for split, part in found.splits.items():
         if split != "train" and (note := groups_note(train.groups, part.groups, split)):
             notes += (note,)

@@ -14,6 +14,7 @@ from ktransfer.data.tables.columns import (
     find_column,
     has_header,
     has_input_header,
+    is_label_name,
     join_references,
     pick_columns,
     reference,
@@ -36,6 +37,8 @@ class Table:
         columns: Where they stood.
         source: The file, or the folder of several, for messages.
         label_names: The names of several label columns; none where one column holds the labels.
+        is_clear: Whether it can only hold labels: a column called so, several of 0 and 1, or the only other one.
+            Defaults to `True`.
         groups: Values of the group column. Defaults to `None`: it was not asked for.
         splits: Name and values of the column that is called as columns of splits are. Defaults to `None`.
     """
@@ -46,6 +49,7 @@ class Table:
     columns: Columns
     source: str
     label_names: tuple[str, ...] = ()
+    is_clear: bool = True
     groups: list | None = None
     splits: tuple[str, list] | None = None
 
@@ -116,6 +120,7 @@ def read_table(
         ),
         printable(str(path)),
         label_names=tuple(names[at] for at in found.labels) if len(found.labels) > 1 else (),
+        is_clear=len(found.labels) > 1 or len(names) == 2 or is_label_name(names[found.labels[0]]),
         groups=None if found.group is None else [record[found.group] for record in records],
         splits=None if split is None else (names[split], [record[split] for record in records]),
     )

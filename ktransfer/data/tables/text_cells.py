@@ -21,7 +21,7 @@ def read_text_cells(
         folder: Not used: texts lie in no folder.
 
     Returns:
-        `(texts, ())`.
+        `(texts, texts)`: what they are called to a person is what they are.
 
     Raises:
         DataError: A cell is empty or no text, or the column holds names of files or numbers.
@@ -32,7 +32,7 @@ def read_text_cells(
     """
     texts = check_texts(cells, rows, source)
     require_texts(texts, rows, source)
-    return texts, ()
+    return texts, texts
 
 
 def check_texts(cells: Sequence[object], rows: Sequence[int | str], source: str) -> tuple[str, ...]:
