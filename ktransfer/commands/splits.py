@@ -52,9 +52,12 @@ def progress_bar(verbose: int | str) -> Progress:
 def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
     """The examples that the `data` entry of a manifest names, and of a table its columns."""
     modality = modality_of_facts(facts)
-    names = ("validation", "data_dir", *modality.columns)
-    _check_facts(facts, (*names, *({"exclude"} & facts.keys())))
+    names = ("validation", "data_dir")
+    # Manifests of the first runs have fewer columns.
+    given = [name for name in (*modality.columns, "exclude") if name in facts]
+    _check_facts(facts, (*names, *given))
     options = {name: facts[name] for name in (*names, "validation_fraction")} | {"seed": seed}
+    options |= {name: facts.get(name) for name in modality.columns}
     splits, columns = modality.load_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))

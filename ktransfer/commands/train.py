@@ -178,7 +178,7 @@ def train(
         "validation_fraction": validation_fraction,
         "data_dir": data_dir and absolute(data_dir),
         "exclude": exclude and absolute(exclude),
-        **{name: options[name] for name in modality.facts},
+        **{name: options.get(name) for name in (*modality.facts, *modality.columns)},
     }
     splits, columns = read_splits(facts, asked.seed)
     for note in splits.notes:
