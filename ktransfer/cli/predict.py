@@ -29,9 +29,9 @@ def predict(
 
     manifest = check_run(run)
     modality = modality_of_manifest(manifest)
-    refuse_others({"text_column": text_column, "encoding": encoding}, modality, run)
+    refuse_others({"text_column": text_column}, modality, run)
     check_encoding(encoding)
-    modality.check_inputs(inputs)
+    modality.check_inputs(inputs, encoding=encoding)
     with quiet_imports():
         from ktransfer.commands.predict import predict as predict_run
         from ktransfer.runs.run import Run

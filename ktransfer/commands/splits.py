@@ -10,7 +10,7 @@ from ktransfer.audit.exclusions import leave_out
 from ktransfer.core.modality import modality_of_facts
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.label_names import is_number
-from ktransfer.data.tables.text_columns import TextColumns
+from ktransfer.data.tables.columns import Columns
 from ktransfer.errors import RunError
 from ktransfer.features.store import FeatureStore
 from ktransfer.recipes.recipe import Recipe
@@ -49,12 +49,15 @@ def progress_bar(verbose: int | str) -> Progress:
     return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
 
-def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
+def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
     """The examples that the `data` entry of a manifest names, and of a table its columns."""
     modality = modality_of_facts(facts)
-    names = ("validation", "data_dir", *modality.columns)
-    _check_facts(facts, (*names, *({"exclude"} & facts.keys())))
+    names = ("validation", "data_dir")
+    # Manifests of the first runs have fewer columns.
+    given = [name for name in (*modality.columns, "exclude") if name in facts]
+    _check_facts(facts, (*names, *given))
     options = {name: facts[name] for name in (*names, "validation_fraction")} | {"seed": seed}
+    options |= {name: facts.get(name) for name in modality.columns}
     splits, columns = modality.load_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))

@@ -178,15 +178,14 @@ def train(
         "validation_fraction": validation_fraction,
         "data_dir": data_dir and absolute(data_dir),
         "exclude": exclude and absolute(exclude),
-        **{name: options[name] for name in modality.facts},
+        **{name: options.get(name) for name in (*modality.facts, *modality.columns)},
     }
     splits, columns = read_splits(facts, asked.seed)
     for note in splits.notes:
         say(f"note       {note}")
     if columns is not None:
-        facts |= {"text_column": columns.text, "label_column": columns.label}
-        said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
-        say(", ".join(said + ["guessed"] * columns.guessed + ["no header"] * (not columns.header)))
+        facts |= columns.facts()
+        say(f"columns    {columns.line()}")
     if refit is None:
         refit = (
             preset == BEST

@@ -127,7 +127,7 @@ class Modality(Protocol):
             **columns: Options of `train` for tables; those that are not among `columns` are not looked at.
 
         Returns:
-            `Splits`, and of a table `TextColumns`, else `None`.
+            `Splits`, and of a table `Columns`, else `None`.
 
         Raises:
             DataError: There is nothing usable.
@@ -252,7 +252,7 @@ class Modality(Protocol):
             DataError: There is nothing to predict, or it cannot be read.
         """
 
-    def check_inputs(self, inputs: Sequence[str]) -> None:
+    def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         """Raise `DataError` if `find_inputs` would, as far as that takes no time."""
 
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:

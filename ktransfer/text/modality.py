@@ -12,8 +12,9 @@ class TextModality:
     holder, raw = "file", "as raw texts"
     content, near_before_training = "text", False
     wide_cards = True
-    columns = facts = ("text_column", "label_column", "encoding")
-    options = (*columns, "sequence_length", "text_augmentation")
+    columns = ("text_column", "label_column", "group_column", "label_separator", "task", "encoding")
+    facts = columns
+    options = ("text_column", "sequence_length", "text_augmentation")
     export_options = frozenset()
 
     def identity(self, content):
@@ -75,6 +76,7 @@ class TextModality:
     def read(self, data, *, class_names=None, data_dir=None, **columns):
         from ktransfer.text.sources import read_texts
 
+        columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
         return read_texts(data, class_names=class_names, data_dir=data_dir, **columns)
 
     def readable(self, examples, facts, progress=None):
@@ -148,7 +150,7 @@ class TextModality:
 
         return find_texts(inputs, column=column, encoding=encoding)
 
-    def check_inputs(self, inputs):
+    def check_inputs(self, inputs, *, encoding=None):
         pass  # words are as good as files
 
     def check_backbone_name(self, name, *, scaling=None):

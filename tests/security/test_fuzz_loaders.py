@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from ktransfer.audit.exclusions import read_exclusions
 from ktransfer.commands.artifacts import artefacts
 from ktransfer.commands.splits import read_splits
-from ktransfer.data.tables.text_tables import read_table
+from ktransfer.data.tables.table import read_table
 from ktransfer.errors import KTransferError
 from ktransfer.exporting.artifact import Artefact
 from ktransfer.exporting.parity import Parity
