@@ -49,7 +49,14 @@ def audit_splits(
     examined, contents, usable, find = splits.train.modality.examine(
         items, workers=workers, progress=progress
     )
-    findings = [*_class_findings(splits), *(Finding("layout", (), note) for note in splits.notes), *examined]
+    hint = splits.train.groups is None and splits.train.modality.group_hint(splits.train)
+    groups_found = [Finding("groups", (), hint)] if hint else []
+    findings = [
+        *_class_findings(splits),
+        *groups_found,
+        *(Finding("layout", (), note) for note in splits.notes),
+        *examined,
+    ]
     groups = np.arange(len(items))
     if near and usable:
         # Of identical ones the first; the rest goes with it.

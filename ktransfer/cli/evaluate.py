@@ -2,7 +2,17 @@
 
 from functools import partial
 
-from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, RunFolder, TextColumn
+from ktransfer.cli.options import (
+    AsJson,
+    Data,
+    DataDir,
+    Encoding,
+    FileColumn,
+    LabelColumn,
+    LabelSeparator,
+    RunFolder,
+    TextColumn,
+)
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import print_evaluation, print_json, print_line, quiet_imports
 
@@ -12,7 +22,9 @@ def evaluate(
     data: Data,
     data_dir: DataDir = None,
     text_column: TextColumn = None,
+    file_column: FileColumn = None,
     label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
     encoding: Encoding = None,
     as_json: AsJson = False,
 ):
@@ -27,7 +39,13 @@ def evaluate(
     from ktransfer.core.modality import modality_of_manifest
 
     manifest = check_run(run)
-    options = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    options = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "encoding": encoding,
+    }
     refuse_others(options, modality_of_manifest(manifest), run)
     check_encoding(encoding)
     check_data(data)

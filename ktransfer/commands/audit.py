@@ -29,7 +29,10 @@ def audit(
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
     text_column: str | None = None,
+    file_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
+    task: str | None = None,
     encoding: str | None = None,
     data_dir: str | Path | None = None,
     verbose: int | str = 1,
@@ -43,7 +46,7 @@ def audit(
         out: A folder for `audit.json`, `audit.html` and, with `fix`, `exclude.txt`; None writes nothing.
         fix: Write the exclusion list (see `choose_exclusions`), which `train` reads.
         image_size, scaling: Of the backbone, as in `train`; pixels.
-        text_column, label_column, encoding: As in `read_texts`.
+        text_column, file_column, label_column, label_separator, task, encoding: As in `train`.
         data_dir: Where TensorFlow Datasets keeps its data.
         verbose: Whether progress is shown, on standard error.
 
@@ -66,7 +69,14 @@ def audit(
         raise DataError(
             f"A folder outside the data was expected. Received: --out {out}, in {data}. Pass another one."
         )
-    columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    columns = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "task": task,
+        "encoding": encoding,
+    }
     splits, _ = find_modality(data, data_dir=data_dir).read(data, data_dir=data_dir, **columns)
     with _progress(verbose, "reading every example") as progress:
         found = audit_splits(splits, root=root, progress=progress)

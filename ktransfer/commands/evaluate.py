@@ -18,7 +18,9 @@ def evaluate(
     *,
     data_dir: str | Path | None = None,
     text_column: str | None = None,
+    file_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[Evaluation, str]:
@@ -28,8 +30,9 @@ def evaluate(
         run: What `Run.load` gave.
         data: As in `train`; of data with parts `test` is taken, else `validation`, else all of it.
         data_dir: Where TensorFlow Datasets keeps its data.
-        text_column, label_column: As in `read_texts`; `None` takes those that the run was trained on.
-        encoding: As in `read_texts`.
+        text_column, file_column, label_column, label_separator: As in `train`; `None` takes those that the run was
+            trained on.
+        encoding: As in `train`.
         say: Where lines for a person go.
 
     Returns:
@@ -43,14 +46,15 @@ def evaluate(
         evaluation, part = ktransfer.evaluate(run, "flowers")
     """
     trained = run.manifest.get("data", {})
-    splits, _ = run.modality.read(
-        data,
-        class_names=run.labels,
-        data_dir=data_dir,
-        text_column=text_column or trained.get("text_column"),
-        label_column=label_column or trained.get("label_column"),
-        encoding=encoding,
-    )
+    columns = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+    }
+    columns = {name: value or trained.get(name) for name, value in columns.items()}
+    columns |= {"task": run.task.name, "encoding": encoding}
+    splits, _ = run.modality.read(data, class_names=run.labels, data_dir=data_dir, **columns)
     for note in splits.notes:
         say(f"note       {note}")
     found = list(parts(splits))

@@ -108,6 +108,10 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
+    if splits.held_out and splits.train.groups is None:
+        whole = splits.train.joined(splits.validation)
+        if line := whole.modality.group_hint(whole):
+            say(f"hint       {line}")
     for line in _doubtful_names(splits):
         say(f"hint       {line}")
     for name, part in list(parts(splits))[1:]:

@@ -147,6 +147,9 @@ class Modality(Protocol):
             DataError: There is nothing usable.
         """
 
+    def group_hint(self, examples: Any) -> str | None:
+        """A line where the names of examples look as if they came in groups, such as frames of one drive."""
+
     def readable(self, examples: Any, facts: Mapping[str, Any], progress: Callable | None = None) -> Any:
         """Those of the examples that can be read.
 

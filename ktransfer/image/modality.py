@@ -97,6 +97,11 @@ class ImageModality:
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
         return read_images(data, class_names=class_names, data_dir=data_dir, **columns)
 
+    def group_hint(self, examples):
+        from ktransfer.data.groups import suggest_groups
+
+        return suggest_groups(examples.inputs, examples.label_names)
+
     def readable(self, examples, facts, progress=None):
         from ktransfer.image.checks import require_readable
 

@@ -23,7 +23,11 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "image_size": (int | list | None, "--image-size"),
     "scaling": (str | None, "--scaling"),
     "text_column": (str | None, "--text-column"),
+    "file_column": (str | None, "--file-column"),
     "label_column": (str | None, "--label-column"),
+    "label_separator": (str | None, "--label-separator"),
+    "task": (str | None, "--task"),
+    "group_column": (str | None, "--group-column"),
     "encoding": (str | None, "--encoding"),
     "sequence_length": (int | None, "--sequence-length"),
     "random_weights": (bool, "--random-weights"),
@@ -35,6 +39,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "cache_dir": (str | None, "--cache-dir"),
     "formats": (list, "--format"),
 }
+_ADDED = ("file_column", "label_separator", "task", "group_column")
 _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
 
 
@@ -62,7 +67,8 @@ def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
         RunError: They are not there, or of other types.
     """
     found = manifest.get("reproduce", {}).get("arguments")
-    found = found if isinstance(found, dict) else {}
+    # The first runs have none of these, and were begun without them.
+    found = dict.fromkeys(_ADDED) | found if isinstance(found, dict) else {}
     for name, (kind, _) in _ARGUMENTS.items():
         if name not in found or not isinstance(found[name], kind):
             raise RunError(

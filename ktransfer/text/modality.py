@@ -79,6 +79,9 @@ class TextModality:
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
         return read_texts(data, class_names=class_names, data_dir=data_dir, **columns)
 
+    def group_hint(self, examples):
+        return None  # a text has no name
+
     def readable(self, examples, facts, progress=None):
         return examples
 
