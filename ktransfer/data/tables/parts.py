@@ -380,8 +380,8 @@ def _each_once(part, kind):
     if others:
         path, rows = next(iter(others.items()))
         notes.append(
-            f"warning: {len(others):,} {kind.noun} are listed more than once in {part.file} with different labels, "
-            f"such as {printable(path)} in {_where(rows)}; write all labels of a file into one row"
+            f"{kind.noun} that {part.file} lists more than once with different labels: {len(others):,}, such as "
+            f"{printable(path)} in {_where(rows)}; write all labels of a file into one row"
         )
     if not repeated:
         return part, tuple(notes)
