@@ -95,6 +95,10 @@ def test_columns_of_ones_and_zeros_next_to_files_are_labels(folder):
 def test_a_table_without_a_header_is_read(folder):
     splits, columns = read_images(table(folder / "a.csv", ROWS, None))
     assert (columns.input, columns.label, columns.header, len(splits.train)) == ("1", "2", False, 4)
+    # A label that does not come again, or none, makes no header of the name of a file.
+    for label in ("once", ""):
+        path = table(folder / "a.csv", [(FILES[0], label), *ROWS[1:]], None)
+        assert len(read_images(path, task="multi_label")[0].train) == 4
 
 
 def test_a_column_of_files_can_be_named(folder):
