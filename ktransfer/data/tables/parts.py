@@ -78,8 +78,9 @@ class ReadOptions:
         Raises:
             DataError: Something is asked for that only tables have.
         """
-        asked = {"group_column": self.group_column, "label_separator": self.label_separator}
-        asked["task"] = self.task if self.task == MULTI_LABEL else None
+        asked = {"group_column": self.group_column}
+        if self.task != SINGLE_LABEL:
+            asked |= {"label_separator": self.label_separator, "task": self.task}
         given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
         if given:
             fix = "Pass a table"
