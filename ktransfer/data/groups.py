@@ -145,13 +145,13 @@ def groups_note(train: Sequence[str] | None, other: Sequence[str] | None, split:
 
     Example:
         >>> groups_note(("7", "8"), ("8", "8"), "validation")
-        'warning: 2 of 2 rows of validation are of groups that train has too: 8'
+        '2 of 2 rows of validation are of groups that train has too: 8'
     """
     common = shared_groups(train, other)
     if not common:
         return None
     count = sum(group in set(common) for group in other)
-    return f"warning: {count:,} of {len(other):,} rows of {split} are of groups that train has too: {listed(common)}"
+    return f"{count:,} of {len(other):,} rows of {split} are of groups that train has too: {listed(common)}"
 
 
 def _stem(name):

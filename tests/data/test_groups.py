@@ -47,7 +47,7 @@ def test_groups_on_both_sides_are_told():
     assert groups_note(("a",), ("b",), "test") is None
     assert groups_note(None, ("b",), "test") is None
     assert groups_note(("a", "b"), ("b", "c", "b"), "test") == (
-        "warning: 2 of 3 rows of test are of groups that train has too: b"
+        "2 of 3 rows of test are of groups that train has too: b"
     )
 
 

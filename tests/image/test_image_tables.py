@@ -95,6 +95,10 @@ def test_columns_of_ones_and_zeros_next_to_files_are_labels(folder):
 def test_a_table_without_a_header_is_read(folder):
     splits, columns = read_images(table(folder / "a.csv", ROWS, None))
     assert (columns.input, columns.label, columns.header, len(splits.train)) == ("1", "2", False, 4)
+    # A label that does not come again, or none, makes no header of the name of a file.
+    for label in ("once", ""):
+        path = table(folder / "a.csv", [(FILES[0], label), *ROWS[1:]], None)
+        assert len(read_images(path, task="multi_label")[0].train) == 4
 
 
 def test_a_column_of_files_can_be_named(folder):
@@ -122,6 +126,12 @@ def test_images_that_no_table_names_are_one_note(folder):
 def test_paths_with_backslashes_and_dots_are_read(folder):
     rows = [("a\\1.png", "mug"), ("./a/../a/2.PNG", "key"), (" b/3.png ", "mug"), ("4.png", "key")]
     assert below(read_data(table(folder / "a.csv", rows)).train, folder) == FILES
+
+
+def test_a_decomposed_name_of_a_file_is_found(folder):
+    for name, written in (("e\u0301.png", "\u00e9.png"), ("\u00e8.png", "e\u0300.png")):
+        draw(folder / name)
+        assert len(read_data(table(folder / "a.csv", [*ROWS, (written, "mug")])).train) == 5
 
 
 def test_links_within_the_folder_are_followed(folder, tmp_path):
@@ -184,7 +194,7 @@ def test_files_of_several_rows_are_told(folder):
     again, differ = splits.notes
     assert again.endswith("a.csv, which say the same of image files that are listed before")
     assert again.startswith("not used: rows 6, 7 of ")
-    assert differ.startswith("warning: 1 image files are listed more than once in ")
+    assert differ.startswith("image files that ")
     assert differ.endswith("b/3.png in rows 4, 8; write all labels of a file into one row")
 
 
@@ -398,7 +408,7 @@ def test_drives_of_camvid_are_groups_of_which_two_splits_share_one():
 
     splits, _ = load_image_splits(data / "train.csv", validation=data / "test.csv", group_by=drive)
     assert set(splits.train.groups) == {"0001TP", "0006R0", "0016E5"}
-    assert "warning: 31 of 117 rows of validation are of groups that train has too: 0001TP" in splits.notes
+    assert "31 of 117 rows of validation are of groups that train has too: 0001TP" in splits.notes
     splits, _ = load_image_splits(data / "train.csv", group_by=drive, seed=1)
     assert not set(splits.train.groups) & set(splits.validation.groups)
 

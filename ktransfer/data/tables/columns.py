@@ -183,7 +183,12 @@ def has_header(records, wanted, known, path, kind):
         return True
     numbers = [str(at + 1) for at in range(len(first))]
     names = first if any(map(is_customary, first)) else numbers
-    [label, *more] = pick_columns(names, rest, wanted, path, kind, shown=first).labels
+    positions = pick_columns(names, rest, wanted, path, kind, shown=first)
+    [label, *more] = positions.labels
+    if kind.holds is not None and kind.holds(first[positions.input]):
+        return False  # a file
+    if not first[label]:
+        return names is first
     if more:
         return hot_value(first[label]) is None
     labels = [label_name(record[label]) for record in rest]

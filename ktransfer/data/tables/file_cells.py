@@ -1,21 +1,17 @@
 """A column of names of files: which files they name, within the folder of the table."""
 
-import bz2
 import functools
-import gzip
-import lzma
 import os
 import posixpath
 import re
-import zipfile
-import zlib
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path, PureWindowsPath
 
 from ktransfer.data.examples import printable
 from ktransfer.data.junk import junk_name
 from ktransfer.data.tables.columns import FILE_NAMES, TEXT_NAMES, InputKind
-from ktransfer.data.tables.file_bytes import named_rows
+from ktransfer.data.tables.file_bytes import named_rows, read_beginning
 from ktransfer.errors import DataError
 from ktransfer.security.safe_io import visible
 
@@ -110,7 +106,7 @@ Add it, or remove that row.
         "paths that are relative to the folder of the table",
         "Write where the file is below that folder.",
     )
-    names = [posixpath.normpath(_with_slashes(name, folder)) for name in names]
+    names = [posixpath.normpath(_as_there(name, folder)) for name in names]
     pairs = list(zip(names, rows, strict=True))
     refuse(
         [pair for pair in pairs if pair[0] == "." or pair[0].split("/")[0] == ".."],
@@ -159,20 +155,9 @@ def names_files(path: str | os.PathLike, suffixes: tuple[str, ...]) -> bool:
 
 def _first_lines(path):
     """The first lines of a table, unpacked; of Parquet the first rows as JSON lines."""
-    packing = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}.get(path.suffix.lower(), open)
-    try:
-        if path.suffix.lower() == ".parquet":
-            return _first_rows(path)
-        if path.suffix.lower() == ".zip":
-            with zipfile.ZipFile(path) as archive:
-                [name] = [n for n in archive.namelist() if not n.startswith("__MACOSX/")]
-                with archive.open(name) as file:
-                    content = file.read(_PEEK)
-        else:
-            with packing(path, "rb") as file:
-                content = file.read(_PEEK)
-    except (OSError, EOFError, ValueError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile):
-        return []  # whoever reads it says why
+    if path.suffix.lower() == ".parquet":
+        return _first_rows(path)
+    content = read_beginning(path, most=_PEEK)
     encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "latin-1"
     text = content.decode(encoding, "replace")
     # One object of JSON over several lines, or an array of objects on one.
@@ -210,11 +195,16 @@ def _is_absolute(name):
     return bool(windows.drive or windows.root) or name.startswith("~/")
 
 
-def _with_slashes(name, folder):
-    """The name with forward slashes, unless a file has backslashes in its name."""
-    if "\\" not in name or os.path.isfile(os.path.join(folder, name)):
+def _as_there(name, folder):
+    """The name as the file has it: with the slashes, and composed or decomposed as macOS has it."""
+    if os.path.isfile(os.path.join(folder, name)):
         return name
-    return name.replace("\\", "/")
+    name = name.replace("\\", "/")
+    for form in ("NFC", "NFD"):
+        other = unicodedata.normalize(form, name)
+        if other != name and os.path.isfile(os.path.join(folder, other)):
+            return other
+    return name
 
 
 def _elsewhere(name, folder, suffixes):

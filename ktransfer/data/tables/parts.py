@@ -78,8 +78,9 @@ class ReadOptions:
         Raises:
             DataError: Something is asked for that only tables have.
         """
-        asked = {"group_column": self.group_column, "label_separator": self.label_separator}
-        asked["task"] = self.task if self.task == MULTI_LABEL else None
+        asked = {"group_column": self.group_column}
+        if self.task != SINGLE_LABEL:
+            asked |= {"label_separator": self.label_separator, "task": self.task}
         given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
         if given:
             fix = "Pass a table"
@@ -380,8 +381,8 @@ def _each_once(part, kind):
     if others:
         path, rows = next(iter(others.items()))
         notes.append(
-            f"warning: {len(others):,} {kind.noun} are listed more than once in {part.file} with different labels, "
-            f"such as {printable(path)} in {_where(rows)}; write all labels of a file into one row"
+            f"{kind.noun} that {part.file} lists more than once with different labels: {len(others):,}, such as "
+            f"{printable(path)} in {_where(rows)}; write all labels of a file into one row"
         )
     if not repeated:
         return part, tuple(notes)

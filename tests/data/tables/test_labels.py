@@ -380,6 +380,9 @@ def test_a_first_row_of_known_labels_is_no_header_of_a_table_of_lists(tmp_path):
     rows = [(f"some words {at}", label) for at, label in enumerate(labels)]
     splits, columns = read_texts(table(tmp_path / "a.csv", rows, None))
     assert (columns.input, columns.label, columns.header, len(splits.train)) == ("1", "2", False, 8)
+    rows[0] = ("some words 0", "")
+    empty, _ = read_texts(table(tmp_path / "c.csv", rows, None), task="multi_label")
+    assert len(empty.train) == 8
     other = table(tmp_path / "b.csv", [("hello", "anger|joy"), ("prize", "fear")], None)
     given, _ = load_text_splits(tmp_path / "a.csv", validation=other)
     assert sets_of(given.validation) == [{"anger", "joy"}, {"fear"}]

@@ -63,7 +63,7 @@ def test_a_group_column_that_is_not_there_is_refused_in_training_and_told_elsewh
     assert splits.test.groups == ("p0", "p9", "p0")
     assert splits.notes == (
         "val.csv has no column 'person': its groups are not known",
-        "warning: 2 of 3 rows of test are of groups that train has too: p0",
+        "2 of 3 rows of test are of groups that train has too: p0",
     )
 
 
