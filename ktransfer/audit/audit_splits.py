@@ -65,7 +65,7 @@ def audit_splits(
         groups[chosen] = len(items) + find(chosen)
     findings += duplicate_findings(items, contents, groups)
     counts = {name: part.counts() for name, part in _parts(splits)}
-    return Audit(splits.train.kind, counts, in_order(findings))
+    return Audit(splits.train.kind, counts, in_order(findings), len(items))
 
 
 def _parts(splits):

@@ -1,5 +1,6 @@
 """What an audit says: findings, the examples they are about, and all of it as JSON."""
 
+import dataclasses
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ class Audit:
     Attributes:
         kind: `"file"` for images, `"text"` for texts.
         counts: Of each part, how many examples each class has.
+        examples: How many there are in all. Defaults to 0, not counted.
         findings: In the order of `KINDS`, and within a kind the worst first.
 
     Example:
@@ -93,6 +95,7 @@ class Audit:
     kind: str
     counts: dict[str, dict[str, int]]
     findings: tuple[Finding, ...]
+    examples: int = 0
 
     @property
     def modality(self) -> Modality:
@@ -115,7 +118,7 @@ class Audit:
 
     def with_findings(self, findings: list[Finding]) -> "Audit":
         """The same with more of them."""
-        return Audit(self.kind, self.counts, in_order([*self.findings, *findings]))
+        return dataclasses.replace(self, findings=in_order([*self.findings, *findings]))
 
     def to_dict(self) -> dict:
         """As `audit.json` holds it."""

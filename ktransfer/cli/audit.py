@@ -99,7 +99,7 @@ def _print(found):
 
     for finding in found.of("layout"):
         typer.echo(f"note: {finding.detail}")
-    total = sum(sum(counts.values()) for counts in found.counts.values())
+    total = found.examples
     noun = found.modality.noun
     counts = Counter(finding.kind for finding in found.findings if finding.kind != "layout")
     if not counts:

@@ -52,6 +52,8 @@ def evaluate(
         "label_column": label_column,
         "label_separator": label_separator,
     }
+    if label_column and not label_separator:
+        trained = {**trained, "label_separator": None}  # of another column
     columns = {name: value or trained.get(name) for name, value in columns.items()}
     columns |= {"task": run.task.name, "encoding": encoding}
     splits, _ = run.modality.read(data, class_names=run.labels, data_dir=data_dir, **columns)

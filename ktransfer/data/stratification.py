@@ -27,8 +27,9 @@ def stratified_folds(
         The fold of each unit: int `(units,)`.
 
     Example:
-        >>> stratified_folds(np.eye(2, dtype=int).repeat(2, axis=0), np.ones(4, int), [0.5, 0.5], seed=0).tolist()
-        [0, 1, 0, 1]
+        >>> folds = stratified_folds(np.eye(2, dtype=int).repeat(2, axis=0), np.ones(4, int), [0.5, 0.5], seed=0)
+        >>> sorted(folds[:2].tolist()), sorted(folds[2:].tolist())
+        ([0, 1], [0, 1])
     """
     counts, sizes = np.asarray(counts), np.asarray(sizes)
     random = np.random.default_rng(seed)
@@ -75,8 +76,9 @@ def held_out_units(counts: np.ndarray, sizes: np.ndarray, fraction: float, *, se
         label and holds anything out.
 
     Example:
-        >>> held_out_units(np.ones((4, 1), int), np.array([8, 1, 1, 10]), 0.1, seed=0).tolist()
-        [False, True, True, False]
+        >>> sizes = np.array([8, 1, 2, 9])
+        >>> held_out_units(sizes[:, None], sizes, 0.1, seed=0).tolist()
+        [False, False, True, False]
     """
     counts, sizes = np.asarray(counts), np.asarray(sizes)
     if len(sizes) <= _FEW_UNITS:

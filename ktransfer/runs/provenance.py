@@ -53,7 +53,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
         arguments({"data": "flowers", ...})["data"]   # "/home/me/flowers"
     """
-    found = {name: given[name] for name in _ARGUMENTS}
+    found = dict.fromkeys(_ADDED) | {name: given[name] for name in _ARGUMENTS if name in given}
     found |= {name: absolute(found[name]) for name in _PATHS if found[name]}
     found["backbone"] = _named(found["backbone"])
     found["formats"] = list(found["formats"])
@@ -108,7 +108,7 @@ def command(found: Mapping[str, Any], run: Path) -> str | None:
         return None
     words = ["ktransfer", "train", found["data"], "--recipe", str(run / RECIPE)]
     for name, (_, option) in _ARGUMENTS.items():
-        value = found[name]
+        value = found.get(name)
         if option is None or value is None or (name == "formats" and value == list(FORMATS)):
             continue
         if isinstance(value, bool):
