@@ -123,7 +123,7 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
         say(
-            f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
+            f"hint       {splits.train.task.label_noun} are uneven, {most} has {counts[most]:,} examples and {least} "
             f"{counts[least]:,}; {splits.train.task.uneven_hint}"
         )
 

@@ -235,7 +235,8 @@ def train(
     if found.of("unreadable"):
         splits = readable(splits, facts, say, verbose=verbose)
     counts = {name: len(part) for name, part in parts(splits)}
-    say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
     hint_at_classes(splits, recipe, say)
     size = f"{inner.count_params():,} parameters in {len(blocks)} blocks"
     say(f"backbone   {inner.name}, {size}; {network.size}")

@@ -27,6 +27,8 @@ class Task(Protocol):
     Attributes:
         name: As `_HOMES` has it.
         title: For a heading, such as `"single-label classification"`.
+        reads: `"single_label"` where an example is labelled with one class, `"multi_label"` with any number of labels.
+        label_noun: What the classes are called, such as `"classes"`.
         activation: The name of the function of `tf.nn` that makes probabilities of logits.
         score: The name of the metric by which epochs are compared, as `history.csv` has it; higher is better.
         score_title: The same for a line that is printed, such as `"accuracy"`.
@@ -37,6 +39,8 @@ class Task(Protocol):
 
     name: str
     title: str
+    reads: str
+    label_noun: str
     activation: str
     score: str
     score_title: str

@@ -86,16 +86,18 @@ class ImageModality:
 
         return measure_pixels(artefact, serving)
 
-    def load_splits(self, source, **options):
+    def load_splits(self, source, *, task=None, **options):
+        from ktransfer.data.tasks import read_as
         from ktransfer.image.sources import load_image_splits
 
-        return load_image_splits(source, **options)
+        return read_as(load_image_splits, source, task=task, **options)
 
     def read(self, data, *, class_names=None, data_dir=None, **columns):
+        from ktransfer.data.tasks import read_as
         from ktransfer.image.sources import read_images
 
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
-        return read_images(data, class_names=class_names, data_dir=data_dir, **columns)
+        return read_as(read_images, data, class_names=class_names, data_dir=data_dir, **columns)
 
     def group_hint(self, examples):
         from ktransfer.data.groups import suggest_groups

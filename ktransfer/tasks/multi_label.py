@@ -160,6 +160,7 @@ class MultiLabel:
 
     name = "multi_label"
     title = "multi-label classification"
+    reads, label_noun = "multi_label", "labels"
     activation = "sigmoid"
     score, score_title = "pr_auc", "area under the precision-recall curve"
     hit_title = "F1 of an example"

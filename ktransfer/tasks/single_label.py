@@ -19,6 +19,7 @@ class SingleLabel:
 
     name = "single_label"
     title = "single-label classification"
+    reads, label_noun = "single_label", "classes"
     activation = "softmax"
     score, score_title, hit_title = "accuracy", "accuracy", "accuracy"
     template = "single_label.html"

@@ -68,16 +68,18 @@ class TextModality:
     def files_read(self, artefact, serving):
         return None
 
-    def load_splits(self, source, **options):
+    def load_splits(self, source, *, task=None, **options):
+        from ktransfer.data.tasks import read_as
         from ktransfer.text.sources import load_text_splits
 
-        return load_text_splits(source, **options)
+        return read_as(load_text_splits, source, task=task, **options)
 
     def read(self, data, *, class_names=None, data_dir=None, **columns):
+        from ktransfer.data.tasks import read_as
         from ktransfer.text.sources import read_texts
 
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
-        return read_texts(data, class_names=class_names, data_dir=data_dir, **columns)
+        return read_as(read_texts, data, class_names=class_names, data_dir=data_dir, **columns)
 
     def group_hint(self, examples):
         return None  # a text has no name
