@@ -131,8 +131,8 @@ def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verifica
 def _checks(run, entries, judged):
     for entry in entries:
         yield _artefact(run, entry, judged)
-    if "tokenizer" in run.manifest:
-        yield _tokenizer(run, judged)
+    for facts in run.modality.written_beside(run.manifest):
+        yield _beside(run, facts, judged)
     yield _labels(run, Path(entries[0].path).parent)
 
 
@@ -199,8 +199,7 @@ def _as_exported(artefact, parity, modality):
     return True
 
 
-def _tokenizer(run, judged):
-    facts = run.manifest["tokenizer"]
+def _beside(run, facts, judged):
     path = run.path / facts["path"]
     problems = list(_file(path, facts["sha256"], facts["size_bytes"]))
     if judged and not problems:

@@ -264,6 +264,9 @@ class Modality(Protocol):
     def by_name(self, inputs: Any) -> dict[str, Any]:
         """What the preprocessing gives, by the names of the inputs of an artefact."""
 
+    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict]:
+        """What a manifest says of the files that `write_beside` wrote: `path`, `sha256` and `size_bytes` of each."""
+
     def prove_beside(self, path: Any, serving: Any) -> None:
         """Raise `ExportError` unless what `write_beside` wrote does as the model's own preprocessing."""
 

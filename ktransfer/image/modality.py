@@ -112,6 +112,9 @@ class ImageModality:
     def reads_as_missing(self, name):
         return False  # a folder was given its name by somebody
 
+    def written_beside(self, manifest):
+        return []
+
     def write_beside(self, preprocessing, folder, examples):
         return {}, ()
 

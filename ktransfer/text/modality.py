@@ -92,6 +92,9 @@ class TextModality:
 
         return reads_as_missing(name)
 
+    def written_beside(self, manifest):
+        return [manifest["tokenizer"]] if "tokenizer" in manifest else []
+
     def write_beside(self, preprocessing, folder, examples):
         from ktransfer.text.tokenizer_json import write_tokenizer
 
