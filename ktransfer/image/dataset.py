@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import math
-import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from ktransfer.errors import DataError
 from ktransfer.image.augmentation import Augmentation
 from ktransfer.image.augmentation_ops import augment
 from ktransfer.image.decoding import Resize, load_image
-from ktransfer.utils.files import cache_folder
+from ktransfer.utils.files import cache_folder, read_at, write_at
 
 # Of the free disk that kept pixels may take.
 CACHE_SHARE = 0.5
@@ -117,12 +116,12 @@ class _Pixels:
     def _read(self, index, image):
         offset = index * self._bytes
         # Not a memory map, whose pages would count as this process's memory.
-        if self._kept[index] and os.preadv(self._file.fileno(), [image], offset) == self._bytes:
+        if self._kept[index] and read_at(self._file, image, offset) == self._bytes:
             return
         image[:] = load_image(self._paths[index], self._resize)
         if self._file is not None:
             with contextlib.suppress(OSError):  # a disk that is full by now: decoded again next time
-                self._kept[index] = os.pwrite(self._file.fileno(), image, offset) == self._bytes
+                self._kept[index] = write_at(self._file, image, offset) == self._bytes
 
 
 def _scratch_file(size, keep):
