@@ -51,7 +51,7 @@ def validation_examples(run: Run) -> Examples:
 
         validation_examples(Run.load("runs/flowers")).counts()
     """
-    facts = run.manifest.get("data", {})
+    facts = run.data
     return readable_part(read_splits(facts, run.recipe.seed)[0].validation, facts)
 
 

@@ -45,7 +45,7 @@ def evaluate(
 
         evaluation, part = ktransfer.evaluate(run, "flowers")
     """
-    trained = run.manifest.get("data", {})
+    trained = run.data
     columns = {
         "text_column": text_column,
         "file_column": file_column,
@@ -105,7 +105,7 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
 def _trained_on(run, examples):
     """How many of the examples the run was trained on, as far as its own can still be found."""
     try:
-        splits = read_splits(run.manifest.get("data", {}), run.recipe.seed)[0]
+        splits = read_splits(run.data, run.recipe.seed)[0]
     except KTransferError:
         return 0
     train = splits.train.joined(splits.validation) if run.manifest.get("refit") else splits.train

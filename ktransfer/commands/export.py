@@ -66,7 +66,7 @@ def export(
     options.check(formats, run.modality.task)
     warm_up(formats)
     quantized = [name for name in formats if get_format(name).is_quantized]
-    facts, splits = run.manifest.get("data", {}), None
+    facts, splits = run.data, None
     calibrate = any(get_format(name).needs_calibration for name in quantized)
     if validation is None or calibrate:
         splits = read_splits(facts, run.recipe.seed)[0]

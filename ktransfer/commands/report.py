@@ -36,7 +36,7 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -
 
         ktransfer.report(ktransfer.Run.load("runs/flowers"))   # runs/flowers/report.html
     """
-    facts = run.manifest["data"]
+    facts = run.data
     if data is not None:
         facts = facts | {"source": str(data)}
     splits, _ = read_splits(facts, run.recipe.seed)

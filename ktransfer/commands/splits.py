@@ -50,7 +50,12 @@ def progress_bar(verbose: int | str) -> Progress:
 
 
 def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
-    """The examples that the `data` entry of a manifest names, and of a table its columns."""
+    """The examples that the `data` of a run names, and of a table its columns.
+
+    Args:
+        facts: `Run.data`, or the same before there is a run; `group_by` may be a callable.
+        seed: Of the split.
+    """
     modality = modality_of_facts(facts)
     names = ("validation", "data_dir")
     # Manifests of the first runs have fewer columns.
@@ -58,6 +63,8 @@ def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
     _check_facts(facts, (*names, *given))
     options = {name: facts[name] for name in (*names, "validation_fraction")} | {"seed": seed}
     options |= {name: facts.get(name) for name in modality.columns}
+    if (group_by := facts.get("group_by")) is not None:
+        options["group_by"] = group_by
     splits, columns = modality.load_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -40,8 +40,8 @@ from ktransfer.runs.provenance import (
     read_arguments,
     require_same,
 )
-from ktransfer.runs.run import Run
-from ktransfer.utils.files import write_text
+from ktransfer.runs.run import GROUPS, Run
+from ktransfer.utils.files import write_json, write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import print_line
 
@@ -65,6 +65,7 @@ def train(
     label_separator: str | None = None,
     task: str | None = None,
     group_column: str | None = None,
+    group_by: Callable[[str], str] | None = None,
     encoding: str | None = None,
     sequence_length: int | None = None,
     preset: str | None = None,
@@ -109,6 +110,8 @@ def train(
         task: `"single_label"` or `"multi_label"`; `None` takes what the labels look like.
         group_column: Column with what an example belongs to, such as a patient: validation has other groups than
             training. Defaults to `None`.
+        group_by: Callable from the name of a file below the folder of the data, or from a text of a table, to what it
+            belongs to, in place of a group column. Defaults to `None`.
         encoding: Of tables and text files; `None` takes UTF-8.
         sequence_length: Tokens that a longer text is cut to; `None` takes what 95 of 100 texts fit into.
         preset: `"fast"`, `"balanced"` or `"best"`: how much time accuracy is worth (see `preset_recipe`); all but
@@ -199,7 +202,17 @@ def train(
         "exclude": exclude and absolute(exclude),
         **{name: options.get(name) for name in (*modality.facts, *modality.columns)},
     }
+    groups: dict[str, str] = {}
+    if group_by is not None:
+
+        def recorded(name):
+            groups[name] = group_by(name)
+            return groups[name]
+
+        facts["group_by"] = recorded
     splits, columns = read_splits(facts, asked.seed)
+    if facts.pop("group_by", None) is not None:
+        facts["grouped"] = True
     for note in splits.notes:
         say(f"note       {note}")
     if columns is not None:
@@ -261,13 +274,19 @@ def train(
             **({"budget_seconds": seconds} if budget is not None else {}),
             "formats": list(formats),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
-            "reproduce": {"command": command(given, Path(absolute(out))), "arguments": given},
+            # No option is a function.
+            "reproduce": {
+                "command": None if group_by else command(given, Path(absolute(out))),
+                "arguments": given,
+            },
             "machine": machine(),
         },
         overwrite=overwrite,
     )
     run.preprocessing = network.preprocessing
     write_text(run.path / RECIPE, recipe.to_json() + "\n")
+    if groups:
+        write_json(run.path / GROUPS, groups)
     modality.save_preprocessing(network.preprocessing, run)
     run.save_model(model)
     run.update(status="training")
@@ -338,11 +357,12 @@ def resume(
             chosen = ("seed", "class_weight", "loss", "augmentation", "quantization_aware")
             how = {"preset": preset, "epochs": run.manifest["epochs_asked"]}
             how |= {name: getattr(run.recipe, name) for name in chosen}
+        how |= {"group_by": run.data.get("group_by")}
         again = given | {"formats": formats, "refit": run.manifest.get("refit", False)} | how
         return train(out=out, overwrite=True, say=say, verbose=verbose, **again)
     cache = given.get("cache", True) if cache is None else cache
     cache_dir = given.get("cache_dir") if cache_dir is None else cache_dir
-    facts = run.manifest.get("data", {})
+    facts = run.data
     keras.utils.set_random_seed(run.recipe.seed)
     splits = readable(read_splits(facts, run.recipe.seed)[0], facts, say, verbose=verbose)
     if fingerprints(splits) != facts.get("fingerprint"):

@@ -14,14 +14,16 @@ import numpy as np
 
 from ktransfer.core.modality import Modality, Preprocessing, modality_of_manifest
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
-from ktransfer.errors import RunError
+from ktransfer.errors import DataError, RunError
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.runs.manifest import FORMAT, MANIFEST, check_free, read_manifest
 from ktransfer.security.keras_archive import load_keras_file
+from ktransfer.security.safe_io import read_json
 from ktransfer.utils.files import replacing, write_json
 
+GROUPS = "groups.json"  # the group of each example, where a function of the user said it
 _PACKAGES = (
     *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
     *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
@@ -99,6 +101,36 @@ class Run:
     def modality(self) -> Modality:
         """What knows how to read, vary, train on, export and show examples of the run's kind."""
         return modality_of_manifest(self.manifest)
+
+    @cached_property
+    def data(self) -> dict[str, Any]:
+        """How the run's examples are read: the manifest's `data`, with `group_by` where `train` was given one.
+
+        Raises:
+            RunError: The groups that were written are not there or damaged.
+        """
+        facts = self.manifest.get("data", {})
+        if not facts.get("grouped"):
+            return facts
+        path = self.path / GROUPS
+        try:
+            groups = read_json(path)
+        except (OSError, ValueError) as error:
+            raise RunError(
+                f"Expected the groups of the examples in {path}, got {error}. Train again."
+            ) from error
+        if not isinstance(groups, dict) or not all(isinstance(group, str) for group in groups.values()):
+            raise RunError(f"Expected the group of each example in {path}, got {groups!r:.80}. Train again.")
+
+        def group_by(name: str) -> str:
+            if name not in groups:
+                raise DataError(
+                    f"Expected an example that the run was begun with, got {name!r:.80}, which is in none of its "
+                    "groups. Remove it, or train again."
+                )
+            return groups[name]
+
+        return facts | {"group_by": group_by}
 
     @cached_property
     def preprocessing(self) -> Preprocessing:

@@ -254,3 +254,28 @@ def test_the_audit_finds_labels_that_are_missing(pictures, tmp_path):
     suspects = [finding.detail for finding in found.of("suspect_label")]
     assert all(": has " in detail or ": lacks " in detail for detail in suspects)
     assert {"red", "green", "blue"} == set(found.counts["train"])
+
+
+def test_a_function_of_the_name_keeps_groups_together_and_is_kept_with_the_run(pictures, tmp_path):
+    def scene(name):
+        return str(int(name.rpartition("/")[2].removesuffix(".png")) // 6)
+
+    options = {"recipe": IMAGES, "image_size": 64, "verbose": 0}
+    run = train(
+        pictures,
+        PRESET_PATH,
+        tmp_path / "run",
+        group_by=scene,
+        formats=[],
+        say=lambda line: None,
+        **options,
+    )
+    assert run.manifest["data"]["examples"]["validation"] % 6 == 0
+    assert run.manifest["reproduce"]["command"] is None
+    loaded = Run.load(run.path)
+    assert json.loads((run.path / "groups.json").read_text(encoding="utf-8"))["pictures/007.png"] == "1"
+    # The same validation examples are found again.
+    [artifact] = export(loaded, ["onnx"], say=lambda line: None)
+    assert artifact.parity.examples == run.manifest["data"]["examples"]["validation"]
+    lines = []
+    assert verify(Run.load(run.path), say=lines.append).ok, lines
