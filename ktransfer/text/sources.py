@@ -1,9 +1,7 @@
 """What a person names as texts, a table, a folder or a TFDS name, to examples."""
 
-import json
 import math
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from ktransfer.core.modality import modalities
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.folders import FileKind, read_class_folders, read_folders
+from ktransfer.data.folders import FileKind, counted, read_class_folders, read_folders
 from ktransfer.data.label_names import class_order, is_number, label_key, label_name, reads_as_missing
 from ktransfer.data.split_names import SPLITS, parse_split_name
 from ktransfer.data.tables.column_contents import require_classes, require_texts
@@ -139,7 +137,9 @@ def load_text_splits(
         known = {name: options.get(name) for name in ("text_column", "label_column", "encoding")}
         if columns is not None:
             known |= {"text_column": columns.text, "label_column": columns.label}
-        part, _, more = _read_one((Path(validation).expanduser(),), known, train.class_names)
+        part, own, more = _read_one((Path(validation).expanduser(),), known, train.class_names)
+        if own is not None:
+            more += _unused_columns(own.others)
         notes += tuple(f"{printable(str(validation))}: {note}" for note in more)
         held_out = _examples(part, train.class_names)
     elif held_out is None:
@@ -179,7 +179,13 @@ def _read_parts(source, options, labels):
         parts = {split: _read_files(classes, source, encoding) for split, classes in layout.splits.items()}
         return parts, None, layout.notes
     part, columns, notes = _read_one(found.splits["train"], options)
-    parts, notes = {"train": part}, found.notes + notes
+    parts, more = {"train": part}, ()
+    if columns is not None:
+        if found.splits.keys() == {"train"} and len(found.splits["train"]) == 1:
+            parts, more = _by_column(part, columns, found.splits["train"][0], options["encoding"])
+        else:
+            more = _unused_columns(columns.others)
+    notes = found.notes + notes + more
     if columns is not None:
         options = options | {"text_column": columns.text, "label_column": columns.label}
     for split in ("validation", "test"):
@@ -215,14 +221,17 @@ def _read_one(paths, options, labels=()):
 
 def _by_column(part, columns, path, encoding):
     """`({split: part}, notes)` of one table, by its column of splits where it has one."""
-    name = _split_column(path, encoding) if columns.header else None
-    if name is None or name in (columns.text, columns.label):
-        return {"train": part}, ()
+    names = [name for name in columns.others if name.strip().casefold() in _SPLIT_COLUMNS]
+    if not columns.header or len(names) != 1:
+        return {"train": part}, _unused_columns(columns.others)
+    [name] = names
+    unused = _unused_columns(other for other in columns.others if other != name)
     table = read_table(path, text_column=columns.text, label_column=name, encoding=encoding)
     values = [str(value).strip() for value in table.labels]
     splits = [parse_split_name(value).split for value in values]
     if table.rows != list(part.rows) or "train" not in splits or len(set(splits) - {None}) < 2:
-        return {"train": part}, (f"not used: the column {name!r}, which names no splits of the rows",)
+        note = f"not used: the column {name!r}, which names no splits of the rows"
+        return {"train": part}, (note, *unused)
     parts = {}
     for split in SPLITS:
         chosen = [at for at, found in enumerate(splits) if found == split]
@@ -237,27 +246,12 @@ def _by_column(part, columns, path, encoding):
         left = [row for row, split in zip(part.rows, splits, strict=True) if split is None]
         value = ", ".join(map(repr, named[:3]))
         notes.append(f"not used: {_where(left)}, whose {name} is {value}, which names no split")
-    return parts, tuple(notes)
+    return parts, (*notes, *unused)
 
 
-def _split_column(path, encoding):
-    """The name of the column of a table that is called as columns of splits are, or None."""
-    suffix = path.suffix.lower()
-    try:
-        if suffix == ".parquet":
-            import pyarrow.parquet
-
-            names = pyarrow.parquet.read_schema(path).names
-        else:
-            first = next((line for line in read_text(path, encoding).split("\n") if line.strip()), "")
-            if suffix in (".jsonl", ".ndjson"):
-                names = list(json.loads(first))
-            else:
-                names = [cell.strip().strip('"') for cell in re.split("[,;\t]", first)]
-    except (OSError, ValueError, DataError):
-        return None  # a format that only the reader of tables knows
-    found = [name for name in names if isinstance(name, str) and name.casefold() in _SPLIT_COLUMNS]
-    return found[0] if len(found) == 1 else None
+def _unused_columns(names):
+    names = list(names)
+    return (f"not used: {counted(names, 'columns')}",) if names else ()
 
 
 def _lacks_labels(paths, options, labels):

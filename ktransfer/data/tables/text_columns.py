@@ -1,7 +1,8 @@
 """Which columns of a table hold the texts and the labels."""
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 from ktransfer.data.examples import printable
 from ktransfer.data.label_names import is_number, label_key, label_name
@@ -23,6 +24,7 @@ class TextColumns:
         text, label: Names; in a file without a header `"1"` is the first column.
         header: Whether the first row held the names.
         guessed: Whether one of the two was not given.
+        others: The columns that are neither, named as these two are.
 
     Example:
         >>> TextColumns("text", "label", header=True, guessed=True).text
@@ -33,6 +35,7 @@ class TextColumns:
     label: str
     header: bool
     guessed: bool
+    others: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
 
 def is_customary(name: str) -> bool:
@@ -117,14 +120,15 @@ def find_column(names, name, path, shown=None, records=()):
     )
 
 
-def reference(names, at):
-    """What finds a column again: its name, or its number where others are called so too.
+def references(names):
+    """What finds each column again: its name, or its number where others are called so too.
 
     Example:
-        >>> reference(["text", "text", ""], 1), reference(["text", "label"], 1)
-        ('2', 'label')
+        >>> references(["text", "text", "", "label"])
+        ['1', '2', '3', 'label']
     """
-    return names[at] if names[at] and names.count(names[at]) == 1 else str(at + 1)
+    counts = Counter(names)
+    return [name if name and counts[name] == 1 else str(at) for at, name in enumerate(names, start=1)]
 
 
 def _is_index(names, records, at):

@@ -24,7 +24,7 @@ from ktransfer.data.tables.text_columns import (
     has_header,
     has_text_header,
     pick_columns,
-    reference,
+    references,
 )
 from ktransfer.errors import DataError
 from ktransfer.security.safe_io import visible
@@ -107,11 +107,18 @@ def read_table(
         names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
         records, rows = records[header:], rows[header:]
     text, label = pick_columns(names, records, wanted, path)
+    found = references(names)
     return TextTable(
         [record[text] for record in records],
         [record[label] for record in records],
         rows,
-        TextColumns(reference(names, text), reference(names, label), header=header, guessed=None in wanted),
+        TextColumns(
+            found[text],
+            found[label],
+            header=header,
+            guessed=None in wanted,
+            others=tuple(name for at, name in enumerate(found) if at not in (text, label)),
+        ),
     )
 
 
@@ -157,7 +164,7 @@ def read_text_column(
             f"Expected Unicode text in {printable(str(path))}. Received: half of a surrogate pair, or a NUL "
             f"character, in {named_rows(unfit)}. Fix or remove it."
         )
-    source = f"column {reference(names, text)!r} of {printable(str(path))}"
+    source = f"column {references(names)[text]!r} of {printable(str(path))}"
     require_texts([record[text] for record in records], rows, source)
     return [record[text] for record in records]
 
