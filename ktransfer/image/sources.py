@@ -8,9 +8,9 @@ from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.folders import FileKind, read_class_folders, read_folders
 from ktransfer.data.label_names import class_order
 from ktransfer.errors import DataError, did_you_mean, listed
-from ktransfer.image.decoding import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
+from ktransfer.image.decoding import EXTRAS, IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 
-IMAGE_FILES = FileKind("images", IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, "JPEG or PNG")
+IMAGE_FILES = FileKind("images", IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, "JPEG or PNG", extras=EXTRAS)
 
 
 def read_data(
@@ -61,7 +61,11 @@ def read_data(
             f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "
             "Add a folder of images for each further class."
         )
-    return Splits(**{split: _examples(classes, names, data) for split, classes in found.items()}, notes=notes)
+    splits = {
+        split: _examples(classes, names, f"the {split} split of {printable(str(data))}")
+        for split, classes in found.items()
+    }
+    return Splits(**splits, notes=notes)
 
 
 def load_splits(
@@ -101,7 +105,7 @@ def load_splits(
                 f"not used: the data's own validation split, as {printable(str(validation))} was given",
             )
         layout = read_class_folders(_folder(validation), IMAGE_FILES, known=train.class_names)
-        held_out = _examples(layout.splits["train"], train.class_names, validation)
+        held_out = _examples(layout.splits["train"], train.class_names, printable(str(validation)))
         notes += tuple(f"{printable(str(validation))}: {note}" for note in layout.notes)
     elif held_out is None:
         train, held_out = train.split(validation_fraction, seed=seed)
@@ -120,12 +124,12 @@ def _folder(path):
     return path
 
 
-def _examples(classes, names, data):
+def _examples(classes, names, source):
     labels = {name: label for label, name in enumerate(names)}
     unknown = sorted(set(classes) - set(names))
     if unknown:
         raise DataError(
-            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {data}. "
+            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {source}. "
             f"{did_you_mean(unknown[0], names)}Rename that class, or remove it."
         )
     pairs = [(path, labels[name]) for name in sorted(classes) for path in classes[name]]

@@ -37,12 +37,13 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
     for given in inputs:
         is_path = len(given) < _LONGEST_PATH and "\0" not in given
         if is_path and os.path.isdir(given):
-            found, others = files_below(given, MODALITY.suffixes)
-            notes += left_out(given, others, "that are neither tables nor .txt files")
+            found, others, junk = files_below(given, MODALITY.suffixes)
+            notes += left_out(given, others, "neither tables nor .txt files")
+            notes += left_out(given, junk, "left by other programs")
             if not found:
                 raise DataError(
                     f"Tables or .txt files were expected in the folder {printable(given)}. "
-                    f"Received: {kinds_of(others, ())}. Pass a folder that holds some, or other words."
+                    f"Received: {kinds_of([*others, *junk], ())}. Pass a folder that holds some, or other words."
                 )
             before = len(items)
             items += [text for path in found for text in _texts(path, column, encoding)]
