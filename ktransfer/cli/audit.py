@@ -78,7 +78,7 @@ def _print(found):
     from ktransfer.audit.findings import KINDS
 
     for finding in found.of("layout"):
-        typer.echo(f"note: {finding.detail}")
+        print_line(f"note: {finding.detail}")
     total = sum(sum(counts.values()) for counts in found.counts.values())
     noun = found.modality.noun
     counts = Counter(finding.kind for finding in found.findings if finding.kind != "layout")
