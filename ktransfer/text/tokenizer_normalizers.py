@@ -52,10 +52,13 @@ def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
     marks, breaks = _marks(), _matching(r"[ \t\n\r\f\p{Cc}\p{Cf}]")
     ignored = _matching(r"\p{Default_Ignorable_Code_Point}")
     spelt = {*"".join(tokenizer.get_vocabulary())}
-    steps = _first_steps()
+    steps, named = _first_steps(), {}
     if tokenizer.lowercase or tokenizer.strip_accents:
-        known = {*kept, *breaks, *marks, *ignored, *spelt}
-        steps.append(replaced(class_of(_unassigned() - known), _OTHER))
+        known = {*kept, *breaks, *marks, *ignored}
+        steps.append(replaced(class_of(_unassigned() - known - spelt), _OTHER))
+        # Those in the vocabulary a newer reader would decompose: they take a name meanwhile.
+        named = {one: unspelt(index) for index, one in enumerate(sorted(spelt & _unassigned() - known))}
+        steps += _each(named)
     if tokenizer.strip_accents:
         steps += [*_each(_newer("NFD")), normalizers.NFD(), replaced(class_of(marks), "")]
     kept = class_of(kept)
@@ -72,6 +75,7 @@ def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
             normalizers.NFKC(),
             replaced(class_of(ignored), ""),
         ]
+    steps += _each({name: one for one, name in named.items()})
     return normalizers.Sequence(steps)
 
 
