@@ -61,8 +61,9 @@ def read_data(
             f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "
             "Add a folder of images for each further class."
         )
+    source = printable(str(data))
     splits = {
-        split: _examples(classes, names, f"the {split} split of {printable(str(data))}")
+        split: _examples(classes, names, f"the {split} split of {source}" if len(found) > 1 else source)
         for split, classes in found.items()
     }
     return Splits(**splits, notes=notes)

@@ -26,8 +26,8 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
         `Inputs`.
 
     Raises:
-        DataError: A file cannot be read or has no texts, a folder has no table or `.txt` file, or a text is
-            empty.
+        DataError: A file cannot be read or has no texts, a folder has no table or `.txt` file, a text is empty,
+            or a word is called as a file is and there is none.
 
     Example:
         >>> find_texts(["Free entry!"]).items
@@ -62,6 +62,11 @@ def _texts(given, column, encoding):
         return read_text_column(given, text_column=column, encoding=encoding)
     if suffix and os.path.isfile(given):
         return [read_text(given, encoding)]
+    if given.split() == [given] and (suffix in MODALITY.suffixes or given.endswith(("/", os.sep))):
+        raise DataError(
+            f"Texts, or files and folders of them, were expected. Received: {printable(given)}, which does not "
+            "exist. Check the path; a text of one word that is no file may have a space at its end."
+        )
     if not given.strip():
         raise DataError("A text was expected. Received: an empty one. Pass some words.")
     return [given]

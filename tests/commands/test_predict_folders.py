@@ -97,6 +97,25 @@ def test_a_folder_without_texts_is_refused(tmp_path):
         find_texts([str(tmp_path)])
 
 
-@pytest.mark.parametrize("text", ["words", "a/b", "x" * 10_000, "null\0byte", "Ends in .csv?", "3.5"])
+@pytest.mark.parametrize("name", ["new.txt", "NEW.TXT", "a/new.csv", "new.jsonl.gz", "texts/"])
+def test_the_name_of_a_file_that_is_not_there_is_no_text(name):
+    with pytest.raises(DataError, match=r"does not exist|No such file"):
+        find_texts([name])
+
+
+WORDS = (
+    "words",
+    "see new.txt",
+    "new.txt ",
+    "and/or",
+    "a/b",
+    "x" * 10_000,
+    "null\0byte",
+    "Ends in .csv?",
+    "3.5",
+)
+
+
+@pytest.mark.parametrize("text", WORDS)
 def test_words_are_texts(text):
     assert find_texts([text]).items == (text,)
