@@ -151,7 +151,8 @@ def counted(names: Collection[str], noun: str = "") -> str:
         '4 files (a, b, c, ...)'
     """
     names = list(map(printable, names))
-    noun = noun.removesuffix("s") if len(names) == 1 else noun
+    if len(names) == 1:
+        noun = f"{noun[:-3]}y" if noun.endswith("ies") else noun.removesuffix("s")
     more = ", ..." if len(names) > _NAMED else ""
     return f"{len(names):,} {noun}".rstrip() + f" ({', '.join(names[:_NAMED])}{more})"
 
@@ -532,9 +533,11 @@ class _Reader:
         splits = [bool(name.split or name.unlabelled) for name in names]
         if names and all(splits) and any(name.split for name in names):
             shown = " and ".join(self._shown(child) for child in used[:_NAMED])
+            flat = not any(child.is_layered for child in used)
+            hold = f" and hold {self.kind.noun} without class folders" if flat else ""
             raise DataError(
                 f"Expected a folder of {self.kind.noun} for each class, got {shown}, which are named as "
-                f"splits and hold {self.kind.noun} without class folders. {self._wanted()}"
+                f"splits{hold}. {self._wanted()}"
             )
 
     def _note_split_names(self, node):

@@ -95,7 +95,7 @@ def kinds_of(others: Sequence[str], broken: Collection[str]) -> str:
 
     Example:
         >>> kinds_of(["notes.txt", "plan.pdf"], ())
-        '1 .txt and 1 .pdf'
+        '1 .txt, 1 .pdf'
     """
     counts = Counter(Path(path).suffix.lower() or "no suffix" for path in others)
     found = [f"{count:,} {kind}" for kind, count in counts.most_common(5)]

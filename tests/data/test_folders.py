@@ -351,6 +351,12 @@ def test_links_that_multiply_are_refused(tmp_path):
         read_folders(tmp_path / "data", KIND)
 
 
+def test_splits_where_one_split_is_read_are_refused(tmp_path):
+    made(tmp_path, *of("train", "val"))
+    with pytest.raises(DataError, match=r"got train/ and val/, which are named as splits\. Put the images"):
+        read_class_folders(tmp_path, KIND)
+
+
 def test_a_folder_read_as_one_split_has_its_own_notes(tmp_path):
     layout = read_class_folders(made(tmp_path, "a/2", "b/2", "x.jpg"), KIND)
     assert counts(layout) == {"train": TWO}
