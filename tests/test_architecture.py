@@ -98,9 +98,8 @@ TELLING = {
 }
 TELLING_NAMES = {"IMAGES", "TEXTS", "of_images", "of_texts", "is_image", "is_text"}
 TELLING_CLASSES = {"Preprocessing", "TextPreprocessing", "Augmentation", "TextAugmentation"}
-# How many there are. Two ask whether a manifest names a tokenizer next to its artifacts, the third whether a model
-# takes a dictionary; other modules call it.
-KNOWN_BRANCHES = {"commands.artifacts": 1, "commands.verify": 1, "models.inputs": 1}
+# How many there are: one, which asks whether a model takes a dictionary, of whatever modality; other modules call it.
+KNOWN_BRANCHES = {"models.inputs": 1}
 
 
 def branches_on_the_modality(source):

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ktransfer.data.examples import Examples, Splits
-from ktransfer.data.tables.text_tables import read_text_column
+from ktransfer.data.tables.table import read_input_column
 from ktransfer.errors import DataError, KTransferError, bounded, did_you_mean, listed
 from ktransfer.image.augmentation import Augmentation
 from ktransfer.image.checks import require_readable
@@ -45,7 +45,7 @@ def unknown_label(folder):
 
 def unknown_column(folder):
     (folder / "a.jsonl").write_text(json.dumps(dict.fromkeys(MANY, "words")), encoding="utf-8")
-    read_text_column(folder / "a.jsonl", text_column="class numbr 0007")
+    read_input_column(folder / "a.jsonl", input_column="class numbr 0007")
 
 
 def other_classes(folder):

@@ -51,7 +51,9 @@ def audit_splits(
     examined, contents, usable, find = splits.train.modality.examine(
         items, workers=workers, progress=progress
     )
+    hint = splits.train.groups is None and splits.train.modality.group_hint(splits.train)
     findings = [*_class_findings(splits), *examined]
+    findings += [Finding("groups", (), hint)] if hint else []
     findings += [Finding("class_names", (), line) for line in doubtful_names(splits)]
     findings += [Finding("layout", (), note) for note in splits.notes]
     groups = np.arange(len(items))
@@ -62,7 +64,7 @@ def audit_splits(
         groups[chosen] = len(items) + find(chosen)
     findings += duplicate_findings(items, contents, groups)
     counts = {name: part.counts() for name, part in _parts(splits)}
-    return Audit(splits.train.kind, counts, in_order(findings))
+    return Audit(splits.train.kind, counts, in_order(findings), len(items))
 
 
 def _parts(splits):

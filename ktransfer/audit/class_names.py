@@ -26,7 +26,7 @@ def doubtful_names(splits: Splits) -> Iterator[str]:
         ["the classes 'spam' and 'Spam' differ only in case or spaces"]
     """
     counts = splits.train.counts()
-    first, *_, last = counts
+    first, last = next(iter(counts)), next(reversed(counts))
     if tuple(counts) in _RATINGS:
         yield (
             f"classes {first} to {last} look like ratings; each is a class of its own here, and {last} for "

@@ -120,11 +120,15 @@ def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLik
             continue
         indices = np.flatnonzero(kept[at : at + len(part)])
         at += len(part)
-        gone = set(part.labels.tolist()) - set(part.labels[indices].tolist())
-        if gone and (name == "train" or not len(indices)):
+        before, after = (
+            part.task.counts(part.labels[chosen], len(part.class_names)) for chosen in (slice(None), indices)
+        )
+        gone = np.flatnonzero((before > 0) & (after == 0))
+        lost = part.class_names[gone[0] if len(gone) else 0]
+        if (len(gone) or not len(indices)) and (name == "train" or not len(indices)):
             raise DataError(
                 f"Expected {part.noun} of every class to be left in {name}. Received: none of "
-                f"{part.class_names[min(gone)]!r} after {path}. Delete some of its lines, or add {part.noun}."
+                f"{lost!r} after {path}. Delete some of its lines, or add {part.noun}."
             )
         parts[name] = part if len(indices) == len(part) else part.subset(indices)
         counts += [f"{len(part) - len(indices):,} {name}"] * (len(indices) < len(part))

@@ -1,5 +1,6 @@
 """What an audit says: findings, the examples they are about, and all of it as JSON."""
 
+import dataclasses
 import os
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ KINDS = {
     "constant": ("warning", "one colour all over"),
     "few_examples": ("warning", "classes with too few examples"),
     "imbalance": ("warning", "classes of uneven size"),
+    "groups": ("warning", "names that look as if examples came in groups"),
     "class_names": ("note", "names of classes that may not be meant as such"),
     "outlier": ("note", "unlike everything else, the farthest first"),
     "odd_size": ("note", "much smaller than the others, or very long"),
@@ -39,7 +41,7 @@ class Item:
 
     Attributes:
         part: `"train"`, `"validation"` or `"test"`.
-        label: The name of its class.
+        label: The name of its class, or the names of its labels.
         input: The path of an image, or the text itself.
         key: What names it in an exclusion list: the path below the data's folder; of a text a digest.
     """
@@ -83,6 +85,7 @@ class Audit:
     Attributes:
         kind: `"file"` for images, `"text"` for texts.
         counts: Of each part, how many examples each class has.
+        examples: How many there are in all. Defaults to 0, not counted.
         findings: In the order of `KINDS`, and within a kind the worst first.
 
     Example:
@@ -93,6 +96,7 @@ class Audit:
     kind: str
     counts: dict[str, dict[str, int]]
     findings: tuple[Finding, ...]
+    examples: int = 0
 
     @property
     def modality(self) -> Modality:
@@ -115,7 +119,7 @@ class Audit:
 
     def with_findings(self, findings: list[Finding]) -> "Audit":
         """The same with more of them."""
-        return Audit(self.kind, self.counts, in_order([*self.findings, *findings]))
+        return dataclasses.replace(self, findings=in_order([*self.findings, *findings]))
 
     def to_dict(self) -> dict:
         """As `audit.json` holds it."""
@@ -171,7 +175,6 @@ def list_items(splits: Splits, *, root: str | os.PathLike | None = None) -> list
         part = getattr(splits, name)
         if part is None:
             continue
-        for content, label in zip(part.inputs, part.labels.tolist(), strict=True):
-            label = part.class_names[label]
+        for content, label in zip(part.inputs, part.label_names, strict=True):
             items.append(Item(name, label, content, key(content, label)))
     return items

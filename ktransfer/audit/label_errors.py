@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from ktransfer.audit.findings import Finding, Item
+from ktransfer.data.examples import Examples
 
 _FOLDS = 5
 # Enough for a linear classifier to tell what is odd; 20,000 examples are solved in seconds.
@@ -25,13 +26,16 @@ _ODDS = 2.0
 _NEIGHBOURS = 10
 
 
-def label_findings(items: Sequence[Item], features: np.ndarray, groups: np.ndarray) -> list[Finding]:
+def label_findings(
+    items: Sequence[Item], features: np.ndarray, groups: np.ndarray, *, examples: Examples | None = None
+) -> list[Finding]:
     """Suspect labels and outliers among examples, by what a pretrained backbone makes of them.
 
     Args:
         items: `N` examples.
         features: float `(N, D)`, pooled features of the frozen backbone.
         groups: int `(N,)`; examples of a group, such as duplicates, are never judged by each other.
+        examples: The same `N` as `Examples`, whose labels are looked at. Defaults to `None`: each item has one label.
 
     Returns:
         Findings `suspect_label` and `outlier`, each the worst first.
@@ -39,22 +43,51 @@ def label_findings(items: Sequence[Item], features: np.ndarray, groups: np.ndarr
     Example:
         >>> label_findings(items, features, np.arange(len(items)))  # doctest: +SKIP
     """
-    names = sorted({item.label for item in items})
-    labels = np.array([names.index(item.label) for item in items])
-    findings = []
-    probabilities = out_of_fold_probabilities(features, labels, groups)
-    if probabilities is not None:
-        for index, score in suspects(probabilities, labels):
-            other = int(probabilities[index].argmax())
-            detail = (
-                f"labelled {names[labels[index]]} ({probabilities[index, labels[index]]:.2f}), "
-                f"looks like {names[other]} ({probabilities[index, other]:.2f})"
-            )
-            findings.append(Finding("suspect_label", (items[index],), detail, score))
+    if examples is None or examples.labels.ndim == 1:
+        findings = list(_suspect_classes(items, features, groups))
+    else:
+        findings = list(_suspect_label_sets(items, features, groups, examples))
     for index, distance in outliers(features):
         detail = f"mean distance {distance:.2f} to its {_NEIGHBOURS} nearest"
         findings.append(Finding("outlier", (items[index],), detail, distance))
     return findings
+
+
+def _suspect_classes(items, features, groups):
+    names = sorted({item.label for item in items})
+    labels = np.array([names.index(item.label) for item in items])
+    probabilities = out_of_fold_probabilities(features, labels, groups)
+    if probabilities is None:
+        return
+    for index, score in suspects(probabilities, labels):
+        other = int(probabilities[index].argmax())
+        detail = (
+            f"labelled {names[labels[index]]} ({probabilities[index, labels[index]]:.2f}), "
+            f"looks like {names[other]} ({probabilities[index, other]:.2f})"
+        )
+        yield Finding("suspect_label", (items[index],), detail, score)
+
+
+def _suspect_label_sets(items, features, groups, examples):
+    """The same for each label of examples with any number of them: missing where it is likely, or the reverse."""
+    found = []
+    for column, name in enumerate(examples.class_names):
+        labels = examples.labels[:, column].astype(int)
+        if labels.min() == labels.max():
+            continue
+        probabilities = out_of_fold_probabilities(features, labels, groups)
+        if probabilities is None:
+            continue
+        for index, score in suspects(probabilities, labels):
+            likely = probabilities[index, 1]
+            how = (
+                f"has {name} ({likely:.2f} likely)"
+                if labels[index]
+                else f"lacks {name} ({likely:.2f} likely)"
+            )
+            found.append((score, index, f"labelled {items[index].label}: {how}"))
+    for score, index, detail in sorted(found, key=lambda each: (-each[0], each[1])):
+        yield Finding("suspect_label", (items[index],), detail, score)
 
 
 def out_of_fold_probabilities(

@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, TextColumn
+from ktransfer.cli.options import (
+    AsJson,
+    Data,
+    DataDir,
+    Encoding,
+    FileColumn,
+    LabelColumn,
+    LabelSeparator,
+    TaskName,
+    TextColumn,
+)
 from ktransfer.errors import RunError
 from ktransfer.utils.terminal import console, print_json, print_line, quiet_imports, shortened
 
@@ -27,7 +37,10 @@ def audit(
     ] = None,
     scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
     text_column: TextColumn = None,
+    file_column: FileColumn = None,
     label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    task: TaskName = None,
     encoding: Encoding = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
@@ -45,7 +58,14 @@ def audit(
             "--backbone was expected with --image-size and --scaling, which are of it. Received: none. "
             "Pass it, or leave them out."
         )
-    columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    columns = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "task": task,
+        "encoding": encoding,
+    }
     modality = check_modality(data, of_backbone | columns)
     if backbone is not None:
         (modality or modalities()[0]).check_backbone_name(backbone, scaling=scaling)
@@ -79,7 +99,7 @@ def _print(found):
 
     for finding in found.of("layout"):
         print_line(f"note: {finding.detail}")
-    total = sum(sum(counts.values()) for counts in found.counts.values())
+    total = found.examples
     noun = found.modality.noun
     counts = Counter(finding.kind for finding in found.findings if finding.kind != "layout")
     if not counts:

@@ -2,7 +2,17 @@
 
 from functools import partial
 
-from ktransfer.cli.options import AsJson, Data, DataDir, Encoding, LabelColumn, RunFolder, TextColumn
+from ktransfer.cli.options import (
+    AsJson,
+    Data,
+    DataDir,
+    Encoding,
+    FileColumn,
+    LabelColumn,
+    LabelSeparator,
+    RunFolder,
+    TextColumn,
+)
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import print_evaluation, print_json, print_line, quiet_imports
 
@@ -12,7 +22,9 @@ def evaluate(
     data: Data,
     data_dir: DataDir = None,
     text_column: TextColumn = None,
+    file_column: FileColumn = None,
     label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
     encoding: Encoding = None,
     as_json: AsJson = False,
 ):
@@ -24,11 +36,17 @@ def evaluate(
         check_run,
         refuse_others,
     )
-    from ktransfer.core.modality import modality_of_task
+    from ktransfer.core.modality import modality_of_manifest
 
     manifest = check_run(run)
-    options = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
-    refuse_others(options, modality_of_task(manifest.get("task")), run)
+    options = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "encoding": encoding,
+    }
+    refuse_others(options, modality_of_manifest(manifest), run)
     check_encoding(encoding)
     check_data(data)
     check_path(data_dir, "--data-dir", folder=True)
@@ -45,9 +63,9 @@ def evaluate(
     )
     values = {"data": data, "part": part, **result.to_dict()}
     write_json(run / "evaluation.json", values)
-    result.save_confusion(run / "evaluation.png")
+    result.save_picture(run / "evaluation.png")
     if as_json:
         print_json(values)
         return
     print_evaluation(result, loaded.modality.noun)
-    print_line(f"written to {run / 'evaluation.json'}, confusion matrix drawn to {run / 'evaluation.png'}")
+    print_line(f"written to {run / 'evaluation.json'}, drawn to {run / 'evaluation.png'}")

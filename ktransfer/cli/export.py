@@ -34,7 +34,7 @@ def export(
     """Write a run as SavedModel, TFLite and ONNX, or smaller; verify that each answers as the model does."""
     # Here, as `--help` needs none of them.
     from ktransfer.commands.checks import check_backend, check_run, check_temperature
-    from ktransfer.core.modality import modality_of_task
+    from ktransfer.core.modality import modality_of_manifest
     from ktransfer.exporting.options import ExportOptions
 
     formats = format_names(format or FORMATS)
@@ -48,7 +48,7 @@ def export(
         allow_flex=allow_flex,
         temperature=temperature,
     )
-    options.check(formats, modality_of_task(manifest.get("task")).task)
+    options.check(formats, modality_of_manifest(manifest).task)
     with quiet_imports():
         from ktransfer.commands.export import export as export_run
         from ktransfer.runs.run import Run

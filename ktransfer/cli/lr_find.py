@@ -13,7 +13,11 @@ from ktransfer.cli.options import (
     CacheDir,
     DataDir,
     Encoding,
+    FileColumn,
+    GroupColumn,
     LabelColumn,
+    LabelSeparator,
+    TaskName,
     TextColumn,
 )
 from ktransfer.errors import RunError, did_you_mean
@@ -41,7 +45,11 @@ def lr_find(
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images, pixels.")] = None,
     scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
     text_column: TextColumn = None,
+    file_column: FileColumn = None,
     label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    task: TaskName = None,
+    group_column: GroupColumn = None,
     encoding: Encoding = None,
     sequence_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens that longer texts are cut to, as in train.")
@@ -80,7 +88,15 @@ def lr_find(
         check_folder_to_write(out, "--out")
     if backbone is None:
         raise RunError("Expected --backbone, got none. `ktransfer backbones` lists the names.")
-    columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    columns = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "task": task,
+        "group_column": group_column,
+        "encoding": encoding,
+    }
     of_modality = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt, **columns}
     modality = check_modality(data, of_modality | {"sequence_length": sequence_length})
     if modality is not None:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from ktransfer.core.task import task_names
 from ktransfer.exporting.formats import FORMATS, QUANTIZED
 
 _STARTED = time.monotonic()
@@ -17,13 +18,35 @@ def time_passed() -> float:
 
 
 DATA_HELP = (
-    "Images: a folder of class folders, or one that holds train/ val/ test/. Texts: a table (.csv, .tsv, "
-    ".json, .jsonl, .parquet, packed as .csv.gz), a folder with train.csv and so on, or of folders of .txt "
-    "files. Or tfds:NAME."
+    "Images: a folder of class folders, one that holds train/ val/ test/, or a table that names files. Texts: a "
+    "table (.csv, .tsv, .json, .jsonl, .parquet, packed as .csv.gz), or folders of .txt files. Either: a folder with "
+    "train.csv and so on. Or tfds:NAME."
 )
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 TextColumn = Annotated[str | None, typer.Option(help="Column of the texts: its name, or its number from 1.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of the labels.")]
+FileColumn = Annotated[
+    str | None, typer.Option(help="Column of the image files: its name, or its number from 1.")
+]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the labels, or several of 0 and 1, with commas between their names."),
+]
+LabelSeparator = Annotated[
+    str | None,
+    typer.Option(help="What stands between the labels of a cell, such as |; guessed if left out."),
+]
+TaskName = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help=f"{' or '.join(task_names())}: whether an example has one label or any number; what the labels look like "
+        "if left out.",
+    ),
+]
+GroupColumn = Annotated[
+    str | None,
+    typer.Option(help="Column with what an example belongs to, such as a patient; no group is divided."),
+]
 Encoding = Annotated[str | None, typer.Option(help="Of tables and text files, such as latin-1; else UTF-8.")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder that `ktransfer train` wrote.")]
 DataDir = Annotated[Path | None, typer.Option(help="Where TensorFlow Datasets keeps its prepared data.")]

@@ -25,18 +25,19 @@ def predict(
 ):
     """Classify images or texts: the most probable labels with their probabilities."""
     from ktransfer.commands.checks import check_encoding, check_run, refuse_others
-    from ktransfer.core.modality import modality_of_task
+    from ktransfer.core.modality import modality_of_manifest
 
     manifest = check_run(run)
-    modality = modality_of_task(manifest.get("task"))
-    refuse_others({"text_column": text_column, "encoding": encoding}, modality, run)
+    modality = modality_of_manifest(manifest)
+    refuse_others({"text_column": text_column}, modality, run)
     check_encoding(encoding)
-    modality.check_inputs(inputs)
+    modality.check_inputs(inputs, encoding=encoding)
     with quiet_imports():
         from ktransfer.commands.predict import predict as predict_run
         from ktransfer.runs.run import Run
+    loaded = Run.load(run)
     noun, found = predict_run(
-        Run.load(run),
+        loaded,
         inputs,
         top_k=top_k,
         text_column=text_column,
@@ -47,6 +48,4 @@ def predict(
         if as_json:
             print_json({noun: given, "predictions": answers})
         else:
-            print_line(
-                f"{shortened(given)}: " + ", ".join(f"{a['label']} {a['probability']:.1%}" for a in answers)
-            )
+            print_line(f"{shortened(given)}: {loaded.task.answer_line(answers)}")

@@ -13,8 +13,12 @@ from ktransfer.cli.options import (
     CacheDir,
     DataDir,
     Encoding,
+    FileColumn,
     Format,
+    GroupColumn,
     LabelColumn,
+    LabelSeparator,
+    TaskName,
     TextColumn,
     time_passed,
 )
@@ -72,7 +76,11 @@ def train(
         ),
     ] = None,
     text_column: TextColumn = None,
+    file_column: FileColumn = None,
     label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
+    task: TaskName = None,
+    group_column: GroupColumn = None,
     encoding: Encoding = None,
     sequence_length: Annotated[
         int | None,
@@ -150,7 +158,11 @@ def train(
             "image_size": image_size,
             "scaling": scaling,
             "text_column": text_column,
+            "file_column": file_column,
             "label_column": label_column,
+            "label_separator": label_separator,
+            "task": task,
+            "group_column": group_column,
             "encoding": encoding,
             "sequence_length": sequence_length,
             "exclude": exclude,
@@ -182,7 +194,15 @@ def train(
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
-        columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+        columns = {
+            "text_column": text_column,
+            "file_column": file_column,
+            "label_column": label_column,
+            "label_separator": label_separator,
+            "task": task,
+            "group_column": group_column,
+            "encoding": encoding,
+        }
         of_modality = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt, **columns}
         of_modality |= {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
         _check_data(data, validation, validation_split, data_dir, exclude, encoding)

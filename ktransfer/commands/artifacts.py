@@ -28,11 +28,10 @@ def artefacts(run: Run) -> list[Artefact]:
         found = [Artefact.from_dict(entry) for entry in entries]
         for artefact in found:
             inside(run.path, artefact.path)
-        if "tokenizer" in run.manifest:
-            facts = run.manifest["tokenizer"]
+        for facts in run.modality.written_beside(run.manifest):
             inside(run.path, facts["path"])
             if not isinstance(facts["sha256"], str) or not isinstance(facts["size_bytes"], int):
-                raise ValueError(f"{facts!r:.80} for a tokenizer")
+                raise ValueError(f"{facts!r:.80} for a file next to artefacts")
         return found
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise RunError(

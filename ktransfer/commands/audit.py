@@ -29,7 +29,10 @@ def audit(
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
     text_column: str | None = None,
+    file_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
+    task: str | None = None,
     encoding: str | None = None,
     data_dir: str | Path | None = None,
     verbose: int | str = 1,
@@ -43,7 +46,7 @@ def audit(
         out: A folder for `audit.json`, `audit.html` and, with `fix`, `exclude.txt`; None writes nothing.
         fix: Write the exclusion list (see `choose_exclusions`), which `train` reads.
         image_size, scaling: Of the backbone, as in `train`; pixels.
-        text_column, label_column, encoding: As in `read_texts`.
+        text_column, file_column, label_column, label_separator, task, encoding: As in `train`.
         data_dir: Where TensorFlow Datasets keeps its data.
         verbose: Whether progress is shown, on standard error.
 
@@ -66,7 +69,14 @@ def audit(
         raise DataError(
             f"A folder outside the data was expected. Received: --out {out}, in {data}. Pass another one."
         )
-    columns = {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    columns = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "task": task,
+        "encoding": encoding,
+    }
     splits, _ = find_modality(data, data_dir=data_dir).read(data, data_dir=data_dir, **columns)
     with _progress(verbose, "reading every example") as progress:
         found = audit_splits(splits, root=root, progress=progress)
@@ -144,16 +154,20 @@ def _label_findings(splits, found, root, backbone, image_size, scaling, verbose)
     from ktransfer.audit.label_errors import label_findings
 
     unreadable = {item.key for finding in found.of("unreadable") for item in finding.items}
-    items = [item for item in list_items(splits, root=root) if item.key not in unreadable]
+    items = list_items(splits, root=root)
+    usable = [index for index, item in enumerate(items) if item.key not in unreadable]
+    items = [items[index] for index in usable]
     names = splits.train.class_names
+    found_parts = (splits.train, splits.validation, splits.test)
     examples = Examples(
         tuple(item.input for item in items),
-        [names.index(item.label) for item in items],
+        np.concatenate([part.labels for part in found_parts if part is not None])[usable],
         names,
         kind=splits.train.kind,
+        task=splits.train.task,
     )
     features = _features(examples, backbone, image_size, scaling, verbose)
-    return label_findings(items, features, _groups(items, found))
+    return label_findings(items, features, _groups(items, found), examples=examples)
 
 
 def _groups(items: Sequence[Item], found: Audit) -> np.ndarray:

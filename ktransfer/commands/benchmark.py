@@ -16,7 +16,6 @@ from ktransfer.commands.artifacts import artefacts, fixed_axes, validation_examp
 from ktransfer.commands.splits import JUDGED_EXAMPLES, evenly, progress_bar
 from ktransfer.errors import DataError, RunError, listed
 from ktransfer.exporting.artifact import fingerprint
-from ktransfer.exporting.parity import softmax
 from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.runtimes import KERAS
 from ktransfer.runs.run import Run
@@ -138,20 +137,24 @@ def benchmark(
         contenders = [stack.enter_context(contender) for contender in _contenders(run, threads)]
         probabilities = _answers(run, contenders, chosen, bar)
         singles, batches = _timed(contenders, *_timing_inputs(run, chosen), rounds, bar)
+    decisions = [run.task.decide(answers, run.decision) for answers in probabilities]
+    of_keras = decisions[0]
     measured = tuple(
         Measured(
             contender.format,
             contender.path,
             contender.size_bytes,
-            accuracy=float((answers.argmax(-1) == chosen.labels).mean()),
-            label_agreement=float((answers.argmax(-1) == probabilities[0].argmax(-1)).mean()),
+            accuracy=float(run.task.hits(decided, chosen.labels).mean()),
+            label_agreement=float(run.task.agreement(decided, of_keras).mean()),
             max_abs_delta=float(np.abs(answers - probabilities[0]).max()),
             latency_ms={f"p{of}": float(np.percentile(single, of) * 1e3) for of in (50, 95)},
             batch=contender.batch or BATCH,
             examples_per_s=float((contender.batch or BATCH) / np.median(batch)),
             speedup=float(np.median(np.median(singles[0], axis=1) / np.median(single, axis=1))),
         )
-        for contender, answers, single, batch in zip(contenders, probabilities, singles, batches, strict=True)
+        for contender, answers, decided, single, batch in zip(
+            contenders, probabilities, decisions, singles, batches, strict=True
+        )
     )
     found = Benchmark(
         measured,
@@ -173,7 +176,7 @@ class _Contender(OwnProcess):
     def __init__(self, run, format, path, size_bytes, fixed, threads):
         super().__init__(format, run.path / path, threads=threads)
         self.format, self.path, self.size_bytes = format, path, size_bytes
-        self.batch = fixed.get("batch")
+        self.batch, self.task = fixed.get("batch"), run.task
         self.pieces = partial(
             pieces, fixed=fixed, pad_token_id=run.manifest["preprocessing"].get("pad_token_id")
         )
@@ -181,7 +184,7 @@ class _Contender(OwnProcess):
     def probabilities(self, inputs):
         answers = np.concatenate([self(piece) for piece in self.pieces(inputs)])
         answers = answers[: len(next(iter(inputs.values())))]
-        return softmax(answers) if self.format == KERAS else answers
+        return self.task.probabilities(answers) if self.format == KERAS else answers
 
 
 def pieces(

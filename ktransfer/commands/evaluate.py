@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from ktransfer.commands.splits import Say, parts, read_splits
+from ktransfer.core.task import Evaluation
 from ktransfer.data.examples import Splits
 from ktransfer.errors import KTransferError
-from ktransfer.evaluation.metrics import Answers, Evaluation
-from ktransfer.evaluation.metrics import evaluate as judge
+from ktransfer.evaluation.metrics import Answers
 from ktransfer.runs.run import Run
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import print_line
@@ -18,7 +18,9 @@ def evaluate(
     *,
     data_dir: str | Path | None = None,
     text_column: str | None = None,
+    file_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[Evaluation, str]:
@@ -28,8 +30,9 @@ def evaluate(
         run: What `Run.load` gave.
         data: As in `train`; of data with parts `test` is taken, else `validation`, else all of it.
         data_dir: Where TensorFlow Datasets keeps its data.
-        text_column, label_column: As in `read_texts`; `None` takes those that the run was trained on.
-        encoding: As in `read_texts`.
+        text_column, file_column, label_column, label_separator: As in `train`; `None` takes those that the run was
+            trained on.
+        encoding: As in `train`.
         say: Where lines for a person go.
 
     Returns:
@@ -43,14 +46,17 @@ def evaluate(
         evaluation, part = ktransfer.evaluate(run, "flowers")
     """
     trained = run.manifest.get("data", {})
-    splits, _ = run.modality.read(
-        data,
-        class_names=run.labels,
-        data_dir=data_dir,
-        text_column=text_column or trained.get("text_column"),
-        label_column=label_column or trained.get("label_column"),
-        encoding=encoding,
-    )
+    columns = {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+    }
+    if label_column and not label_separator:
+        trained = {**trained, "label_separator": None}  # of another column
+    columns = {name: value or trained.get(name) for name, value in columns.items()}
+    columns |= {"task": run.task.name, "encoding": encoding}
+    splits, _ = run.modality.read(data, class_names=run.labels, data_dir=data_dir, **columns)
     for note in splits.notes:
         say(f"note       {note}")
     found = list(parts(splits))
@@ -60,15 +66,15 @@ def evaluate(
         noun = f"of these {examples.noun}; they say nothing about others"
         say(f"warning    the run was trained on {seen} {noun}")
     probabilities = run.predict_probabilities(examples.inputs)
-    temperature = run.manifest.get("temperature")
-    return judge(probabilities, examples.labels, run.labels, temperature=temperature), part
+    fitted = run.manifest.get("fitted") or {"temperature": run.manifest.get("temperature")}
+    return run.task.evaluate(probabilities, examples.labels, run.labels, fitted=fitted), part
 
 
 def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
     """Judge a run on its own validation and test part, and enter it in the run folder.
 
-    Writes `metrics.json`, `confusion.png` of the last part, and the accuracies and the temperature, which is
-    fitted on the validation part, into the manifest.
+    Writes `metrics.json`, `confusion.png` of the last part, and the metric of each part and what is fitted on the
+    validation part, such as the temperature, into the manifest.
 
     Args:
         run: Trained.
@@ -82,19 +88,17 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
 
         judge_parts(run, splits)["validation"].evaluation.accuracy
     """
-    answers, temperature = {}, None
+    answers, fitted = {}, None
     for name, part in list(parts(splits))[1:]:
         probabilities = run.predict_probabilities(part.inputs)
-        result = judge(probabilities, part.labels, run.labels, temperature=temperature)
-        temperature = result.calibrated.temperature
+        result = run.task.evaluate(probabilities, part.labels, run.labels, fitted=fitted)
+        fitted = fitted or result.fitted
         answers[name] = Answers(part, probabilities, result)
-        low, high = result.accuracy_interval
-        scores = f"accuracy {result.accuracy:.3f}, macro F1 {result.macro.f1:.3f}"
-        say(f"{name:<11}{scores} on {result.examples} {part.noun}; 95 % interval {low:.3f} to {high:.3f}")
-    result.save_confusion(run.path / "confusion.png")
+        say(f"{name:<11}{result.line()} on {result.examples} {part.noun}")
+    result.save_picture(run.path / "confusion.png")
     write_json(run.path / "metrics.json", {name: a.evaluation.to_dict() for name, a in answers.items()})
-    accuracies = {name: found.evaluation.accuracy for name, found in answers.items()}
-    run.update(metrics=accuracies, temperature=answers[next(iter(answers))].evaluation.calibrated.temperature)
+    values = {name: found.evaluation.value for name, found in answers.items()}
+    run.update(metrics=values, temperature=fitted["temperature"], fitted=fitted)
     return answers
 
 

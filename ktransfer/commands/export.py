@@ -21,6 +21,7 @@ from ktransfer.exporting.export_model import (
     label_limits,
     warm_up,
 )
+from ktransfer.exporting.registry import get_format
 from ktransfer.runs.run import Run
 from ktransfer.utils.progress import Progress
 from ktransfer.utils.terminal import print_line
@@ -62,11 +63,11 @@ def export(
         ktransfer.export(Run.load("runs/flowers"), ["onnx", "onnx-int8"])
     """
     formats = check_formats(formats)
-    options.check(formats, run.task)
+    options.check(formats, run.modality.task)
     warm_up(formats)
-    quantized = [name for name in formats if name not in FORMATS]
+    quantized = [name for name in formats if get_format(name).is_quantized]
     facts, splits = run.manifest.get("data", {}), None
-    calibrate = any(name.endswith("int8") for name in quantized)
+    calibrate = any(get_format(name).needs_calibration for name in quantized)
     if validation is None or calibrate:
         splits = read_splits(facts, run.recipe.seed)[0]
     if validation is None:
@@ -111,6 +112,8 @@ def _export(run, name, say, **options):
         name,
         class_names=run.labels,
         preprocessing=run.preprocessing,
+        task=run.task,
+        decision=run.decision,
         tell=Progress(say, name),
         extra={"preprocessing": run.manifest["preprocessing"]},
         **options,
@@ -123,7 +126,7 @@ def _export(run, name, say, **options):
     if artefact.files_read is not None:
         labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
     if parity.accuracy is not None:
-        labels += f", accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+        labels += f", {run.task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     asked = told(artefact)
     flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
     say(

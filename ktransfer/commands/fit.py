@@ -30,7 +30,7 @@ from ktransfer.training.evidence import measure_evidence
 from ktransfer.training.fine_tune import fine_tune
 from ktransfer.training.fine_tune_cached import fine_tune_cached
 from ktransfer.training.interrupts import between_batches
-from ktransfer.training.linear_probe import class_weights, head_accuracy, solve_head, standardise_features
+from ktransfer.training.linear_probe import class_weights, head_score, solve_head, standardise_features
 from ktransfer.utils.files import write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import shortened
@@ -158,6 +158,7 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
         found = fine_tune_quantized(
             run.model,
             **_training_data(run, splits, passed=recipe.epochs),
+            task=run.task,
             callbacks=[interrupts],
             on_trouble=_trouble(run, say),
             verbose=verbose,
@@ -174,6 +175,7 @@ def _solve_head(run, pooled, labels):
         labels,
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
+        task=run.task,
         seed=recipe.seed,
     )
 
@@ -223,8 +225,8 @@ def _kept_share(run):
     decision = run.manifest.get("decision", {})
     if "chosen" in decision:
         return decision["chosen"]
-    head = run.manifest.get("head", {}).get("validation", 0.0)
-    return float(bool(run.recipe.stages) and run.manifest["metrics"]["validation"] > head)
+    # Of the best epoch, or the solved head where none beat it.
+    return float(_solved(run).is_file() and bool(load_weights(_solved(run), run.model)[0]))
 
 
 # Of more examples the outputs of all blocks are not kept: there are enough to fine-tune everything.
@@ -248,6 +250,7 @@ def _decide(run, train, pooled, taps, say):
         taps,
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
+        task=train.task,
         seed=recipe.seed,
     ).to_dict()
     preset = run.manifest["preset"]
@@ -296,14 +299,18 @@ def _choose_weights(run, splits, say):
         found = np.concatenate(list(predict_in_batches(run.model, (inputs for inputs, *_ in batches))))
         return found[np.argsort(order)]
 
-    weights = class_weights(splits.train.labels, len(validation.class_names), recipe.class_weight)
     chosen, candidates = choose_weights(
-        variables, before, answer, validation.labels, class_weight=dict(enumerate(weights))
+        variables,
+        before,
+        answer,
+        validation.labels,
+        class_weight=_class_weight(splits.train, recipe),
+        task=run.task,
     )
     kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
     say(
         f"weights    {kept}: log loss {candidates[0].log_loss:.3f} -> {chosen.log_loss:.3f}, "
-        f"accuracy {candidates[0].accuracy:.3f} -> {chosen.accuracy:.3f} on validation"
+        f"{run.task.score_title} {candidates[0].accuracy:.3f} -> {chosen.accuracy:.3f} on validation"
     )
     found = {"chosen": chosen.share, "candidates": [candidate.to_dict() for candidate in candidates]}
     run.update(decision=run.manifest.get("decision", {}) | found)
@@ -319,8 +326,9 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
         shape = f"{len(pooled)} {train.noun} x {pooled.shape[1]} features"
         line = f"head       solved on {shape}, L2 {found['l2']:.2g}"
         if features is not None:
-            found["validation"] = head_accuracy(run.model, features.pooled("validation"), validation.labels)
-            line += f"; validation accuracy {found['validation']:.3f}"
+            pooled_validation = features.pooled("validation")
+            found["validation"] = head_score(run.model, pooled_validation, validation.labels, task=run.task)
+            line += f"; validation {run.task.score_title} {found['validation']:.3f}"
         say(line)
     else:
         standardise_features(run.model, pooled)
@@ -366,22 +374,27 @@ def _fine_tune(
         )
     else:
         data = _training_data(run, splits) | {"recipe": recipe}
-        fine_tune(run.model, **data, callbacks=callbacks, **options)
+        fine_tune(run.model, **data, task=run.task, callbacks=callbacks, **options)
 
 
 def _training_data(run, splits, *, passed=0):
     """What a `fit` on the examples themselves is given, of which so many passes were made before."""
     recipe, train = run.recipe, splits.train
-    weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
     return {
         "train": lambda epoch: dataset(
             train, run, training=True, augmentation=recipe.augmentation, first_pass=passed + epoch
         ),
         "validation": dataset(splits.validation, run),
         "recipe": recipe,
-        "class_weight": dict(enumerate(weights)) if recipe.class_weight else None,
+        "class_weight": _class_weight(train, recipe),
         "examples": len(train),
     }
+
+
+def _class_weight(train, recipe):
+    if not recipe.class_weight:
+        return None
+    return dict(enumerate(class_weights(train.labels, len(train.class_names), recipe.class_weight)))
 
 
 def _trouble(run, say):

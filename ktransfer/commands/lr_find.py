@@ -38,7 +38,11 @@ def lr_find(
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
     text_column: str | None = None,
+    file_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
+    task: str | None = None,
+    group_column: str | None = None,
     encoding: str | None = None,
     sequence_length: int | None = None,
     lowest: float = 1e-7,
@@ -62,7 +66,8 @@ def lr_find(
         depth: How much of the backbone trains: `"all"`, a number of blocks from the top, or a share of them in (0, 1].
             Defaults to `"all"`.
         out: A folder for `lr_find.json` and `lr_find.png`. Defaults to `None`, which writes nothing.
-        data_dir, image_size, scaling, text_column, label_column, encoding, sequence_length: As in `train`.
+        data_dir, image_size, scaling, text_column, file_column, label_column, label_separator, task, group_column,
+            encoding, sequence_length: As in `train`.
         lowest, highest, steps: As in `find_learning_rate`.
         seed: Of the split, the order of the examples and what is drawn in training. Defaults to 0.
         skip_corrupt, exclude, cache_dir: As in `train`.
@@ -83,7 +88,15 @@ def lr_find(
         check_folder_to_write(out, "--out")
     modality = find_modality(data, data_dir=data_dir)
     options = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
-    options |= {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    options |= {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "task": task,
+        "group_column": group_column,
+        "encoding": encoding,
+    }
     options |= {"sequence_length": sequence_length}
     refuse_others(options, modality, data)
     facts = {
@@ -92,7 +105,7 @@ def lr_find(
         "validation_fraction": 0.2,
         "data_dir": data_dir and absolute(data_dir),
         "exclude": exclude and absolute(exclude),
-        **{name: options[name] for name in modality.facts},
+        **{name: options.get(name) for name in (*modality.facts, *modality.columns)},
     }
     splits, _ = read_splits(facts, seed)
     for note in splits.notes:
@@ -107,7 +120,7 @@ def lr_find(
     with progress_bar(verbose) as bar:
         _solve(network, splits, recipe, feature_store(cache_dir), bar)
         set_depth(inner, blocks, unfrozen)
-        compile_classifier(model, recipe, one_hot=True)
+        compile_classifier(model, recipe, one_hot=True, task=splits.train.task)
         shown = bar.add_task("raising the learning rate", total=steps)
         options = {"lowest": lowest, "highest": highest, "steps": steps}
         try:
@@ -157,4 +170,6 @@ def _solve(network, splits, recipe, store, bar):
         track=lambda batches, total, description: bar.track(batches, total=total, description=description),
         say=lambda line: None,
     )
-    solve_head(network.model, features.pooled(), splits.train.labels, seed=recipe.seed)
+    solve_head(
+        network.model, features.pooled(), splits.train.labels, task=splits.train.task, seed=recipe.seed
+    )

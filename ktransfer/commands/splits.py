@@ -10,7 +10,7 @@ from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.exclusions import leave_out
 from ktransfer.core.modality import modality_of_facts
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.tables.text_columns import TextColumns
+from ktransfer.data.tables.columns import Columns
 from ktransfer.errors import RunError
 from ktransfer.features.store import FeatureStore
 from ktransfer.recipes.recipe import Recipe
@@ -46,12 +46,15 @@ def progress_bar(verbose: int | str) -> Progress:
     return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
 
-def read_splits(facts: dict, seed: int) -> tuple[Splits, TextColumns | None]:
+def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
     """The examples that the `data` entry of a manifest names, and of a table its columns."""
     modality = modality_of_facts(facts)
-    names = ("validation", "data_dir", *modality.columns)
-    _check_facts(facts, (*names, *({"exclude"} & facts.keys())))
+    names = ("validation", "data_dir")
+    # Manifests of the first runs have fewer columns.
+    given = [name for name in (*modality.columns, "exclude") if name in facts]
+    _check_facts(facts, (*names, *given))
     options = {name: facts[name] for name in (*names, "validation_fraction")} | {"seed": seed}
+    options |= {name: facts.get(name) for name in modality.columns}
     splits, columns = modality.load_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))
@@ -102,6 +105,10 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
+    if splits.held_out and splits.train.groups is None:
+        whole = splits.train.joined(splits.validation)
+        if line := whole.modality.group_hint(whole):
+            say(f"hint       {line}")
     for line in doubtful_names(splits):
         say(f"hint       {line}")
     for name, part in list(parts(splits))[1:]:
@@ -113,8 +120,8 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     most, least = max(counts, key=counts.get), min(counts, key=counts.get)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
         say(
-            f"hint       classes are uneven, {most} has {counts[most]:,} examples and {least} "
-            f"{counts[least]:,}; with --class-weight balanced or --loss focal the rare ones count for more"
+            f"hint       {splits.train.task.label_noun} are uneven, {most} has {counts[most]:,} examples and {least} "
+            f"{counts[least]:,}; {splits.train.task.uneven_hint}"
         )
 
 

@@ -60,7 +60,11 @@ def train(
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
     text_column: str | None = None,
+    file_column: str | None = None,
     label_column: str | None = None,
+    label_separator: str | None = None,
+    task: str | None = None,
+    group_column: str | None = None,
     encoding: str | None = None,
     sequence_length: int | None = None,
     preset: str | None = None,
@@ -98,7 +102,14 @@ def train(
         data_dir: Where TensorFlow Datasets keeps its data.
         image_size: Pixels; `None` takes the preset's own.
         scaling: As in `load_backbone`, for a `.keras` file.
-        text_column, label_column, encoding: As in `read_texts`.
+        text_column, file_column: Column of a table with the texts, or with the names of image files; `None` guesses it.
+        label_column: Column of the labels, or several columns of 0 and 1 with commas between their names; `None`
+            guesses it.
+        label_separator: What stands between the labels of a cell, such as `"|"`; `None` guesses it.
+        task: `"single_label"` or `"multi_label"`; `None` takes what the labels look like.
+        group_column: Column with what an example belongs to, such as a patient: validation has other groups than
+            training. Defaults to `None`.
+        encoding: Of tables and text files; `None` takes UTF-8.
         sequence_length: Tokens that a longer text is cut to; `None` takes what 95 of 100 texts fit into.
         preset: `"fast"`, `"balanced"` or `"best"`: how much time accuracy is worth (see `preset_recipe`); all but
             the first decide by evidence how much of the backbone is fine-tuned. Not with `recipe`. Defaults to
@@ -155,7 +166,15 @@ def train(
     check_preset(preset)
     modality = find_modality(data, data_dir=data_dir)
     options = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
-    options |= {"text_column": text_column, "label_column": label_column, "encoding": encoding}
+    options |= {
+        "text_column": text_column,
+        "file_column": file_column,
+        "label_column": label_column,
+        "label_separator": label_separator,
+        "task": task,
+        "group_column": group_column,
+        "encoding": encoding,
+    }
     options |= {"sequence_length": sequence_length}
     refuse_others(options, modality, data)
     changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
@@ -178,15 +197,14 @@ def train(
         "validation_fraction": validation_fraction,
         "data_dir": data_dir and absolute(data_dir),
         "exclude": exclude and absolute(exclude),
-        **{name: options[name] for name in modality.facts},
+        **{name: options.get(name) for name in (*modality.facts, *modality.columns)},
     }
     splits, columns = read_splits(facts, asked.seed)
     for note in splits.notes:
         say(f"note       {note}")
     if columns is not None:
-        facts |= {"text_column": columns.text, "label_column": columns.label}
-        said = [f"columns    texts {columns.text!r}, labels {columns.label!r}"]
-        say(", ".join(said + ["guessed"] * columns.guessed + ["no header"] * (not columns.header)))
+        facts |= columns.facts()
+        say(f"columns    {columns.line()}")
     if refit is None:
         refit = (
             preset == BEST
@@ -197,6 +215,7 @@ def train(
         )
     chosen_by_preset = recipe is None
     recipe = _recipe(recipe, preset, modality, len(splits.train), epochs, changes)
+    splits.train.task.check_recipe(recipe)
     keras.utils.set_random_seed(recipe.seed)
     classes = splits.train.class_names
     options |= {"random_weights": random_weights, "fast_depthwise": fast_depthwise}
@@ -216,7 +235,8 @@ def train(
     if found.of("unreadable"):
         splits = readable(splits, facts, say, verbose=verbose)
     counts = {name: len(part) for name, part in parts(splits)}
-    say(f"data       {', '.join(f'{n} {name}' for name, n in counts.items())}; {len(classes)} classes")
+    shown = ", ".join(f"{count} {name}" for name, count in counts.items())
+    say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
     hint_at_classes(splits, recipe, say)
     size = f"{inner.count_params():,} parameters in {len(blocks)} blocks"
     say(f"backbone   {inner.name}, {size}; {network.size}")
@@ -224,7 +244,8 @@ def train(
         out,
         {
             "status": BEGINNING,
-            "task": modality.task,
+            "modality": modality.name,
+            "task": splits.train.task.name,
             "labels": list(classes),
             "preprocessing": network.preprocessing.to_dict(),
             "backbone": {

@@ -11,6 +11,7 @@ from ktransfer.commands.artifacts import artefacts, fixed_axes, validation_examp
 from ktransfer.commands.splits import JUDGED_EXAMPLES, PARITY_EXAMPLES, Say, evenly
 from ktransfer.errors import ExportError, KTransferError, RunError, listed
 from ktransfer.exporting.artifact import Artefact, fingerprint
+from ktransfer.exporting.export_model import decision_at
 from ktransfer.exporting.parity import TOLERANCE, Parity, measure_parity
 from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.serving import Serving, reference_function
@@ -130,8 +131,8 @@ def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verifica
 def _checks(run, entries, judged):
     for entry in entries:
         yield _artefact(run, entry, judged)
-    if "tokenizer" in run.manifest:
-        yield _tokenizer(run, judged)
+    for facts in run.modality.written_beside(run.manifest):
+        yield _beside(run, facts, judged)
     yield _labels(run, Path(entries[0].path).parent)
 
 
@@ -139,7 +140,7 @@ def _judged_on(run, validation, quantized):
     """As many examples as the export had, as `Serving`, and their labels."""
     chosen = evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES)
     serving = run.modality.serving(run.model, run.labels, list(chosen.inputs), run.preprocessing)
-    return serving, chosen.labels
+    return dataclasses.replace(serving, task=run.task, decision=run.decision), chosen.labels
 
 
 def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]):
@@ -174,8 +175,10 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
 
 
 def _parities(runtime, artefact, serving, labels):
-    serving = dataclasses.replace(serving, temperature=artefact.temperature)
+    decision = decision_at(serving.task, serving.decision, artefact.temperature)
+    serving = dataclasses.replace(serving, temperature=artefact.temperature, decision=decision)
     reference, options = reference_function(serving), {"fixed": fixed_axes(artefact), "labels": labels}
+    options |= {"task": serving.task, "decision": decision}
     found = {"parity": measure_parity(runtime, reference, serving.examples, **options)}
     if artefact.raw_parity is not None:
         found["raw_parity"], _ = serving.modality.raw_parity(runtime, serving, artefact.format, labels)
@@ -196,8 +199,7 @@ def _as_exported(artefact, parity, modality):
     return True
 
 
-def _tokenizer(run, judged):
-    facts = run.manifest["tokenizer"]
+def _beside(run, facts, judged):
     path = run.path / facts["path"]
     problems = list(_file(path, facts["sha256"], facts["size_bytes"]))
     if judged and not problems:

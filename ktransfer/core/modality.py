@@ -127,7 +127,7 @@ class Modality(Protocol):
             **columns: Options of `train` for tables; those that are not among `columns` are not looked at.
 
         Returns:
-            `Splits`, and of a table `TextColumns`, else `None`.
+            `Splits`, and of a table `Columns`, else `None`.
 
         Raises:
             DataError: There is nothing usable.
@@ -146,6 +146,9 @@ class Modality(Protocol):
         Raises:
             DataError: There is nothing usable.
         """
+
+    def group_hint(self, examples: Any) -> str | None:
+        """A line where the names of examples look as if they came in groups, such as frames of one drive."""
 
     def readable(self, examples: Any, facts: Mapping[str, Any], progress: Callable | None = None) -> Any:
         """Those of the examples that can be read.
@@ -252,7 +255,7 @@ class Modality(Protocol):
             DataError: There is nothing to predict, or it cannot be read.
         """
 
-    def check_inputs(self, inputs: Sequence[str]) -> None:
+    def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         """Raise `DataError` if `find_inputs` would, as far as that takes no time."""
 
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
@@ -260,6 +263,9 @@ class Modality(Protocol):
 
     def by_name(self, inputs: Any) -> dict[str, Any]:
         """What the preprocessing gives, by the names of the inputs of an artefact."""
+
+    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict]:
+        """What a manifest says of the files that `write_beside` wrote: `path`, `sha256` and `size_bytes` of each."""
 
     def prove_beside(self, path: Any, serving: Any) -> None:
         """Raise `ExportError` unless what `write_beside` wrote does as the model's own preprocessing."""
@@ -405,6 +411,20 @@ def modality_of_task(task: str | None) -> Modality:
         'text'
     """
     return modalities()[0] if task is None else _the_one("task", task)
+
+
+def modality_of_manifest(manifest: Mapping[str, Any]) -> Modality:
+    """The modality of a run's manifest, of any format.
+
+    Raises:
+        ValueError: There is no such modality.
+
+    Example:
+        >>> modality_of_manifest({"modality": "text", "task": "multi_label"}).noun
+        'texts'
+    """
+    name = manifest.get("modality")
+    return modality_of_task(manifest.get("task")) if name is None else _the_one("name", name)
 
 
 def modality_of_kind(kind: str) -> Modality:

@@ -5,12 +5,14 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ktransfer.core.modality import Modality, modalities, modality_of_kind
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
+from ktransfer.data.stratification import connected, held_out_units
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
 
@@ -21,9 +23,13 @@ class Examples:
 
     Args:
         inputs: `n` paths of image files, or `n` texts.
-        labels: int `(n,)`, each an index into `class_names`; kept as a read-only int32 copy.
+        labels: As the task has them, kept as a read-only copy: of single-label classification int `(n,)`, each an
+            index into `class_names`; of multi-label classification 0 or 1 `(n, classes)`.
         class_names: The classes in the order of the model's outputs; a class may have no example here.
-        kind: What `inputs` are: `"file"` or `"text"`.
+        kind: What `inputs` are: `"file"` or `"text"`. Defaults to `"file"`.
+        task: The task or its name, such as `"multi_label"`. Defaults to `"single_label"`.
+        groups: For each example what it belongs to, such as a patient: `split` keeps a group on one side. Defaults
+            to `None`, every example for itself.
 
     Raises:
         DataError: There is no example, a label has no class name, the lengths differ, the kind is unknown, or
@@ -39,17 +45,22 @@ class Examples:
     labels: np.ndarray
     class_names: tuple[str, ...]
     kind: str = "file"
+    task: Task = SINGLE_LABEL  # type: ignore[assignment]  # its name is replaced by the task
+    groups: tuple[Hashable, ...] | None = None
 
     def __post_init__(self):
         kinds = [each.kind for each in modalities()]
         if self.kind not in kinds:
             known = " or ".join(f'"{kind}"' for kind in kinds)
             raise DataError(f"Expected examples of kind {known}. Received: {self.kind!r}. Pass one.")
-        labels = np.array(self.labels)
-        if not len(self.inputs) or labels.shape != (len(self.inputs),):
+        task = get_task(self.task)
+        if not len(self.inputs):
             raise DataError(
-                "Expected at least one example and one label for each. "
-                f"Received: {len(self.inputs)} inputs, labels of shape {labels.shape}. Pass as many of each."
+                "Expected at least one example and one label for each. Received: 0 inputs. Pass as many of each."
+            )
+        if self.groups is not None and len(self.groups) != len(self.inputs):
+            raise DataError(
+                f"Expected a group for each of {len(self.inputs)} examples, got {len(self.groups)}. Pass as many."
             )
         # Exported label files hold one name a line.
         repeated = {name for name, count in Counter(self.class_names).items() if count > 1}
@@ -59,16 +70,12 @@ class Examples:
                 "Expected class names of one line without control characters, each given once. "
                 f"Received: {wrong[0]!r}. Rename that class."
             )
-        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= len(self.class_names):
-            raise DataError(
-                f"Expected integer labels from 0 to {len(self.class_names) - 1}, one for each class name. "
-                f"Received: {labels.dtype} from {labels.min()} to {labels.max()}. Pass each class's position."
-            )
-        labels = labels.astype(np.int32)
-        labels.setflags(write=False)
+        labels = task.check_labels(self.labels, examples=len(self.inputs), classes=len(self.class_names))
         object.__setattr__(self, "inputs", tuple(self.inputs))
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "class_names", tuple(self.class_names))
+        object.__setattr__(self, "task", task)
+        object.__setattr__(self, "groups", None if self.groups is None else tuple(self.groups))
 
     def __len__(self):
         return len(self.inputs)
@@ -90,8 +97,28 @@ class Examples:
             >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).counts()
             {'daisy': 0, 'rose': 1}
         """
-        counts = np.bincount(self.labels, minlength=len(self.class_names))
+        counts = self.task.counts(self.labels, len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
+
+    @property
+    def targets(self) -> np.ndarray:
+        """What a loss compares logits with: float32 `(n, classes)`.
+
+        Example:
+            >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).targets.tolist()
+            [[0.0, 1.0]]
+        """
+        return self.task.targets(self.labels, len(self.class_names))
+
+    @property
+    def label_names(self) -> list[str]:
+        """For each example the name of its class, or the names of its labels.
+
+        Example:
+            >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).label_names
+            ['rose']
+        """
+        return [self.task.name_of(key, self.class_names) for key in self.task.keys(self.labels)]
 
     def subset(self, indices: Sequence[int]) -> "Examples":
         """The examples at `indices`, in that order, with the same class names.
@@ -105,7 +132,8 @@ class Examples:
         """
         indices = np.asarray(indices, dtype=np.int64)
         inputs = tuple(self.inputs[i] for i in indices.tolist())
-        return dataclasses.replace(self, inputs=inputs, labels=self.labels[indices])
+        groups = self.groups and tuple(self.groups[i] for i in indices.tolist())
+        return dataclasses.replace(self, inputs=inputs, labels=self.labels[indices], groups=groups)
 
     def evenly(self, count: int) -> "Examples":
         """At most `count` of them, evenly over the examples and so over the classes.
@@ -124,13 +152,15 @@ class Examples:
             >>> one.joined(Examples(("b.jpg",), np.array([1]), ("daisy", "rose"))).inputs
             ('a.jpg', 'b.jpg')
         """
-        if self.class_names != other.class_names or self.kind != other.kind:
+        alike = (self.class_names, self.kind, self.task) == (other.class_names, other.kind, other.task)
+        if not alike:
             raise DataError(
                 f"Expected examples of the classes {listed(self.class_names)}, got {listed(other.class_names)}. "
                 "Read both with the same class_names."
             )
         labels = np.concatenate([self.labels, other.labels])
-        return dataclasses.replace(self, inputs=self.inputs + other.inputs, labels=labels)
+        groups = self.groups + other.groups if self.groups and other.groups else None
+        return dataclasses.replace(self, inputs=self.inputs + other.inputs, labels=labels, groups=groups)
 
     def split(self, fraction: float, *, seed: int) -> tuple["Examples", "Examples"]:
         """Hold out `fraction` of each class, the same examples for the same seed.
@@ -156,34 +186,35 @@ class Examples:
             raise DataError(
                 f"Expected a fraction between 0 and 1. Received: {fraction}. Pass 0.2 to hold out a fifth."
             )
-        alike: dict[object, list[int]] = {}
-        for index, content in enumerate(self.modality.content_keys(self.inputs)):
-            alike.setdefault(content, []).append(index)
-        units: dict[int, list[list[int]]] = {label: [] for label in np.unique(self.labels).tolist()}
-        contradicted = set()
-        for group in alike.values():
-            labels = set(self.labels[group].tolist())
-            if len(labels) == 1:
-                units[labels.pop()].append(group)
-            else:
-                contradicted |= labels
-        held_out = []
-        for label, groups in units.items():
-            # An example that other classes have too already keeps this class on the other side.
-            most = len(groups) - (label not in contradicted)
-            if most < 1:
-                noun, place = self.noun, self.modality.holder
+        contents = self.modality.content_keys(self.inputs)
+        if self.groups is not None:
+            held_out = self._hold_out_groups(connected(contents, self.groups), fraction, seed)
+        else:
+            alike = connected(contents)
+            held_out, lacking = self.task.hold_out(self.labels, alike, fraction, seed=seed)
+            if lacking is not None:
+                noun, place, classes = self.noun, self.modality.holder, len(self.class_names)
+                distinct = sum(bool(self.task.counts(self.labels[unit], classes)[lacking]) for unit in alike)
+                name = self.class_names[lacking]
                 raise DataError(
                     f"Expected at least two different {noun} of each class, one to train on and one to hold "
-                    f"out. Received: {self.counts()[self.class_names[label]]} of class "
-                    f"{self.class_names[label]!r}, {len(groups)} to choose from without repeats. "
-                    f"Add {noun} to that class, remove it, or pass a validation {place}."
+                    f"out. Received: {self.counts()[name]} of class {name!r}, {distinct} to choose from without "
+                    f"repeats. Add {noun} to that class, remove it, or pass a validation {place}."
                 )
-            order = np.random.default_rng([seed, label]).permutation(len(groups))
-            taken = min(max(round(fraction * len(groups)), 1), most)
-            held_out += [index for unit in order[:taken] for index in groups[unit]]
         held = np.isin(np.arange(len(self)), held_out)
         return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
+
+    def _hold_out_groups(self, units, fraction, seed):
+        classes = len(self.class_names)
+        counts = np.array([self.task.counts(self.labels[unit], classes) for unit in units])
+        held = held_out_units(counts, np.array([len(unit) for unit in units]), fraction, seed=seed)
+        if held is None:
+            raise DataError(
+                f"Expected groups of which some can be held out, and the others have {self.noun} of every class, got "
+                f"{len(set(self.groups))} groups, {len(units)} without examples in common. Use smaller groups, or pass "
+                f"a validation {self.modality.holder}."
+            )
+        return [index for unit, out in zip(units, held, strict=True) if out for index in unit]
 
     def fingerprint(self) -> str:
         """A digest that changes when a file, its name, its class or the classes' order does; or a text.
@@ -204,9 +235,9 @@ class Examples:
         """
         total = hashlib.sha256("\0".join(self.class_names).encode("utf-8", "surrogateescape"))
         names, digests = self.modality.digests(self.inputs)
-        rows = zip(self.labels.tolist(), names, digests, strict=True)
+        rows = zip(self.task.keys(self.labels), names, digests, strict=True)
         for label, name, digest in sorted(rows):
-            total.update(b"\0%d\0%b\0%b" % (label, os.fsencode(name), digest))
+            total.update(b"\0%b\0%b\0%b" % (str(label).encode(), os.fsencode(name), digest))
         return total.hexdigest()
 
 

@@ -1,7 +1,6 @@
 """What a person names as data: images or texts?"""
 
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from ktransfer.core.modality import Modality, modality_of_task
 from ktransfer.data.junk import junk_name
 from ktransfer.data.split_names import parse_split_name, without_shard
 from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES, table_suffix
+from ktransfer.data.tables.file_cells import names_files
 from ktransfer.data.tfds import find_prepared, import_tfds
 
 IMAGES, TEXTS = "image-classification", "text-classification"
@@ -19,10 +19,10 @@ _PEEK = 2**16  # bytes of a table that are looked at
 def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> str:
     """Which task data is for, by the files in it.
 
-    A file is a table of texts. A folder is of texts where a table for training lies at its top, unless its
-    rows name image files; where it holds tables with more rows than it has images, or more `.txt` files in
-    its folders than images; and where it holds tables and no class folders of images. Else it is of images.
-    Images directly in the folder do not count.
+    A file is a table of texts, or of images where its rows name image files (`names_files`). A folder is of
+    what the table for training at its top is of; else of texts where it holds tables with more rows than it has
+    images, or more `.txt` files in its folders than images; and where it holds tables that do not name images
+    and no class folders of images. Else it is of images. Images directly in the folder do not count.
 
     Args:
         data: A file, a folder, or `tfds:NAME`.
@@ -43,8 +43,10 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
         return _task_of_tfds(str(data).removeprefix("tfds:"), data_dir)
     path = Path(data).expanduser()
     if not path.is_dir():
+        if path.is_file():
+            return IMAGES if _names_images(path) else TEXTS
         # What is not there at all may be either; by its name it was meant as one of them.
-        return TEXTS if path.is_file() or table_suffix(path) else IMAGES
+        return TEXTS if table_suffix(path) else IMAGES
     path = _inside(path)
     tables, texts, images, folders_of_images = [], 0, 0, set()
     for folder, names in _walk(path):
@@ -57,8 +59,9 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
         else:
             # train.txt and the like at the top are tables.
             texts += sum(_is_for_training(name) for name in names if name.lower().endswith(".txt"))
-    if any(table.parent == path and _is_for_training(table.name) for table in tables):
-        return IMAGES if images and all(map(_names_images, tables)) else TEXTS
+    training = [table for table in tables if table.parent == path and _is_for_training(table.name)]
+    if training:
+        return IMAGES if all(map(_names_images, training)) else TEXTS
     if not images:
         return TEXTS if tables or texts else IMAGES
     if texts > images or any(_rows(table) > images and not _names_images(table) for table in tables):
@@ -123,10 +126,7 @@ def _is_for_training(name):
 
 
 def _names_images(table):
-    """Whether most rows of a table of text hold the name of an image file."""
-    lines = _lines(table)[1:]
-    name = re.compile("|".join(map(re.escape, _image_suffixes())), re.IGNORECASE)
-    return bool(lines) and 2 * sum(name.search(line) is not None for line in lines) > len(lines)
+    return names_files(table, _image_suffixes())
 
 
 def _rows(table):

@@ -45,6 +45,8 @@ _JOINED = re.compile(
     f"(?:{'|'.join(_FILLERS)})?"
 )
 _NUMBER = re.compile(r"v?\d+")
+# What a column that names the split of each row is called, in any case.
+_COLUMNS = ("split", "subset", "partition", "set", "part", "data_split", "dataset_split", "phase")
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,16 @@ def parse_split_name(name: str) -> SplitName:
             rest.append(word)
     split = found[0] if len(set(found)) == 1 else None
     return SplitName(split, tuple(rest), unlabelled)
+
+
+def is_split_column(name: str) -> bool:
+    """Whether a column of a table is called as those that name the split of each row.
+
+    Example:
+        >>> is_split_column("Split"), is_split_column("label")
+        (True, False)
+    """
+    return name.strip().casefold() in _COLUMNS
 
 
 def without_shard(stem: str) -> str:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.models.predict import predict_in_batches
 
 # Pieces that a text is taken apart into at most, and rows and columns of patches that cover an image.
@@ -25,7 +26,13 @@ def has_exact_map(model: keras.Model) -> bool:
     return _grid(model) is not None
 
 
-def class_maps(model: keras.Model, pixels: np.ndarray, classes: Sequence[Sequence[int]]) -> list[np.ndarray]:
+def class_maps(
+    model: keras.Model,
+    pixels: np.ndarray,
+    classes: Sequence[Sequence[int]],
+    *,
+    task: str | Task = SINGLE_LABEL,
+) -> list[np.ndarray]:
     """What each place of an image adds to the logit of a class.
 
     Where the head is an average over places and one linear layer it is a class activation map (Zhou et al.
@@ -38,6 +45,7 @@ def class_maps(model: keras.Model, pixels: np.ndarray, classes: Sequence[Sequenc
         model: From `build_classifier`.
         pixels: float32 `(N, H, W, 3)` in 0-255.
         classes: For each image the classes to explain.
+        task: What the logits are of. Defaults to `"single_label"`.
 
     Returns:
         For each image float32 `(its classes, rows, columns)`.
@@ -48,11 +56,16 @@ def class_maps(model: keras.Model, pixels: np.ndarray, classes: Sequence[Sequenc
     """
     if has_exact_map(model):
         return _activation_maps(model, pixels, classes)
-    return [_occluded(model, image, wanted) for image, wanted in zip(pixels, classes, strict=True)]
+    task = get_task(task)
+    return [_occluded(model, image, wanted, task) for image, wanted in zip(pixels, classes, strict=True)]
 
 
 def word_effects(
-    predict: Callable[[list[str]], np.ndarray], texts: Sequence[str], classes: Sequence[int]
+    predict: Callable[[list[str]], np.ndarray],
+    texts: Sequence[str],
+    classes: Sequence[int],
+    *,
+    task: str | Task = SINGLE_LABEL,
 ) -> list[list[tuple[str, float]]]:
     """What each word of a text adds to the log odds of a class: what they lose when it is left out.
 
@@ -63,6 +76,7 @@ def word_effects(
         predict: Texts to probabilities `(N, C)`.
         texts: At least one each.
         classes: For each text the class to explain.
+        task: What the probabilities are of. Defaults to `"single_label"`.
 
     Returns:
         For each text its pieces, which joined are the text, and the effect of each.
@@ -77,7 +91,7 @@ def word_effects(
         variants.append(text)
         variants += ["".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts))]
     owners = np.repeat(classes, [len(parts) + 1 for parts in pieces])
-    odds = iter(log_odds(predict(variants), owners).tolist())
+    odds = iter(get_task(task).log_odds(predict(variants), owners).tolist())
     found = []
     for parts in pieces:
         whole = next(odds)
@@ -155,7 +169,7 @@ def _activation_maps(model, pixels, classes):
     ]
 
 
-def _occluded(model, image, classes):
+def _occluded(model, image, classes, task):
     variants = [image]
     for rows in np.array_split(np.arange(image.shape[0]), PATCHES):
         for columns in np.array_split(np.arange(image.shape[1]), PATCHES):
@@ -164,8 +178,8 @@ def _occluded(model, image, classes):
             variants.append(covered)
     batches = (np.stack(variants[start : start + _BATCH]) for start in range(0, len(variants), _BATCH))
     logits = np.concatenate([np.asarray(rows, float) for rows in predict_in_batches(model, batches)])
-    probabilities = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    odds = np.stack([log_odds(probabilities, [wanted] * len(logits)) for wanted in classes])
+    probabilities = task.probabilities(logits)
+    odds = np.stack([task.log_odds(probabilities, [wanted] * len(logits)) for wanted in classes])
     return (odds[:, :1] - odds[:, 1:]).reshape(len(classes), PATCHES, PATCHES).astype("float32")
 
 

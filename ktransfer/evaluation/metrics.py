@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -66,8 +67,41 @@ class Evaluation(Calibration):
     per_class: dict[str, ClassScore]
     confusion: list[list[int]]
 
+    value_title: ClassVar[str] = "accuracy"
+
+    @property
+    def value(self) -> float:
+        """The accuracy."""
+        return self.accuracy
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """The temperature."""
+        return {"temperature": self.calibrated.temperature}
+
     def to_dict(self) -> dict:
         return asdict(self)
+
+    def line(self) -> str:
+        """What a person reads after the name of a split."""
+        low, high = self.accuracy_interval
+        return f"accuracy {self.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), macro F1 {self.macro.f1:.3f}"
+
+    def tables(self, noun: str) -> list[list[list[str]]]:
+        """Tables for a terminal, each a list of rows of which the first is the heading."""
+        scores = [["class", "precision", "recall", "F1", noun]]
+        for name, score in [*self.per_class.items(), ("macro mean", self.macro)]:
+            values = (score.precision, score.recall, score.f1)
+            scores.append([name, *(f"{value:.3f}" for value in values), str(score.support)])
+        names = list(self.per_class)
+        if len(names) > 20:
+            return [scores]
+        rows = [[name, *map(str, row)] for name, row in zip(names, self.confusion, strict=True)]
+        return [scores, [["true \\ predicted", *names], *rows]]
+
+    def save_picture(self, path: str | Path) -> None:
+        """Draw the confusion matrix as a PNG."""
+        self.save_confusion(path)
 
     def save_confusion(self, path: str | Path) -> None:
         """Draw the confusion matrix as a PNG."""
@@ -96,11 +130,27 @@ class Evaluation(Calibration):
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model answered to a part of the data: probabilities `(N, C)`, and how good they are."""
+    """What a model answered to a split: probabilities `(N, C)`, and the `Evaluation` of its task."""
 
     examples: Examples
     probabilities: np.ndarray
-    evaluation: Evaluation
+    evaluation: Any
+
+
+def confusions(confusion: Sequence[Sequence[int]], names: Sequence[str], most: int = 8) -> list[dict]:
+    """The most frequent mistakes: `{"truth", "answer", "count", "share"}`, the share being of the true class.
+
+    Example:
+
+        confusions([[8, 2], [0, 10]], ["cat", "dog"])   # [{"truth": "cat", "answer": "dog", "count": 2, ...}]
+    """
+    found = [
+        {"truth": names[i], "answer": names[j], "count": count, "share": count / sum(row)}
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(found, key=lambda entry: -entry["count"])[:most]
 
 
 def evaluate(

@@ -30,7 +30,7 @@ def fatal_operation(serve, serving, folder, survives):
     while len(candidates) > 1:
         middle = candidates[(len(candidates) - 1) // 2]
         with tempfile.TemporaryDirectory(dir=folder) as part:
-            path = Path(part, saved_model.NAME)
+            path = Path(part, "savedmodel")
             saved_model.save(tf.Module(), serving, path, {saved_model.SERVING: _up_to(serve, middle)})
             survived = survives(path)
         inside = _computed(middle)

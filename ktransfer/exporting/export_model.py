@@ -2,12 +2,12 @@
 
 import contextlib
 import dataclasses
-import importlib
 import logging
 import os
 from pathlib import Path
 
 from ktransfer.core.modality import modality_of
+from ktransfer.core.task import SINGLE_LABEL, get_task
 from ktransfer.errors import ExportError
 from ktransfer.exporting.artifact import Artefact, fingerprint, publish, staging
 from ktransfer.exporting.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
@@ -15,6 +15,7 @@ from ktransfer.exporting.options import ExportOptions
 from ktransfer.exporting.parity import TOLERANCE, Parity, check_logits, measure_parity
 from ktransfer.exporting.processes.converter_process import prepare
 from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.registry import get_format
 from ktransfer.exporting.runtimes import open_artefact
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.progress import silent
@@ -31,9 +32,6 @@ __all__ = [
     "label_limits",
     "warm_up",
 ]
-
-# Each has NAME, CONVERTS and write, and imports its converter: only the one asked for is loaded.
-_MODULES = {"savedmodel": "saved_model", "tflite": "tflite", "onnx": "onnx"}
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,6 +69,8 @@ def export_model(
     limits=None,
     options=ExportOptions(),  # noqa: B008  frozen
     answered=None,
+    task=SINGLE_LABEL,
+    decision=None,
     tell=silent,
 ):
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
@@ -103,13 +103,16 @@ def export_model(
         tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
             formats in float32.
         extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
-        labels: True classes of the examples, int `(N,)`, to measure accuracy by.
+        labels: True labels of the examples, as `Examples.labels`, to measure accuracy by.
         calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
         limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
         options: `ExportOptions`.
         answered: A dictionary for what the model answers. The same for several formats of a model that does
             not change between them spares asking it again.
+        task: What the logits are of, a `Task` or its name. Defaults to `"single_label"`.
+        decision: How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; written into the
+            artefact. Defaults to `None`, the task's own way.
         tell: Callable that is given how far the export of a quantized format is, as `Progress` takes it.
             Defaults to none.
 
@@ -127,56 +130,66 @@ def export_model(
         ('artefacts/model.onnx', 'dynamic')
     """
     [format] = check_formats([format])
-    family, _, precision = format.partition("-")
+    spec = get_format(format)
+    family, quantized = spec.family, spec.is_quantized
     modality = modality_of(preprocessing)
     serving = modality.serving(model, class_names, examples, preprocessing)
-    if precision == "int8":
+    serving = dataclasses.replace(
+        serving, task=get_task(task), decision=decision_at(task, decision, options.temperature)
+    )
+    if spec.needs_calibration:
         if calibration is not None and len(calibration):
             calibrated = modality.serving(model, class_names, calibration, preprocessing).examples
             serving = dataclasses.replace(serving, calibration=calibrated)
         serving.check_calibration()
-    serving = _as_asked(serving, format, options)
+    serving = _as_asked(serving, spec, options)
     if answered is not None:
         serving = dataclasses.replace(serving, answered=answered)
-    takes_raw = preprocessing is not None and (
-        format == "savedmodel" or (format == "onnx" and options.any_size)
-    )
-    reads_files = format == "savedmodel" and bool(serving.files)
-    if precision:
+    takes_raw = preprocessing is not None and not quantized and family.takes_raw(options)
+    reads_files = family.reads_files and bool(serving.files)
+    if quantized:
         limits = limits or label_limits(format)
     from ktransfer.exporting.serving import reference_function
 
     reference = reference_function(serving)
-    check_logits(reference, serving.examples)
-    exporter = importlib.import_module(f"ktransfer.exporting.{_MODULES[family]}.exporter")
-    folder, name = Path(folder), exporter.NAME
-    written = {"extra": extra}
-    if precision:
-        name = f"_{precision}.".join(name.split("."))
-        written |= {"precision": precision, "tell": tell}
+    check_logits(reference, serving.examples, serving.task)
+    exporter = spec.exporter()
+    folder, name = Path(folder), spec.file_name
+    facts = {"task": serving.task.name} | (serving.decision or {})
+    written = {"extra": {**(extra or {}), **facts}}
+    if quantized:
+        written |= {"precision": spec.precision, "tell": tell}
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
         def write_and_prove(fixed, flex):
-            if precision:
+            if quantized:
                 tell("converting the model")
             exporter.write(serving, path, fixed=fixed, **written, **flex)
-            if precision:
+            if quantized:
                 tell("comparing its answers with the model's")
-            with _opened(format, path) as artefact:
-                parity = measure_parity(artefact, reference, serving.examples, fixed=fixed, labels=labels)
-                if not precision:
+            with _opened(spec, path) as artefact:
+                parity = measure_parity(
+                    artefact,
+                    reference,
+                    serving.examples,
+                    fixed=fixed,
+                    labels=labels,
+                    task=serving.task,
+                    decision=serving.decision,
+                )
+                if not quantized:
                     parity.check(format, tolerance)
                 raw = modality.raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
                 files_read = modality.files_read(artefact, serving) if reads_files else None
             return fixed, parity, *raw, files_read
 
-        attempts = serving.attempts if exporter.CONVERTS else serving.attempts[:1]
+        attempts = serving.attempts if family.converts else serving.attempts[:1]
         fixed, parity, raw_parity, differing_texts, files_read = _first_that_works(
             write_and_prove, options.attempts(attempts, format), format
         )
-        if precision:
+        if quantized:
             parity.check_labels(format, **limits)
         if takes_raw:
             modality.check_raw_parity(raw_parity, format, tolerance)
@@ -192,11 +205,7 @@ def export_model(
         listed = partial / "labels.txt"
         listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
-        found = ()
-        if family == "tflite":
-            from ktransfer.exporting.tflite.flex import flex_ops
-
-            found = flex_ops(path)
+        found = family.operations(path)
         publish(path, folder / name)
         os.replace(listed, folder / listed.name)
 
@@ -205,17 +214,27 @@ def export_model(
         path=f"{folder.name}/{name}",
         sha256=sha256,
         size_bytes=size_bytes,
-        signature=_signature(serving, fixed, takes_raw and format == "savedmodel"),
+        signature=_signature(serving, fixed, takes_raw and family.reads_files),
         batch=fixed.get("batch", "dynamic"),
         parity=parity,
         sequence=modality.sequence(serving, fixed),
         raw_parity=raw_parity,
         differing_texts=differing_texts,
         files_read=files_read and files_read.to_dict(),
-        limits=limits if precision else None,
+        limits=limits if quantized else None,
         temperature=options.temperature,
         flex_ops=found,
     )
+
+
+def decision_at(task, decision, temperature):
+    """Return a decision for probabilities whose logits are divided by a temperature.
+
+    Example:
+        >>> decision_at("multi_label", {"thresholds": [0.5]}, 2.0)
+        {'thresholds': [0.5]}
+    """
+    return get_task(task).at_temperature(decision, temperature) if decision and temperature != 1 else decision
 
 
 def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen
@@ -225,16 +244,16 @@ def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen
         >>> label_limits("onnx-float16")
         {'agreement': 0.995}
     """
-    if format.endswith("float16"):
+    if get_format(format).precision == "float16":
         return {"agreement": recipe.float16_agreement}
     return {"agreement": recipe.int8_agreement, "accuracy_drop": recipe.int8_accuracy_drop}
 
 
-def _opened(format, path):
+def _opened(spec, path):
     """The artefact to be called; in a process of its own, but for TensorFlow's, which is here anyhow."""
-    if format == "savedmodel":
-        return contextlib.nullcontext(open_artefact(format, path).answer)
-    return OwnProcess(format, path)
+    if spec.family.in_process:
+        return contextlib.nullcontext(open_artefact(spec.name, path).answer)
+    return OwnProcess(spec.name, path)
 
 
 def warm_up(formats):
@@ -243,21 +262,21 @@ def warm_up(formats):
     Example:
         >>> warm_up(["savedmodel", "tflite"])
     """
-    if any(format.startswith("tflite") for format in formats):
-        prepare("ktransfer.exporting.tflite.conversion")
+    for module in {get_format(name).family.warm_up for name in formats} - {None}:
+        prepare(module)
 
 
-def _as_asked(serving, format, options):
+def _as_asked(serving, spec, options):
     """The `Serving` with what its format and the options ask for."""
     from ktransfer.exporting.serving import one_at_a_time
 
     serving = dataclasses.replace(serving, temperature=options.temperature)
     serving = serving.modality.as_asked(
         serving,
-        any_size=options.any_size and format == "onnx",
-        uint8=options.uint8 or format == "tflite-int8",
+        any_size=options.any_size and "any_size" in spec.family.options and not spec.is_quantized,
+        uint8=options.uint8 or spec.uint8,
     )
-    if format.startswith("tflite") and not options.dynamic_batch:
+    if spec.family.one_example and not options.dynamic_batch:
         serving = one_at_a_time(serving)
     return serving
 

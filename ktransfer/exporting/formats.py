@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 
 from ktransfer.errors import ExportError, did_you_mean, letters
+from ktransfer.exporting.registry import format_specs
 
-FORMATS = ("savedmodel", "tflite", "onnx")  # in float32, written unless others are asked for
-QUANTIZED = ("tflite-float16", "tflite-dynamic", "tflite-int8", "onnx-float16", "onnx-int8")
-ALL_FORMATS = FORMATS + QUANTIZED
+ALL_FORMATS = tuple(format_specs())
+# In float32, written unless others are asked for.
+FORMATS = tuple(name for name, spec in format_specs().items() if not spec.is_quantized)
+QUANTIZED = tuple(name for name, spec in format_specs().items() if spec.is_quantized)
 
 
 def format_names(formats: str | Iterable[str]) -> tuple[str, ...]:

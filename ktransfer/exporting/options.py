@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ktransfer.core.modality import modality_of_task
 from ktransfer.errors import ExportError
+from ktransfer.exporting.registry import get_format
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class ExportOptions:
             [({'batch': 1}, {}), ({'batch': 1}, {'allow_flex': True})]
         """
         # int8 is calibrated by an interpreter that has no Flex.
-        allowed = self.allow_flex and format.startswith("tflite") and format != "tflite-int8"
+        spec = get_format(format)
+        allowed = self.allow_flex and "allow_flex" in spec.family.options and not spec.needs_calibration
         pairs = [(fixed, flex) for flex in [{}, {"allow_flex": True}][: 1 + allowed] for fixed in attempts]
         return sorted(pairs, key=lambda pair: self.dynamic_batch and "batch" in pair[0])
 
@@ -63,14 +65,19 @@ class ExportOptions:
             task: `"image-classification"` or `"text-classification"`.
         """
         offered = modality_of_task(task).export_options
-        tflite = any(format.startswith("tflite") for format in formats)
+        known = {
+            option
+            for name in formats
+            for option in get_format(name).family.options
+            if option != "any_size" or not get_format(name).is_quantized
+        }
         for option, given, fits, wanted in (
-            ("dynamic_batch", self.dynamic_batch, tflite, "a TFLite format"),
-            ("allow_flex", self.allow_flex, tflite, "a TFLite format"),
+            ("dynamic_batch", self.dynamic_batch, "dynamic_batch" in known, "a TFLite format"),
+            ("allow_flex", self.allow_flex, "allow_flex" in known, "a TFLite format"),
             (
                 "any_size",
                 self.any_size,
-                "any_size" in offered and "onnx" in formats,
+                "any_size" in offered and "any_size" in known,
                 "images and the format onnx",
             ),
             ("uint8", self.uint8, "uint8" in offered, "images"),

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from ktransfer.core.task import SINGLE_LABEL, get_task
 from ktransfer.errors import ExportError
 
-# Below this, float32 softmax has no digits left to compare (its smallest normal number is 1.2e-38).
+# Below this, float32 probabilities have no digits left to compare (the smallest normal number is 1.2e-38).
 _SMALLEST_PROBABILITY = 1e-30
 TOLERANCE = 1e-4  # of a probability in float32
 _LARGER_BATCH = 8  # examples
@@ -25,7 +26,8 @@ class Parity:
         max_logit_delta: Largest difference of a log-probability, which is a logit less one constant an
             example. It shows what a saturated softmax hides.
         logit_scale: Largest absolute logit of the Keras model; what `max_logit_delta` is to be judged by.
-        label_agreement: Share of examples, 0 to 1, with the same first label at both batch sizes.
+        label_agreement: Share of examples, 0 to 1, with the same label at both batch sizes; with several labels an
+            example, the share of these that are answered alike.
         examples: How many images or texts were compared.
         batch_sizes: The batch sizes at which the artefact was run.
         wrong_input_delta: Largest difference of a probability between the artefact's answers to wrong inputs
@@ -33,7 +35,8 @@ class Parity:
             what this check would see if the input were wrong. Near zero, the comparison proves little.
         wrong_input_delta_of_model: The same of the Keras model.
         sequence_lengths: The padded lengths, in tokens, at which the artefact was run; of images none.
-        accuracy: Share of the examples that the artefact labels rightly; `None` if nobody knows.
+        accuracy: Share of the examples that the artefact labels rightly; with several labels an example, the mean of
+            its F1; `None` if the truth is not known.
         accuracy_of_model: The same of the Keras model.
 
     Example:
@@ -150,25 +153,28 @@ class Parity:
         )
 
 
-def check_logits(model, examples):
+def check_logits(model, examples, task=None):
     """Raise `ExportError` unless a model answers real examples with logits: finite, and no probabilities.
 
-    An artefact takes softmax of them, and one of probabilities would agree with itself, and be wrong.
+    An artefact makes probabilities of them, and one of probabilities would agree with itself, and be wrong.
 
     Args:
         model: Callable, inputs by name to logits `(B, C)`.
         examples: `Examples`, of which the first are asked for.
+        task: `Task`. Defaults to single-label classification.
     """
+    task = task or get_task(SINGLE_LABEL)
     logits = model(examples.batch(np.arange(_LARGER_BATCH) % len(examples)))
     _check_finite(logits)
-    if (logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=1e-5):
+    if task.look_like_probabilities(logits):
         raise ExportError(
-            "The model has to answer with logits, of which an artefact takes the softmax. Received: answers "
-            "that add up to 1. Build the last layer without its softmax, and copy the weights."
+            f"The model has to answer with logits, of which an artefact takes the {task.activation}. Received: "
+            f"answers that look like probabilities. Build the last layer without its {task.activation}, and copy the "
+            "weights."
         )
 
 
-def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
+def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=None, decision=None):
     """Run an artefact and the model on the same examples and compare the answers.
 
     All examples are run in batches of 8 (a shorter last batch is filled up with the first examples), or of 2
@@ -180,7 +186,9 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
         model: Callable, the same inputs to logits `(B, C)`; the Keras model in inference mode.
         examples: Real ones, `Examples`, at least 1.
         fixed: Sizes of the axes by name of which the artefact takes but one size.
-        labels: True classes of the examples, int `(N,)`, to measure the accuracy too.
+        labels: True labels of the examples, as the task has them, to measure the accuracy too.
+        task: `Task`. Defaults to single-label classification.
+        decision: As in `Serving`. Defaults to `None`.
 
     Returns:
         `Parity`; nothing is judged yet, see `Parity.check`.
@@ -192,11 +200,11 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
     Example:
         >>> images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
         >>> logits = lambda inputs: inputs["image"].mean((1, 2)) / 255
-        >>> parity = measure_parity(lambda inputs: softmax(logits(inputs)), logits, Images(images))
+        >>> parity = measure_parity(lambda inputs: probabilities(logits(inputs)), logits, Images(images))
         >>> parity.label_agreement, parity.batch_sizes
         (1.0, (1, 4))
     """
-    fixed, count = dict(fixed), len(examples)
+    fixed, count, task = dict(fixed), len(examples), task or get_task(SINGLE_LABEL)
     size = fixed.get("batch", min(_LARGER_BATCH, max(2, count)))
     single = fixed.get("batch", 1)
     first = min(_LARGER_BATCH, count)
@@ -219,12 +227,20 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None):
         )
 
     wrong_delta = np.abs(wrong_answers - answers[:first])
-    wrong_delta_of_model = np.abs(softmax(wrong_logits) - softmax(logits[:first]))
-    agree = answers.argmax(-1) == logits.argmax(-1)
-    agree[:first] &= single_answers.argmax(-1) == single_logits.argmax(-1)
-    accuracies = [None if labels is None else _share(a.argmax(-1) == labels) for a in (answers, logits)]
+    wrong_delta_of_model = np.abs(task.probabilities(wrong_logits) - task.probabilities(logits[:first]))
+    decided, decided_by_model = (
+        task.decide(each, decision) for each in (answers, task.probabilities(logits))
+    )
+    agree = task.agreement(decided, decided_by_model)
+    singly, singly_by_model = (
+        task.decide(each, decision) for each in (single_answers, task.probabilities(single_logits))
+    )
+    agree[:first] = np.minimum(agree[:first], task.agreement(singly, singly_by_model))
+    accuracies = [
+        None if labels is None else _share(task.hits(each, labels)) for each in (decided, decided_by_model)
+    ]
     answers, logits = np.concatenate([answers, single_answers]), np.concatenate([logits, single_logits])
-    expected = softmax(logits)
+    expected = task.probabilities(logits)
     delta = np.abs(answers - expected)
     lengths = {array.shape[1] for inputs in every + singles for array in inputs.values() if array.ndim == 2}
     return Parity(
@@ -249,12 +265,6 @@ def _check_finite(logits):
             "The model has to answer real examples with finite logits. Received: NaN or infinity from the "
             "Keras model itself. Train it again at a lower learning rate."
         )
-
-
-def softmax(logits):
-    """Return the probabilities `(B, C)` of logits `(B, C)`, in float64."""
-    powers = np.exp(np.float64(logits) - np.max(logits, axis=-1, keepdims=True))
-    return powers / powers.sum(-1, keepdims=True)
 
 
 def _share(holds):

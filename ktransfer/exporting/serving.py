@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransfer.core.modality import Modality, Preprocessing, modality_of
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import ExportError
 from ktransfer.models.inputs import as_taken
 from ktransfer.security.safe_io import is_line
@@ -72,7 +73,9 @@ class Serving:
         calibration: Training examples, to show an int8 artefact what flows between its layers.
         files: The image files that the examples are, where they are known.
         prepare: What becomes of the named inputs before the model, in the graph.
-        temperature: What logits are divided by before softmax (Guo et al. 2017).
+        task: What the probabilities are of. Defaults to single-label classification.
+        decision: How the task gets from probabilities to labels; `None` takes the task's own way.
+        temperature: What logits are divided by before they become probabilities (Guo et al. 2017).
         answered: What the model has answered so far, before the temperature, by a hash of what it was given.
     """
 
@@ -85,6 +88,8 @@ class Serving:
     calibration: Examples | None = None
     files: Sequence[str] = ()
     prepare: Callable[[dict], dict] = lambda inputs: inputs
+    task: Task = field(default_factory=lambda: get_task(SINGLE_LABEL))
+    decision: dict | None = None
     temperature: float = 1.0
     answered: dict[bytes, np.ndarray] = field(default_factory=dict)
 
@@ -154,7 +159,7 @@ def probabilities(serving, inputs):
     logits = serving.model(as_taken(serving.model, inputs), training=False)
     if serving.temperature != 1.0:
         logits /= serving.temperature
-    return tf.nn.softmax(logits)
+    return getattr(tf.nn, serving.task.activation)(logits)
 
 
 def reference_function(serving):

@@ -157,10 +157,7 @@ class FrozenFeatures:
         found = self._rows(wanted)
         if found is None:
             return None
-        targets = {
-            name: np.eye(len(part.class_names), dtype="float32")[part.labels]
-            for name, part in self.examples.items()
-        }
+        targets = {name: part.targets for name, part in self.examples.items()}
 
         def rows(part, view):
             return found[part, view, cut.name], self._places(part, view)

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from ktransfer.core.modality import Preprocessing
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.data.examples import Examples
 from ktransfer.errors import RecipeError
 from ktransfer.features.cache_key import FeatureKeys
@@ -188,27 +189,30 @@ class FrozenPass:
         )
 
 
-def extract_features(model: keras.Model, dataset) -> tuple[np.ndarray, np.ndarray]:
+def extract_features(
+    model: keras.Model, dataset, *, task: str | Task = SINGLE_LABEL
+) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features of a classifier's backbone, in inference mode, and their labels.
 
     Args:
         model: From `build_classifier`.
-        dataset: Batches of `(images, labels)`, not augmented; labels as indices or one-hot.
+        dataset: Batches of `(images, labels)`, not augmented; labels as indices or as targets `(B, classes)`.
+        task: What the labels are of. Defaults to `"single_label"`.
 
     Returns:
-        float32 `(N, features)` and int `(N,)`.
+        float32 `(N, features)`, and the labels as `Examples.labels` has them.
 
     Example:
 
         features, labels = extract_features(model, train)
     """
+    task = get_task(task)
     pooled = keras.Model(model.input, model.get_layer("pooled").output)
     labels = []
 
     def images():
         for batch, targets in dataset:
-            targets = np.asarray(targets)
-            labels.append(targets.argmax(axis=-1) if targets.ndim == 2 else targets)
+            labels.append(task.labels_of(np.asarray(targets)))
             yield batch
 
     return np.concatenate(list(predict_in_batches(pooled, images()))), np.concatenate(labels)

@@ -1,7 +1,6 @@
 """Arrays on disk by key: streamed, written whole or not at all, checked when opened, evicted past a limit."""
 
 import contextlib
-import fcntl
 import json
 import math
 import os
@@ -14,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from ktransfer.security.safe_io import read_json
+from ktransfer.utils.files import read_at
 
 FORMAT = 1
 _META, _DATA = "meta.json", "rows.bin"
+_LOCK = "writer.lock"  # held by whoever writes, in the folder that is not whole yet
 _DTYPES = ("float32", "float16")
 _STALE_SECONDS = 60
 
@@ -55,7 +57,7 @@ class Rows:
         flat = rows.reshape(len(indices), -1).view(np.uint8)
         for place, index in enumerate(indices):
             # Not a memory map, whose pages would count as this process's memory.
-            if os.preadv(self._file.fileno(), [flat[place]], int(index) * self._row_bytes) != self._row_bytes:
+            if read_at(self._file, flat[place], int(index) * self._row_bytes) != self._row_bytes:
                 raise OSError(f"row {index} of {self._file.name} cannot be read whole")
         return rows.astype("float32", copy=False)
 
@@ -134,10 +136,11 @@ class FeatureStore:
         self._sweep()
         partial.mkdir(parents=True)
         crc = rows = 0
+        lock = FileLock(partial / _LOCK)
         try:
+            with contextlib.suppress(OSError, NotImplementedError):  # a file system without locks
+                lock.acquire()  # until released, or killed
             with open(partial / _DATA, "wb") as file:
-                with contextlib.suppress(OSError):  # a file system without locks
-                    fcntl.flock(file, fcntl.LOCK_EX)  # until closed, or killed
 
                 def append(batch):
                     nonlocal crc, rows
@@ -150,11 +153,14 @@ class FeatureStore:
                 yield append
                 if rows != shape[0]:
                     raise ValueError(f"{shape[0]} rows were expected, not {rows}")
-                file.flush()
-                meta = {"format": FORMAT, "shape": list(shape), "dtype": dtype, "crc32": crc, "facts": facts}
-                (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
-                self._publish(partial, self.folder / key)
+            meta = {"format": FORMAT, "shape": list(shape), "dtype": dtype, "crc32": crc, "facts": facts}
+            (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
+            # Windows renames no folder in which a file is open.
+            lock.release()
+            (partial / _LOCK).unlink(missing_ok=True)
+            self._publish(partial, self.folder / key)
         finally:
+            lock.release()
             shutil.rmtree(partial, ignore_errors=True)
         self._evict(keep=key)
 
@@ -197,9 +203,9 @@ class FeatureStore:
         for path in self.folder.glob(".*.partial"):
             with contextlib.suppress(OSError):
                 if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                    for data in path.glob(_DATA):
-                        with open(data, "rb") as file:
-                            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    # `Timeout`, an `OSError`, where a writer holds it.
+                    with FileLock(path / _LOCK, timeout=0):
+                        pass
                     shutil.rmtree(path, ignore_errors=True)
 
     def _evict(self, keep):

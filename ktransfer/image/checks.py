@@ -90,8 +90,12 @@ def require_readable(
         )
     unreadable = {c.path for c in corrupt}
     readable = [index for index, path in enumerate(examples.inputs) if path not in unreadable]
-    left = set(examples.labels[readable].tolist())
-    emptied = [examples.class_names[label] for label in sorted(set(examples.labels.tolist()) - left)]
+    left = examples.task.counts(examples.labels[readable], len(examples.class_names))
+    emptied = [
+        name
+        for name, count in zip(examples.class_names, left, strict=True)
+        if examples.counts()[name] and not count
+    ]
     if emptied:
         raise DataError(
             f"Expected readable images of every class. Received: none of {emptied[0]!r} ({named}). "

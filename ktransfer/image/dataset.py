@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import math
-import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,7 @@ from ktransfer.errors import DataError
 from ktransfer.image.augmentation import Augmentation
 from ktransfer.image.augmentation_ops import augment
 from ktransfer.image.decoding import Resize, load_image
-from ktransfer.utils.files import cache_folder
+from ktransfer.utils.files import cache_folder, read_at, write_at
 
 # Of the free disk that kept pixels may take.
 CACHE_SHARE = 0.5
@@ -47,7 +46,8 @@ def image_dataset(
         batch_size: Images a batch.
         training: Whether to shuffle, and to apply `augmentation`.
         augmentation: How to vary training images; None varies nothing. Not used unless `training`.
-        one_hot: Whether labels are shares of classes; always so where the augmentation mixes labels.
+        one_hot: Whether labels are the targets of a loss, such as shares of classes; always so where the augmentation
+            mixes labels. Defaults to `False`.
         seed: A non-negative integer.
         first_pass: Which epoch's order and augmentation the first pass has, such as one to go on with.
         cache: Whether to keep the resized uint8 images from the first pass on, in a file without a name in
@@ -57,7 +57,7 @@ def image_dataset(
 
     Returns:
         A dataset of `(images, labels)` with a known number of batches: float32 `(B, H, W, 3)` in 0-255, and
-        int32 `(B,)` or, as shares of classes, float32 `(B, C)`.
+        labels as the examples have them or, as targets, float32 `(B, C)`.
 
     Raises:
         DataError: `batch_size` is below 1 or `cache` is unknown.
@@ -73,22 +73,21 @@ def image_dataset(
     varied = augmentation if training and augmentation is not None else Augmentation.none()
     pixels = _Pixels(examples.inputs, resize, keep=cache, workers=workers)
     epochs = itertools.count(first_pass)
+    labels = examples.targets if one_hot or varied.mixes_labels else examples.labels
 
     def batches():
         random = np.random.default_rng([seed, next(epochs)])
         order = random.permutation(len(examples)) if training else np.arange(len(examples))
         for start in range(0, len(examples), batch_size):
             indices = order[start : start + batch_size]
-            yield pixels.read(indices), examples.labels[indices], random.integers(2**31, size=2)
+            yield pixels.read(indices), labels[indices], random.integers(2**31, size=2)
 
     def finish(images, labels, batch_seed):
-        if one_hot or varied.mixes_labels:
-            labels = tf.one_hot(labels, len(examples.class_names))
         return augment(images, labels, batch_seed, varied)
 
     signature = (
         tf.TensorSpec((None, resize.height, resize.width, 3), tf.uint8),
-        tf.TensorSpec((None,), tf.int32),
+        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
         tf.TensorSpec((2,), tf.int64),
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
@@ -117,12 +116,12 @@ class _Pixels:
     def _read(self, index, image):
         offset = index * self._bytes
         # Not a memory map, whose pages would count as this process's memory.
-        if self._kept[index] and os.preadv(self._file.fileno(), [image], offset) == self._bytes:
+        if self._kept[index] and read_at(self._file, image, offset) == self._bytes:
             return
         image[:] = load_image(self._paths[index], self._resize)
         if self._file is not None:
             with contextlib.suppress(OSError):  # a disk that is full by now: decoded again next time
-                self._kept[index] = os.pwrite(self._file.fileno(), image, offset) == self._bytes
+                self._kept[index] = write_at(self._file, image, offset) == self._bytes
 
 
 def _scratch_file(size, keep):

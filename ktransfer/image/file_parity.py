@@ -124,7 +124,9 @@ def measure_file_parity(artefact, serving, labels=None):
     def logits(inputs):
         return model({INPUT: load_images(map(io.BytesIO, inputs[FILE.name]), resize)})
 
-    return measure_parity(artefact, logits, _Files(chosen), labels=labels)
+    return measure_parity(
+        artefact, logits, _Files(chosen), labels=labels, task=serving.task, decision=serving.decision
+    )
 
 
 def measure_pixels(artefact, serving):
@@ -177,7 +179,15 @@ def measure_size_parity(artefact, serving, labels=None):
         return model({INPUT: np.stack(pixels).astype("float32")})
 
     # Photographs of one batch have one size, and these have not.
-    return measure_parity(artefact, logits, _Pixels(serving.files), fixed={BATCH: 1}, labels=labels)
+    return measure_parity(
+        artefact,
+        logits,
+        _Pixels(serving.files),
+        fixed={BATCH: 1},
+        labels=labels,
+        task=serving.task,
+        decision=serving.decision,
+    )
 
 
 def _read(path):

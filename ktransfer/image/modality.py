@@ -10,8 +10,9 @@ class ImageModality:
     holder, raw = "folder", "as image files"
     content, near_before_training = "path", True
     wide_cards = False
-    options = ("image_size", "scaling", "skip_corrupt")
-    columns, facts = (), ("skip_corrupt",)
+    options = ("image_size", "scaling", "skip_corrupt", "file_column")
+    columns = ("file_column", "label_column", "group_column", "label_separator", "task", "encoding")
+    facts = ("skip_corrupt",)
     export_options = frozenset({"any_size", "uint8"})
 
     def identity(self, content):
@@ -85,15 +86,23 @@ class ImageModality:
 
         return measure_pixels(artefact, serving)
 
-    def load_splits(self, source, **options):
-        from ktransfer.image.sources import load_splits
+    def load_splits(self, source, *, task=None, **options):
+        from ktransfer.data.tasks import read_as
+        from ktransfer.image.sources import load_image_splits
 
-        return load_splits(source, **options), None
+        return read_as(load_image_splits, source, task=task, **options)
 
     def read(self, data, *, class_names=None, data_dir=None, **columns):
-        from ktransfer.image.sources import read_data
+        from ktransfer.data.tasks import read_as
+        from ktransfer.image.sources import read_images
 
-        return read_data(data, class_names=class_names, data_dir=data_dir), None
+        columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
+        return read_as(read_images, data, class_names=class_names, data_dir=data_dir, **columns)
+
+    def group_hint(self, examples):
+        from ktransfer.data.groups import suggest_groups
+
+        return suggest_groups(examples.inputs, examples.label_names)
 
     def readable(self, examples, facts, progress=None):
         from ktransfer.image.checks import require_readable
@@ -102,6 +111,9 @@ class ImageModality:
 
     def reads_as_missing(self, name):
         return False  # a folder was given its name by somebody
+
+    def written_beside(self, manifest):
+        return []
 
     def write_beside(self, preprocessing, folder, examples):
         return {}, ()
@@ -143,6 +155,8 @@ class ImageModality:
     def item_keys(self, root):
         from ktransfer.image.audit_checks import path_below
 
+        # Files that a table names lie below its folder.
+        root = os.path.dirname(os.path.abspath(root)) if root and os.path.isfile(root) else root
         return lambda path, label: path_below(path, root)
 
     def shown(self, content):
@@ -167,15 +181,23 @@ class ImageModality:
 
         return Augmentation
 
-    def find_inputs(self, inputs, **columns):
+    def find_inputs(self, inputs, *, encoding=None, **columns):
         from ktransfer.image.inputs import find_images
 
+        self._refuse_encoding(encoding)
         return find_images(inputs)
 
-    def check_inputs(self, inputs):
+    def check_inputs(self, inputs, *, encoding=None):
         from ktransfer.image.inputs import find_images
 
+        self._refuse_encoding(encoding)
         find_images(inputs, decode=False)
+
+    def _refuse_encoding(self, encoding):
+        from ktransfer.errors import DataError
+
+        if encoding is not None:
+            raise DataError(f"Expected images without --encoding, got --encoding {encoding}. Leave it out.")
 
     def check_backbone_name(self, name, *, scaling=None):
         from ktransfer.image.backbone_names import check_image_backbone_name

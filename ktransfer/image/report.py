@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ktransfer.data.examples import printable
-from ktransfer.evaluation.explanations import choose_examples, class_maps, has_exact_map
+from ktransfer.evaluation.explanations import class_maps, has_exact_map
 from ktransfer.evaluation.metrics import Answers
 from ktransfer.image.thumbnails import overlaid, picture, thumbnail
 
@@ -36,16 +36,16 @@ def explained_images(run: Any, answers: Answers, card_of: Callable) -> dict:
         explained_images(run, answers, card_of)["method"]   # "map"
     """
     exact = has_exact_map(run.model)
-    chosen = choose_examples(
-        answers.probabilities, answers.examples.labels, _OF_EACH if exact else _OF_EACH_BY_COVERING
-    )
-    indices = [*chosen[0], *chosen[1]]
+    most = _OF_EACH if exact else _OF_EACH_BY_COVERING
+    labels = answers.examples.labels
+    wrong, right, classes = run.task.explained(answers.probabilities, labels, run.decision, most)
+    indices = [*wrong, *right]
+    if not indices:
+        return {"method": "map" if exact else "covered", "wrong": [], "right": []}
     pixels = run.preprocessing([answers.examples.inputs[index] for index in indices])
-    truth, answer = answers.examples.labels, answers.probabilities.argmax(axis=-1)
-    classes = [list(dict.fromkeys([int(answer[i]), int(truth[i])])) for i in indices]
     cards = []
     for index, image, wanted, maps in zip(
-        indices, pixels, classes, class_maps(run.model, pixels, classes), strict=True
+        indices, pixels, classes, class_maps(run.model, pixels, classes, task=run.task), strict=True
     ):
         most = max(float(maps.max()), 1e-6)
         card = card_of(index)
@@ -54,5 +54,5 @@ def explained_images(run: Any, answers: Answers, card_of: Callable) -> dict:
             for label, each in zip(wanted, maps, strict=True)
         ]
         cards.append(card)
-    wrong = len(chosen[0])
-    return {"method": "map" if exact else "covered", "wrong": cards[:wrong], "right": cards[wrong:]}
+    method = "map" if exact else "covered"
+    return {"method": method, "wrong": cards[: len(wrong)], "right": cards[len(wrong) :]}

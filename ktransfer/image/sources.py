@@ -1,16 +1,51 @@
-"""What a person names as data, a folder or a TFDS name, to examples."""
+"""What a person names as data, a folder, a table or a TFDS name, to examples."""
 
+import dataclasses
 import os
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.folders import FileKind, read_class_folders, read_folders
+from ktransfer.data.folders import FileKind, counted, read_class_folders, read_folders
+from ktransfer.data.groups import groups_by, groups_note, require_groups
+from ktransfer.data.junk import junk_name
 from ktransfer.data.label_names import class_order
+from ktransfer.data.tables.columns import Columns
+from ktransfer.data.tables.file_bytes import table_suffix
+from ktransfer.data.tables.file_cells import image_cells, names_files
+from ktransfer.data.tables.label_sets import MULTI_LABEL
+from ktransfer.data.tables.parts import (
+    Parts,
+    ReadOptions,
+    examples_of,
+    label_notes,
+    part_classes,
+    read_more,
+    read_table_file,
+    read_table_splits,
+    unused_columns,
+)
+from ktransfer.data.tables.split_tables import find_split_tables
+from ktransfer.data.tables.table import read_table
 from ktransfer.errors import DataError, did_you_mean, listed
 from ktransfer.image.decoding import EXTRAS, IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 
 IMAGE_FILES = FileKind("images", IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, "JPEG or PNG", extras=EXTRAS)
+IMAGE_CELLS = image_cells(tuple(IMAGE_EXTENSIONS), tuple(UNREAD_EXTENSIONS))
+
+_KIND = "file"  # of `Examples`
+_AGREE = (
+    0.9  # share of the rows whose folder is called as their class, which makes folders and table the same
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """Splits, and what further data is read by: the parts of tables, or `None` of class folders."""
+
+    splits: Splits
+    tables: Parts | None = None
 
 
 def read_data(
@@ -19,6 +54,7 @@ def read_data(
     class_names: Sequence[str] | None = None,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
+    **columns,
 ) -> Splits:
     """Read the examples that `data` names; nothing is decoded.
 
@@ -27,14 +63,19 @@ def read_data(
     so on in each. Images lie at any depth below their class; links are followed, and a folder that is the
     only one is looked through. `Splits.notes` says what is not used.
 
+    Or a folder holds tables, `train.csv` and optionally `val.csv` and `test.csv`, whose rows name image files
+    below it and their labels; or `data` is such a table itself.
+
     Args:
-        data: A folder, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets has
+        data: A folder, a table, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets has
             prepared; nothing is downloaded.
         class_names: The classes in the order of their labels; None takes those of the training part, sorted,
             by value where all are numbers.
         data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or its default.
         cache_dir: Where the images of a TFDS data set are laid out as files, once; None takes
             `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
+        **columns: `file_column`, `label_column`, `group_column`, `label_separator`, `task`, `encoding` and
+            `group_by` of `read_images`.
 
     Returns:
         `Splits`; a folder of class folders is all `train`.
@@ -46,27 +87,62 @@ def read_data(
         >>> read_data("flowers").train.counts()  # doctest: +SKIP
         {'daisy': 100, 'roses': 100}
     """
-    if str(data).startswith("tfds:"):
-        # Here, as the module needs the optional package only when it is asked for.
-        from ktransfer.data.tfds import read_tfds
+    return read_images(data, class_names=class_names, data_dir=data_dir, cache_dir=cache_dir, **columns)[0]
 
-        spec = str(data).removeprefix("tfds:")
-        found, notes = read_tfds(spec, data_dir=data_dir, cache_dir=cache_dir)
-    else:
-        layout = read_folders(_folder(data), IMAGE_FILES, known=class_names or ())
-        found, notes = layout.splits, layout.notes
-    names = tuple(class_names) if class_names is not None else class_order(found["train"])
-    if len(names) < 2:
-        raise DataError(
-            f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "
-            "Add a folder of images for each further class."
-        )
-    source = printable(str(data))
-    splits = {
-        split: _examples(classes, names, f"the {split} split of {source}" if len(found) > 1 else source)
-        for split, classes in found.items()
-    }
-    return Splits(**splits, notes=notes)
+
+def read_images(
+    data: str | os.PathLike,
+    *,
+    class_names: Sequence[str] | None = None,
+    file_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    group_column: str | None = None,
+    label_separator: str | None = None,
+    task: str | None = None,
+    encoding: str | None = None,
+    group_by: Callable[[str], str] | None = None,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> tuple[Splits, Columns | None]:
+    """Read the examples that `data` names, as `read_data`, and the columns of a table.
+
+    Where a folder has class folders as well as tables, the class folders are read if no column is given and
+    the tables say the same, or not clearly which column holds labels.
+
+    Args:
+        data, class_names, data_dir, cache_dir: As in `read_data`.
+        file_column: The column with the names of image files, relative to the folder of the table: a name, or a
+            number from 1 on; None guesses it.
+        label_column: The column with the labels; several columns of 0 and 1, one a label, as a sequence or with
+            commas between them. None guesses.
+        group_column: The column that says what an image belongs to, such as a patient or a drive.
+        label_separator: What stands between the labels of a cell, such as `"|"`; `"list"` for lists as JSON or
+            Python writes them. None guesses.
+        task: `"single_label"` takes each cell as one class, `"multi_label"` as any number of labels; None guesses.
+        encoding: Of tables, as Python names it; None takes UTF-8.
+        group_by: From the name of an image below the folder, with forward slashes, to the name of its group.
+
+    Returns:
+        `(splits, columns)`; columns of the training table, `None` of class folders.
+
+    Raises:
+        DataError: As `read_data`; files are missing, or a path is absolute or leads out of the folder.
+
+    Example:
+        >>> read_images("camvid_tags", group_by=lambda name: name.split("/")[1].split("_")[0])  # doctest: +SKIP
+    """
+    options = ReadOptions(
+        IMAGE_CELLS,
+        file_column,
+        label_column,
+        group_column,
+        label_separator,
+        task,
+        encoding,
+        group_by,
+    )
+    found = _read(data, options, class_names, data_dir, cache_dir)
+    return found.splits, found.tables and found.tables.columns
 
 
 def load_splits(
@@ -77,17 +153,20 @@ def load_splits(
     seed: int = 0,
     data_dir: str | os.PathLike | None = None,
     cache_dir: str | os.PathLike | None = None,
+    **columns,
 ) -> Splits:
     """Read `data` for training, with a validation part in any case.
 
     Args:
         data: As in `read_data`.
-        validation: A folder of class folders to validate on, in place of the data's own validation part.
+        validation: A folder of class folders or a table to validate on, in place of the data's own validation
+            part.
         validation_fraction: The share of each class to hold out, between 0 and 1, when there is no validation
             part.
         seed: Fixes which examples are held out.
         data_dir: As in `read_data`.
         cache_dir: As in `read_data`.
+        **columns: As in `read_data`.
 
     Returns:
         `Splits` whose `validation` is filled.
@@ -98,20 +177,267 @@ def load_splits(
     Example:
         >>> splits = load_splits("flowers", validation_fraction=0.1, seed=7)  # doctest: +SKIP
     """
-    splits = read_data(data, data_dir=data_dir, cache_dir=cache_dir)
+    options = {"validation": validation, "validation_fraction": validation_fraction, "seed": seed}
+    return load_image_splits(data, **options, data_dir=data_dir, cache_dir=cache_dir, **columns)[0]
+
+
+def load_image_splits(
+    data: str | os.PathLike,
+    *,
+    validation: str | os.PathLike | None = None,
+    validation_fraction: float = 0.2,
+    seed: int = 0,
+    file_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    group_column: str | None = None,
+    label_separator: str | None = None,
+    task: str | None = None,
+    encoding: str | None = None,
+    group_by: Callable[[str], str] | None = None,
+    data_dir: str | os.PathLike | None = None,
+    cache_dir: str | os.PathLike | None = None,
+) -> tuple[Splits, Columns | None]:
+    """Read `data` for training, as `load_splits`, and the columns of a table.
+
+    Args:
+        data, validation, validation_fraction, seed, data_dir, cache_dir: As in `load_splits`.
+        file_column, label_column, group_column, label_separator, task, encoding, group_by: As in `read_images`.
+
+    Returns:
+        `(splits, columns)`; columns of the training table, `None` of class folders.
+
+    Raises:
+        DataError: As in `load_splits` and `read_images`.
+
+    Example:
+        >>> load_image_splits("camvid_tags/train.csv", group_column="drive")  # doctest: +SKIP
+    """
+    options = ReadOptions(
+        IMAGE_CELLS,
+        file_column,
+        label_column,
+        group_column,
+        label_separator,
+        task,
+        encoding,
+        group_by,
+    )
+    found = _read(data, options, None, data_dir, cache_dir)
+    splits, tables = found.splits, found.tables
     train, held_out, notes = splits.train, splits.validation, splits.notes
+    columns = tables and tables.columns
     if validation is not None:
         if held_out is not None:
             notes += (
                 f"not used: the data's own validation split, as {printable(str(validation))} was given",
             )
-        layout = read_class_folders(_folder(validation), IMAGE_FILES, known=train.class_names)
-        held_out = _examples(layout.splits["train"], train.class_names, printable(str(validation)))
-        notes += tuple(f"{printable(str(validation))}: {note}" for note in layout.notes)
+        held_out, more = _read_validation(Path(validation).expanduser(), options, train, tables)
+        notes += tuple(f"{printable(str(validation))}: {note}" for note in more)
+        if note := groups_note(train.groups, held_out.groups, "validation"):
+            notes += (note,)
     elif held_out is None:
         train, held_out = train.split(validation_fraction, seed=seed)
-        return Splits(train, held_out, splits.test, notes, held_out=True)
-    return Splits(train, held_out, splits.test, notes)
+        return Splits(train, held_out, splits.test, notes, held_out=True), columns
+    return Splits(train, held_out, splits.test, notes), columns
+
+
+def _read(data, options, class_names, data_dir, cache_dir):
+    if str(data).startswith("tfds:"):
+        # Here, as the module needs the optional package only when it is asked for.
+        from ktransfer.data.tfds import read_tfds
+
+        spec = str(data).removeprefix("tfds:")
+        notes = options.for_class_folders(str(data), unused=("encoding",))
+        found, more = read_tfds(spec, data_dir=data_dir, cache_dir=cache_dir)
+        return _of_folders(found, notes + more, class_names, data, options)
+    path = Path(data).expanduser()
+    if path.is_file() and (table_suffix(path) or names_files(path, IMAGE_EXTENSIONS)):
+        parts = read_table_file(path, options, class_names or ())
+        return _of_tables(parts, class_names, path, path.parent, whole=False)
+    folder = _folder(data)
+    top = _only_folder(folder)
+    tables, error = _find_tables(top)
+    if tables is None:
+        try:
+            layout = read_folders(folder, IMAGE_FILES, known=class_names or ())
+        except DataError as other:
+            raise (error or other) from other
+        notes = options.for_class_folders(str(data), unused=("encoding",))
+        return _of_folders(layout.splits, layout.notes + notes, class_names, data, options, folder)
+    asked = (options.input_column, options.label_column, options.group_column, options.label_separator)
+    layout, parts = None, None
+    if all(value is None for value in asked) and options.task != MULTI_LABEL:
+        layout = _class_folders(folder, class_names)
+    names = ", ".join(printable(path.name) for paths in tables.splits.values() for path in paths)
+    if layout is None:
+        parts = read_table_splits(tables, options)
+    elif unclear := _unclear(tables, options):
+        notes = (f"not used: {names}, as folders are the classes ({unclear})",)
+    else:
+        try:
+            parts = read_table_splits(tables, options)
+        except DataError as error:
+            raise DataError(
+                f"{error} Or move {names} out of {printable(str(folder))} to read its class folders."
+            ) from error
+        if _say_the_same(parts, layout):
+            parts = None
+            notes = (f"not used: {names}, as folders are the classes and say the same",)
+        else:
+            note = f"read {names}; folders are not read as classes, as they say something else"
+            parts = dataclasses.replace(parts, notes=(*parts.notes, note))
+    if parts is None:
+        return _of_folders(layout.splits, layout.notes + notes, class_names, data, options, folder)
+    return _of_tables(parts, class_names, data, top, whole=True)
+
+
+def _class_folders(folder, class_names):
+    """The layout of a folder of class folders; None where it is no such."""
+    try:
+        return read_folders(folder, IMAGE_FILES, known=class_names or ())
+    except DataError:
+        return None
+
+
+def _unclear(tables, options):
+    """Why it is not clear which column of the training table holds labels; None where it is."""
+    path = tables.splits["train"][0]
+    try:
+        found = read_table(path, encoding=options.encoding, kind=IMAGE_CELLS)
+    except DataError as error:
+        return f"{error!s:.200}"
+    return None if found.is_clear else f"its column {found.columns.label!r} may hold no labels"
+
+
+def _say_the_same(parts, layout):
+    """Whether the class folders tell the images of a training table apart as its labels do."""
+    part = parts.splits["train"]
+    if part.task == MULTI_LABEL:
+        return False
+    folders = {
+        os.path.realpath(path): name
+        for classes in layout.splits.values()
+        for name, paths in classes.items()
+        for path in paths
+    }
+    pairs = Counter(
+        (folders.get(os.path.realpath(path)), label)
+        for path, label in zip(part.inputs, part.labels, strict=True)
+    )
+    return all(folder is not None for folder, _ in pairs) and all(
+        len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1)
+    )
+
+
+def _find_tables(folder):
+    """`(tables, None)` where tables for training name images; else `(None, the reason, where there is one)`."""
+    try:
+        found = find_split_tables(folder, named=tuple(IMAGE_EXTENSIONS))
+    except DataError as error:
+        # Of tables that have nothing to do with the images it says nothing.
+        tables = [
+            path for path in folder.iterdir() if table_suffix(path) and names_files(path, IMAGE_EXTENSIONS)
+        ]
+        return None, error if tables else None
+    if found is None or not all(names_files(path, IMAGE_EXTENSIONS) for path in found.splits["train"]):
+        return None, None
+    return found, None
+
+
+def _only_folder(folder):
+    """The folder, or the only folder in it where nothing else is."""
+    while True:
+        children = [c for c in folder.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
+        if len(children) != 1 or not children[0].is_dir() or children[0].is_symlink():
+            return folder
+        [folder] = children
+
+
+def _of_tables(parts, class_names, data, folder, *, whole):
+    train = parts.splits["train"]
+    names = tuple(class_names) if class_names is not None else part_classes(train, parts.plan)
+    if len(names) < 2:
+        raise DataError(
+            f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(data))}. "
+            "Add images of another class, or name another label column."
+        )
+    notes = parts.notes + label_notes(parts, names) + unused_columns(parts, names)
+    notes += _not_named(folder, [path for part in parts.splits.values() for path in part.inputs], whole=whole)
+    splits = {split: examples_of(part, names, _KIND) for split, part in parts.splits.items()}
+    return _Read(Splits(**splits, notes=notes), parts)
+
+
+def _not_named(folder, paths, *, whole):
+    """A note on images that no table names, in the folder or, of a single table, next to those it names."""
+    named = {os.path.normpath(path) for path in paths}
+    parents = {os.path.dirname(path) for path in named}
+    others = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if junk_name(name, is_folder=True) is None)
+        if not whole:
+            folders[:] = [name for name in folders if _leads_to(os.path.join(parent, name), parents)]
+            if os.path.normpath(parent) not in parents:
+                continue
+        found = (os.path.normpath(os.path.join(parent, name)) for name in files if IMAGE_FILES.matches(name))
+        others += [
+            path
+            for path in found
+            if path not in named and junk_name(os.path.basename(path), is_folder=False) is None
+        ]
+    if not others:
+        return ()
+    shown = counted([Path(os.path.relpath(path, folder)).as_posix() for path in sorted(others)], "images")
+    return (f"not used: {shown} that no table names",)
+
+
+def _leads_to(folder, parents):
+    folder = os.path.normpath(folder)
+    return any(parent == folder or parent.startswith(folder + os.sep) for parent in parents)
+
+
+def _of_folders(found, notes, class_names, data, options, folder=None):
+    names = tuple(class_names) if class_names is not None else class_order(found["train"])
+    if len(names) < 2:
+        raise DataError(
+            f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "
+            "Add a folder of images for each further class."
+        )
+    source = printable(str(data))
+    splits = {
+        split: _examples(
+            classes,
+            names,
+            f"the {split} split of {source}" if len(found) > 1 else source,
+            options.group_by,
+            folder,
+        )
+        for split, classes in found.items()
+    }
+    train = splits["train"]
+    require_groups(train.groups, f"group_by of {printable(str(data))}")
+    for split, examples in splits.items():
+        if split != "train" and (note := groups_note(train.groups, examples.groups, split)):
+            notes += (note,)
+    return _Read(Splits(**splits, notes=tuple(notes)))
+
+
+def _read_validation(path, options, train, tables):
+    """`(examples, notes)` of a table or a folder of class folders to validate on."""
+    if path.is_file() and (table_suffix(path) or names_files(path, IMAGE_EXTENSIONS)):
+        part, notes = read_more(path, options, train.class_names, tables)
+        notes += _not_named(path.parent, part.inputs, whole=False)
+        return examples_of(part, train.class_names, _KIND), notes
+    folder = _folder(path)
+    if tables is not None and tables.plan.task == MULTI_LABEL:
+        raise DataError(
+            f"Expected a table to validate on, as the data is multi-label, got the folder {printable(str(path))}. "
+            "Pass a table."
+        )
+    layout = read_class_folders(folder, IMAGE_FILES, known=train.class_names)
+    examples = _examples(
+        layout.splits["train"], train.class_names, printable(str(path)), options.group_by, folder
+    )
+    return examples, layout.notes
 
 
 def _folder(path):
@@ -120,12 +446,12 @@ def _folder(path):
         received = f"the file {path}" if path.exists() else f"{path}, which does not exist"
         raise DataError(
             f"Expected a folder that holds a folder of images for each class. Received: {received}. "
-            "Pass such a folder, or tfds:NAME."
+            "Pass such a folder, a table that names images, or tfds:NAME."
         )
     return path
 
 
-def _examples(classes, names, source):
+def _examples(classes, names, source, group_by=None, folder=None):
     labels = {name: label for label, name in enumerate(names)}
     unknown = sorted(set(classes) - set(names))
     if unknown:
@@ -135,4 +461,11 @@ def _examples(classes, names, source):
         )
     pairs = [(path, labels[name]) for name in sorted(classes) for path in classes[name]]
     paths, indices = zip(*pairs, strict=True)
-    return Examples(paths, indices, names)
+    groups = None
+    if group_by is not None:
+        names_below = [
+            os.path.basename(path) if folder is None else Path(os.path.relpath(path, folder)).as_posix()
+            for path in paths
+        ]
+        groups = groups_by(group_by, names_below)
+    return Examples(paths, indices, names, groups=groups)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import numpy as np
 
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.models.locate import find_backbone
 from ktransfer.quantization.fake_quant import RoundedModel
 from ktransfer.recipes.recipe import Recipe, Stage
@@ -18,13 +19,14 @@ _SLOWER = 0.1  # than the last stage
 
 @dataclasses.dataclass(frozen=True)
 class QuantizedFit:
-    """Accuracies on the validation data before and after quantization-aware fine-tuning.
+    """The metric on the validation data before and after quantization-aware fine-tuning.
 
     Attributes:
         int8_before, int8_after: Of the model rounded to 8 bits.
         float_before, float_after: Of the model as it is.
         kept: Whether the new weights are kept; else the model has those of before, and `*_after` is what the
             new ones had.
+        metric: What is measured. Defaults to `"accuracy"`.
     """
 
     int8_before: float
@@ -32,10 +34,11 @@ class QuantizedFit:
     float_before: float
     float_after: float
     kept: bool
+    metric: str = "accuracy"
 
     def __str__(self):
         said = (
-            f"accuracy rounded to int8 {self.int8_before:.3f} -> {self.int8_after:.3f}, "
+            f"{self.metric} rounded to int8 {self.int8_before:.3f} -> {self.int8_after:.3f}, "
             f"in float {self.float_before:.3f} -> {self.float_after:.3f}"
         )
         return said if self.kept else f"{said}; kept as before"
@@ -51,6 +54,7 @@ def fine_tune_quantized(
     class_weight: Mapping[int, float] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     examples: int | None = None,
+    task: str | Task = SINGLE_LABEL,
     on_trouble: Callable[[str], None] = warn,
     verbose: int | str = 1,
 ) -> QuantizedFit:
@@ -66,7 +70,7 @@ def fine_tune_quantized(
         model: A trained classifier from `build_classifier` or `build_text_classifier`; trained in place.
         train, validation: As in `fine_tune`; there must be validation data.
         recipe: What to do.
-        backbone, class_weight, callbacks, examples, on_trouble, verbose: As in `fine_tune`.
+        backbone, class_weight, callbacks, examples, task, on_trouble, verbose: As in `fine_tune`.
 
     Returns:
         The accuracies before and after.
@@ -81,13 +85,14 @@ def fine_tune_quantized(
 
     Source: Jacob et al. 2018, section 3; Krishnamoorthi 2018, section 3.
     """
+    task = get_task(task)
     data = train if callable(train) else lambda epoch: train
     batches = itertools.islice((inputs for inputs, *_ in data(0)), _CALIBRATED)
     batches = [keras.tree.map_structure(np.asarray, batch) for batch in batches]
     rounded = RoundedModel(model, batches)
     one_hot = len(validation.element_spec[1].shape) == 2
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
-    int8_before, float_before = (_accuracy(each, validation, recipe, one_hot) for each in (rounded, model))
+    int8_before, float_before = (_score(each, validation, recipe, one_hot, task) for each in (rounded, model))
     if recipe.quantization_aware:
         fine_tune(
             rounded,
@@ -99,17 +104,18 @@ def fine_tune_quantized(
             class_weight=class_weight,
             callbacks=callbacks,
             examples=examples,
+            task=task,
             on_trouble=on_trouble,
             verbose=verbose,
         )
     # With ranges of the new weights, as a file has them.
     rounded = RoundedModel(model, batches)
-    int8_after, float_after = (_accuracy(each, validation, recipe, one_hot) for each in (rounded, model))
+    int8_after, float_after = (_score(each, validation, recipe, one_hot, task) for each in (rounded, model))
     kept = int8_after >= int8_before and float_after >= float_before - recipe.int8_accuracy_drop
     if not kept:
         for weight, value in zip(model.weights, before, strict=True):
             weight.assign(value)
-    return QuantizedFit(int8_before, int8_after, float_before, float_after, kept)
+    return QuantizedFit(int8_before, int8_after, float_before, float_after, kept, task.score_title)
 
 
 def _stage(recipe):
@@ -124,6 +130,6 @@ def _stage(recipe):
     )
 
 
-def _accuracy(model, validation, recipe, one_hot):
-    compile_classifier(model, recipe, one_hot=one_hot)
-    return float(model.evaluate(validation, verbose=0, return_dict=True)["accuracy"])
+def _score(model, validation, recipe, one_hot, task):
+    compile_classifier(model, recipe, one_hot=one_hot, task=task)
+    return float(model.evaluate(validation, verbose=0, return_dict=True)[task.score])

@@ -12,12 +12,10 @@ from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
 from ktransfer.models.locate import find_backbone
 from ktransfer.reporting import plots
-from ktransfer.reporting.examples import confusions, explained, worst_answers
+from ktransfer.reporting.examples import explained, worst_answers
 from ktransfer.reporting.history import Trained, read_history, trained_stages
 from ktransfer.reporting.rationale import is_default, reasons
 from ktransfer.runs.run import Run
-
-_LARGEST_MATRIX = 20  # classes that a table of all pairs can be read with
 
 
 def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict:
@@ -39,21 +37,24 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict:
         render(contents(run, splits, answers))
     """
     part = list(answers)[-1]
-    validation = answers["validation"]
+    validation, task = answers["validation"], run.task
+    examples = validation.examples
+    hits = task.hits(task.decide(validation.probabilities, run.decision), examples.labels)
     return {
         "title": printable(run.path.resolve().name),
         "created": run.manifest["created"][:10],
         "noun": splits.train.noun,
         "wide": run.modality.wide_cards,
         "part": part,
-        "summary": _summary(answers[part], splits),
+        "task": task,
+        "result": answers[part].evaluation,
+        "of_task": task.report(answers[part].evaluation, splits.train.counts()),
         "data": _data(run, splits),
         "network": _network(run),
         "training": _training(run),
-        "scores": _result(answers[part]),
-        "calibrations": {name: _calibration(found) for name, found in answers.items()},
-        "worst": worst_answers(validation),
-        "wrong": int((validation.probabilities.argmax(axis=-1) != validation.examples.labels).sum()),
+        "calibrations": {name: _calibration(found, task) for name, found in answers.items()},
+        "worst": worst_answers(validation, run.decision),
+        "wrong": int((hits < 1).sum()),
         "explained": explained(run, validation),
         "artefacts": run.manifest.get("artefacts", []),
         "reproduce": _reproduce(run),
@@ -71,20 +72,6 @@ def stages_of(run: Run) -> tuple[list[dict], list[Trained], list[str]]:
     depths = [resolve_depth(stage.depth, blocks) for stage in run.recipe.stages]
     rows = read_history(run.path / "history.csv")
     return rows, trained_stages(rows, run.recipe.stages, depths), [block.name for block in blocks]
-
-
-def _summary(answers, splits):
-    result = answers.evaluation
-    scores = [(name, score) for name, score in result.per_class.items() if score.support]
-    weakest = min(scores, key=lambda entry: entry[1].f1)
-    counts = splits.train.counts()
-    usual = max(counts, key=counts.get)
-    return {
-        "evaluation": result,
-        "right": round(result.accuracy * result.examples),
-        "weakest": {"name": weakest[0], "f1": weakest[1].f1, "recall": weakest[1].recall},
-        "baseline": {"name": usual, "accuracy": result.per_class[usual].support / result.examples},
-    }
 
 
 def _data(run, splits):
@@ -115,11 +102,11 @@ def _training(run):
     head, recipe = run.manifest.get("head", {}), run.recipe
     steps = math.ceil(run.manifest["data"]["examples"]["train"] / recipe.batch_size)
     start = head.get("validation") if recipe.head == "solve" else None
-    drawn = []
+    drawn, watched = [], f"val_{run.task.score}"
     if rows:
         drawn = [
             plots.curve(rows, stages, "loss"),
-            plots.curve(rows, stages, "accuracy", start=start),
+            plots.curve(rows, stages, run.task.score, start=start),
             plots.rates(rows, stages, len(blocks), steps=steps),
         ]
     return {
@@ -130,7 +117,7 @@ def _training(run):
         "reasons": reasons(recipe, head),
         "stages": [_stage(trained, blocks) for trained in stages],
         "start": start,
-        "best": max((row["val_accuracy"] for row in rows if "val_accuracy" in row), default=None),
+        "best": max((row[watched] for row in rows if watched in row), default=None),
         "plots": list(map(Markup, drawn)),
         "recipe": recipe.to_json(),
         "trouble": run.manifest.get("trouble", []),
@@ -152,28 +139,19 @@ def _stage(trained, blocks: Sequence[str]):
     }
 
 
-def _result(answers):
-    result = answers.evaluation
-    names = list(result.per_class)
-    worst_first = sorted(result.per_class.items(), key=lambda entry: entry[1].f1)
-    return {
-        "per_class": worst_first,
-        "names": names,
-        "confusion": result.confusion if len(names) <= _LARGEST_MATRIX else None,
-        "mistakes": confusions(result.confusion, names),
-    }
-
-
-def _calibration(answers):
-    result = answers.evaluation
+def _calibration(answers, task):
+    as_trained, scaled, cross_fitted = task.reliability(answers.evaluation)
     drawn = [
-        plots.reliability(result.reliability, "as trained"),
-        plots.reliability(result.calibrated.reliability, "after temperature scaling"),
+        plots.reliability(as_trained.reliability, "as trained"),
+        plots.reliability(scaled.reliability, "after temperature scaling"),
     ]
-    confidence = float(np.max(answers.probabilities, axis=-1).mean())
     return {
-        "evaluation": result,
-        "confidence": confidence,
+        "evaluation": answers.evaluation,
+        "before": as_trained,
+        "after": scaled,
+        "cross_fitted": cross_fitted,
+        "temperature": answers.evaluation.fitted["temperature"],
+        "confidence": float(np.max(answers.probabilities, axis=-1).mean()),
         "plots": list(map(Markup, drawn)),
     }
 

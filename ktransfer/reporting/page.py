@@ -14,7 +14,7 @@ def render(values: dict) -> str:
     is no script, and the page forbids its browser to run or load any.
 
     Args:
-        values: What `page.html` names; SVG as `markupsafe.Markup`.
+        values: What `page.html` and the template of the task name; SVG as `markupsafe.Markup`.
 
     Returns:
         HTML.
@@ -32,7 +32,7 @@ def render(values: dict) -> str:
     )
     environment.filters["percent"] = percent
     style = jinja2.utils.markupsafe.Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))
-    return environment.get_template("page.html").render(values, style=style)
+    return environment.get_template(values["task"].template).render(values, style=style)
 
 
 def percent(share: float) -> str:

@@ -2,18 +2,27 @@
 
 from pathlib import Path
 
-from ktransfer.core.modality import modalities
+from ktransfer.core.modality import modalities, modality_of_task
+from ktransfer.core.task import SINGLE_LABEL, task_names
 from ktransfer.errors import RunError, listed
 from ktransfer.security.safe_io import is_line, read_json, require_contained
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT = 2
+_FIRST = 1  # its `task` says what is now `modality`, and every run is of single-label classification
 _PARTIAL = ".manifest.partial.json"  # what is left where `Run.create` was killed
 _NEEDED = {"labels": list, "preprocessing": dict, "recipe": dict, "status": str}
 _MORE = {
     **dict.fromkeys(("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce"), dict),
     **dict.fromkeys(("artefacts", "formats", "trouble"), list),
-    **{"task": str, "created": str, "machine": dict, "temperature": float | int | None},
+    **{
+        "task": str,
+        "modality": str,
+        "fitted": dict,
+        "created": str,
+        "machine": dict,
+        "temperature": float | int | None,
+    },
 }
 
 
@@ -39,7 +48,7 @@ def read_manifest(folder: Path) -> dict:
         ) from error
     except (OSError, ValueError) as error:
         raise RunError(f"A readable {MANIFEST} was expected in {folder}. Received: {error}.") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+    if not isinstance(manifest, dict) or manifest.get("format") not in (_FIRST, FORMAT):
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
         raise RunError(
             f"A manifest of format {FORMAT} was expected in {folder}. Received: {found!r:.80}. "
@@ -55,9 +64,15 @@ def read_manifest(folder: Path) -> dict:
         raise _damaged(folder, "labels of one line, without control characters,", wrong[0])
     if not labels or len(set(labels)) != len(labels):
         raise _damaged(folder, "labels, each once,", labels)
-    tasks = [each.task for each in modalities()]
-    if manifest.get("task", tasks[0]) not in tasks:
-        raise _damaged(folder, f"a task of {' and '.join(tasks)}", manifest["task"])
+    if manifest["format"] == _FIRST:
+        tasks = [each.task for each in modalities()]
+        if manifest.get("task", tasks[0]) not in tasks:
+            raise _damaged(folder, f"a task of {' and '.join(tasks)}", manifest["task"])
+        name = modality_of_task(manifest.get("task")).name
+        manifest |= {"format": FORMAT, "modality": name, "task": SINGLE_LABEL}
+    for key, known in (("modality", [each.name for each in modalities()]), ("task", task_names())):
+        if manifest.setdefault(key, known[0]) not in known:
+            raise _damaged(folder, f"a {key} of {' and '.join(known)}", manifest[key])
     try:
         require_contained(folder)
     except ValueError as error:

@@ -23,7 +23,11 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "image_size": (int | list | None, "--image-size"),
     "scaling": (str | None, "--scaling"),
     "text_column": (str | None, "--text-column"),
+    "file_column": (str | None, "--file-column"),
     "label_column": (str | None, "--label-column"),
+    "label_separator": (str | None, "--label-separator"),
+    "task": (str | None, "--task"),
+    "group_column": (str | None, "--group-column"),
     "encoding": (str | None, "--encoding"),
     "sequence_length": (int | None, "--sequence-length"),
     "random_weights": (bool, "--random-weights"),
@@ -35,6 +39,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "cache_dir": (str | None, "--cache-dir"),
     "formats": (list, "--format"),
 }
+_ADDED = ("file_column", "label_separator", "task", "group_column")
 _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
 
 
@@ -48,7 +53,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
         arguments({"data": "flowers", ...})["data"]   # "/home/me/flowers"
     """
-    found = {name: given[name] for name in _ARGUMENTS}
+    found = dict.fromkeys(_ADDED) | {name: given[name] for name in _ARGUMENTS if name in given}
     found |= {name: absolute(found[name]) for name in _PATHS if found[name]}
     found["backbone"] = _named(found["backbone"])
     found["formats"] = list(found["formats"])
@@ -62,7 +67,8 @@ def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
         RunError: They are not there, or of other types.
     """
     found = manifest.get("reproduce", {}).get("arguments")
-    found = found if isinstance(found, dict) else {}
+    # The first runs have none of these, and were begun without them.
+    found = dict.fromkeys(_ADDED) | found if isinstance(found, dict) else {}
     for name, (kind, _) in _ARGUMENTS.items():
         if name not in found or not isinstance(found[name], kind):
             raise RunError(
@@ -102,7 +108,7 @@ def command(found: Mapping[str, Any], run: Path) -> str | None:
         return None
     words = ["ktransfer", "train", found["data"], "--recipe", str(run / RECIPE)]
     for name, (_, option) in _ARGUMENTS.items():
-        value = found[name]
+        value = found.get(name)
         if option is None or value is None or (name == "formats" and value == list(FORMATS)):
             continue
         if isinstance(value, bool):

@@ -12,7 +12,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from ktransfer.core.modality import Modality, Preprocessing, modality_of_task
+from ktransfer.core.modality import Modality, Preprocessing, modality_of_manifest
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import RunError
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.models.predict import predict_in_batches
@@ -85,14 +86,19 @@ class Run:
         return tuple(self.manifest["labels"])
 
     @property
-    def task(self) -> str:
-        """`"image-classification"` or `"text-classification"`."""
-        return self.modality.task
+    def task(self) -> Task:
+        """What the labels are of, such as single-label classification."""
+        return get_task(self.manifest.get("task", SINGLE_LABEL))
+
+    @property
+    def decision(self) -> dict | None:
+        """How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; `None` until evaluated."""
+        return self.manifest.get("fitted", {}).get("decision")
 
     @property
     def modality(self) -> Modality:
         """What knows how to read, vary, train on, export and show examples of the run's kind."""
-        return modality_of_task(self.manifest.get("task"))
+        return modality_of_manifest(self.manifest)
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -154,7 +160,7 @@ class Run:
                 for start in range(0, len(inputs), batch_size)
             )
             logits = np.concatenate(list(predict_in_batches(self.model, batches)))
-            found[order] = logits_to_probabilities(logits)
+            found[order] = self.task.probabilities(logits)
         return found
 
     def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict]]:
@@ -165,25 +171,16 @@ class Run:
             top_k: How many labels for each; fewer where there are fewer classes.
 
         Returns:
-            For each `[{"label": ..., "probability": ...}, ...]`, most probable first.
+            For each `[{"label": ..., "probability": ...}, ...]`, most probable first. With several labels an example
+            `chosen` says whether a label is answered; these come first, and all of them.
 
         Raises:
             DataError: A file cannot be read as an image.
         """
         return [
-            [
-                {"label": self.labels[i], "probability": float(row[i])}
-                for i in np.argsort(-row, kind="stable")[:top_k]
-            ]
+            self.task.answers(row, self.labels, self.decision, top_k=top_k)
             for row in self.predict_probabilities(inputs)
         ]
-
-
-def logits_to_probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax over the last axis, in float32."""
-    logits = np.asarray(logits, "float32")
-    exponentials = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
 def _now():

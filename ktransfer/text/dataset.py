@@ -40,13 +40,13 @@ def text_dataset(
         batch_size: Texts a batch.
         training: Whether to shuffle, and to apply `augmentation`.
         augmentation: How to vary training texts; None varies nothing. Not used unless `training`.
-        one_hot: Whether labels are shares of classes.
+        one_hot: Whether labels are the targets of a loss, such as shares of classes. Defaults to `False`.
         seed: A non-negative integer.
         first_pass: Which epoch's order and augmentation the first pass has, such as one to go on with.
 
     Returns:
         A dataset of `(ids, labels)` with a known number of batches: int32 `(B, length)` by the names of the
-        backbone's inputs, and int32 `(B,)` or, as shares of classes, float32 `(B, C)`.
+        backbone's inputs, and labels as the examples have them or, as targets, float32 `(B, C)`.
 
     Raises:
         DataError: `batch_size` is below 1, or the examples are files.
@@ -63,9 +63,7 @@ def text_dataset(
             "Read them with load_text_splits."
         )
     varied = augmentation if training and augmentation is not None else TextAugmentation()
-    labels = examples.labels
-    if one_hot:
-        labels = np.eye(len(examples.class_names), dtype=np.float32)[labels]
+    labels = examples.targets if one_hot else examples.labels
     kept = preprocessing.ids(examples)
     lengths = np.array([len(ids) for ids in kept])
     epochs = itertools.count(first_pass)

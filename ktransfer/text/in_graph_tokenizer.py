@@ -117,7 +117,9 @@ def measure_text_parity(artefact, serving):
     def logits(inputs):
         return model(preprocessing.pack([ids_of[text] for text in inputs[TEXT.name]]))
 
-    return measure_parity(artefact, logits, strings), len(differing)
+    return measure_parity(artefact, logits, strings, task=serving.task, decision=serving.decision), len(
+        differing
+    )
 
 
 class _Strings:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from ktransfer.data.examples import printable
 from ktransfer.data.inputs import Inputs, files_below, kinds_of, left_out
-from ktransfer.data.tables.text_tables import read_text, read_text_column, table_suffix
+from ktransfer.data.tables.file_bytes import table_suffix
+from ktransfer.data.tables.table import read_input_column
+from ktransfer.data.tables.table_files import read_text
 from ktransfer.errors import DataError
 from ktransfer.text.modality import MODALITY
 
@@ -59,7 +61,7 @@ def _texts(given, column, encoding):
     suffix = Path(given).suffix.lower()
     # A file without a suffix is a table, as it is in training.
     if table_suffix(given) or (given.strip() and not suffix and os.path.isfile(given)):
-        return read_text_column(given, text_column=column, encoding=encoding)
+        return read_input_column(given, input_column=column, encoding=encoding)
     if suffix and os.path.isfile(given):
         return [read_text(given, encoding)]
     if given.split() == [given] and (suffix in MODALITY.suffixes or given.endswith(("/", os.sep))):

@@ -12,8 +12,9 @@ class TextModality:
     holder, raw = "file", "as raw texts"
     content, near_before_training = "text", False
     wide_cards = True
-    columns = facts = ("text_column", "label_column", "encoding")
-    options = (*columns, "sequence_length", "text_augmentation")
+    columns = ("text_column", "label_column", "group_column", "label_separator", "task", "encoding")
+    facts = columns
+    options = ("text_column", "sequence_length", "text_augmentation")
     export_options = frozenset()
 
     def identity(self, content):
@@ -67,15 +68,21 @@ class TextModality:
     def files_read(self, artefact, serving):
         return None
 
-    def load_splits(self, source, **options):
+    def load_splits(self, source, *, task=None, **options):
+        from ktransfer.data.tasks import read_as
         from ktransfer.text.sources import load_text_splits
 
-        return load_text_splits(source, **options)
+        return read_as(load_text_splits, source, task=task, **options)
 
     def read(self, data, *, class_names=None, data_dir=None, **columns):
+        from ktransfer.data.tasks import read_as
         from ktransfer.text.sources import read_texts
 
-        return read_texts(data, class_names=class_names, data_dir=data_dir, **columns)
+        columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
+        return read_as(read_texts, data, class_names=class_names, data_dir=data_dir, **columns)
+
+    def group_hint(self, examples):
+        return None  # a text has no name
 
     def readable(self, examples, facts, progress=None):
         return examples
@@ -84,6 +91,9 @@ class TextModality:
         from ktransfer.data.label_names import reads_as_missing
 
         return reads_as_missing(name)
+
+    def written_beside(self, manifest):
+        return [manifest["tokenizer"]] if "tokenizer" in manifest else []
 
     def write_beside(self, preprocessing, folder, examples):
         from ktransfer.text.tokenizer_json import write_tokenizer
@@ -148,7 +158,7 @@ class TextModality:
 
         return find_texts(inputs, column=column, encoding=encoding)
 
-    def check_inputs(self, inputs):
+    def check_inputs(self, inputs, *, encoding=None):
         pass  # words are as good as files
 
     def check_backbone_name(self, name, *, scaling=None):

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from ktransfer.evaluation.explanations import choose_examples, word_effects
+from ktransfer.evaluation.explanations import word_effects
 from ktransfer.evaluation.metrics import Answers
 
 _OF_EACH = 6  # right and wrong answers that are explained
@@ -32,22 +32,22 @@ def explained_texts(run: Any, answers: Answers, card_of: Callable) -> dict:
 
         explained_texts(run, answers, card_of)["wrong"][0]["words"]   # [("Free ", "for", 0.8), ...]
     """
-    chosen = choose_examples(answers.probabilities, answers.examples.labels, _OF_EACH)
-    indices = [*chosen[0], *chosen[1]]
+    labels = answers.examples.labels
+    wrong, right, classes = run.task.explained(answers.probabilities, labels, run.decision, _OF_EACH)
+    indices = [*wrong, *right]
     # Of a long text its beginning: a page is no place for the rest.
     texts = [_beginning(answers.examples.inputs[index]) for index in indices]
-    answer = answers.probabilities.argmax(axis=-1)
-    found = word_effects(run.predict_probabilities, texts, [int(answer[i]) for i in indices]) if texts else []
+    first = [each[0] for each in classes]
+    found = word_effects(run.predict_probabilities, texts, first, task=run.task) if texts else []
     cards = []
-    for index, pieces in zip(indices, found, strict=True):
+    for index, pieces, label in zip(indices, found, first, strict=True):
         most = max(max(abs(effect) for _, effect in pieces), 1e-6)
         words = [
             (piece, "for" if effect >= 0 else "against", round(abs(effect) / most, 3), round(effect, 2))
             for piece, effect in pieces
         ]
-        cards.append({**card_of(index), "words": words})
-    wrong = len(chosen[0])
-    return {"method": "words", "wrong": cards[:wrong], "right": cards[wrong:]}
+        cards.append({**card_of(index), "words": words, "explained": run.labels[label]})
+    return {"method": "words", "wrong": cards[: len(wrong)], "right": cards[len(wrong) :]}
 
 
 def _beginning(text, end=""):

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax
 
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.training.best_weights import unique_names
+from ktransfer.training.linear_probe import score
 from ktransfer.utils.files import replacing
 
 # Of the way from the weights before fine-tuning to those after it.
@@ -29,8 +30,8 @@ class Candidate:
 
     Attributes:
         share: Of the way from the weights before fine-tuning (0) to those after it (1).
-        log_loss: Mean cross-entropy at the best temperature, nats.
-        accuracy: In [0, 1].
+        log_loss: Mean cross-entropy at the best temperature, nats; summed over the labels of an example.
+        accuracy: In [0, 1]; of a task with another metric (`Task.score`) that.
         temperature: By which logits are divided so that the log loss is lowest.
         gain: By how much the log loss is lower than that of the weights before.
         error: Standard error of `gain`, paired by example.
@@ -55,6 +56,7 @@ def choose_weights(
     labels: np.ndarray,
     *,
     class_weight: Mapping[int, float] | None = None,
+    task: str | Task = SINGLE_LABEL,
 ) -> tuple[Candidate, list[Candidate]]:
     """Assign the weights between those before fine-tuning and the present ones that validation favours.
 
@@ -66,8 +68,9 @@ def choose_weights(
         variables: What fine-tuning changed.
         before: Their values before it.
         answer: Returns the logits `(N, classes)` of the validation examples, with the weights as they are.
-        labels: int `(N,)`.
-        class_weight: How much an example of each class index counts; `None` for all the same.
+        labels: As `Examples.labels`.
+        class_weight: How much an example of each class index counts. Defaults to `None`, all the same.
+        task: What the labels are of. Defaults to `"single_label"`.
 
     Returns:
         The one that is kept, and all of them, the weights before first.
@@ -87,12 +90,14 @@ def choose_weights(
             f"Expected the values of {len(after)} variables before fine-tuning, got {len(before)} of other shapes. "
             "Read them from the same variables."
         )
-    weights = np.array([(class_weight or {}).get(int(label), 1.0) for label in labels])
+    task, weights = get_task(task), np.ones(len(labels))
+    if class_weight:
+        weights = np.array([class_weight.get(int(label), 1.0) for label in labels])
     weights = weights / weights.mean()
     found, losses = [], []
     for share in (0.0, *SHARES):
         _assign(variables, before, after, share)
-        candidate, each = _evaluated(answer(), labels, weights, share)
+        candidate, each = _evaluated(task, answer(), labels, weights, share)
         if found and each is not None:
             gains = losses[0] - each
             candidate = dataclasses.replace(
@@ -170,16 +175,16 @@ def _assign(variables, before, after, share):
         variable.assign(old if share == 0 else new if share == 1 else (1 - share) * old + share * new)
 
 
-def _evaluated(logits, labels, weights, share):
+def _evaluated(task, logits, labels, weights, share):
     """A candidate, and the weighted log loss of each example; `None` where an answer is NaN or infinite."""
     logits = np.asarray(logits, "float64")
     if not np.isfinite(logits).all():
         return Candidate(share, float("inf"), 0.0, 1.0), None
-    rows = np.arange(len(labels))
+    targets = task.targets(labels, logits.shape[1])
 
     def losses(log_temperature):
-        return -log_softmax(logits / np.exp(log_temperature), axis=1)[rows, labels] * weights
+        return task.likelihoods(logits / np.exp(log_temperature), targets)[0].sum(axis=1) * weights
 
     best = minimize_scalar(lambda t: losses(t).mean(), bounds=(-3.0, 3.0), method="bounded").x
-    accuracy = float((logits.argmax(axis=1) == labels).mean())
-    return Candidate(share, float(losses(best).mean()), accuracy, float(np.exp(best))), losses(best)
+    found = score(task, logits, labels)
+    return Candidate(share, float(losses(best).mean()), found, float(np.exp(best))), losses(best)

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import log_softmax
-from sklearn.model_selection import train_test_split
 
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.training.linear_probe import out_of_fold_logits
 
 # More examples than these change a comparison of log losses by less than it matters.
@@ -22,9 +21,9 @@ class Evidence:
         examples: Training examples.
         classes: How many there are.
         rarest: Examples of the rarest class.
-        log_loss: Of the head, on examples that it was not fitted on; nats. `None` where a class has too few
-            examples for folds.
-        accuracy: The same, in [0, 1].
+        log_loss: Of the head, on examples that it was not fitted on; nats, summed over the labels of an example.
+            `None` where a class has too few examples for folds.
+        accuracy: The share that is right of each answer, by `Task.hits`, in [0, 1].
         fitted_log_loss, fitted_accuracy: Of the head on the examples that it is fitted on.
         taps_gain: By how much the log loss falls where the head sees the outputs of all blocks; `None` where
             these were not measured.
@@ -53,6 +52,7 @@ def measure_evidence(
     *,
     class_weight: str | Mapping[int, float] | None = None,
     label_smoothing: float = 0.0,
+    task: str | Task = SINGLE_LABEL,
     seed: int = 0,
 ) -> Evidence:
     """Measure what the features of a frozen backbone know of a task, and whether lower blocks know more.
@@ -61,9 +61,9 @@ def measure_evidence(
 
     Args:
         features: Pooled features `(N, F)`, from `extract_features`.
-        labels: int `(N,)`.
+        labels: As in `solve_head`.
         taps: Outputs of the other blocks, averaged over each image, `(N, G)`; `None` where there are none.
-        class_weight, label_smoothing, seed: As in `solve_head`.
+        class_weight, label_smoothing, task, seed: As in `solve_head`.
 
     Returns:
         The `Evidence`.
@@ -74,33 +74,33 @@ def measure_evidence(
 
     Source: the comparison with lower layers is that of Evci et al. 2022, "Head2Toe", sections 2 and 3.
     """
-    counts = np.bincount(labels)
+    task = get_task(task)
+    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    counts = task.counts(labels, classes)
     facts = {"examples": len(labels), "classes": len(counts), "rarest": int(counts.min())}
     usable = [array for array in (features, taps) if array is not None]
     if counts.min() < 2 or not all(np.isfinite(array).all() for array in usable):
         return Evidence(**facts)
     if len(labels) > _COMPARED_EXAMPLES and counts.min() * _COMPARED_EXAMPLES >= 2 * len(labels):
-        chosen, _ = train_test_split(
-            np.arange(len(labels)), train_size=_COMPARED_EXAMPLES, stratify=labels, random_state=seed
-        )
+        chosen = task.sample(labels, _COMPARED_EXAMPLES, seed=seed)
         features, labels = features[chosen], labels[chosen]
         taps = None if taps is None else taps[chosen]
-    options = {"class_weight": class_weight, "label_smoothing": label_smoothing, "seed": seed}
+    options = {"class_weight": class_weight, "label_smoothing": label_smoothing, "task": task, "seed": seed}
     found = out_of_fold_logits(features, labels, **options)
     if found is None:
         return Evidence(**facts)
     held_out, fitted = found
-    losses = _log_losses(held_out, labels)
+    losses = _log_losses(task, held_out, labels)
     facts |= {
         "log_loss": float(losses.mean()),
-        "accuracy": _accuracy(held_out, labels),
-        "fitted_log_loss": float(_log_losses(fitted, labels).mean()),
-        "fitted_accuracy": _accuracy(fitted, labels),
+        "accuracy": _accuracy(task, held_out, labels),
+        "fitted_log_loss": float(_log_losses(task, fitted, labels).mean()),
+        "fitted_accuracy": _accuracy(task, fitted, labels),
     }
     if taps is not None:
         # One scale for each source, so that none counts for more by the size of its numbers.
         together = np.concatenate([_scaled(taps), _scaled(features)], axis=1)
-        gains = losses - _log_losses(out_of_fold_logits(together, labels, **options)[0], labels)
+        gains = losses - _log_losses(task, out_of_fold_logits(together, labels, **options)[0], labels)
         facts |= {
             "taps_gain": float(gains.mean()),
             "taps_error": float(gains.std(ddof=1) / np.sqrt(len(gains))),
@@ -112,9 +112,9 @@ def _scaled(features):
     return features / (np.sqrt(features.var(axis=0, dtype="float64").mean()) + 1e-12)
 
 
-def _log_losses(logits, labels):
-    return -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
+def _log_losses(task, logits, labels):
+    return task.likelihoods(logits, task.targets(labels, logits.shape[1]))[0].sum(axis=1)
 
 
-def _accuracy(logits, labels):
-    return float((logits.argmax(axis=1) == labels).mean())
+def _accuracy(task, logits, labels):
+    return float(task.hits(task.decide(task.probabilities(logits)), labels).mean())

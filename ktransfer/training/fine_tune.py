@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import keras
 
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.data.rebatching import rebatched
 from ktransfer.errors import RecipeError
 from ktransfer.models.blocks import find_blocks
@@ -22,21 +23,27 @@ def warn(text: str) -> None:
     warnings.warn(f"ktransfer: {text}", stacklevel=2)
 
 
-def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = False) -> None:
-    """Compile a classifier for `recipe`: optimizer, loss on logits, accuracy.
+def compile_classifier(
+    model: keras.Model, recipe: Recipe, *, one_hot: bool = False, task: str | Task = SINGLE_LABEL
+) -> None:
+    """Compile a classifier for `recipe`: optimizer, loss on logits, and the metric of the task.
 
     Args:
         model: From `build_classifier` or `build_text_classifier`.
         recipe: Its optimizer, weight decay, loss and label smoothing.
-        one_hot: Labels come as `(B, classes)` shares rather than indices `(B,)`.
+        one_hot: Labels come as `(B, classes)` shares rather than indices `(B,)`. Defaults to `False`.
+        task: What the labels are of. Defaults to `"single_label"`.
 
     Raises:
-        RecipeError: Label smoothing or focal loss with labels as indices.
+        RecipeError: Label smoothing or focal loss with labels as indices, or the task cannot do what the recipe asks.
 
     Example:
 
         compile_classifier(model, recipe)
     """
+    task = get_task(task)
+    task.check_recipe(recipe)
+    loss, metric = task.loss(recipe, one_hot=one_hot), task.metric(one_hot=one_hot)
     rate = recipe.stages[0].learning_rate if recipe.stages else 1e-3
     optimizer = {
         "adamw": lambda: keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
@@ -46,25 +53,7 @@ def compile_classifier(model: keras.Model, recipe: Recipe, *, one_hot: bool = Fa
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.variables if len(v.shape) < 2])
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    if one_hot:
-        smoothing = recipe.label_smoothing
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
-        if recipe.loss == "focal":
-            # Keras' own alpha of 0.25 for every class would only make the learning rate smaller.
-            loss = keras.losses.CategoricalFocalCrossentropy(
-                alpha=1.0, gamma=recipe.focal_gamma, from_logits=True, label_smoothing=smoothing
-            )
-        accuracy = keras.metrics.CategoricalAccuracy(name="accuracy")
-    elif recipe.label_smoothing or recipe.loss == "focal":
-        raise RecipeError(
-            "Label smoothing and focal loss need labels as shares of the classes. "
-            "Received: labels as indices. Pass one_hot=True to the dataset, or set label_smoothing=0 and "
-            'loss="cross_entropy".'
-        )
-    else:
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        accuracy = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    model.compile(optimizer=optimizer, loss=loss, metrics=[accuracy])
+    model.compile(optimizer=optimizer, loss=loss, metrics=[metric])
 
 
 def fine_tune(
@@ -78,6 +67,7 @@ def fine_tune(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     checkpoint: Checkpoint | None = None,
     examples: int | None = None,
+    task: str | Task = SINGLE_LABEL,
     on_trouble: Callable[[str], None] = warn,
     verbose: int | str = 1,
 ) -> keras.callbacks.History:
@@ -103,6 +93,7 @@ def fine_tune(
         callbacks: Further ones.
         checkpoint: Keeps what an interrupted call goes on from, and goes on; `train` must then be a function.
         examples: How many `train` has, in batches of `recipe.batch_size`; `None` lets out of memory raise.
+        task: What the labels are of, whose metric is watched. Defaults to `"single_label"`.
         on_trouble: Told in a sentence of a loss that is no number and of too little memory.
         verbose: As in `keras.Model.fit`.
 
@@ -120,16 +111,17 @@ def fine_tune(
     """
     if not recipe.stages:
         raise RecipeError("A recipe with stages was expected. Received: none of them.")
+    task = get_task(task)
     backbone = find_backbone(model) if backbone is None else backbone
     set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide
     data = train if callable(train) else lambda epoch: train
-    compile_classifier(model, recipe, one_hot=len(data(0).element_spec[1].shape) == 2)
+    compile_classifier(model, recipe, one_hot=len(data(0).element_spec[1].shape) == 2, task=task)
     unfreezing = ProgressiveUnfreezing(
         backbone,
         recipe.stages,
         batch_norm=recipe.batch_norm,
         # Label smoothing makes the loss fall with confidence while fewer labels are right.
-        monitor="val_accuracy",
+        monitor=f"val_{task.score}",
         restore_best_weights=recipe.final_weights == "best",
         on_divergence=on_trouble,
         verbose=int(bool(verbose)),
@@ -152,7 +144,7 @@ def fine_tune(
         if best and recipe.head == "solve" and judged is not None and unfreezing.baseline is None:
             # A solved head is worth keeping, should fine-tuning not beat it. Measured when resumed as well,
             # although the checkpoint knows: on JAX a `fit` before which nothing ran takes one pass more.
-            unfreezing.baseline = model.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
+            unfreezing.baseline = model.evaluate(judged, verbose=0, return_dict=True)[task.score]
         return model.fit(
             batches,
             validation_data=judged,

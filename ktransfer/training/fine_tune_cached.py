@@ -43,7 +43,7 @@ def fine_tune_cached(
         model: A classifier whose head is trained; trained in place.
         features: Of this model, with the examples and the recipe; one that `can_cache`.
         callbacks: Further ones for the `fit` of a stage, by its index.
-        baseline: Validation accuracy of the solved head; `None` judges it.
+        baseline: Validation metric of the solved head; `None` evaluates it.
         checkpoint: As in `fine_tune`.
         on_trouble: As in `fine_tune`.
         verbose: As in `keras.Model.fit`.
@@ -74,9 +74,11 @@ def fine_tune_cached(
     blocks = find_blocks(backbone)
     depths = [resolve_depth(stage.depth, blocks) for stage in recipe.stages]
     train = features.examples["train"]
-    weights = class_weights(train.labels, len(train.class_names), recipe.class_weight)
+    task = train.task
+    task.check_recipe(recipe)
+    weights = recipe.class_weight and class_weights(train.labels, len(train.class_names), recipe.class_weight)
     set_depth(backbone, blocks, max(depths))
-    compile_classifier(model, recipe, one_hot=True)
+    compile_classifier(model, recipe, one_hot=True, task=task)
     # One optimizer throughout, whose state is kept from one stage to the next.
     optimizer = model.optimizer
     layerwise = LayerwiseOptimizer(optimizer)
@@ -97,7 +99,7 @@ def fine_tune_cached(
         unfreezing = _OneStage(
             backbone,
             recipe.stages[: index + 1],
-            monitor="val_accuracy",
+            monitor=f"val_{task.score}",
             restore_best_weights=recipe.final_weights == "best",
             baseline=baseline,
             on_divergence=on_trouble,
@@ -127,12 +129,12 @@ def fine_tune_cached(
             part.compile(
                 optimizer=optimizer,
                 loss=model.loss,
-                metrics=[keras.metrics.CategoricalAccuracy("accuracy")],
+                metrics=[task.metric()],
                 # Where only a head trains, calling into the backend costs more than the step itself.
                 steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
             )
             if unfreezing.baseline is None and recipe.head == "solve" and recipe.final_weights == "best":
-                unfreezing.baseline = part.evaluate(judged, verbose=0, return_dict=True)["accuracy"]
+                unfreezing.baseline = part.evaluate(judged, verbose=0, return_dict=True)[task.score]
             part.fit(
                 batches,
                 validation_data=judged,

@@ -5,17 +5,14 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 from scipy.optimize import minimize
-from scipy.special import log_softmax, softmax
-from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold
 from threadpoolctl import threadpool_limits
 
+from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import DataError
 
 # L2 strengths tried, for each example: in the mean loss of an example.
 _STRENGTHS = np.logspace(-4, 0, 9)
 _SEARCH_EXAMPLES = 5_000
-_FOLDS = 5
 
 
 def standardise_features(model: keras.Model, features: np.ndarray) -> None:
@@ -54,24 +51,28 @@ def solve_head(
     *,
     class_weight: str | Mapping[int, float] | None = None,
     label_smoothing: float = 0.0,
+    task: str | Task = SINGLE_LABEL,
     seed: int = 0,
 ) -> dict:
     """Set the classifier's last layer to L2-regularised logistic regression, solved to convergence.
 
     The strength of the L2 penalty is the one with the lowest cross-validated log loss on these examples;
-    validation data is not touched. The start of fine-tuning that distorts the backbone least (LP-FT, Kumar et
+    validation data is not touched. With several labels an example each label has a regression and a strength of its
+    own. The start of fine-tuning that distorts the backbone least (LP-FT, Kumar et
     al. 2022, section 3; Kornblith et al. 2019, appendix A.5 for the search, by L-BFGS).
 
     Args:
         model: From `build_classifier`; its `feature_norm` and `logits` layers are set.
         features: `(N, features)` of the training examples, from `extract_features`.
-        labels: int `(N,)`.
-        class_weight: As in `class_weights`.
-        label_smoothing: Share of each target spread over all classes, in [0, 1).
-        seed: Of the folds.
+        labels: As `Examples.labels`: int `(N,)`, or of multi-label classification 0 or 1 `(N, C)`.
+        class_weight: As in `class_weights`. Defaults to `None`.
+        label_smoothing: Share of each target spread over all classes, in [0, 1). Defaults to 0.
+        task: What the labels are of. Defaults to `"single_label"`.
+        seed: Of the folds. Defaults to 0.
 
     Returns:
-        `{"l2": strength for each example, "log_loss": cross-validated, "folds": their number}`.
+        `{"l2": strength for each example, "log_loss": cross-validated, "folds": their number}`; of several strengths
+        `l2` is the geometric mean.
 
     Raises:
         DataError: A class has no example.
@@ -80,25 +81,27 @@ def solve_head(
 
         solve_head(model, *extract_features(model, train))
     """
+    task = get_task(task)
     standardise_features(model, features)
     mean, variance = model.get_layer("feature_norm").get_weights()
     inputs = features - mean
     inputs /= np.sqrt(variance)
     classes = model.output.shape[-1]
-    counts = np.bincount(labels, minlength=classes)
+    counts = task.counts(labels, classes)
     if counts.min() == 0:
         raise DataError(f"Every class needs an example. Received: {counts.tolist()} examples by class.")
-    targets = np.eye(classes)[labels] * (1 - label_smoothing) + label_smoothing / classes
-    weights = class_weights(labels, classes, class_weight)[labels]
+    problem = _Problem(task, labels, classes, class_weight, label_smoothing, seed)
     # Products this small lose more by waiting for other threads than they gain: 0.3 s instead of 5.
     with threadpool_limits(1):
         inputs, basis = _in_span(inputs)
-        strength, loss, folds = _choose_strength(inputs, labels, targets, weights, seed)
-        solution = _solve(inputs, targets, weights, strength)
+        strengths, loss, folds = problem.choose_strengths(inputs)
+        solution = problem.solve(inputs, strengths)
     kernel, bias = solution[:-1], solution[-1]
     kernel = kernel if basis is None else basis.T @ kernel
     model.get_layer("logits").set_weights([kernel.astype("float32"), bias.astype("float32")])
-    return {"l2": float(strength), "log_loss": loss, "folds": folds}
+    one = len(set(strengths)) == 1
+    l2 = float(strengths[0] if one else np.exp(np.log(strengths).mean()))
+    return {"l2": l2, "log_loss": loss, "folds": folds}
 
 
 def out_of_fold_logits(
@@ -107,6 +110,7 @@ def out_of_fold_logits(
     *,
     class_weight: str | Mapping[int, float] | None = None,
     label_smoothing: float = 0.0,
+    task: str | Task = SINGLE_LABEL,
     seed: int = 0,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Logits of a solved head for each example, from the fold that left it out, and from all examples.
@@ -117,10 +121,7 @@ def out_of_fold_logits(
 
     Args:
         features: `(N, features)`, of any scale.
-        labels: int `(N,)`.
-        class_weight: As in `class_weights`.
-        label_smoothing: Share of each target spread over all classes, in [0, 1).
-        seed: Of the folds.
+        labels, class_weight, label_smoothing, task, seed: As in `solve_head`.
 
     Returns:
         Two float64 `(N, classes)`: out of fold, and of the head that is solved on all of them. `None` where a
@@ -130,37 +131,57 @@ def out_of_fold_logits(
 
         held_out, fitted = out_of_fold_logits(features, labels)
     """
-    classes = int(labels.max()) + 1
-    counts = np.bincount(labels, minlength=classes)
-    folds = int(min(_FOLDS, counts.min()))
-    if folds < 2:
+    task = get_task(task)
+    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    problem = _Problem(task, labels, classes, class_weight, label_smoothing, seed)
+    folds = task.folds(labels, seed=seed)
+    if folds is None:
         return None
     mean, variance = _standardisation(features)
     inputs = (features - mean) / np.sqrt(variance)
-    targets = np.eye(classes)[labels] * (1 - label_smoothing) + label_smoothing / classes
-    weights = class_weights(labels, classes, class_weight)[labels]
     with threadpool_limits(1):
         inputs, _ = _in_span(inputs)
-        strength, _, _ = _choose_strength(inputs, labels, targets, weights, seed)
+        strengths, _, _ = problem.choose_strengths(inputs)
         held_out = np.zeros((len(labels), classes))
-        for rest, held in StratifiedKFold(folds, shuffle=True, random_state=seed).split(inputs, labels):
-            held_out[held] = _logits(
-                inputs[held], _solve(inputs[rest], targets[rest], weights[rest], strength)
-            )
-        return held_out, _logits(inputs, _solve(inputs, targets, weights, strength))
+        for rest, held in folds:
+            held_out[held] = _logits(inputs[held], problem.solve(inputs, strengths, rows=rest))
+        return held_out, _logits(inputs, problem.solve(inputs, strengths))
 
 
-def head_accuracy(model: keras.Model, features: np.ndarray, labels: np.ndarray) -> float:
-    """Share of pooled features that the classifier's head, as it is, gives their label.
+def head_logits(model: keras.Model, features: np.ndarray) -> np.ndarray:
+    """What the classifier's head, as it is, makes of pooled features: `(N, classes)`.
 
     Example:
 
-        head_accuracy(model, *extract_features(model, validation))
+        head_logits(model, features.pooled("validation"))
     """
     mean, variance = model.get_layer("feature_norm").get_weights()
     kernel, bias = model.get_layer("logits").get_weights()
-    answers = ((features - mean) / np.sqrt(variance) @ kernel + bias).argmax(axis=1)
-    return float((answers == labels).mean())
+    return (features - mean) / np.sqrt(variance) @ kernel + bias
+
+
+def head_score(
+    model: keras.Model, features: np.ndarray, labels: np.ndarray, *, task: str | Task = SINGLE_LABEL
+) -> float:
+    """The task's metric, such as the accuracy, of the classifier's head on pooled features.
+
+    Example:
+
+        head_score(model, *extract_features(model, validation))
+    """
+    return score(get_task(task), head_logits(model, features), labels)
+
+
+def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
+    """The metric by which epochs are compared, of logits `(N, C)`.
+
+    Example:
+
+        score(get_task("single_label"), np.array([[2.0, 1.0]]), np.array([0]))   # 1.0
+    """
+    metric = task.metric()
+    metric.update_state(task.targets(labels, logits.shape[1]), np.asarray(logits, "float32"))
+    return float(keras.ops.convert_to_numpy(metric.result()))
 
 
 def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, float] | None) -> np.ndarray:
@@ -184,65 +205,77 @@ def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, f
     return np.array([(choice or {}).get(index, 1.0) for index in range(classes)], "float64")
 
 
-def _choose_strength(inputs, labels, targets, weights, seed):
-    counts = np.bincount(labels)
-    folds = int(min(_FOLDS, counts.min()))
-    if folds < 2:
-        return 1e-2, None, 0
-    if len(labels) > _SEARCH_EXAMPLES:
-        # Stratified: the first fold of a split in that many parts.
-        count = min(len(labels) // _SEARCH_EXAMPLES, int(counts.min()))
-        parts = StratifiedKFold(max(2, count), shuffle=True, random_state=seed)
-        chosen = next(iter(parts.split(inputs, labels)))[1]
-        if np.bincount(labels[chosen], minlength=len(counts)).min() >= folds:
-            inputs, labels, targets, weights = (a[chosen] for a in (inputs, labels, targets, weights))
-    splits = list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(inputs, labels))
-    parts = [(inputs[rest], targets[rest], weights[rest]) for rest, _ in splits]
-    best = (np.inf, None)
-    # From strong to weak, each started from the one before; past the minimum it gets worse and slower.
-    starts = [None] * folds
-    for strength in _STRENGTHS[::-1]:
-        starts = [_solve(*part, strength, start) for part, start in zip(parts, starts, strict=True)]
-        losses = [
-            log_loss(
-                labels[held],
-                softmax(_logits(inputs[held], solution), axis=1),
-                sample_weight=weights[held],
-                labels=range(len(counts)),
-            )
-            for solution, (_, held) in zip(starts, splits, strict=True)
-        ]
-        loss = float(np.mean(losses))
-        if loss > best[0] * 1.02:
-            break
-        best = min(best, (loss, strength))
-    return best[1], best[0], folds
+class _Problem:
+    """Regularised logistic regressions of one task on one set of labels."""
 
+    def __init__(self, task, labels, classes, class_weight, label_smoothing, seed):
+        self._task, self._labels, self._seed = task, labels, seed
+        self._true = task.targets(labels, classes).astype("float64")
+        self._targets = task.smoothed(self._true, label_smoothing)
+        self._weights = task.example_weights(labels, classes, class_weight)
 
-def _solve(inputs, targets, weights, strength, start=None):
-    """Kernel and, as the last row, bias that minimise weighted cross-entropy + strength/2 |kernel|^2."""
-    shape = (inputs.shape[1] + 1, targets.shape[1])
-    share = (weights / len(weights))[:, None]
+    def choose_strengths(self, inputs):
+        """Strengths of the penalty, one for all columns or one a column; the log loss; and how many folds."""
+        task, labels, seed, rows = self._task, self._labels, self._seed, np.arange(len(self._labels))
+        folds = task.folds(labels, seed=seed)
+        if folds is None:
+            return np.array([1e-2]), None, 0
+        if len(labels) > _SEARCH_EXAMPLES:
+            chosen = task.sample(labels, _SEARCH_EXAMPLES, seed=seed)
+            found = task.folds(labels[chosen], seed=seed)
+            present = task.counts(labels[chosen], self._true.shape[1]).all()
+            if present and found is not None and len(found) == len(folds):
+                rows, folds = chosen, found
+        folds = [(rows[rest], rows[held]) for rest, held in folds]
+        losses, least = [], np.inf
+        # From strong to weak, each started from the one before; past the minimum it gets worse and slower.
+        starts = [None] * len(folds)
+        for strength in _STRENGTHS[::-1]:
+            starts = [
+                self.solve(inputs, np.array([strength]), rows=rest, start=start)
+                for (rest, _), start in zip(folds, starts, strict=True)
+            ]
+            found = [
+                np.average(
+                    task.likelihoods(_logits(inputs[held], solution), self._true[held])[0],
+                    axis=0,
+                    weights=self._weights[held],
+                )
+                for solution, (_, held) in zip(starts, folds, strict=True)
+            ]
+            losses.append(np.mean(found, axis=0))
+            loss = float(losses[-1].sum())
+            if loss > least * 1.02:
+                break
+            least = min(least, loss)
+        best = np.argmin(losses, axis=0)
+        return _STRENGTHS[::-1][best], float(np.min(losses, axis=0).sum()), len(folds)
 
-    def objective(flat):
-        solution = flat.reshape(shape)
-        logs = log_softmax(_logits(inputs, solution), axis=1)
-        loss = -np.sum(share * targets * logs) + strength / 2 * np.sum(solution[:-1] ** 2)
-        error = share * (np.exp(logs) - targets)
-        gradient = np.vstack([inputs.T @ error.astype(inputs.dtype), error.sum(axis=0)])
-        gradient[:-1] += strength * solution[:-1]
-        return loss, gradient.ravel()
+    def solve(self, inputs, strengths, *, rows=slice(None), start=None):
+        """Kernel and, as the last row, bias that minimise weighted cross-entropy + strength/2 |kernel|^2."""
+        inputs, targets, weights = inputs[rows], self._targets[rows], self._weights[rows]
+        shape = (inputs.shape[1] + 1, targets.shape[1])
+        share = (weights / len(weights))[:, None]
 
-    start = np.zeros(shape) if start is None else start
-    # Past 500 iterations nothing changes that fine-tuning would notice.
-    found = minimize(
-        objective,
-        start.ravel(),
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-5},
-    )
-    return found.x.reshape(shape)
+        def objective(flat):
+            solution = flat.reshape(shape)
+            losses, errors = self._task.likelihoods(_logits(inputs, solution), targets)
+            penalty = strengths * np.sum(solution[:-1] ** 2, axis=0)
+            error = share * errors
+            gradient = np.vstack([inputs.T @ error.astype(inputs.dtype), error.sum(axis=0)])
+            gradient[:-1] += strengths * solution[:-1]
+            return np.sum(share * losses) + np.sum(penalty) / 2, gradient.ravel()
+
+        start = np.zeros(shape) if start is None else start
+        # Past 500 iterations nothing changes that fine-tuning would notice.
+        found = minimize(
+            objective,
+            start.ravel(),
+            jac=True,
+            method="L-BFGS-B",
+            options={"maxiter": 500, "ftol": 1e-10, "gtol": 1e-5},
+        )
+        return found.x.reshape(shape)
 
 
 def _logits(inputs, solution):

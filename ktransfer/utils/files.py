@@ -1,10 +1,14 @@
-"""Files written whole or not at all."""
+"""Files written whole or not at all, and read and written at a place, on every system."""
 
 import contextlib
 import json
 import os
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+# Where a system cannot read and write at an offset, a file has one position for all threads.
+_POSITION = threading.Lock()
 
 
 @contextlib.contextmanager
@@ -37,6 +41,52 @@ def replacing(path: str | os.PathLike):
 def cache_folder() -> Path:
     """Where what can be made again is kept: `KTRANSFER_CACHE`, or `~/.cache/ktransfer`."""
     return Path(os.environ.get("KTRANSFER_CACHE") or "~/.cache/ktransfer").expanduser()
+
+
+def read_at(file: IO[bytes], buffer: Any, offset: int) -> int:
+    """Fill a buffer from a place in an open file; several threads may do so at once.
+
+    Args:
+        file: Opened for reading.
+        buffer: Writable bytes, such as an array.
+        offset: Bytes from the beginning of the file.
+
+    Returns:
+        How many bytes were read.
+
+    Example:
+
+        read_at(file, row, index * row.nbytes)
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(file.fileno(), [buffer], offset)
+    with _POSITION:  # Windows
+        file.seek(offset)
+        return file.readinto(buffer)
+
+
+def write_at(file: IO[bytes], buffer: Any, offset: int) -> int:
+    """Write a buffer at a place in an open file; several threads may do so at once.
+
+    Args:
+        file: Opened for writing.
+        buffer: Bytes, such as an array.
+        offset: Bytes from the beginning of the file.
+
+    Returns:
+        How many bytes were written.
+
+    Example:
+
+        write_at(file, row, index * row.nbytes)
+    """
+    if hasattr(os, "pwrite"):
+        return os.pwrite(file.fileno(), buffer, offset)
+    with _POSITION:  # Windows
+        file.seek(offset)
+        written = file.write(buffer)
+        file.flush()
+        return written
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:

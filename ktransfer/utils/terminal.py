@@ -157,23 +157,14 @@ def print_evaluation(result, noun: str) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table("class", box=box.SIMPLE)
-    for heading in ("precision", "recall", "F1", noun):
-        table.add_column(heading, justify="right")
-    for name, score in [*result.per_class.items(), ("macro mean", result.macro)]:
-        table.add_row(
-            name, *(f"{v:.3f}" for v in (score.precision, score.recall, score.f1)), str(score.support)
-        )
-    confusion = Table("true \\ predicted", box=box.SIMPLE)
-    names = list(result.per_class)
-    for name in names:
-        confusion.add_column(name, justify="right")
-    for name, row in zip(names, result.confusion, strict=True):
-        confusion.add_row(name, *map(str, row))
-    console().print(table)
-    if len(names) <= 20:
-        console().print(confusion)
-    print(f"accuracy {result.accuracy:.3f} on {result.examples} {noun}, log loss {result.log_loss:.3f}")
+    for (first, *headings), *rows in result.tables(noun):
+        table = Table(first, box=box.SIMPLE)
+        for heading in headings:
+            table.add_column(heading, justify="right")
+        for row in rows:
+            table.add_row(*row)
+        console().print(table)
+    print(visible(f"{result.line()} on {result.examples} {noun}"))
 
 
 def print_benchmark(result) -> None:

@@ -67,7 +67,7 @@ def test_one_call_leads_from_a_table_to_a_verified_artefact(finished):
     run, _ = finished
     manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["status"] == "trained"
-    assert manifest["task"] == "text-classification"
+    assert manifest["modality"] == "text"
     assert manifest["labels"] == ["animal", "other"]
     assert manifest["data"]["text_column"] == "text"
     assert manifest["tokenizer"]["path"] == "artefacts/tokenizer.json"

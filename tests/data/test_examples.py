@@ -201,7 +201,7 @@ def test_the_fingerprint_of_texts_sees_an_edit_and_a_label_and_not_the_order():
 
 
 def test_reading_data_loads_no_tensorflow():
-    modules = ["data.examples", "data.tables.text_tables", "data.tfds"]
+    modules = ["data.examples", "data.tables.table_files", "data.tfds"]
     modules += [f"image.{name}" for name in ("augmentation", "checks", "decoding", "sources")]
     modules += ["text.augmentation", "text.sources"]
     code = "import sys\n" + "".join(f"import ktransfer.{name}\n" for name in modules)

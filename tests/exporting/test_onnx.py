@@ -71,7 +71,8 @@ def test_the_file_holds_its_labels_and_the_extra_facts(tmp_path):
     artefact, _ = exported(small_model(), tmp_path, extra={"preprocessing": {"mode": "crop"}})
     session = onnxruntime.InferenceSession(tmp_path / artefact.path)
     facts = {name: json.loads(value) for name, value in session.get_modelmeta().custom_metadata_map.items()}
-    assert facts == {"labels": CLASSES, "input_range": "0-255 RGB", "preprocessing": {"mode": "crop"}}
+    expected = {"labels": CLASSES, "input_range": "0-255 RGB", "preprocessing": {"mode": "crop"}}
+    assert facts == expected | {"task": "single_label"}
 
 
 @pytest.mark.parametrize("name", [None, "mit"])
@@ -206,7 +207,11 @@ def ending_in(model, activation):
 @pytest.mark.parametrize(
     ("changed", "class_names", "message"),
     [
-        (lambda model: ending_in(model, "softmax"), CLASSES, r"answers that add up to 1\. Build the last"),
+        (
+            lambda model: ending_in(model, "softmax"),
+            CLASSES,
+            r"answers that look like probabilities\. Build the last",
+        ),
         (lambda model: keras.Sequential([keras.layers.Flatten()]), CLASSES, r"from images .* Received: \[\]"),
         (lambda model: model, [0, 1, 2], r"3 different class names of one line each.* Received: \[0, 1, 2\]"),
         (lambda model: model, ["a", "b", "a"], r"3 different class names"),

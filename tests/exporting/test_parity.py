@@ -3,8 +3,9 @@ import pytest
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.export_model import Parity
-from ktransfer.exporting.parity import measure_parity, softmax
+from ktransfer.exporting.parity import measure_parity
 from ktransfer.image.serving import Images
+from ktransfer.tasks.single_label import TASK
 
 PIXELS = np.random.default_rng(0).uniform(0, 255, (11, 4, 4, 3)).astype("float32")
 IMAGES = Images(PIXELS)
@@ -15,7 +16,7 @@ def logits(inputs):
 
 
 def exact(inputs):
-    return softmax(logits(inputs))
+    return TASK.probabilities(logits(inputs))
 
 
 def always(*row):
@@ -49,7 +50,9 @@ def test_a_difference_past_the_tolerance_names_the_format_and_both_numbers():
 
 
 def test_an_error_that_a_saturated_softmax_hides_is_found_in_the_logits():
-    parity = measure_parity(lambda inputs: softmax(always(0.0, 45.0)(inputs)), always(0.0, 40.0), IMAGES)
+    parity = measure_parity(
+        lambda inputs: TASK.probabilities(always(0.0, 45.0)(inputs)), always(0.0, 40.0), IMAGES
+    )
     assert parity.max_abs_delta < 1e-15
     assert parity.max_logit_delta == pytest.approx(5.0)
     with pytest.raises(ExportError, match="logits"):
@@ -57,7 +60,9 @@ def test_an_error_that_a_saturated_softmax_hides_is_found_in_the_logits():
 
 
 def test_the_limit_on_logits_grows_with_the_logits():
-    parity = measure_parity(lambda inputs: softmax(always(0.0, 20.001)(inputs)), always(0.0, 20.0), IMAGES)
+    parity = measure_parity(
+        lambda inputs: TASK.probabilities(always(0.0, 20.001)(inputs)), always(0.0, 20.0), IMAGES
+    )
     assert parity.max_logit_delta == pytest.approx(1e-3)
     parity.check("onnx", 1e-4)
 

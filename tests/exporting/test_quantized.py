@@ -162,7 +162,7 @@ def test_an_int8_file_has_one_vector_of_zero_points_for_all_layers_of_a_width(ex
 def test_extra_facts_are_in_a_quantized_file(exported):
     made, run = exported
     with zipfile.ZipFile(run / made["tflite-dynamic"].path) as archive:
-        assert json.loads(archive.read("extra.json")) == {"mode": "crop"}
+        assert json.loads(archive.read("extra.json")) == {"mode": "crop", "task": "single_label"}
     properties = onnx.load(run / made["onnx-int8"].path).metadata_props
     assert json.loads({entry.key: entry.value for entry in properties}["mode"]) == "crop"
 

@@ -44,7 +44,7 @@ def test_a_saved_model_takes_images_gives_probabilities_and_carries_its_labels(t
     np.testing.assert_allclose(answers, keras.ops.softmax(model(images, training=False)), atol=1e-6)
     assets = tmp_path / "artefacts" / "savedmodel" / "assets"
     assert (assets / "labels.txt").read_text() == "daisy\nrose\nsun flower\n"
-    assert json.loads((assets / "extra.json").read_text()) == {"mode": "crop"}
+    assert json.loads((assets / "extra.json").read_text()) == {"mode": "crop", "task": "single_label"}
 
 
 def test_the_weights_are_stored_once(tmp_path):

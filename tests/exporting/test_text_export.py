@@ -15,10 +15,11 @@ from text_zoo import FAMILIES, byte_pair, write_preset
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.export_model import FORMATS, Artefact, ExportOptions, export_model
-from ktransfer.exporting.parity import measure_parity, softmax
+from ktransfer.exporting.parity import measure_parity
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
 from ktransfer.exporting.runtimes import open_artefact
 from ktransfer.exporting.tflite import exporter as litert
+from ktransfer.tasks.single_label import TASK
 from ktransfer.text import in_graph_tokenizer as raw_text
 from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text.classifier import build_text_classifier
@@ -62,7 +63,7 @@ def exported(classifier, folder, format, texts=TEXTS, **options):
 
 def probabilities(classifier, texts):
     model, preprocessing = classifier
-    return softmax(model.predict_on_batch(preprocessing(texts)))
+    return TASK.probabilities(model.predict_on_batch(preprocessing(texts)))
 
 
 def answers_to_texts(path, texts):
@@ -95,7 +96,7 @@ def test_a_family_answers_as_its_artefact_at_any_batch_and_length(family, format
     # Not by the exporter's own comparison, on a batch and a length it has not seen.
     run = open_artefact(format, tmp_path / artefact.path).answer
     ids = preprocessing.pack(preprocessing.tokenize(TEXTS[1:3]), LENGTH if fixed else 11)
-    expected = softmax(classifier[0].predict_on_batch(ids))
+    expected = TASK.probabilities(classifier[0].predict_on_batch(ids))
     np.testing.assert_allclose(run(ids), expected, atol=1e-5)
     if format == "savedmodel":
         assert (artefact.raw_parity.examples, artefact.differing_texts) == (len(TEXTS), 0)
@@ -270,10 +271,10 @@ def test_an_artefact_that_ignores_the_padding_mask_fails(bert):
         return (ids * real).sum(1) / real.sum(1)
 
     def ignores(inputs):
-        return softmax(logits(inputs, mask=False))
+        return TASK.probabilities(logits(inputs, mask=False))
 
     examples = Texts(TEXTS, preprocessing)
-    measure_parity(lambda inputs: softmax(logits(inputs)), logits, examples).check("onnx", 1e-6)
+    measure_parity(lambda inputs: TASK.probabilities(logits(inputs)), logits, examples).check("onnx", 1e-6)
     parity = measure_parity(ignores, logits, examples)
     assert parity.sequence_lengths[-1] == LENGTH
     with pytest.raises(ExportError, match="probabilities that differ"):
@@ -287,7 +288,7 @@ def test_the_control_turns_the_tokens_round_under_the_old_mask(bert):
         seen.append(inputs)
         return np.zeros((len(inputs["token_ids"]), 3))
 
-    measure_parity(lambda inputs: softmax(logits(inputs)), logits, Texts(["the fox"], bert[1]))
+    measure_parity(lambda inputs: TASK.probabilities(logits(inputs)), logits, Texts(["the fox"], bert[1]))
     wrong = seen[-1]
     assert wrong["token_ids"].tolist() == [[0, 0, 0, 0, 3, 8, 5, 2]] * 2
     assert wrong["padding_mask"].tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]] * 2

@@ -72,7 +72,7 @@ def test_the_file_holds_its_labels_and_the_extra_facts(small):
     _, artefact, run = small
     with zipfile.ZipFile(run / artefact.path) as archive:
         assert archive.read("labels.txt") == b"daisy\nrose\nsun flower\n"
-        assert json.loads(archive.read("extra.json")) == {"mode": "crop"}
+        assert json.loads(archive.read("extra.json")) == {"mode": "crop", "task": "single_label"}
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}
 
 

@@ -134,3 +134,31 @@ def test_the_folder_is_the_environments_or_the_users_cache(monkeypatch):
     assert str(cache_folder()) == "/somewhere"
     monkeypatch.delenv("KTRANSFER_CACHE")
     assert cache_folder().parts[-2:] == (".cache", "ktransfer")
+
+
+def test_features_are_kept_where_there_is_no_fcntl(tmp_path):
+    script = (
+        "import os, sys\n"
+        "sys.modules['fcntl'] = None\n"
+        "del os.preadv, os.pwrite\n"
+        "import numpy as np\n"
+        "import ktransfer\n"
+        "from ktransfer.features.store import FeatureStore\n"
+        "rows = np.arange(24, dtype='float32').reshape(4, 3, 2)\n"
+        "store = FeatureStore(sys.argv[1])\n"
+        "store.write('k', rows.shape, 'float32', [rows[:3], rows[3:]], {})\n"
+        "assert (store.open('k').read(np.arange(4)) == rows).all()\n"
+        "assert os.listdir(sys.argv[1]) == ['k']\n"
+    )
+    subprocess.run([sys.executable, "-c", script, tmp_path], check=True)
+
+
+def test_a_writer_at_work_is_not_swept_away(tmp_path):
+    store = FeatureStore(tmp_path)
+    with store.writer("k", (1, 2), "float32", {}) as append:
+        partial = next(tmp_path.glob(".*.partial"))
+        os.utime(partial, (0, 0))
+        write(store, "other")
+        assert partial.exists()
+        append(np.ones((1, 2), "float32"))
+    assert store.open("k").read(np.array([0])).tolist() == [[1, 1]]

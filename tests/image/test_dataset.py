@@ -376,7 +376,7 @@ def test_a_disk_that_fills_up_costs_the_cache_and_nothing_else(examples, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     expected = passed(image_dataset(examples, resize=SMALL, batch_size=4))[0]
-    monkeypatch.setattr("ktransfer.image.dataset.os.pwrite", full)
+    monkeypatch.setattr("ktransfer.utils.files.os.pwrite", full)
     dataset = image_dataset(examples, resize=SMALL, batch_size=4)
     for _ in range(2):
         np.testing.assert_array_equal(passed(dataset)[0], expected)

@@ -5,10 +5,10 @@ import pytest
 from keras import ops, optimizers
 
 from ktransfer.evaluation.calibration import Bin
+from ktransfer.evaluation.metrics import confusions
 from ktransfer.image.augmentation import Augmentation
 from ktransfer.image.default_recipe import image_recipe
 from ktransfer.recipes.recipe import Recipe, Stage
-from ktransfer.reporting.examples import confusions
 from ktransfer.reporting.history import (
     Trained,
     learning_rates,

@@ -6,6 +6,7 @@ import keras
 import pytest
 
 from ktransfer.commands.artifacts import artefacts
+from ktransfer.core.task import get_task
 from ktransfer.errors import RunError
 from ktransfer.image.decoding import Resize
 from ktransfer.image.preprocessing import Preprocessing
@@ -61,7 +62,7 @@ def test_a_manifest_of_other_types_is_a_run_error(run_of, changes, expected):
 def test_manifests_that_name_a_task_alone_are_of_its_modality(run_of, task, modality):
     run = Run.load(run_of(**task))
     assert run.modality.name == modality
-    assert run.task == task.get("task", "image-classification")
+    assert run.task is get_task("single_label")
 
 
 def test_a_run_with_a_way_out_is_not_loaded(run_of, tmp_path):

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from ktransfer.audit.exclusions import read_exclusions
 from ktransfer.commands.artifacts import artefacts
 from ktransfer.commands.splits import read_splits
-from ktransfer.data.tables.text_tables import read_table
+from ktransfer.data.modality import find_modality
 from ktransfer.errors import KTransferError
 from ktransfer.exporting.artifact import Artefact
 from ktransfer.exporting.parity import Parity
@@ -197,7 +197,8 @@ def an_image(folder, given):
 
 def a_table(folder, given):
     name, content, encoding = given
-    read_table(_write(folder / "table", {name: content}) / name, encoding=encoding)
+    path = _write(folder / "table", {name: content, "1.png": b"", "2.png": b""}) / name
+    find_modality(path).read(path, encoding=encoding)
 
 
 def a_store(folder, contents):
@@ -215,6 +216,9 @@ def a_message(folder, content):
 
 
 CSV = b'text,label\n"Free, entry!",spam\nSee you at six.,ham\n"Win ""now""",spam\n'
+SETS = b'file,labels,who\n1.png,"[\'a\', \'b\']",x\n2.png,[],y\n1.png,"[""b"", 3]",x\n'
+HOT = b"text,joy,anger\nFree entry!,1,0\nSee you at six.,0,0\nWin,1,1\n"
+LINES = b'{"file": "1.png", "tags": ["a", "b"]}\n{"file": "./2.png", "tags": []}\n{"file": "1.png"}\n'
 JSONL = b'{"text": "Free entry!", "label": "spam"}\n{"text": "caf\\u00e9", "label": "ham"}\n'
 
 
@@ -230,6 +234,7 @@ def tables():
     tables = {"a.csv": CSV, "a.tsv": CSV.replace(b",", b"\t"), "a.jsonl": JSONL, "a.parquet": parquet()}
     tables |= {"a": CSV.replace(b",", b"|"), "a.json": b'{"text": ["a", "b"], "label": {"0": 1, "1": 2}}'}
     tables |= {"a.csv.gz": gzip.compress(CSV), "a.tsv.bz2": bz2.compress(CSV), "a.csv.xz": lzma.compress(CSV)}
+    tables |= {"sets.csv": SETS, "hot.csv": HOT, "lines.jsonl": LINES, "sets.csv.gz": gzip.compress(SETS)}
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a.csv", CSV)
@@ -295,7 +300,7 @@ LOADERS = {
         500,
     ),
     "images": (pictures, an_image, 40, 1_500),
-    "tables": (lambda files: tables(), a_table, 40, 1_500),
+    "tables": (lambda files: tables(), a_table, 60, 1_500),
     "exclusions": (
         lambda files: damaged_bytes(b"# list\nleak\ta/1.jpg\nduplicate\tb\\\\n\\n.jpg\n"),
         lambda folder, content: read_exclusions(_write(folder / "x", {"x.txt": content}) / "x.txt"),

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from ktransfer.data import tfds as tfds_source
-from ktransfer.data.tables.text_tables import read_table
+from ktransfer.data.tables.table import read_table
 from ktransfer.errors import DataError, ExportError, RunError
 from ktransfer.exporting.runtimes import open_artefact
 from ktransfer.features.store import FeatureStore
@@ -174,7 +174,7 @@ def test_a_parquet_file_that_unpacks_to_any_size_is_not_unpacked(tmp_path, monke
     rows = {"text": ["a" * 1_000] * 10_000, "label": ["x", "y"] * 5_000}
     parquet.write_table(pyarrow.table(rows), tmp_path / "a.parquet", compression="zstd")
     assert (tmp_path / "a.parquet").stat().st_size < 10_000
-    monkeypatch.setattr("ktransfer.data.tables.text_tables._MOST_UNPACKED", 10_000)
+    monkeypatch.setattr("ktransfer.data.tables.table_files._MOST_UNPACKED", 10_000)
     with pytest.raises(DataError, match="unpacked"):
         read_table(tmp_path / "a.parquet")
 

@@ -15,7 +15,7 @@ from ktransfer.text.preprocessing import TextPreprocessing
 from ktransfer.text.sequence_length import choose_sequence_length
 from ktransfer.text.sources import load_text_splits
 from ktransfer.training.fine_tune import fine_tune
-from ktransfer.training.linear_probe import head_accuracy, solve_head
+from ktransfer.training.linear_probe import head_score, solve_head
 
 TEXTS = ["the quick brown fox", "you", "the fox! you the fox! you"]
 
@@ -75,7 +75,7 @@ def test_a_text_classifier_learns_head_first_and_then_from_the_top(tmp_path):
     features, labels = extract_features(model, text_dataset(examples, **options))
     assert features.shape == (24, 8)
     solve_head(model, features, labels)
-    assert head_accuracy(model, features, labels) == 1
+    assert head_score(model, features, labels) == 1
     history = fine_tune(
         model,
         text_dataset(examples, training=True, **options),
@@ -117,4 +117,4 @@ def test_a_solved_head_on_real_minilm_tells_spam(minilm, sms_spam):
     model = build_text_classifier(backbone, len(train.class_names), preprocessing)
     options = {"preprocessing": preprocessing, "batch_size": 32}
     solve_head(model, *extract_features(model, text_dataset(train, **options)))
-    assert head_accuracy(model, *extract_features(model, text_dataset(held, **options))) > 0.95
+    assert head_score(model, *extract_features(model, text_dataset(held, **options))) > 0.95

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from ktransfer.data.examples import normalised
-from ktransfer.data.tables.text_columns import TextColumns
-from ktransfer.data.tables.text_tables import read_table, read_text
+from ktransfer.data.tables.columns import Columns
+from ktransfer.data.tables.table import read_table
+from ktransfer.data.tables.table_files import read_text
 from ktransfer.errors import DataError
 from ktransfer.text.sources import load_text_splits
 
@@ -47,7 +48,7 @@ def test_delimited_tables_are_read_with_and_without_a_header(tmp_path, name, sep
     assert whole(splits) == sorted(ROWS[1:])
     assert splits.train.kind == "text"
     found = ("text", "label") if header else ("1", "2")
-    assert columns == TextColumns(*found, header=header, guessed=True)
+    assert columns == Columns(*found, header=header, guessed=True)
 
 
 def test_json_lines_and_parquet_give_the_same_as_csv(tmp_path):
@@ -60,7 +61,7 @@ def test_json_lines_and_parquet_give_the_same_as_csv(tmp_path):
     parquet.write_table(pyarrow.Table.from_pylist(objects), tmp_path / "a.parquet")
     splits, columns = load_text_splits(tmp_path / "a.parquet")
     assert splits.train.fingerprint() == reference.train.fingerprint()
-    assert columns == TextColumns("text", "label", header=True, guessed=True)
+    assert columns == Columns("text", "label", header=True, guessed=True)
 
 
 def test_without_pyarrow_the_error_names_the_extra(tmp_path, monkeypatch):
@@ -135,13 +136,13 @@ def test_columns_are_guessed_by_customary_names_or_as_the_one_that_repeats_itsel
     tmp_path, rows, text, label
 ):
     columns = read_table(table(tmp_path / "a.csv", rows)).columns
-    assert columns == TextColumns(text, label, header=True, guessed=True)
+    assert columns == Columns(text, label, header=True, guessed=True)
 
 
 def test_a_first_row_whose_label_comes_again_is_no_header_even_with_a_customary_name(tmp_path):
     rows = [("topic", "what is it"), ("order", "two of those"), ("topic", "who"), ("order", "one")]
     found = read_table(table(tmp_path / "a.csv", rows))
-    assert found.columns == TextColumns("2", "1", header=False, guessed=True)
+    assert found.columns == Columns("2", "1", header=False, guessed=True)
     assert found.rows == [1, 2, 3, 4]
 
 
@@ -154,18 +155,18 @@ def test_a_first_row_with_a_label_known_from_training_is_no_header(tmp_path):
 def test_columns_are_given_by_name_or_number(tmp_path):
     rows = [("one", "two", "three"), ("a", "x", "p"), ("b", "y", "q")]
     path = table(tmp_path / "a.csv", rows)
-    found = read_table(path, text_column="three", label_column="1")
-    assert (found.texts, found.labels, found.rows) == (["p", "q"], ["a", "b"], [2, 3])
-    assert found.columns == TextColumns("three", "one", header=True, guessed=False)
+    found = read_table(path, input_column="three", label_column="1")
+    assert (found.inputs, found.labels, found.rows) == (["p", "q"], ["a", "b"], [2, 3])
+    assert found.columns == Columns("three", "one", header=True, guessed=False)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({}, r"to know the columns.*the columns 'one', 'two', 'three'\. Pass --text-column"),
-        ({"text_column": "four"}, r"one column 'four'.*the columns 'one', 'two', 'three'"),
-        ({"text_column": "one", "label_column": "one"}, "to know the columns"),
-        ({"text_column": "7", "label_column": "1"}, "one column '7'"),
+        ({"input_column": "four"}, r"one column 'four'.*the columns 'one', 'two', 'three'"),
+        ({"input_column": "one", "label_column": "one"}, "to know the columns"),
+        ({"input_column": "7", "label_column": "1"}, "one column '7'"),
     ],
 )
 def test_columns_that_are_missing_or_unclear_are_named(tmp_path, options, message):
@@ -180,13 +181,13 @@ def test_columns_that_are_missing_or_unclear_are_named(tmp_path, options, messag
 def test_quoted_cells_may_hold_commas_quotes_and_lines_and_rows_are_counted_as_a_spreadsheet_does(tmp_path):
     path = written(tmp_path / "a.csv", 'text,label\n"one, ""two""\nthree",a\n\nfour,b\nfive,a\n')
     found = read_table(path)
-    assert found.texts == ['one, "two"\nthree', "four", "five"]
+    assert found.inputs == ['one, "two"\nthree', "four", "five"]
     assert found.rows == [2, 4, 5]
 
 
 def test_in_tsv_a_quote_is_a_character(tmp_path):
     found = read_table(written(tmp_path / "a.tsv", 'label\ttext\na\t"one\nb\ttwo" "\n'))
-    assert found.texts == ['"one', 'two" "']
+    assert found.inputs == ['"one', 'two" "']
 
 
 @pytest.mark.parametrize(
@@ -223,15 +224,15 @@ def test_another_encoding_is_named_with_its_lines_and_can_be_given(tmp_path):
         DataError, match=r"UTF-8 in .*byte 0xE9 in lines 3, 5 \('.*Beyoncé.*--encoding latin-1"
     ):
         load_text_splits(path)
-    assert read_table(path, encoding="latin-1").texts[1::2] == ["Beyoncé", "Björk"]
+    assert read_table(path, encoding="latin-1").inputs[1::2] == ["Beyoncé", "Björk"]
     with pytest.raises(DataError, match=r"that Python knows\. Received: 'klingon'"):
         read_table(path, encoding="klingon")
 
 
 def test_byte_order_marks_of_utf8_and_utf16_are_understood(tmp_path):
     content = "text,label\né,a\nx,b\nz,b\n"
-    assert read_table(written(tmp_path / "8.csv", content, "utf-8-sig")).columns.text == "text"
-    assert read_table(written(tmp_path / "16.csv", content, "utf-16")).texts == ["é", "x", "z"]
+    assert read_table(written(tmp_path / "8.csv", content, "utf-8-sig")).columns.input == "text"
+    assert read_table(written(tmp_path / "16.csv", content, "utf-16")).inputs == ["é", "x", "z"]
     assert read_text(written(tmp_path / "8.txt", "é", "utf-8-sig")) == "é"
 
 
@@ -239,7 +240,7 @@ def test_line_separators_inside_json_strings_do_not_end_a_row(tmp_path):
     path = written(
         tmp_path / "a.jsonl", '{"text": "one\u2028two", "label": "a"}\n{"text": "x", "label": "b"}'
     )
-    assert read_table(path).texts == ["one\u2028two", "x"]
+    assert read_table(path).inputs == ["one\u2028two", "x"]
 
 
 # What is wrong in the data.
@@ -267,7 +268,7 @@ def test_rows_that_cannot_be_used_are_named(tmp_path, rows, message):
         ([("x", 1), (None, 2)], "a value of type null in row 2"),
         ([("x", 1), ("\ud800", 2)], "half of a surrogate pair in row 2"),
         ([("x", 1), ("y", None), ("z", float("nan"))], "no label in rows 2, 3"),
-        ([("x", 1), ("y", [2])], "a list or an object in row 2"),
+        ([("x", 1), ("y", {"a": 2})], "an object in row 2"),
     ],
 )
 def test_values_of_the_wrong_type_are_named(tmp_path, rows, message):
@@ -338,7 +339,7 @@ def test_a_given_validation_file_goes_first_and_is_read_by_the_columns_of_traini
     splits, columns = load_text_splits(
         tmp_path / "data", text_column="words", label_column="kind", validation=other
     )
-    assert (columns.text, columns.label, columns.guessed) == ("words", "kind", False)
+    assert (columns.input, columns.label, columns.guessed) == ("words", "kind", False)
     assert (len(splits.train), splits.validation.inputs) == (20, ("hello",))
 
 
@@ -388,7 +389,7 @@ def prepared(tmp_path_factory):
 
 def test_a_prepared_tfds_data_set_is_read_and_unlabelled_texts_left_out(prepared):
     splits, columns = load_text_splits("tfds:notes", data_dir=prepared, validation_fraction=0.5)
-    assert columns == TextColumns("text", "label", header=True, guessed=True)
+    assert columns == Columns("text", "label", header=True, guessed=True)
     assert splits.train.class_names == ("no", "été")
     assert [text for text, _ in whole(splits)] == ["né 0", "né 1", "né 2", "né 3"]
     assert dict(Counter(splits.test.labels.tolist())) == {0: 1, 1: 1}
@@ -398,7 +399,7 @@ def test_another_feature_of_a_tfds_data_set_can_be_named_and_a_wrong_one_is_refu
     splits, columns = load_text_splits(
         "tfds:notes", data_dir=prepared, text_column="title", validation_fraction=0.5
     )
-    assert columns.text == "title"
+    assert columns.input == "title"
     assert whole(splits)[0][0] == "title 0"
     with pytest.raises(DataError, match=r"features 'label' and 'label'\. Received: .*title.* in tfds:notes"):
         load_text_splits("tfds:notes", data_dir=prepared, text_column="label")
@@ -420,4 +421,4 @@ def test_snips_is_read_as_a_folder_of_parts():
         pytest.skip("real data is not here")
     splits, columns = load_text_splits(SHARED / "snips")
     assert (len(splits.train), len(splits.validation), len(splits.train.class_names)) == (13784, 700, 7)
-    assert columns == TextColumns("text", "label", header=True, guessed=True)
+    assert columns == Columns("text", "label", header=True, guessed=True)

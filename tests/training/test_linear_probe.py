@@ -11,7 +11,7 @@ from ktransfer.image.backbones import Preprocessing
 from ktransfer.image.classifier import build_classifier
 from ktransfer.image.decoding import Resize
 from ktransfer.training import linear_probe as head
-from ktransfer.training.linear_probe import class_weights, head_accuracy, solve_head, standardise_features
+from ktransfer.training.linear_probe import class_weights, head_score, solve_head, standardise_features
 
 
 def classifier(features, classes):
@@ -83,7 +83,7 @@ def test_the_heads_accuracy_is_that_of_the_models_answers():
     solve_head(model, inputs, labels)
     expected = (predict(model, inputs).argmax(axis=1) == labels).mean()
     assert 0.3 < expected < 1
-    assert head_accuracy(model, inputs, labels) == pytest.approx(expected)
+    assert head_score(model, inputs, labels) == pytest.approx(expected)
 
 
 def test_label_smoothing_gives_the_minimum_of_the_smoothed_loss():

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from ktransfer.utils.files import replacing, write_json, write_text
+from ktransfer.utils.files import read_at, replacing, write_at, write_json, write_text
 
 
 def write_and_raise(path, error):
@@ -78,3 +78,16 @@ def test_a_full_disk_names_the_file_and_not_the_temporary_one(tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         write_text(tmp_path / "removed" / "labels.txt", "new")
     assert caught.value.filename == str(tmp_path / "removed" / "labels.txt")
+
+
+@pytest.mark.parametrize("hidden", [(), ("preadv", "pwrite")])
+def test_places_of_a_file_are_read_and_written_on_every_system(hidden, tmp_path, monkeypatch):
+    for name in hidden:  # Windows has neither
+        monkeypatch.delattr(os, name)
+    with open(tmp_path / "rows", "w+b") as file:
+        assert write_at(file, b"rose", 4) == 4
+        assert write_at(file, b"lily", 0) == 4
+        buffer = bytearray(4)
+        assert read_at(file, buffer, 4) == 4
+        assert bytes(buffer) == b"rose"
+        assert read_at(file, buffer, 6) == 2

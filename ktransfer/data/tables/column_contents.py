@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ktransfer.data.label_names import is_number
 from ktransfer.data.tables.file_bytes import named_rows
+from ktransfer.data.tables.label_sets import hot_value
 from ktransfer.errors import DataError
 from ktransfer.security.safe_io import visible
 
@@ -19,7 +20,6 @@ _FILE = re.compile(
 )
 _LONGEST_PATH = 300  # characters
 _TAG = re.compile(r"[BILUES]-\S+")
-_BRACKETED = re.compile(r"\[.*\]|\{.*\}", re.DOTALL)
 _DATE = re.compile(
     r"(\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/]\d{1,2}[-/](\d{4}|\d{2})|\d{1,2}\.\d{1,2}\.\d{4}"
     r"|\d{2}\.\d{2}\.\d{2}|[A-Z][a-z]{2,8}\.? \d{1,2}, \d{4})"
@@ -28,9 +28,6 @@ _DATE = re.compile(
 _NUMBERS = re.compile(r"[+-]?\d*\.?\d+([\s,;]+[+-]?\d*\.?\d+)*")
 _WHOLE = re.compile(r"[+-]?\d+")
 
-_ONE_LABEL = (
-    "ktransfer trains classifiers of one label: keep one class a row, or pass another --label-column."
-)
 _CLASSES = "Pass the column with the classes as --label-column."
 
 
@@ -52,7 +49,7 @@ def require_texts(texts: Sequence[str], rows: Sequence, source: str) -> None:
     files = [text for text in stripped if _is_file(text)]
     if len(files) >= _MOSTLY * len(texts):
         if any(re.search(rf"\.({_IMAGES})$", name, re.IGNORECASE) for name in files):
-            fix = "Put images into a folder for each class, or pass another --text-column."
+            fix = "Pass the texts as --text-column, or images as --file-column and their table as the data."
         else:
             fix = "Write what is in the files into the column, or pass another --text-column."
         raise _refusal("texts", "names of files", stripped, rows, source, fix)
@@ -63,11 +60,11 @@ def require_texts(texts: Sequence[str], rows: Sequence, source: str) -> None:
 def require_classes(names: Sequence[str], rows: Sequence, source: str) -> None:
     """Refuse a column of labels that holds something else than names of classes.
 
-    That is names of files, tags of words, lists of labels, dates, numbers with a fraction, one number spelled
+    That is names of files, tags of words, lists of numbers, dates, numbers with a fraction, one number spelled
     in two ways, or labels that hardly ever come again.
 
     Args:
-        names: The column, as `label_name` gives it.
+        names: The column, as `label_name` gives it; of lists, each label of each row.
         rows: The row of each.
         source: The column and its file, for the message.
 
@@ -96,19 +93,32 @@ def label_look(names: Sequence[str]) -> tuple[str, set[str], str] | None:
         'numbers with a fraction (scores or ratings)'
     """
     counts = Counter(names)
-    for what, shown, fix in (
-        ("names of files", set(filter(_is_file, counts)), _CLASSES),
-        ("dates", _matching(_DATE, counts), _CLASSES),
-        ("lists of labels", _matching(_BRACKETED, counts), _ONE_LABEL),
+    return _looks_like_no_labels(counts) or _hardly_repeated(counts)
+
+
+def holds_no_labels(names: Sequence[str]) -> bool:
+    """Whether cells are something else than labels or lists of labels, such as dates, scores or tags of words.
+
+    Example:
+        >>> holds_no_labels(["30/01/2024", "31/01/2024"]), holds_no_labels(["rock/pop", "rock/jazz"])
+        (True, False)
+    """
+    return _looks_like_no_labels(Counter(names)) is not None
+
+
+def _looks_like_no_labels(counts):
+    for what, shown in (
+        ("names of files", set(filter(_is_file, counts))),
+        ("dates", _matching(_DATE, counts)),
     ):
-        if _share(shown, counts) >= (0.5 if fix is _ONE_LABEL else _MOSTLY):
-            return what, shown, fix
+        if _share(shown, counts) >= _MOSTLY:
+            return what, shown, _CLASSES
     tags = _matching(_TAG, counts)
     outside = {"O"} & counts.keys()
     if tags and _share(tags | outside, counts) >= _MOSTLY and (len(tags) > 1 or outside):
         fix = "ktransfer classifies whole texts: write one text and its class a row."
         return "tags of single words, as of named entities", tags, fix
-    return _looks_like_numbers(counts) or _looks_like_lists(counts) or _hardly_repeated(counts)
+    return _looks_like_numbers(counts)
 
 
 def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
@@ -119,19 +129,19 @@ def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
 
     Example:
         >>> columns_remark(["words", "angry", "happy"], [["hi there", "0", "1"], ["oh no", "1", "0"]])
-        "'angry' and 'happy' look like one-hot columns: write the name of the class into one column. "
+        "'angry' and 'happy' look like one column a label: pass them as --label-column, commas between. "
     """
     twice = [name for name, count in Counter(names).items() if count > 1 and name]
     if twice:
         return f"{_and(map(repr, twice))} is there more than once: pass the number of the column. "
     columns = [[_shown(record[at]) for record in records] for at in range(len(names))]
-    hot = [at for at, column in enumerate(columns) if column and set(column) <= _HOT and set(column) & _ONE]
+    hot = [
+        name
+        for name, column in zip(names, columns, strict=True)
+        if column and all(hot_value(cell) is not None for cell in column)
+    ]
     if len(hot) > 1:
-        once = all(sum(columns[at][row] in _ONE for at in hot) == 1 for row in range(len(records)))
-        named = _and([repr(names[at]) for at in hot])
-        if once:
-            return f"{named} look like one-hot columns: write the name of the class into one column. "
-        return f"{named} look like several labels a row; pass one as --label-column to train on it alone. "
+        return f"{_and(map(repr, hot))} look like one column a label: pass them as --label-column, commas between. "
     remarks = [
         f"{names[at]!r} has {found[0]}, such as {_short(found[1])}"
         for at, found in ((at, _column_look(column)) for at, column in enumerate(columns))
@@ -145,10 +155,6 @@ def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
             f"{pairs[0]!r} and {pairs[1]!r} look like pairs of texts, where one text a row is read"
         )
     return f"{_and(remarks)}. " if remarks else ""
-
-
-_HOT = {"0", "1", "0.0", "1.0", "True", "False", "true", "false"}
-_ONE = {"1", "1.0", "True", "true"}
 
 
 def _column_look(column):
@@ -184,34 +190,9 @@ def _looks_like_numbers(counts):
     several = _matching(_NUMBERS, counts)
     lists = {name for name in several if not is_number(name)}
     if lists and len(several) == len(counts):
-        return "lists of numbers, or numbers with a decimal comma", lists, _ONE_LABEL
+        fix = "Pass --label-separator where they are lists of labels, else another --label-column."
+        return "lists of numbers, or numbers with a decimal comma", lists, fix
     return None
-
-
-def _looks_like_lists(counts):
-    for separator in "|;,/":
-        pieces = {name: [p.strip() for p in name.split(separator)] for name in counts}
-        several = {name: parts for name, parts in pieces.items() if len(parts) > 1 and all(parts)}
-        # A piece of a list comes again, alone or in other lists; a comma in a name does not make any.
-        met = Counter(piece for parts in pieces.values() for piece in set(parts))
-        lists = {name for name, parts in several.items() if all(met[piece] > 1 for piece in parts)}
-        if separator == "/" and len(lists) < 3:
-            continue
-        if separator == "|" and len(several) > 1 and not _are_paths(several.values(), pieces):
-            lists = set(several)
-        if lists:
-            return f"lists of labels, parted by {separator!r}", lists, _ONE_LABEL
-    return None
-
-
-def _are_paths(several, pieces):
-    """Whether pieces are levels, as in `books|fiction`: each stands at one of them only."""
-    levels = {}
-    for parts in pieces.values():
-        for level, piece in enumerate(parts):
-            levels.setdefault(piece, set()).add(level)
-    firsts = Counter(parts[0] for parts in several)
-    return all(len(found) == 1 for found in levels.values()) and max(firsts.values()) > 1
 
 
 def _hardly_repeated(counts):

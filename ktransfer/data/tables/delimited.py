@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ktransfer.data.examples import printable
-from ktransfer.data.tables.text_columns import is_customary
+from ktransfer.data.tables.columns import is_customary
 from ktransfer.errors import DataError
 
 _NAMED = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}

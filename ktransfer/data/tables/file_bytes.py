@@ -165,6 +165,36 @@ def read_packed(path: str | os.PathLike) -> bytes:
     return content
 
 
+def read_beginning(path: str | os.PathLike, *, most: int) -> bytes:
+    """The first bytes of a file, unpacked as by `read_packed`; nothing of one that cannot be read.
+
+    Args:
+        path: A file.
+        most: How many bytes.
+
+    Example:
+        >>> read_beginning("none.csv.gz", most=100)
+        b''
+    """
+    packing = Path(path).suffix.lower() if table_suffix(path) else ""
+    try:
+        if packing == ".xz":
+            with open(path, "rb") as file:
+                # Not LZMAFile, as in `_xz`.
+                return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY).decompress(
+                    file.read(most), most
+                )
+        if packing == ".zip":
+            with zipfile.ZipFile(path) as archive:
+                [name] = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
+                with archive.open(name) as file:
+                    return file.read(most)
+        with {".gz": gzip.open, ".bz2": bz2.open}.get(packing, open)(path, "rb") as file:
+            return file.read(most)
+    except _DAMAGED:
+        return b""
+
+
 def named_rows(rows: Sequence[int | str], noun: str = "row") -> str:
     """The first few of `rows` and how many there are more.
 

@@ -9,7 +9,7 @@ from ktransfer.data.examples import printable
 from ktransfer.data.folders import counted, unlistable
 from ktransfer.data.junk import junk_name
 from ktransfer.data.split_names import SPLITS, SplitName, parse_split_name, without_shard
-from ktransfer.data.tables.text_tables import TABLE_SUFFIXES
+from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES
 from ktransfer.errors import DataError
 
 _TEXT = ".txt"
@@ -37,7 +37,7 @@ class _Unit:
     split: SplitName
 
 
-def find_split_tables(folder: Path) -> TableFiles | None:
+def find_split_tables(folder: Path, *, named: tuple[str, ...] = ()) -> TableFiles | None:
     """Find the tables of a folder by the usual names of splits (see `parse_split_name`).
 
     A table is `train.csv`, `name_train.tsv`, shards such as `train-00000-of-00002.parquet`, `train/` with a
@@ -45,6 +45,8 @@ def find_split_tables(folder: Path) -> TableFiles | None:
 
     Args:
         folder: An existing folder.
+        named: What names of files end in that the tables name, such as images. Folders are no splits then, and
+            neither they nor such files are noted. Defaults to none: folders of text files may be splits as well.
 
     Returns:
         `TableFiles`, with `train` at least; None where the folder holds no tables of splits but folders of
@@ -60,20 +62,23 @@ def find_split_tables(folder: Path) -> TableFiles | None:
     files, folders, junk = _listed(folder)
     tables = [path for path in files if is_table(path.name)]
     if not any(_split_of_file(path).split == "train" for path in tables):
-        tables += _text_tables(files)
+        tables += [] if named else _text_tables(files)
     inner = {path: _tables_below(path) for path in folders}
-    has_texts = any(_holds_texts(path) for path in folders)
+    has_texts = not named and any(_holds_texts(path) for path in folders)
     if not tables and has_texts:
         return None
     units = _units(tables) + [
         unit for path, below in inner.items() if below and (unit := _folder_unit(path, below))
     ]
     if not any(unit.split.split for unit in units):
-        return _without_splits(folder, tables, inner, has_texts)
+        return _without_splits(folder, tables, inner, has_texts, named)
     units += [
         _Unit(path.name, (path,), name)
         for path, below in inner.items()
-        if not below and _holds_texts(path) and (name := parse_split_name(path.name)).split and not name.rest
+        if not (below or named)
+        and _holds_texts(path)
+        and (name := parse_split_name(path.name)).split
+        and not name.rest
     ]
     found = _one_each(units, folder)
     if "train" not in found:
@@ -85,7 +90,7 @@ def find_split_tables(folder: Path) -> TableFiles | None:
     used = {path for unit in found.values() for path in unit.paths}
     return TableFiles(
         {split: found[split].paths for split in SPLITS if split in found},
-        tuple(_notes(folder, found, used, files, folders, junk)),
+        tuple(_notes(found, used, files, folders, junk, named)),
     )
 
 
@@ -199,11 +204,11 @@ def _one_each(units, folder):
     return found
 
 
-def _without_splits(folder, tables, inner, has_texts):
+def _without_splits(folder, tables, inner, has_texts, named):
     """Look through the only folder with tables; else say what is wanted."""
     holders = [path for path, below in inner.items() if below]
     if not tables and len(holders) == 1:
-        found = find_split_tables(holders[0])
+        found = find_split_tables(holders[0], named=named)
         if found is not None:
             return TableFiles(
                 found.splits,
@@ -211,7 +216,7 @@ def _without_splits(folder, tables, inner, has_texts):
             )
     if not tables and not holders and len(inner) == 1:
         [only] = inner
-        found = find_split_tables(only)
+        found = find_split_tables(only, named=named)
         return found and TableFiles(
             found.splits, (f"read from {printable(only.name)}/, the only folder", *found.notes)
         )
@@ -229,7 +234,7 @@ def _without_splits(folder, tables, inner, has_texts):
     return None
 
 
-def _notes(folder, found, used, files, folders, junk):
+def _notes(found, used, files, folders, junk, named):
     unusual = [
         f"{printable(unit.name)} as {split}"
         for split, unit in found.items()
@@ -240,11 +245,15 @@ def _notes(folder, found, used, files, folders, junk):
     tables = [path.name for path in files if is_table(path.name) and path not in used]
     if tables:
         yield f"not used: {counted(tables, 'tables')}, no splits by their names"
-    others = [path.name for path in files if not is_table(path.name) and path not in used]
+    others = [
+        path.name
+        for path in files
+        if not (is_table(path.name) or path in used or path.name.lower().endswith(named))
+    ]
     if others:
         yield f"not used: {counted(others, 'files')} that are no tables"
     above = {parent for path in used for parent in (path, *path.parents)}
-    left = [f"{path.name}/" for path in folders if path not in above]
+    left = [f"{path.name}/" for path in folders if path not in above and not named]
     if left:
         yield f"not used: {counted(left, 'folders')}"
     if junk:

@@ -19,8 +19,6 @@ from ktransfer.exporting.processes.converter_process import apart
 from ktransfer.exporting.serving import BATCH, OUTPUT, inlined_functions, serving_function
 from ktransfer.utils.progress import silent
 
-NAME = "model.onnx"
-CONVERTS = True
 _OPSET = 17  # right for every backbone tried; tf2onnx' default gave graphs that are not valid
 
 
@@ -76,7 +74,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", tell=silent)
         return
     calibration = serving.calibration_batches() if precision == "int8" else ()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        source = Path(folder, NAME)
+        source = Path(folder, "model.onnx")
         onnx.save(graph, source)
         doing = f"make the ONNX model {precision}"
         apart(make_smaller, source, path, precision, calibration, doing=doing, tell=tell)

@@ -1,1 +1,14 @@
-"""SavedModel: its exporter."""
+"""SavedModel: for TensorFlow Serving and for whoever has TensorFlow but no Keras."""
+
+from ktransfer.exporting.registry import Format
+
+FORMAT = Format(
+    name="savedmodel",
+    file="savedmodel",
+    exporter="ktransfer.exporting.saved_model.exporter",
+    runtime="ktransfer.exporting.saved_model.runtime",
+    converts=False,
+    takes_raw=lambda options: True,
+    reads_files=True,
+    in_process=True,
+)

@@ -8,8 +8,6 @@ import tensorflow as tf
 
 from ktransfer.exporting.serving import inlined_functions, serving_function
 
-NAME = "savedmodel"
-CONVERTS = False
 SERVING = "serving_default"
 
 

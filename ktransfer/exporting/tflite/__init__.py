@@ -1,1 +1,24 @@
-"""TFLite: its exporter, and what only this format needs."""
+"""TFLite: for phones and small boards, run by LiteRT."""
+
+from ktransfer.exporting.registry import Format
+
+
+def _flex_ops(path):
+    from ktransfer.exporting.tflite.flex import flex_ops
+
+    return flex_ops(path)
+
+
+FORMAT = Format(
+    name="tflite",
+    file="model.tflite",
+    exporter="ktransfer.exporting.tflite.exporter",
+    runtime="ktransfer.exporting.tflite.runtime",
+    precisions=("float32", "float16", "dynamic", "int8"),
+    one_example=True,
+    options=frozenset({"dynamic_batch", "allow_flex"}),
+    uint8=frozenset({"int8"}),
+    calibrated=frozenset({"int8"}),
+    warm_up="ktransfer.exporting.tflite.conversion",
+    operations=_flex_ops,
+)

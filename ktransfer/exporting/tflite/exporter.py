@@ -18,9 +18,6 @@ from ktransfer.exporting.tflite.conversion import convert
 from ktransfer.exporting.tflite.metadata import add_metadata
 from ktransfer.utils.progress import silent
 
-NAME = "model.tflite"
-CONVERTS = True
-
 
 def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=False, tell=silent):
     """Write a TFLite file with its labels inside.
@@ -48,7 +45,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=F
     with inlined_functions(), fourier_as_matrices(), padding:
         serve = serving_function(serving, fixed).get_concrete_function()
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        source = Path(folder, saved_model.NAME)
+        source = Path(folder, "savedmodel")
         saved_model.save(tf.Module(), serving, source, {saved_model.SERVING: serve})
         calibration = serving.calibration_batches() if precision == "int8" else ()
         calibration = [_in_dtypes(inputs, serving) for inputs in calibration]

@@ -1,43 +1,17 @@
-"""A table of texts and labels in a file: CSV, TSV, JSON, JSON lines or Parquet."""
+"""Files of tables and texts: read, decoded and parsed to rows, or refused by what they are."""
 
 import codecs
 import os
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from ktransfer.data.examples import printable
-from ktransfer.data.tables.column_contents import require_texts
 from ktransfer.data.tables.delimited import read_delimited
-from ktransfer.data.tables.file_bytes import (
-    TABLE_SUFFIXES,
-    named_rows,
-    read_packed,
-    require_table,
-    table_suffix,
-)
+from ktransfer.data.tables.file_bytes import named_rows, read_packed, require_table, table_suffix
 from ktransfer.data.tables.json_tables import read_json_table
-from ktransfer.data.tables.text_columns import (
-    TextColumns,
-    find_column,
-    has_header,
-    has_text_header,
-    pick_columns,
-    references,
-)
 from ktransfer.errors import DataError
 from ktransfer.security.safe_io import visible
-
-__all__ = [
-    "TABLE_SUFFIXES",
-    "TextTable",
-    "named_rows",
-    "read_table",
-    "read_text",
-    "read_text_column",
-    "table_suffix",
-]
 
 _MOST_UNPACKED = 2**32  # bytes; a small Parquet file can be made to unpack to any size
 _PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zip")
@@ -50,127 +24,31 @@ _MARKS = (
 )
 
 
-@dataclass(frozen=True)
-class TextTable:
-    """The texts and labels of a table, as they stand there.
-
-    Attributes:
-        texts, labels: Values of any type that the format has; None where a JSON row has no such key.
-        rows: The row of each, as a spreadsheet or, for JSON, an editor counts: the first is 1.
-        columns: Where they stood.
-    """
-
-    texts: list
-    labels: list
-    rows: list[int]
-    columns: TextColumns
-
-
-def read_table(
-    path: str | os.PathLike,
-    *,
-    text_column: str | None = None,
-    label_column: str | None = None,
-    encoding: str | None = None,
-    labels: Collection[str] = (),
-) -> TextTable:
-    """Read the text and the label column of a table.
+def read_records(
+    path: Path, encoding: str | None, *, least: int = 2
+) -> tuple[list[str] | None, list[Sequence], list[int]]:
+    """The rows of a table.
 
     CSV, TSV, JSON and JSON lines may be packed (`.csv.gz`, `.bz2`, `.xz`, `.zip`). Files that end in none of
     `TABLE_SUFFIXES` are read as CSV or TSV, by what their rows hold (`read_delimited`, `read_json_table`).
-    Columns that are not given are guessed where there is one guess only: by their customary names, or, of two
-    columns, the one of fewer different values holds the labels; a column that numbers the rows is neither.
-    The first row is a header where it holds a name given or customary, or a label that never comes again.
 
     Args:
         path: The file.
-        text_column, label_column: Name of a column, or its number from 1 on.
         encoding: As Python names it; None takes UTF-8, or UTF-16 where the file begins with its mark.
-        labels: Labels known from another file; a first row with one of them is no header.
+        least: Columns that the table needs. Defaults to 2.
 
     Returns:
-        `TextTable`, not yet checked for missing values.
+        `(names, records, rows)`: names of the columns, `None` where they may be in the first record; the cells
+        of each row; and the row of each, as a spreadsheet or, for JSON, an editor counts: the first is 1.
 
     Raises:
-        DataError: The file cannot be read, decoded or parsed, or the columns are not there or not clear; the
-            message names the row.
+        DataError: The file cannot be read, decoded or parsed, or has no rows or too few columns; the message
+            names the row.
 
     Example:
-        >>> read_table("spam.tsv").columns  # doctest: +SKIP
-        TextColumns(text='2', label='1', header=False, guessed=True)
+        >>> read_records(Path("spam.jsonl"), None)[0]  # doctest: +SKIP
+        ['text', 'label']
     """
-    path = Path(path).expanduser()
-    names, records, rows = _records(path, encoding, least=2)
-    wanted = (text_column, label_column)
-    header = names is not None or has_header(records, wanted, labels, path)
-    if names is None:
-        names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
-        records, rows = records[header:], rows[header:]
-    text, label = pick_columns(names, records, wanted, path)
-    found = references(names)
-    return TextTable(
-        [record[text] for record in records],
-        [record[label] for record in records],
-        rows,
-        TextColumns(
-            found[text],
-            found[label],
-            header=header,
-            guessed=None in wanted,
-            others=tuple(name for at, name in enumerate(found) if at not in (text, label)),
-        ),
-    )
-
-
-def read_text_column(
-    path: str | os.PathLike, *, text_column: str | None = None, encoding: str | None = None
-) -> list[str]:
-    """Read the texts of a table that need not have labels.
-
-    Args:
-        path: The file, as in `read_table`.
-        text_column: Name of a column, or its number from 1 on; where there is one column only it is that.
-        encoding: As in `read_table`.
-
-    Raises:
-        DataError: As in `read_table`, or a row has no text.
-
-    Example:
-        >>> read_text_column("new.csv", text_column="text")  # doctest: +SKIP
-        ['Free entry!', 'See you at six.']
-    """
-    path = Path(path).expanduser()
-    names, records, rows = _records(path, encoding, least=1)
-    shown = None
-    if names is None:
-        header = has_text_header(records[0], text_column)
-        shown = [cell.strip() for cell in records[0]]
-        names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
-        records, rows = records[header:], rows[header:]
-    text = 0 if len(names) == 1 else find_column(names, text_column, path, shown, records)
-    wrong = [
-        row
-        for row, record in zip(rows, records, strict=True)
-        if not isinstance(record[text], str) or not record[text].strip()
-    ]
-    if wrong or not records:
-        received = f"none in {named_rows(wrong)}" if wrong else "no row"
-        raise DataError(
-            f"Expected a text in every row of {printable(str(path))}. Received: {received}. Remove such rows."
-        )
-    unfit = [row for row, record in zip(rows, records, strict=True) if not _is_fit(record[text])]
-    if unfit:
-        raise DataError(
-            f"Expected Unicode text in {printable(str(path))}. Received: half of a surrogate pair, or a NUL "
-            f"character, in {named_rows(unfit)}. Fix or remove it."
-        )
-    source = f"column {references(names)[text]!r} of {printable(str(path))}"
-    require_texts([record[text] for record in records], rows, source)
-    return [record[text] for record in records]
-
-
-def _records(path, encoding, least):
-    """`(names or None, records, rows)` of a table with at least so many columns."""
     require_table(path)
     suffix = table_suffix(path)
     try:
@@ -191,10 +69,10 @@ def _records(path, encoding, least):
             f"Expected to read {printable(str(path))}. Received: {error.strerror or error}. Check the path."
         ) from error
     if names is not None and not names:
-        raise DataError(f"Expected texts in {printable(str(path))}. Received: no row of data. Add some.")
+        raise DataError(f"Expected rows in {printable(str(path))}. Received: no row of data. Add some.")
     if names is None and (not records or len(records[0]) < least):
         raise DataError(
-            f"Expected a column of texts and one of labels in {printable(str(path))}. "
+            f"Expected a column of examples and one of labels in {printable(str(path))}. "
             f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both; where "
             "another character parts the columns, put the line sep= with that character first."
         )
@@ -263,14 +141,6 @@ def _refuse_others(content, path):
             f"Expected a table in {printable(str(path))}, got a web page or XML. "
             "Download the file itself, or write it as CSV."
         )
-
-
-def _is_fit(text):
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return "\0" not in text
 
 
 def _decodes(line, encoding):

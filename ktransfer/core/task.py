@@ -1,0 +1,257 @@
+"""What the package asks of a task, such as single-label classification: a protocol, and which tasks there are.
+
+A task says what labels look like, how a head is solved and trained for them, and how numbers become answers. It is
+a module in `ktransfer/tasks`, named here; nothing else chooses between tasks.
+"""
+
+import functools
+import importlib
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol
+
+# By name, where each is implemented, as `TASK`. They are imported when they are first asked for.
+_HOMES = {
+    "single_label": "ktransfer.tasks.single_label",
+    "multi_label": "ktransfer.tasks.multi_label",
+}
+SINGLE_LABEL = "single_label"
+
+
+class Task(Protocol):
+    """One way of labelling examples.
+
+    Shapes: N examples, C classes. `labels` are an array whose first axis is N, as `check_labels` returns it;
+    `targets` are float32 `(N, C)`, what a loss compares logits with; `logits` and `probabilities` are `(N, C)`.
+    `decision` is what is stored in a run and its artifacts to get from probabilities to answers, JSON-able.
+
+    Attributes:
+        name: As `_HOMES` has it.
+        title: For a heading, such as `"single-label classification"`.
+        reads: `"single_label"` where an example is labelled with one class, `"multi_label"` with any number of labels.
+        label_noun: What the classes are called, such as `"classes"`.
+        activation: The name of the function of `tf.nn` that makes probabilities of logits.
+        score: The name of the metric by which epochs are compared, as `history.csv` has it; higher is better.
+        score_title: The same for a line that is printed, such as `"accuracy"`.
+        hit_title: What the mean of `hits` is called, such as `"accuracy"`.
+        uneven_hint: What a person can do about classes of uneven size.
+        template: The file of `reporting` that holds the parts of a report that depend on the task.
+    """
+
+    name: str
+    title: str
+    reads: str
+    label_noun: str
+    activation: str
+    score: str
+    score_title: str
+    hit_title: str
+    uneven_hint: str
+    template: str
+
+    # Labels.
+
+    def check_labels(self, labels: Any, *, examples: int, classes: int) -> Any:
+        """The labels as a read-only array.
+
+        Raises:
+            DataError: They are not labels of so many examples and classes.
+        """
+
+    def counts(self, labels: Any, classes: int) -> Any:
+        """How many examples each class has: int `(C,)`."""
+
+    def keys(self, labels: Any) -> list[Hashable]:
+        """For each example a value that is equal for equal labels, and can be sorted."""
+
+    def name_of(self, key: Any, class_names: Sequence[str]) -> str:
+        """What a person reads for one of `keys`."""
+
+    def hold_out(
+        self, labels: Any, alike: Sequence[Sequence[int]], fraction: float, *, seed: int
+    ) -> tuple[list[int], int | None]:
+        """Choose examples to validate on.
+
+        Args:
+            labels: Of all examples.
+            alike: Sets of examples that stay on one side.
+            fraction: The share to hold out, between 0 and 1.
+            seed: Any non-negative integer.
+
+        Returns:
+            Indices of what is held out, and the class of which nothing can be held out or `None`.
+        """
+
+    def targets(self, labels: Any, classes: int) -> Any:
+        """float32 `(N, C)`."""
+
+    def labels_of(self, targets: Any) -> Any:
+        """The inverse of `targets`."""
+
+    def folds(self, labels: Any, *, seed: int) -> list[tuple[Any, Any]] | None:
+        """Folds of a cross-validation as `(rest, held out)` indices; `None` where there are too few examples."""
+
+    def sample(self, labels: Any, count: int, *, seed: int) -> Any:
+        """Indices of about `count` examples, each class by its share."""
+
+    # Training.
+
+    def check_recipe(self, recipe: Any) -> None:
+        """Raise `RecipeError` for what a recipe asks that the task cannot do."""
+
+    def loss(self, recipe: Any, *, one_hot: bool = True) -> Any:
+        """The Keras loss of logits."""
+
+    def metric(self, *, one_hot: bool = True) -> Any:
+        """The Keras metric called `score`, of logits."""
+
+    def smoothed(self, targets: Any, smoothing: float) -> Any:
+        """Targets after label smoothing."""
+
+    def likelihoods(self, logits: Any, targets: Any) -> tuple[Any, Any]:
+        """Negative log likelihoods, `(N, 1)` or `(N, C)`, and their derivatives by the logits, `(N, C)`."""
+
+    def example_weights(self, labels: Any, classes: int, choice: Any) -> Any:
+        """How much each example counts: float64 `(N,)`; `choice` is `Recipe.class_weight`."""
+
+    # Answers.
+
+    def probabilities(self, logits: Any) -> Any:
+        """The probabilities of logits, float64."""
+
+    def decide(self, probabilities: Any, decision: Mapping[str, Any] | None = None) -> Any:
+        """The labels that probabilities stand for, as `check_labels` returns them."""
+
+    def hits(self, decided: Any, labels: Any) -> Any:
+        """How right each answer is, in [0, 1]: float `(N,)`."""
+
+    def agreement(self, decided: Any, other: Any) -> Any:
+        """How far two answers agree, in [0, 1]: float `(N,)`."""
+
+    def look_like_probabilities(self, logits: Any) -> bool:
+        """Whether what a model answers as logits are probabilities."""
+
+    def answers(
+        self,
+        probabilities: Any,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+        *,
+        top_k: int,
+    ) -> list[dict]:
+        """What `predict` returns for one example, of its probabilities `(C,)`."""
+
+    def at_temperature(self, decision: dict, temperature: float) -> dict:
+        """The same decision on probabilities whose logits were divided by a temperature."""
+
+    def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
+        """What a person reads of these."""
+
+    # Evaluation.
+
+    def evaluate(
+        self,
+        probabilities: Any,
+        labels: Any,
+        class_names: Sequence[str],
+        *,
+        fitted: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Compare answers with the truth.
+
+        Args:
+            probabilities: `(N, C)`.
+            labels: The truth.
+            class_names: C names.
+            fitted: What `Evaluation.fitted` was on other examples; `None` fits it on these.
+
+        Returns:
+            An `Evaluation` of the task.
+        """
+
+    # Reports.
+
+    def explained(
+        self, probabilities: Any, labels: Any, decision: Mapping[str, Any] | None, most: int
+    ) -> tuple[list[int], list[int], list[list[int]]]:
+        """Which answers a report explains: wrong ones and right ones, at most so many of each, and their classes."""
+
+    def log_odds(self, probabilities: Any, classes: Sequence[int]) -> Any:
+        """`log(p / (1 - p))` of one class in each row of probabilities: `(N,)`."""
+
+    def worst(self, probabilities: Any, labels: Any, most: int) -> list[int]:
+        """Examples whose truth is given least, at most so many, the worst first."""
+
+    def card(
+        self,
+        probabilities: Any,
+        label: Any,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+    ) -> dict:
+        """What a card says of one answer: `truth`, `answer`, `right`, `sure` in [0, 1], and `loss` in nats."""
+
+    def reliability(self, evaluation: Any) -> tuple[Any, Any, bool]:
+        """`Calibration` of probabilities as they are and after temperature scaling; whether that is cross-fitted."""
+
+    def report(self, evaluation: Any, counts: Mapping[str, int]) -> dict:
+        """What `template` needs of an evaluation, given how many training examples each class has."""
+
+
+class Evaluation(Protocol):
+    """What a task measured on labelled examples.
+
+    Attributes:
+        examples: How many.
+        value: The number that the manifest has as the metric of a split, higher is better.
+        value_title: What it is called in a line for a person.
+        fitted: What was fitted and stays fixed on other examples, JSON-able: `temperature`, and `decision`.
+    """
+
+    examples: int
+    value: float
+    value_title: str
+    fitted: dict[str, Any]
+
+    def to_dict(self) -> dict:
+        """As `metrics.json` has it."""
+
+    def line(self) -> str:
+        """What a person reads after the name of a split."""
+
+    def tables(self, noun: str) -> list[list[list[str]]]:
+        """Tables for a terminal, each a list of rows of which the first is the heading."""
+
+    def save_picture(self, path: Any) -> None:
+        """Draw it as a PNG."""
+
+
+@functools.cache
+def _load(name: str) -> Task:
+    return importlib.import_module(_HOMES[name]).TASK
+
+
+def get_task(name: str | Task) -> Task:
+    """The task of a name; a task is returned as it is.
+
+    Raises:
+        ValueError: There is no such task.
+
+    Example:
+        >>> get_task("multi_label").activation
+        'sigmoid'
+    """
+    if not isinstance(name, str):
+        return name
+    if name not in _HOMES:
+        raise ValueError(f"Expected a task of {', '.join(_HOMES)}, got {name!r}.")
+    return _load(name)
+
+
+def task_names() -> tuple[str, ...]:
+    """The names of all tasks, the usual one first.
+
+    Example:
+        >>> task_names()
+        ('single_label', 'multi_label')
+    """
+    return tuple(_HOMES)

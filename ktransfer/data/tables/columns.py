@@ -1,0 +1,381 @@
+"""Which columns of a table hold the examples, the labels and the groups."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from ktransfer.data.examples import printable
+from ktransfer.data.label_names import is_number, label_key, label_name
+from ktransfer.data.split_names import is_split_column
+from ktransfer.data.tables.column_contents import columns_remark
+from ktransfer.data.tables.label_sets import LIST, SINGLE_LABEL, hot_value
+from ktransfer.errors import DataError, did_you_mean, listed
+
+# What columns are customarily called, in any case; the labels of the second line where none is of the first.
+TEXT_NAMES = ("text", "sentence", "message", "utterance", "content", "review", "tweet", "sms")
+FILE_NAMES = (
+    *("file", "filename", "file_name", "filepath", "file_path", "path", "image", "images", "img"),
+    *("image_file", "image_path", "image_name", "image_filename", "imagepath", "imagename"),
+    *("img_file", "img_path", "img_name", "photo", "picture"),
+)
+_LABEL_NAMES = {"label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "y"}
+_MORE_LABEL_NAMES = {"tag", "tags", "classes", "categories", "intents", "topics", "genres", "emotions"}
+# What numbers the rows, as pandas and spreadsheets call it; it holds neither examples nor labels.
+_INDEX = re.compile(r"|unnamed: \d+|index|idx|id|row|row_?id|level_0", re.IGNORECASE)
+# What a list of labels is cut at, to compare labels before it is known how they are separated.
+_PIECES = re.compile(r"[|;,/\[\]{}\"']+")
+_NAMED = 5  # label columns that a line names
+
+
+@dataclass(frozen=True)
+class InputKind:
+    """What the cells of the input column are: texts, or names of image files.
+
+    Args:
+        noun: What to call them, such as `"texts"`.
+        option: Which option names the column: `"text_column"` or `"file_column"`.
+        customary: What such a column is customarily called, in lower case, the usual name first.
+        read: From cells, their rows, a source for messages and the folder of the table to
+            `(inputs, names)`, each a tuple of str: what they are called to a person. Raises `DataError` for cells
+            that are no such inputs.
+        holds: Whether a cell looks like one, by which a column is found that has no customary name. Defaults to
+            `None`: it cannot be told.
+        each_once: Whether rows that say the same of an input again are left out. Defaults to `False`.
+    """
+
+    noun: str
+    option: str
+    customary: tuple[str, ...]
+    read: Callable[..., tuple[tuple[str, ...], tuple[str, ...]]]
+    holds: Callable[[object], bool] | None = None
+    each_once: bool = False
+
+    @property
+    def flag(self) -> str:
+        """The option as the command line has it."""
+        return f"--{self.option.replace('_', '-')}"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table hold what, and how its labels are read.
+
+    Attributes:
+        input, label: Names; in a file without a header `"1"` is the first column. Several label columns, one a
+            label, have commas between them.
+        header: Whether the first row held the names.
+        guessed: Whether one of the two was not given.
+        separator: What stands between the labels of a cell; `"list"` for lists as JSON or Python writes them.
+            Defaults to `None`: a cell is one label, or 0 or 1.
+        group: The column that says which group a row belongs to. Defaults to `None`.
+        task: `"single_label"` or `"multi_label"`. Defaults to the former.
+        option: Which option names the input column. Defaults to `"text_column"`.
+        noun: What its cells are. Defaults to `"texts"`.
+        others: The columns that are none of these. Defaults to none.
+
+    Example:
+        >>> Columns("text", "label", header=True, guessed=True).line()
+        "texts 'text', labels 'label', guessed"
+    """
+
+    input: str
+    label: str
+    header: bool
+    guessed: bool
+    separator: str | None = None
+    group: str | None = None
+    task: str = SINGLE_LABEL
+    option: str = "text_column"
+    noun: str = "texts"
+    others: tuple[str, ...] = field(default=(), repr=False, compare=False)
+
+    def facts(self) -> dict[str, str | None]:
+        """The options by which the same table is read the same way again.
+
+        Example:
+            >>> Columns("text", "tags", True, True, separator="|", task="multi_label").facts()
+            {'text_column': 'text', 'label_column': 'tags', 'group_column': None, 'label_separator': '|', \
+'task': 'multi_label'}
+        """
+        return {
+            self.option: self.input,
+            "label_column": self.label,
+            "group_column": self.group,
+            "label_separator": self.separator,
+            "task": self.task,
+        }
+
+    def line(self) -> str:
+        """What a person is told of them."""
+        names = split_references(self.label)
+        shown = f"labels {self.label!r}"
+        if len(names) > 1:
+            more = ", ..." if len(names) > _NAMED else ""
+            shown = f"labels in {len(names)} columns {', '.join(map(repr, names[:_NAMED]))}{more}"
+        elif self.separator is not None:
+            shown += " as lists" if self.separator == LIST else f" separated by {self.separator!r}"
+        said = [f"{self.noun} {self.input!r}", shown]
+        if self.group is not None:
+            said.append(f"groups {self.group!r}")
+        return ", ".join(said + ["guessed"] * self.guessed + ["no header"] * (not self.header))
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The columns that are asked for.
+
+    Args:
+        input: A name, or a number from 1 on. Defaults to `None`, which is guessed.
+        label: The same; several, one a label, as a sequence or with commas between them.
+        group: A name or a number. Defaults to `None`: there are no groups.
+    """
+
+    input: str | None = None
+    label: str | Sequence[str] | None = None
+    group: str | None = None
+
+    def names(self) -> list[str]:
+        """All that may stand in the first row."""
+        label = self.label
+        labels = (
+            [] if label is None else [label, *split_references(label)] if isinstance(label, str) else label
+        )
+        return [str(name) for name in (self.input, self.group, *labels) if name is not None]
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Where columns stand: positions from 0 on."""
+
+    input: int
+    labels: tuple[int, ...]
+    group: int | None
+
+
+def is_customary(name: str) -> bool:
+    """Whether a column of examples or of labels is customarily called so.
+
+    Example:
+        >>> is_customary(" Label"), is_customary("kind")
+        (True, False)
+    """
+    return name.strip().casefold() in {*TEXT_NAMES, *FILE_NAMES, *_LABEL_NAMES, *_MORE_LABEL_NAMES}
+
+
+def is_label_name(name: str) -> bool:
+    """Whether a column of labels is customarily called so.
+
+    Example:
+        >>> is_label_name("Tags"), is_label_name("width")
+        (True, False)
+    """
+    return name.strip().casefold() in {*_LABEL_NAMES, *_MORE_LABEL_NAMES}
+
+
+def has_header(records, wanted, known, path, kind):
+    """Whether the first row of a table holds a name given or customary, or a label that never comes again."""
+    first, rest = [cell.strip() for cell in records[0]], records[1:]
+    alike = [cell.casefold() for cell in first]
+    if any(name.strip().casefold() in alike and not name.isdecimal() for name in wanted.names()):
+        return True
+    hot = [at for at in range(len(first)) if rest and _is_hot(rest, at)]
+    if len(hot) > 1 and all(first[at] and hot_value(first[at]) is None for at in hot):
+        return True
+    numbers = [str(at + 1) for at in range(len(first))]
+    names = first if any(map(is_customary, first)) else numbers
+    positions = pick_columns(names, rest, wanted, path, kind, shown=first)
+    [label, *more] = positions.labels
+    if kind.holds is not None and kind.holds(first[positions.input]):
+        return False  # a file
+    if not first[label]:
+        return names is first
+    if more:
+        return hot_value(first[label]) is None
+    labels = [label_name(record[label]) for record in rest]
+    if is_number(first[label]) and labels and all(map(is_number, labels)):
+        return False  # a number among numbers is no name
+    found = _keys(label_name(first[label]))
+    return not found & {key for name in known for key in (*_keys(name), label_key(name))} and not any(
+        found & _keys(name) for name in labels
+    )
+
+
+def pick_columns(names, records, wanted, path, kind, shown=None) -> Positions:
+    """Where the columns of inputs, labels and groups are: those given, and the others by what they look like."""
+
+    def find(name):
+        return None if name is None else find_column(names, str(name), path, kind, shown, records)
+
+    group, given, labels = find(wanted.group), find(wanted.input), _labels_given(names, wanted.label, find)
+    taken = {at for at in (group, *labels) if at is not None}
+    candidates = [at for at in range(len(names)) if at not in taken]
+    chosen = given
+    if chosen is None:
+        chosen = _customary(names, kind.customary, candidates)
+    if chosen is None and kind.holds is not None:
+        holding = [at for at in candidates if _holds(records, at, kind)]
+        chosen = holding[0] if len(holding) == 1 else None
+    if not labels:
+        candidates = [at for at in candidates if at != chosen]
+        label = _customary(names, _LABEL_NAMES, candidates)
+        if label is None:
+            label = _customary(names, _MORE_LABEL_NAMES, candidates)
+        labels = () if label is None else (label,)
+    if chosen is None or not labels:
+        chosen, labels = _by_contents(names, records, chosen, labels, group)
+    if chosen is None or not labels or chosen in labels or group in (chosen, *labels):
+        raise DataError(
+            f"Expected to know the columns of {kind.noun} and of labels in {printable(str(path))}. "
+            f"Received: the columns {listed(map(repr, shown or names))}. "
+            f"{columns_remark(shown or names, records)}Pass {kind.flag} and --label-column."
+        )
+    return Positions(chosen, labels, group)
+
+
+def _labels_given(names, label, find):
+    if label is None:
+        return ()
+    if isinstance(label, str) and names.count(label) == 1:
+        return (names.index(label),)
+    several = split_references(label) if isinstance(label, str) else list(label)
+    if len(several) < 2:
+        return (find(several[0]),)
+    found = tuple(map(find, several))
+    twice = next((name for at, name in enumerate(several) if found[at] in found[:at]), None)
+    if twice is not None:
+        raise DataError(
+            f"Expected each label column once, got {twice!r} twice. Leave one of them out of --label-column."
+        )
+    return found
+
+
+def _by_contents(names, records, chosen, labels, group):
+    """`(input, labels)` where one of them has no customary name."""
+    columns = [
+        at
+        for at in range(len(names))
+        if at in (chosen, *labels) or not (at == group or _is_index(names, records, at))
+    ]
+    if not labels and (hot := _hot_columns(names, records, columns, chosen)):
+        others = [at for at in columns if at not in hot and not is_split_column(names[at])]
+        if chosen is None and len(others) == 1:
+            chosen = others[0]
+        if others == [chosen]:
+            return chosen, hot
+    if len(columns) == 2 and (chosen is None) != (not labels):
+        [other] = set(columns) - {chosen, *labels}
+        return (other, labels) if chosen is None else (chosen, (other,))
+    if len(columns) == 2 and chosen is None:
+        # Labels repeat themselves, texts hardly.
+        different = [len({str(record[column]).strip() for record in records}) for column in columns]
+        if different[0] != different[1] and min(different) <= (len(records) + 1) / 2:
+            at = different.index(min(different))
+            return columns[1 - at], (columns[at],)
+    return chosen, labels
+
+
+def _hot_columns(names, records, columns, chosen):
+    """The columns of 0 and 1 only, where there are several that have names."""
+    hot = tuple(at for at in columns if at != chosen and _is_hot(records, at))
+    named = all(names[at] and not is_number(names[at]) for at in hot)
+    return hot if len(hot) > 1 and named else ()
+
+
+def _is_hot(records, at):
+    return bool(records) and all(hot_value(record[at]) is not None for record in records)
+
+
+def _holds(records, at, kind):
+    cells = [record[at] for record in records if record[at] not in (None, "")]
+    return bool(cells) and sum(map(kind.holds, cells)) >= 0.9 * len(records)
+
+
+def _keys(name):
+    """The label of a cell and, of a list, the labels in it."""
+    return {label_key(label_name(piece)) for piece in (name, *_PIECES.split(name)) if piece.strip()}
+
+
+def has_input_header(first, name, kind):
+    """Whether the first row of a table without labels holds names."""
+    first = [cell.strip().casefold() for cell in first]
+    if name is None:
+        return len(first) == 1 and first[0] in kind.customary
+    return name.strip().casefold() in first and not name.isdecimal()
+
+
+def find_column(names, name, path, kind, shown=None, records=()):
+    """The position of a column by its name, or its number from 1 on; `None` by what is customary."""
+    if name is None:
+        name = next((name for name in names if name.casefold() in kind.customary), kind.customary[0])
+    if names.count(name) == 1:
+        return names.index(name)
+    alike = [at for at, other in enumerate(names) if other.strip().casefold() == name.strip().casefold()]
+    if len(alike) == 1:
+        return alike[0]
+    if name.isdecimal() and name not in names and 1 <= int(name) <= len(names):
+        return int(name) - 1
+    raise DataError(
+        f"Expected one column {name!r} in {printable(str(path))}. "
+        f"Received: the columns {listed(map(repr, shown or names))}. "
+        f"{columns_remark(shown or names, records)}"
+        f"{did_you_mean(name, shown or names)}Pass one of them, or its number."
+    )
+
+
+def references(names: Sequence[str]) -> list[str]:
+    """What finds each column again: its name, or its number where others are called so too.
+
+    Example:
+        >>> references(["text", "text", "", "label"])
+        ['1', '2', '3', 'label']
+    """
+    counts = Counter(names)
+    return [name if name and counts[name] == 1 else str(at) for at, name in enumerate(names, start=1)]
+
+
+def join_references(references: Iterable[str]) -> str:
+    """Names of columns as `--label-column` takes them: with commas between them, quoted as in CSV.
+
+    Example:
+        >>> join_references(["joy", "anger, or so"])
+        'joy,"anger, or so"'
+    """
+    file = io.StringIO()
+    csv.writer(file, lineterminator="").writerow(references)
+    return file.getvalue()
+
+
+def split_references(text: str) -> list[str]:
+    """The names that `join_references` joined.
+
+    Example:
+        >>> split_references('joy, "anger, or so"')
+        ['joy', 'anger, or so']
+    """
+    try:
+        [names] = csv.reader([text], skipinitialspace=True, strict=True)
+    except (csv.Error, ValueError):
+        return [text]
+    return [name.strip() for name in names] if all(name.strip() for name in names) else [text]
+
+
+def _is_index(names, records, at):
+    """Whether a column only numbers or names the rows, or is empty."""
+    values = [str(record[at]).strip() for record in records]
+    if not any(values):
+        return not names[at] or names[at].isdecimal()
+    if not all(value.removesuffix(".0").isdecimal() for value in values):
+        called = bool(names[at]) and _INDEX.fullmatch(names[at])
+        return bool(called) and len(set(values)) == len(values) and not any(" " in value for value in values)
+    numbers = [int(value.removesuffix(".0")) for value in values]
+    if _INDEX.fullmatch(names[at]):
+        return len(set(numbers)) == len(numbers)
+    return len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
+
+
+def _customary(names, customary, candidates):
+    found = [at for at in candidates if names[at].strip().casefold() in customary]
+    return found[0] if len(found) == 1 else None

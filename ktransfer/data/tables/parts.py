@@ -1,0 +1,523 @@
+"""From tables to the splits of a data set: what is read by which columns, and checked."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ktransfer.data.examples import Examples, printable
+from ktransfer.data.folders import counted
+from ktransfer.data.groups import group_names, groups_by, groups_note, require_groups
+from ktransfer.data.label_names import label_key
+from ktransfer.data.split_names import SPLITS, parse_split_name
+from ktransfer.data.tables.column_contents import require_classes
+from ktransfer.data.tables.columns import Columns, InputKind, split_references
+from ktransfer.data.tables.file_bytes import named_rows
+from ktransfer.data.tables.label_sets import MULTI_LABEL, SINGLE_LABEL, is_empty, label_matrix
+from ktransfer.data.tables.labels import (
+    LabelPlan,
+    check_task,
+    class_names,
+    plan_labels,
+    read_labels,
+    set_notes,
+)
+from ktransfer.data.tables.split_tables import TableFiles
+from ktransfer.data.tables.table import joined, read_input_column, read_table
+from ktransfer.errors import DataError, did_you_mean, listed
+
+GroupBy = Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a person asks for tables to be read; what is `None` is guessed, or not there.
+
+    Args:
+        kind: What the input column holds.
+        input_column, group_column: A name, or a number from 1 on. Default to `None`.
+        label_column: The same; several, one a label, as a sequence or with commas between them.
+        label_separator: What stands between the labels of a cell; `"list"` for lists as JSON or Python has them.
+        task: `"single_label"` or `"multi_label"`.
+        encoding: Of the files, as Python names it.
+        group_by: From the name of an example to that of its group, in place of a column.
+
+    Raises:
+        DataError: The task is unknown, or groups are asked for in two ways.
+    """
+
+    kind: InputKind
+    input_column: str | None = None
+    label_column: str | Sequence[str] | None = None
+    group_column: str | None = None
+    label_separator: str | None = None
+    task: str | None = None
+    encoding: str | None = None
+    group_by: GroupBy | None = None
+
+    def __post_init__(self):
+        check_task(self.task)
+        if self.group_column is not None and self.group_by is not None:
+            raise DataError(
+                f"Expected group_column or group_by, got both, group_column={self.group_column!r}. Leave one out."
+            )
+
+    def with_columns(self, columns: Columns) -> "ReadOptions":
+        """The same for another table of the same columns."""
+        return dataclasses.replace(
+            self, input_column=columns.input, label_column=columns.label, group_column=columns.group
+        )
+
+    def for_class_folders(self, data: str, *, unused: Sequence[str] = ()) -> tuple[str, ...]:
+        """Notes on what class folders do not need.
+
+        Args:
+            data: The folder, for messages.
+            unused: Further options that they do not need. Defaults to none.
+
+        Raises:
+            DataError: Something is asked for that only tables have.
+        """
+        asked = {"group_column": self.group_column}
+        if self.task != SINGLE_LABEL:
+            asked |= {"label_separator": self.label_separator, "task": self.task}
+        given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
+        if given:
+            fix = "Pass a table"
+            if self.group_column is not None:
+                fix += ", or in Python group_by=, a function of the file name"
+            raise DataError(
+                f"Expected a table for {' and '.join(given)}, got {printable(data)}, where folders are the "
+                f"classes. {fix}."
+            )
+        columns = {self.kind.option: self.input_column, "label_column": self.label_column}
+        columns |= {name: getattr(self, name) for name in unused}
+        given = [f"{name}={value!r}" for name, value in columns.items() if value is not None]
+        return (f"not used: {' and '.join(given)}, as folders are the classes",) if given else ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """Examples of a split with the names of their labels, checked.
+
+    Attributes:
+        inputs: Texts or paths.
+        labels: The name of the class of each, or a tuple of the names of its labels.
+        rows: Numbers of rows or, of files, names.
+        source: Where the labels stood, for messages.
+        file: The table or folder, for messages.
+        task: As in `Examples`. Defaults to `"single_label"`.
+        literal: Whether each name is that of a class, as folders have it; a column may hold anything. Defaults to
+            `False`.
+        groups: The group of each. Defaults to `None`.
+    """
+
+    inputs: tuple[str, ...]
+    labels: tuple
+    rows: Sequence[int | str]
+    source: str
+    file: str
+    task: str = SINGLE_LABEL
+    literal: bool = False
+    groups: tuple[str, ...] | None = None
+
+    def chosen(self, positions: Sequence[int]) -> "Part":
+        """The examples at some positions."""
+
+        def at(values):
+            return tuple(values[position] for position in positions)
+
+        return dataclasses.replace(
+            self,
+            inputs=at(self.inputs),
+            labels=at(self.labels),
+            rows=list(at(self.rows)),
+            groups=None if self.groups is None else at(self.groups),
+        )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The splits of a data set.
+
+    Attributes:
+        splits: `{split: part}` with `train`.
+        columns: Of the training table; `None` of class folders.
+        notes: Lines on how it was read and what is not used.
+        plan: How labels were read; `None` of class folders.
+    """
+
+    splits: dict[str, Part]
+    columns: Columns | None
+    notes: tuple[str, ...]
+    plan: LabelPlan | None = None
+
+
+FolderPart = Callable[[Path, Collection[str]], tuple[Part, tuple[str, ...]]]
+
+
+def read_table_splits(
+    tables: TableFiles, options: ReadOptions, folder_part: FolderPart | None = None
+) -> Parts:
+    """Read the splits of a folder of tables; the others are read by the columns of the training table.
+
+    Args:
+        tables: Which file is which split.
+        options: How to read them.
+        folder_part: From a folder of class folders and the classes known to its part, where a split may be such.
+
+    Raises:
+        DataError: A table cannot be read, or labels of a split are no such.
+    """
+    notes = tables.notes
+    if (train_folder := tables.splits["train"][0]).is_dir():
+        train, more = folder_part(train_folder, ())
+        found = Parts({"train": train}, None, more)
+    else:
+        found = read_table_part(tables.splits["train"], options, whole=tables.splits.keys() != {"train"})
+        train = found.splits["train"]
+        options = options.with_columns(found.columns)
+    parts, notes = dict(found.splits), notes + found.notes
+    known = _names(train)
+    for split in ("validation", "test"):
+        if split not in tables.splits:
+            continue
+        paths = tables.splits[split]
+        if paths[0].is_dir():
+            parts[split], more = folder_part(paths[0], known)
+            notes += more
+            continue
+        if split == "test" and found.columns is not None and _lacks_labels(paths, options, known):
+            notes += (f"not used: {printable(paths[0].name)}, whose {options.kind.noun} have no labels",)
+            continue
+        read = read_table_part(paths, options, known=known, plan=found.plan, train=train)
+        parts[split] = read.splits["train"]
+        notes += read.notes
+    return _complete(Parts(parts, found.columns, notes, found.plan), options)
+
+
+def read_table_file(path: Path, options: ReadOptions, known: Collection[str] = ()) -> Parts:
+    """Read one table, by its column of splits where it has one; else all of it is `train`."""
+    found = read_table_part((path,), options, known=known)
+    return _complete(found, options)
+
+
+def read_more(
+    path: Path, options: ReadOptions, names: Sequence[str], tables: Parts | None
+) -> tuple[Part, tuple[str, ...]]:
+    """Read a table that is evaluated on.
+
+    Args:
+        path: The file; a column of splits in it is not looked at.
+        options: How the training data was asked for.
+        names: The classes.
+        tables: What was trained on, by whose columns it is read; `None` for class folders.
+
+    Returns:
+        `(part, notes)`.
+
+    Raises:
+        DataError: As in `read_table_part`.
+    """
+    if tables is None:
+        found = read_table_part(
+            (path,), dataclasses.replace(options, task=SINGLE_LABEL), known=names, whole=True
+        )
+    else:
+        options, train = options.with_columns(tables.columns), tables.splits["train"]
+        found = read_table_part((path,), options, known=names, plan=tables.plan, train=train, whole=True)
+    return found.splits["train"], found.notes
+
+
+def read_table_part(
+    paths: Sequence[Path],
+    options: ReadOptions,
+    *,
+    known: Collection[str] = (),
+    plan: LabelPlan | None = None,
+    train: Part | None = None,
+    whole: bool = False,
+) -> Parts:
+    """Read one table, or the shards of one.
+
+    Args:
+        paths: The files.
+        options: How to read them.
+        known: Classes that are known from elsewhere.
+        plan: How labels are read, where that is decided; `None` decides it.
+        train: The training part, where this is another.
+        whole: Whether a column of splits is not looked at. Defaults to `False`.
+
+    Raises:
+        DataError: It cannot be read, or a row has no input, label or group.
+    """
+    tables, groups = [], train is None or train.groups is not None
+    notes = []
+    for path in paths:
+        try:
+            table = _table(path, options, known)
+        except DataError:
+            if train is None or options.group_column is None:
+                raise
+            # A table to evaluate on needs no groups.
+            table = _table(path, dataclasses.replace(options, group_column=None), known)
+            notes.append(
+                f"{printable(path.name)} has no column {options.group_column!r}: its groups are not known"
+            )
+            groups = False
+        tables.append(table)
+        if path == paths[0]:
+            options = options.with_columns(table.columns)
+            known = {*known, *(str(cell) for cell in table.labels)} if len(paths) > 1 else known
+    table = joined(tables, paths)
+    if not table.inputs:
+        raise DataError(
+            f"Expected {options.kind.noun} in {table.source}. Received: no row of data. Add some."
+        )
+    names = _input_names(tables, paths, table, options.kind)
+    decided = plan or plan_labels(table, options.task, options.label_separator, known)
+    labels, more = read_labels(table, decided)
+    notes += more
+    found = Part(
+        names[0],
+        labels,
+        table.rows,
+        _label_source(table),
+        table.source,
+        decided.task,
+        groups=_groups(table, names[1], options) if groups else None,
+    )
+    splits = {"train": found}
+    unused = list(table.columns.others)
+    if table.splits is not None and plan is None and not whole and table.columns.header:
+        splits, more = _by_column(found, *table.splits)
+        notes += more
+        unused = [name for name in unused if name != table.splits[0]]
+    if unused and (plan is None or whole):
+        notes.append(f"not used: {counted(unused, 'columns')}")
+    if options.kind.each_once:
+        for split, part in splits.items():
+            splits[split], more = _each_once(part, options.kind)
+            notes += more
+    columns = dataclasses.replace(table.columns, separator=decided.separator, task=decided.task)
+    return Parts(splits, columns, tuple(notes), decided)
+
+
+def _table(path, options, known):
+    return read_table(
+        path,
+        input_column=options.input_column,
+        label_column=options.label_column,
+        group_column=options.group_column,
+        encoding=options.encoding,
+        labels=known,
+        kind=options.kind,
+    )
+
+
+def _input_names(tables, paths, whole, kind):
+    """`(inputs, names)` of all shards."""
+    inputs, names, start = [], [], 0
+    for table, path in zip(tables, paths, strict=True):
+        rows = whole.rows[start : start + len(table.rows)]
+        start += len(table.rows)
+        source = f"column {table.columns.input!r} of {table.source}"
+        read = kind.read(table.inputs, rows, source, path.parent)
+        inputs += read[0]
+        names += read[1]
+    return tuple(inputs), tuple(names)
+
+
+def _label_source(table):
+    names = split_references(table.columns.label)
+    if len(names) == 1:
+        return f"column {table.columns.label!r} of {table.source}"
+    return f"the {len(names)} label columns of {table.source}"
+
+
+def _groups(table, names, options):
+    if options.group_by is not None:
+        return groups_by(options.group_by, names)
+    if table.groups is None:
+        return None
+    return group_names(table.groups, table.rows, f"column {table.columns.group!r} of {table.source}")
+
+
+def _by_column(part, name, cells):
+    """`({split: part}, notes)` by the cells of a column of splits."""
+    values = ["" if is_empty(cell) else str(cell).strip() for cell in cells]
+    splits = [parse_split_name(value).split for value in values]
+    if "train" not in splits or len(set(splits) - {None}) < 2:
+        return {"train": part}, (f"not used: the column {name!r}, which names no splits of the rows",)
+    parts = {}
+    for split in SPLITS:
+        chosen = [at for at, found in enumerate(splits) if found == split]
+        if chosen:
+            parts[split] = part.chosen(chosen)
+    named = sorted({value for value, split in zip(values, splits, strict=True) if split is None})
+    notes = [f"read the splits from the column {name!r}"]
+    if named:
+        left = [row for row, split in zip(part.rows, splits, strict=True) if split is None]
+        value = ", ".join(map(repr, named[:3]))
+        notes.append(f"not used: {_where(left)}, whose {name} is {value}, which names no split")
+    return parts, tuple(notes)
+
+
+def _each_once(part, kind):
+    """The part without rows that say the same of the same file again, and notes on files of several rows."""
+    first, repeated, others = {}, [], {}
+    for at, (path, labels) in enumerate(zip(part.inputs, part.labels, strict=True)):
+        labels = frozenset(labels) if part.task == MULTI_LABEL else labels
+        before = first.setdefault(path, (at, labels))
+        if before[0] == at:
+            continue
+        if before[1] == labels:
+            repeated.append(at)
+        else:
+            others.setdefault(path, [part.rows[before[0]]]).append(part.rows[at])
+    notes = []
+    if repeated:
+        rows = [part.rows[at] for at in repeated]
+        notes.append(
+            f"not used: {_where(rows)} of {part.file}, which {'say' if len(rows) > 1 else 'says'} the same of "
+            f"{kind.noun} that are listed before"
+        )
+    if others:
+        path, rows = next(iter(others.items()))
+        notes.append(
+            f"{kind.noun} that {part.file} lists more than once with different labels: {len(others):,}, such as "
+            f"{printable(path)} in {_where(rows)}; write all labels of a file into one row"
+        )
+    if not repeated:
+        return part, tuple(notes)
+    left_out = set(repeated)
+    return part.chosen([at for at in range(len(part.inputs)) if at not in left_out]), tuple(notes)
+
+
+def _lacks_labels(paths, options, known):
+    """Whether the tables of a test split have inputs and no labels, as those of competitions."""
+    for path in paths:
+        try:
+            found = _table(path, dataclasses.replace(options, group_column=None), known)
+        except DataError:
+            try:
+                alone = {"input_column": options.input_column, "encoding": options.encoding}
+                read_input_column(path, **alone, kind=options.kind)
+            except DataError:
+                return False
+        else:
+            hidden = () if "-1" in known else ("-1", "-1.0")
+            cells = found.labels
+            if found.label_names:
+                cells = [cell for several in cells for cell in several]
+            if not all(is_empty(cell) or str(cell).strip() in hidden for cell in cells):
+                return False
+    return True
+
+
+def _complete(found, options):
+    """The splits with notes on groups that several of them have."""
+    train, notes = found.splits["train"], found.notes
+    source = "group_by" if options.group_by is not None else f"column {options.group_column!r}"
+    require_groups(train.groups, f"{source} of {train.file}")
+    for split, part in found.splits.items():
+        if split != "train" and (note := groups_note(train.groups, part.groups, split)):
+            notes += (note,)
+    return dataclasses.replace(found, notes=notes)
+
+
+def _names(part):
+    if part.task == MULTI_LABEL:
+        return {name for found in part.labels for name in found}
+    return set(part.labels)
+
+
+def part_classes(part: Part, plan: LabelPlan | None) -> tuple[str, ...]:
+    """The classes of a training part of a table in their order.
+
+    Raises:
+        DataError: The labels name no classes.
+    """
+    return class_names(part.labels, part.rows, part.source, plan or LabelPlan(part.task))
+
+
+def label_notes(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
+    """Lines on how the labels of tables were read."""
+    if found.plan is None:
+        return ()
+    notes = [found.plan.note.format(labels=len(names))] if found.plan.note else []
+    if found.plan.task != MULTI_LABEL:
+        return tuple(notes)
+    empty = {
+        split: sum(not labels for labels in part.labels)
+        for split, part in found.splits.items()
+        if part.task == MULTI_LABEL
+    }
+    said = [
+        f"{count:,} of {len(found.splits[split].labels):,} in {split}"
+        for split, count in empty.items()
+        if count
+    ]
+    if said:
+        notes.append(f"rows without any label: {', '.join(said)}")
+    notes += set_notes(found.splits["train"].labels, names)
+    return tuple(notes)
+
+
+def unused_columns(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
+    """A line on label columns that have no 1 in training."""
+    if found.columns is None or len(columns := split_references(found.columns.label)) < 2:
+        return ()
+    left = [name for name in columns if name not in names]
+    more = ", ..." if len(left) > 3 else ""
+    return (
+        (f"not used: label columns without any 1 in training, {', '.join(map(repr, left[:3]))}{more}",)
+        if left
+        else ()
+    )
+
+
+def examples_of(part: Part, names: Sequence[str], kind: str) -> Examples:
+    """The examples of a part.
+
+    Args:
+        part: The part.
+        names: The classes in the order of their labels.
+        kind: As in `Examples`.
+
+    Raises:
+        DataError: A label is none of the classes; the message names the rows.
+    """
+    places: Mapping[str, int] = {name: place for place, name in enumerate(names)}
+    multi = part.task == MULTI_LABEL
+    occurring = _names(part)
+    if not part.literal:
+        # A label of another spelling, such as true for True, where that is clear.
+        alike = Counter(map(label_key, names))
+        keys = {label_key(name): at for name, at in places.items() if alike[label_key(name)] == 1}
+        found = {n: places.get(n, keys.get(label_key(n))) for n in {*names, *occurring}}
+        places = {name: at for name, at in found.items() if at is not None}
+    if unknown := occurring - places.keys():
+        sets = part.labels if multi else [(name,) for name in part.labels]
+        rows = [row for row, found in zip(part.rows, sets, strict=True) if unknown & set(found)]
+        if not part.literal:
+            flat = [(name, row) for row, found in zip(part.rows, sets, strict=True) for name in found]
+            require_classes([name for name, _ in flat], [row for _, row in flat], part.source)
+        name = next(name for found in sets for name in found if name in unknown)
+        raise DataError(
+            f"Expected labels out of {listed(names)}. "
+            f"Received: {name!r} in {_where(rows)} of {part.source}. "
+            f"{did_you_mean(name, names)}Rename that label, or add examples of it to the training part."
+        )
+    if multi:
+        sets = [[names[places[name]] for name in found] for found in part.labels]
+        labels = label_matrix(sets, names)
+    else:
+        labels = [places[name] for name in part.labels]
+    options = {"task": part.task} if multi else {}
+    return Examples(part.inputs, labels, tuple(names), kind=kind, groups=part.groups, **options)
+
+
+def _where(rows):
+    return named_rows(rows, "row" if isinstance(rows[0], int) else "file")

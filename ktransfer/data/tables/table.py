@@ -1,0 +1,199 @@
+"""A table of examples and labels in a file: its columns, as they stand there."""
+
+import os
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ktransfer.data.examples import printable
+from ktransfer.data.split_names import is_split_column
+from ktransfer.data.tables.columns import (
+    Columns,
+    InputKind,
+    Wanted,
+    find_column,
+    has_header,
+    has_input_header,
+    is_label_name,
+    join_references,
+    pick_columns,
+    references,
+)
+from ktransfer.data.tables.file_bytes import named_rows
+from ktransfer.data.tables.table_files import read_records
+from ktransfer.data.tables.text_cells import TEXT_CELLS
+from ktransfer.errors import DataError
+
+
+@dataclass(frozen=True)
+class Table:
+    """The examples, labels and groups of a table, as they stand there.
+
+    Attributes:
+        inputs: Values of any type that the format has; None where a JSON row has no such key.
+        labels: The same; of several label columns a tuple of values for each row.
+        rows: The row of each, as a spreadsheet or, for JSON, an editor counts: the first is 1. Of several files
+            the name of the file as well.
+        columns: Where they stood.
+        source: The file, or the folder of several, for messages.
+        label_names: The names of several label columns; none where one column holds the labels.
+        is_clear: Whether it can only hold labels: a column called so, several of 0 and 1, or the only other one.
+            Defaults to `True`.
+        groups: Values of the group column. Defaults to `None`: it was not asked for.
+        splits: Name and values of the column that is called as columns of splits are. Defaults to `None`.
+    """
+
+    inputs: list
+    labels: list
+    rows: list[int] | list[str]
+    columns: Columns
+    source: str
+    label_names: tuple[str, ...] = ()
+    is_clear: bool = True
+    groups: list | None = None
+    splits: tuple[str, list] | None = None
+
+
+def read_table(
+    path: str | os.PathLike,
+    *,
+    input_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    group_column: str | None = None,
+    encoding: str | None = None,
+    labels: Collection[str] = (),
+    kind: InputKind = TEXT_CELLS,
+) -> Table:
+    """Read the columns of a table that hold the examples, the labels and the groups.
+
+    Files are read as by `read_records`. Columns of examples and labels that are not given are guessed where
+    there is one guess only: by their customary names; names of image files by their suffixes; several columns
+    of 0 and 1 next to the examples are labels; or, of two columns, the one of fewer different values holds the
+    labels. A column that numbers the rows is neither. The first row is a header where it holds a name given or
+    customary, or a label that never comes again.
+
+    Args:
+        path: The file.
+        input_column, group_column: Name of a column, or its number from 1 on.
+        label_column: The same; several, one a label, as a sequence or with commas between them.
+        encoding: As Python names it; None takes UTF-8, or UTF-16 where the file begins with its mark.
+        labels: Labels known from another file; a first row with one of them is no header.
+        kind: What the examples are. Defaults to texts.
+
+    Returns:
+        `Table`, not yet checked for missing values.
+
+    Raises:
+        DataError: The file cannot be read, decoded or parsed, or the columns are not there or not clear; the
+            message names the row.
+
+    Example:
+        >>> read_table("spam.tsv").columns  # doctest: +SKIP
+        Columns(input='2', label='1', header=False, guessed=True, ...)
+    """
+    path = Path(path).expanduser()
+    names, records, rows = read_records(path, encoding)
+    wanted = Wanted(input_column, label_column, group_column)
+    header = names is not None or has_header(records, wanted, labels, path, kind)
+    if names is None:
+        names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
+        records, rows = records[header:], rows[header:]
+    found = pick_columns(names, records, wanted, path, kind)
+    if len(found.labels) == 1:
+        cells = [record[found.labels[0]] for record in records]
+    else:
+        cells = [tuple(record[at] for at in found.labels) for record in records]
+    called = references(names)
+    used = {found.input, *found.labels, found.group}
+    splits = [at for at, name in enumerate(names) if header and is_split_column(name)]
+    split = splits[0] if len(splits) == 1 and splits[0] not in (found.input, *found.labels) else None
+    return Table(
+        [record[found.input] for record in records],
+        cells,
+        rows,
+        Columns(
+            called[found.input],
+            join_references(called[at] for at in found.labels),
+            header=header,
+            guessed=None in (input_column, label_column),
+            group=None if found.group is None else called[found.group],
+            option=kind.option,
+            noun=kind.noun,
+            others=tuple(name for at, name in enumerate(called) if at not in used),
+        ),
+        printable(str(path)),
+        label_names=tuple(names[at] for at in found.labels) if len(found.labels) > 1 else (),
+        is_clear=len(found.labels) > 1 or len(names) == 2 or is_label_name(names[found.labels[0]]),
+        groups=None if found.group is None else [record[found.group] for record in records],
+        splits=None if split is None else (names[split], [record[split] for record in records]),
+    )
+
+
+def joined(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
+    """The shards of one table as one; rows are named with their files.
+
+    Args:
+        tables: Of the same columns.
+        paths: The file of each.
+    """
+    if len(tables) == 1:
+        return tables[0]
+    [first, *_] = tables
+
+    def together(attribute):
+        return [value for table in tables for value in getattr(table, attribute)]
+
+    return replace(
+        first,
+        inputs=together("inputs"),
+        labels=together("labels"),
+        rows=[f"{path.name}:{row}" for table, path in zip(tables, paths, strict=True) for row in table.rows],
+        source=printable(str(paths[0].parent)),
+        groups=None if first.groups is None else together("groups"),
+        splits=None,
+    )
+
+
+def read_input_column(
+    path: str | os.PathLike,
+    *,
+    input_column: str | None = None,
+    encoding: str | None = None,
+    kind: InputKind = TEXT_CELLS,
+) -> tuple[str, ...]:
+    """Read the examples of a table that need not have labels.
+
+    Args:
+        path: The file, as in `read_table`.
+        input_column: Name of a column, or its number from 1 on; where there is one column only it is that.
+        encoding: As in `read_table`.
+        kind: What the examples are. Defaults to texts.
+
+    Raises:
+        DataError: As in `read_table`, or a row has no example.
+
+    Example:
+        >>> read_input_column("new.csv", input_column="text")  # doctest: +SKIP
+        ('Free entry!', 'See you at six.')
+    """
+    path = Path(path).expanduser()
+    names, records, rows = read_records(path, encoding, least=1)
+    shown = None
+    if names is None:
+        header = has_input_header(records[0], input_column, kind)
+        shown = [cell.strip() for cell in records[0]]
+        names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
+        records, rows = records[header:], rows[header:]
+    at = 0 if len(names) == 1 else find_column(names, input_column, path, kind, shown, records)
+    wrong = [
+        row
+        for row, record in zip(rows, records, strict=True)
+        if not isinstance(record[at], str) or not record[at].strip()
+    ]
+    if wrong or not records:
+        received = f"none in {named_rows(wrong)}" if wrong else "no row"
+        raise DataError(
+            f"Expected {kind.noun} in every row of {printable(str(path))}. Received: {received}. Remove such rows."
+        )
+    source = f"column {references(names)[at]!r} of {printable(str(path))}"
+    return kind.read([record[at] for record in records], rows, source, path.parent)[0]

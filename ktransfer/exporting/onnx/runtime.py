@@ -1,0 +1,32 @@
+"""ONNX Runtime."""
+
+from pathlib import Path
+
+from ktransfer.exporting.opened import Opened, checked_labels
+from ktransfer.security.safe_io import parse_json
+
+_DTYPES = {"float": "float32", "double": "float64"}  # the others are named as in NumPy
+
+
+def open_file(path: Path, threads: int | None) -> Opened:
+    """Load an artifact by nothing but this runtime, as `open_artefact` says."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+    def described(value):
+        dtype = value.type.removeprefix("tensor(").removesuffix(")")
+        shape = [size if isinstance(size, int) else None for size in value.shape]
+        return {"name": value.name, "shape": shape, "dtype": _DTYPES.get(dtype, dtype)}
+
+    inputs, [output] = [described(value) for value in session.get_inputs()], session.get_outputs()
+    dtypes = {given["name"]: given["dtype"] for given in inputs}
+
+    def answer(given):
+        cast = {name: array.astype(dtypes[name], copy=False) for name, array in given.items()}
+        return session.run([output.name], cast)[0]
+
+    labels = parse_json(session.get_modelmeta().custom_metadata_map.get("labels", "[]"))
+    return Opened(checked_labels(labels), {"inputs": inputs, "output": described(output)}, answer)

@@ -1,0 +1,1 @@
+"""What is learned of examples: one module a task, named in `ktransfer.core.task`."""

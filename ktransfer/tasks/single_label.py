@@ -1,0 +1,240 @@
+"""Single-label classification: each example has one class out of several."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ktransfer.errors import DataError, RecipeError
+
+_FOLDS = 5
+_LARGEST_MATRIX = 20  # classes that a table of all pairs can be read with
+
+
+class SingleLabel:
+    """Classes exclude each other: softmax, cross-entropy, and the most probable class as the answer.
+
+    Implements `ktransfer.core.task.Task`. Labels are int32 `(N,)`, indices of classes.
+    """
+
+    name = "single_label"
+    title = "single-label classification"
+    reads, label_noun = "single_label", "classes"
+    activation = "softmax"
+    score, score_title, hit_title = "accuracy", "accuracy", "accuracy"
+    template = "single_label.html"
+    uneven_hint = "with --class-weight balanced or --loss focal the rare ones count for more"
+
+    # Labels.
+
+    def check_labels(self, labels, *, examples, classes):
+        labels = np.array(labels)
+        if labels.shape != (examples,):
+            raise DataError(
+                "Expected at least one example and one label for each. "
+                f"Received: {examples} inputs, labels of shape {labels.shape}. Pass as many of each."
+            )
+        if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
+            raise DataError(
+                f"Expected integer labels from 0 to {classes - 1}, one for each class name. "
+                f"Received: {labels.dtype} from {labels.min()} to {labels.max()}. Pass each class's position."
+            )
+        labels = labels.astype(np.int32)
+        labels.setflags(write=False)
+        return labels
+
+    def counts(self, labels, classes):
+        return np.bincount(labels, minlength=classes)
+
+    def keys(self, labels):
+        return labels.tolist()
+
+    def name_of(self, key, class_names):
+        return class_names[key]
+
+    def hold_out(self, labels, alike, fraction, *, seed):
+        units: dict[int, list] = {label: [] for label in np.unique(labels).tolist()}
+        contradicted = set()
+        for unit in alike:
+            found = set(labels[unit].tolist())
+            if len(found) == 1:
+                units[found.pop()].append(unit)
+            else:  # it contradicts itself, and is never held out
+                contradicted |= found
+        held_out: list[int] = []
+        for label, choices in units.items():
+            # An example that other classes have too already keeps this class on the other side.
+            most = len(choices) - (label not in contradicted)
+            if most < 1:
+                return [], label
+            order = np.random.default_rng([seed, label]).permutation(len(choices))
+            taken = min(max(round(fraction * len(choices)), 1), most)
+            held_out += [index for unit in order[:taken] for index in choices[unit]]
+        return held_out, None
+
+    def targets(self, labels, classes):
+        return np.eye(classes, dtype=np.float32)[labels]
+
+    def labels_of(self, targets):
+        targets = np.asarray(targets)
+        return targets.argmax(axis=-1) if targets.ndim == 2 else targets
+
+    def folds(self, labels, *, seed):
+        from sklearn.model_selection import StratifiedKFold
+
+        count = int(min(_FOLDS, np.bincount(labels).min()))
+        if count < 2:
+            return None
+        folds = StratifiedKFold(count, shuffle=True, random_state=seed)
+        return list(folds.split(labels, labels))
+
+    def sample(self, labels, count, *, seed):
+        from sklearn.model_selection import StratifiedKFold
+
+        # The first fold of a split into that many.
+        counts = np.bincount(labels)
+        parts = max(2, min(len(labels) // count, int(counts.min())))
+        folds = StratifiedKFold(parts, shuffle=True, random_state=seed)
+        return next(iter(folds.split(labels, labels)))[1]
+
+    # Training.
+
+    def check_recipe(self, recipe):
+        pass
+
+    def loss(self, recipe, *, one_hot=True):
+        import keras
+
+        if not one_hot:
+            if recipe.label_smoothing or recipe.loss == "focal":
+                raise RecipeError(
+                    "Label smoothing and focal loss need labels as shares of the classes. "
+                    "Received: labels as indices. Pass one_hot=True to the dataset, or set label_smoothing=0 and "
+                    'loss="cross_entropy".'
+                )
+            return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        smoothing = recipe.label_smoothing
+        if recipe.loss == "focal":
+            # Keras' own alpha of 0.25 for every class would only make the learning rate smaller.
+            return keras.losses.CategoricalFocalCrossentropy(
+                alpha=1.0, gamma=recipe.focal_gamma, from_logits=True, label_smoothing=smoothing
+            )
+        return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
+
+    def metric(self, *, one_hot=True):
+        import keras
+
+        kind = keras.metrics.CategoricalAccuracy if one_hot else keras.metrics.SparseCategoricalAccuracy
+        return kind(name=self.score)
+
+    def smoothed(self, targets, smoothing):
+        return targets * (1 - smoothing) + smoothing / targets.shape[1]
+
+    def likelihoods(self, logits, targets):
+        from scipy.special import log_softmax
+
+        logs = log_softmax(logits, axis=1)
+        return -(targets * logs).sum(axis=1, keepdims=True), np.exp(logs) - targets
+
+    def example_weights(self, labels, classes, choice):
+        if choice is None:
+            return np.ones(len(labels))
+        from ktransfer.training.linear_probe import class_weights
+
+        return class_weights(labels, classes, choice)[labels]
+
+    # Answers.
+
+    def probabilities(self, logits):
+        powers = np.exp(np.float64(logits) - np.max(logits, axis=-1, keepdims=True))
+        return powers / powers.sum(-1, keepdims=True)
+
+    def decide(self, probabilities, decision=None):
+        return np.asarray(probabilities).argmax(axis=-1)
+
+    def hits(self, decided, labels):
+        return (decided == labels).astype(float)
+
+    agreement = hits
+
+    def look_like_probabilities(self, logits):
+        return bool((logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=1e-5))
+
+    def answers(self, probabilities, class_names, decision=None, *, top_k):
+        return [
+            {"label": class_names[i], "probability": float(probabilities[i])}
+            for i in np.argsort(-probabilities, kind="stable")[:top_k]
+        ]
+
+    def at_temperature(self, decision, temperature):
+        return decision
+
+    def answer_line(self, answers):
+        return ", ".join(f"{each['label']} {each['probability']:.1%}" for each in answers)
+
+    # Evaluation.
+
+    def evaluate(self, probabilities, labels, class_names, *, fitted: Mapping[str, Any] | None = None):
+        from ktransfer.evaluation.metrics import evaluate
+
+        temperature = None if fitted is None else fitted.get("temperature")
+        return evaluate(probabilities, labels, class_names, temperature=temperature)
+
+    def report(self, evaluation, counts):
+        from ktransfer.evaluation.metrics import confusions
+
+        scores = [(name, score) for name, score in evaluation.per_class.items() if score.support]
+        name, weakest = min(scores, key=lambda entry: entry[1].f1)
+        usual = max(counts, key=counts.get)
+        names = list(evaluation.per_class)
+        return {
+            "right": round(evaluation.accuracy * evaluation.examples),
+            "weakest": {"name": name, "f1": weakest.f1, "recall": weakest.recall},
+            "baseline": {
+                "name": usual,
+                "accuracy": evaluation.per_class[usual].support / evaluation.examples,
+            },
+            "per_class": sorted(evaluation.per_class.items(), key=lambda entry: entry[1].f1),
+            "names": names,
+            "confusion": evaluation.confusion if len(names) <= _LARGEST_MATRIX else None,
+            "mistakes": confusions(evaluation.confusion, names),
+        }
+
+    def reliability(self, evaluation):
+        return evaluation, evaluation.calibrated, evaluation.calibrated.cross_fitted
+
+    def explained(
+        self, probabilities, labels, decision, most: int
+    ) -> tuple[list[int], list[int], list[list[int]]]:
+        """Which examples a report explains: wrong ones, right ones, and for each in this order its classes."""
+        from ktransfer.evaluation.explanations import choose_examples
+
+        wrong, right = choose_examples(probabilities, labels, most)
+        answers = probabilities.argmax(axis=-1)
+        classes = [list(dict.fromkeys([int(answers[i]), int(labels[i])])) for i in [*wrong, *right]]
+        return wrong, right, classes
+
+    def log_odds(self, probabilities, classes):
+        """`log(p / (1 - p))` of one class in each row, where `p` may be so close to 1 that `1 - p` is lost."""
+        from ktransfer.evaluation.explanations import log_odds
+
+        return log_odds(probabilities, classes)
+
+    def card(self, probabilities, label, class_names: Sequence[str], decision=None) -> dict:
+        """What a card of a report says of the answer to one example."""
+        label, answer = int(label), int(probabilities.argmax())
+        return {
+            "truth": class_names[label],
+            "answer": class_names[answer],
+            "right": label == answer,
+            "sure": min(float(probabilities[answer]), 0.99999),  # float32 rounds up to 1
+            "loss": float(-np.log(max(float(probabilities[label]), 1e-12))),
+        }
+
+    def worst(self, probabilities, labels, most: int) -> list[int]:
+        """The examples whose truth was given least, below one half; the worst first."""
+        given = probabilities[np.arange(len(labels)), labels]
+        return [int(i) for i in np.argsort(given, kind="stable")[:most] if given[i] < 0.5]
+
+
+TASK = SingleLabel()
