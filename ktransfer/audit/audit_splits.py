@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.duplicates import duplicate_findings
 from ktransfer.audit.findings import PARTS, Audit, Finding, in_order, list_items
 from ktransfer.data.examples import Splits
@@ -25,7 +26,8 @@ def audit_splits(
     """Look at every example of every part once; nothing is changed.
 
     Of images: what cannot be decoded, is one colour, of odd size or mode. Of both: duplicates and
-    near-duplicates, within a part, across parts and across classes; classes of few examples or uneven size.
+    near-duplicates, within a part, across parts and across classes; classes of few examples or uneven size,
+    or whose names may not be meant as such.
     20,000 images take about 100 MiB beside the one that each thread decodes.
 
     Args:
@@ -50,13 +52,10 @@ def audit_splits(
         items, workers=workers, progress=progress
     )
     hint = splits.train.groups is None and splits.train.modality.group_hint(splits.train)
-    groups_found = [Finding("groups", (), hint)] if hint else []
-    findings = [
-        *_class_findings(splits),
-        *groups_found,
-        *(Finding("layout", (), note) for note in splits.notes),
-        *examined,
-    ]
+    findings = [*_class_findings(splits), *examined]
+    findings += [Finding("groups", (), hint)] if hint else []
+    findings += [Finding("class_names", (), line) for line in doubtful_names(splits)]
+    findings += [Finding("layout", (), note) for note in splits.notes]
     groups = np.arange(len(items))
     if near and usable:
         # Of identical ones the first; the rest goes with it.

@@ -8,6 +8,7 @@ import numpy as np
 
 from ktransfer.audit.findings import PARTS, Audit, list_items
 from ktransfer.data.examples import Splits, printable
+from ktransfer.data.folders import counted
 from ktransfer.errors import DataError
 from ktransfer.utils.files import replacing
 
@@ -94,7 +95,8 @@ def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLik
         root: The data's folder, as in `list_items`.
 
     Returns:
-        `Splits`; entries for examples that are not there any more do nothing.
+        `Splits`, whose `notes` say how many were left out of which part, and which entries name none of the
+        examples.
 
     Raises:
         DataError: The list cannot be read, names nothing of this data at all, or would empty a class of the
@@ -111,7 +113,7 @@ def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLik
             f"Expected an exclusion list for this data. Received: {path}, whose {len(excluded)} entries name "
             "none of its examples. Pass the list of an audit of this data."
         )
-    parts, at = {}, 0
+    parts, at, counts = {}, 0, []
     for name in PARTS:
         part = getattr(splits, name)
         if part is None:
@@ -129,7 +131,12 @@ def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLik
                 f"{lost!r} after {path}. Delete some of its lines, or add {part.noun}."
             )
         parts[name] = part if len(indices) == len(part) else part.subset(indices)
-    return dataclasses.replace(splits, **parts)
+        counts += [f"{len(part) - len(indices):,} {name}"] * (len(indices) < len(part))
+    listed = printable(str(path))
+    notes = [f"left out, as in {listed}: {', '.join(counts)} {splits.train.noun}"] if counts else []
+    if unknown := sorted(excluded.keys() - {item.key for item in items}):
+        notes.append(f"not used: {counted(unknown, 'entries')} of {listed} that name none of the examples")
+    return dataclasses.replace(splits, **parts, notes=(*splits.notes, *notes))
 
 
 def _escaped(key):

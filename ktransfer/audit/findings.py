@@ -23,6 +23,7 @@ KINDS = {
     "few_examples": ("warning", "classes with too few examples"),
     "imbalance": ("warning", "classes of uneven size"),
     "groups": ("warning", "names that look as if examples came in groups"),
+    "class_names": ("note", "names of classes that may not be meant as such"),
     "outlier": ("note", "unlike everything else, the farthest first"),
     "odd_size": ("note", "much smaller than the others, or very long"),
     "rotated": ("note", "turned by the camera's orientation; ktransfer reads them upright"),

@@ -98,7 +98,7 @@ def _print(found):
     from ktransfer.audit.findings import KINDS
 
     for finding in found.of("layout"):
-        typer.echo(f"note: {finding.detail}")
+        print_line(f"note: {finding.detail}")
     total = found.examples
     noun = found.modality.noun
     counts = Counter(finding.kind for finding in found.findings if finding.kind != "layout")

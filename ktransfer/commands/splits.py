@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.progress import Progress
 
+from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.exclusions import leave_out
 from ktransfer.core.modality import modality_of_facts
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.label_names import is_number
 from ktransfer.data.tables.columns import Columns
 from ktransfer.errors import RunError
 from ktransfer.features.store import FeatureStore
@@ -24,9 +24,6 @@ PARITY_EXAMPLES = 100
 JUDGED_EXAMPLES = 500
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
-# So many classes that are numbers may be a quantity.
-_MANY_NUMBERS = 20
-_RATINGS = [tuple(map(str, range(1, most + 1))) for most in (5, 10)]
 
 Say = Callable[[str], None]
 
@@ -119,7 +116,7 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
         whole = splits.train.joined(splits.validation)
         if line := whole.modality.group_hint(whole):
             say(f"hint       {line}")
-    for line in _doubtful_names(splits):
+    for line in doubtful_names(splits):
         say(f"hint       {line}")
     for name, part in list(parts(splits))[1:]:
         missing = [label for label, count in part.counts().items() if not count]
@@ -133,31 +130,6 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
             f"hint       {splits.train.task.label_noun} are uneven, {most} has {counts[most]:,} examples and {least} "
             f"{counts[least]:,}; {splits.train.task.uneven_hint}"
         )
-
-
-def _doubtful_names(splits):
-    counts = splits.train.counts()
-    if tuple(counts) in _RATINGS:
-        first, *_, last = counts
-        yield (
-            f"classes {first} to {last} look like ratings; each is a class of its own here, and {last} for "
-            f"{first} counts as any other mistake"
-        )
-    elif len(counts) > _MANY_NUMBERS and all(map(is_number, counts)):
-        first, *_, last = counts
-        yield (
-            f"the {len(counts)} classes are all numbers, {first} to {last}; a classifier does not learn the "
-            "order of scores or amounts"
-        )
-    for name in filter(splits.train.modality.reads_as_missing, counts):
-        size = f"of {counts[name]:,} examples"
-        yield f"{name!r} is read as the name of a class, {size}, not as a missing label"
-    alike = {}
-    for name in counts:
-        alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
-    for names in alike.values():
-        if len(names) > 1:
-            yield f"the classes {' and '.join(map(repr, names))} differ only in case or spaces"
 
 
 def dataset(examples: Examples, run: Run, **options):

@@ -3,7 +3,7 @@
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +34,7 @@ class FileKind:
         suffixes: What their names end in, lower case.
         convertible: Suffixes of files of the same kind that are not read, lower case.
         convert_to: What to convert those to, for the message.
+        extras: The extra of ktransfer that reads some of those, by suffix. Defaults to none.
         has_masks: Whether masks or labels in folders next to theirs are data for another task. Defaults to `True`.
     """
 
@@ -41,10 +42,31 @@ class FileKind:
     suffixes: tuple[str, ...]
     convertible: tuple[str, ...] = ()
     convert_to: str = ""
+    extras: Mapping[str, str] = field(default_factory=dict)
     has_masks: bool = True
 
     def matches(self, name: str) -> bool:
         return name.lower().endswith(self.suffixes)
+
+    def how_to_read(self, names: Iterable[str]) -> str:
+        """What to do about files of `convertible` suffixes.
+
+        Args:
+            names: Of the files.
+
+        Example:
+            >>> kind = FileKind("images", (".png",), (".heic",), "PNG", extras={".heic": "heic"})
+            >>> kind.how_to_read(["1.HEIC"])
+            'convert them to PNG, or run `pip install "ktransfer[heic]"` for .heic'
+        """
+        suffixes = {Path(name).suffix.lower() for name in names}
+        extras = {}
+        for suffix in sorted(suffixes & self.extras.keys()):
+            extras.setdefault(self.extras[suffix], []).append(suffix)
+        installs = [
+            f', or run `pip install "ktransfer[{extra}]"` for {", ".join(of)}' for extra, of in extras.items()
+        ]
+        return "".join([f"convert them to {self.convert_to}", *installs])
 
 
 @dataclass(frozen=True)
@@ -129,7 +151,8 @@ def counted(names: Collection[str], noun: str = "") -> str:
         '4 files (a, b, c, ...)'
     """
     names = list(map(printable, names))
-    noun = noun.removesuffix("s") if len(names) == 1 else noun
+    if len(names) == 1:
+        noun = f"{noun[:-3]}y" if noun.endswith("ies") else noun.removesuffix("s")
     more = ", ..." if len(names) > _NAMED else ""
     return f"{len(names):,} {noun}".rstrip() + f" ({', '.join(names[:_NAMED])}{more})"
 
@@ -152,10 +175,8 @@ class _Reader:
         if self.convertible:
             kinds = _kinds(Counter(Path(name).suffix.lower() for name in self.convertible))
             named = counted(self.convertible, "files")
-            yield (
-                f"not used: {named} in formats that are not read, {kinds}; convert them to "
-                f"{self.kind.convert_to}"
-            )
+            fix = self.kind.how_to_read(self.convertible)
+            yield f"not used: {named} in formats that are not read, {kinds}; {fix}"
         if self.lists:
             yield f"not used: {counted(self.lists, 'files')} named as splits, which are no {noun}"
         if self.other:
@@ -441,6 +462,13 @@ class _Reader:
         self._refuse_empty(node)
         self._note_loose(node)
         self._note_split_names(node)
+        layered = [child for child in node.used if child.is_layered]
+        if layered:
+            below = self._shown(layered[0].used[0])
+            self.notes.append(
+                f"read the folders below {counted([f'{child.name}/' for child in layered], 'class folders')}, such as "
+                f"{below}, as part of their class"
+            )
         classes = {}
         for child in node.folders:
             if child.total:
@@ -505,9 +533,11 @@ class _Reader:
         splits = [bool(name.split or name.unlabelled) for name in names]
         if names and all(splits) and any(name.split for name in names):
             shown = " and ".join(self._shown(child) for child in used[:_NAMED])
+            flat = not any(child.is_layered for child in used)
+            hold = f" and hold {self.kind.noun} without class folders" if flat else ""
             raise DataError(
                 f"Expected a folder of {self.kind.noun} for each class, got {shown}, which are named as "
-                f"splits and hold {self.kind.noun} without class folders. {self._wanted()}"
+                f"splits{hold}. {self._wanted()}"
             )
 
     def _note_split_names(self, node):
@@ -544,8 +574,10 @@ class _Reader:
                 continue
             noun, convertible = self.kind.noun, self.kind.convertible
             fix = f"Add {noun} to that class"
-            if any(Path(name).suffix.lower() in convertible for name in os.listdir(child.path)):
-                fix = f"Convert them to {self.kind.convert_to}"
+            unread = [n for n in os.listdir(child.path) if Path(n).suffix.lower() in convertible]
+            if unread:
+                fix = self.kind.how_to_read(unread)
+                fix = fix[0].upper() + fix[1:]
             raise DataError(
                 f"Expected {noun} in {self._place(child)}. Received: {self._contents(child)}. "
                 f"{fix}, or remove its folder."

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktransfer.data.examples import printable
+from ktransfer.data.junk import junk_name
 from ktransfer.errors import DataError, listed
 
-_NEVER_DATA = ("__MACOSX", "@eaDir", "Thumbs.db", "desktop.ini")
 _NAMED = 3  # files
 
 
@@ -30,26 +30,27 @@ class Inputs:
     notes: tuple[str, ...] = ()
 
 
-def files_below(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """Paths of the files below a folder: those with these suffixes, and the others.
+def files_below(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list[str], list[str]]:
+    """Paths of the files below a folder: those with these suffixes, the others, and what is never data.
+
+    What is never data (see `junk_name`) are files and whole folders that systems and programs leave.
 
     Raises:
         DataError: A folder cannot be listed.
 
     Example:
         >>> files_below("holiday", (".jpg",))  # doctest: +SKIP
-        (['holiday/beach.jpg'], ['holiday/notes.txt'])
+        (['holiday/beach.jpg'], ['holiday/notes.txt'], ['holiday/Thumbs.db'])
     """
-    found, others = [], []
-    for path in _files(folder):
-        name = os.path.basename(path)
-        used = name.lower().endswith(suffixes) and not name.startswith(".") and name not in _NEVER_DATA
-        (found if used else others).append(path)
-    return found, others
+    found, others, junk = [], [], []
+    for path, is_junk in _files(folder):
+        used = path.lower().endswith(suffixes)
+        (junk if is_junk else found if used else others).append(path)
+    return found, others, junk
 
 
-def _files(folder) -> Iterator[str]:
-    """Every file below a folder, sorted; of folders that are never data, their own path."""
+def _files(folder) -> Iterator[tuple[str, bool]]:
+    """Every file below a folder, sorted, and whether it is never data; of such folders their own path."""
     seen = set()
     try:
         for root, folders, files in os.walk(folder, followlinks=True, onerror=_raise):
@@ -58,9 +59,11 @@ def _files(folder) -> Iterator[str]:
                 folders.clear()
                 continue
             seen.add((status.st_dev, status.st_ino))
-            skipped = {name for name in folders if name.startswith(".") or name in _NEVER_DATA}
+            skipped = {name for name in folders if junk_name(name, is_folder=True)}
             folders[:] = sorted(set(folders) - skipped)
-            yield from (os.path.join(root, name) for name in sorted([*files, *skipped]))
+            for name in sorted([*files, *skipped]):
+                is_junk = name in skipped or junk_name(name, is_folder=False) is not None
+                yield os.path.join(root, name), is_junk
     except OSError as error:
         raise DataError(
             f"A folder that can be listed was expected. Received: {printable(str(error.filename))} "
@@ -76,15 +79,15 @@ def left_out(folder: str, paths: Sequence[str], which: str) -> list[str]:
     """A line on files of a folder that are left out, with the first of them; none where there are none.
 
     Example:
-        >>> left_out("holiday", ["holiday/notes.txt"], "that are not images")
-        ['skipped    1 file in holiday that are not images: notes.txt']
+        >>> left_out("holiday", ["holiday/notes.txt"], "not images")
+        ['skipped    1 file in holiday (not images): notes.txt']
     """
     if not paths:
         return []
     names = listed(printable(os.path.relpath(path, folder)) for path in paths[:_NAMED])
     more = f" and {len(paths) - _NAMED:,} more" if len(paths) > _NAMED else ""
     files = "file" if len(paths) == 1 else "files"
-    return [f"skipped    {len(paths):,} {files} in {printable(folder)} {which}: {names}{more}"]
+    return [f"skipped    {len(paths):,} {files} in {printable(folder)} ({which}): {names}{more}"]
 
 
 def kinds_of(others: Sequence[str], broken: Collection[str]) -> str:

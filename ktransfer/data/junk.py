@@ -2,6 +2,7 @@
 
 JUNK_FOLDERS = (
     *("__macosx", "@eadir", "@__thumb", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin"),
+    *("@recently-snapshot", "@appledouble", "network trash folder", "temporary items", "found.000"),
     *("system volume information", "lost+found", "__pycache__"),
 )
 _JUNK_FILES = (

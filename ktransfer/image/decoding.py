@@ -27,7 +27,10 @@ _READ = {
     "PPM": ((".ppm", ".pgm", ".pbm", ".pnm"), None),
     "ICO": ((".ico",), None),
 }
-_HEIF = (".heic", ".heif", ".hif", ".heics")  # read where the package pi-heif is installed
+# Read where the extra heic is installed. A file's first bytes say what it is, whatever its name: phones and
+# messengers call HEIF files .jpg.
+_HEIF = (".heic", ".heif", ".hif", ".heics")
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # These formats begin with no signature of their own: they are opened where the name says so only.
 _BY_SUFFIX = {"TGA": (".tga", ".icb", ".vda", ".vst"), "DIB": (".dib",)}
 # Formats of images, drawings and videos that are not read, so that they can be named.
@@ -111,6 +114,7 @@ UNREAD_EXTENSIONS = tuple(
     for suffix in (*(suffix for suffixes, _ in _READ.values() for suffix in suffixes), *_OTHERS)
     if suffix not in IMAGE_EXTENSIONS
 )
+EXTRAS = {suffix: "heic" for suffix in _HEIF if suffix not in IMAGE_EXTENSIONS}
 # Modes of pixels that become RGB in one way only: not floats, whose range is not known, nor Lab.
 _MODES_READ = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "HSV", "I")
 _FILTERS = {
@@ -368,6 +372,8 @@ def _reason(path_or_file, error):
     if not size:
         return "empty file"
     if isinstance(error, Image.UnidentifiedImageError):
+        if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and EXTRAS:
+            return 'a HEIF image; convert it to JPEG or PNG, or run `pip install "ktransfer[heic]"`'
         text = all(byte >= 0x20 or byte in b"\t\n\r" for byte in start)
         return (
             "not an image: it starts with text"

@@ -7,6 +7,7 @@ from ktransfer.data.examples import printable
 from ktransfer.data.inputs import Inputs, files_below, kinds_of, left_out
 from ktransfer.errors import DataError
 from ktransfer.image.decoding import IMAGE_EXTENSIONS, unreadable_reason
+from ktransfer.image.sources import IMAGE_FILES
 
 
 def find_images(inputs: Sequence[str], *, decode: bool = True) -> Inputs:
@@ -25,7 +26,7 @@ def find_images(inputs: Sequence[str], *, decode: bool = True) -> Inputs:
 
     Example:
         >>> find_images(["rose.jpg", "holiday"]).notes  # doctest: +SKIP
-        ('skipped    2 files in holiday that are not images: notes.txt, plan.pdf',)
+        ('skipped    2 files in holiday (not images): notes.txt, plan.doc',)
     """
     items, notes = [], []
     for given in inputs:
@@ -37,15 +38,23 @@ def find_images(inputs: Sequence[str], *, decode: bool = True) -> Inputs:
                 )
             items.append(given)
             continue
-        found, others = files_below(given, IMAGE_EXTENSIONS)
+        found, others, junk = files_below(given, IMAGE_EXTENSIONS)
+        unread = [path for path in others if path.lower().endswith(IMAGE_FILES.convertible)]
+        others = [path for path in others if not path.lower().endswith(IMAGE_FILES.convertible)]
+        fix = IMAGE_FILES.how_to_read(unread)
         reasons = {path: unreadable_reason(path) if decode else None for path in found}
         broken = [path for path, reason in reasons.items() if reason]
-        notes += left_out(given, others, "that are not images")
-        notes += left_out(given, broken, "that cannot be read as images")
+        notes += left_out(given, others, "not images")
+        notes += left_out(given, unread, f"in formats that are not read; {fix}")
+        notes += left_out(given, broken, "cannot be read as images")
+        notes += left_out(given, junk, "left by other programs")
         if len(broken) == len(found):
+            fix = (
+                f"{fix[0].upper()}{fix[1:]}." if unread else "Pass image files, or a folder that holds some."
+            )
             raise DataError(
                 f"Images ({' '.join(IMAGE_EXTENSIONS)}) were expected in {printable(given)}. "
-                f"Received: {kinds_of(others, broken)}. Pass image files, or a folder that holds some."
+                f"Received: {kinds_of([*unread, *others, *junk], broken)}. {fix}"
             )
         items += [path for path, reason in reasons.items() if not reason]
     return Inputs(tuple(items), tuple(notes))

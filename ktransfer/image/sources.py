@@ -29,9 +29,9 @@ from ktransfer.data.tables.parts import (
 from ktransfer.data.tables.split_tables import find_split_tables
 from ktransfer.data.tables.table import read_table
 from ktransfer.errors import DataError, did_you_mean, listed
-from ktransfer.image.decoding import IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
+from ktransfer.image.decoding import EXTRAS, IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 
-IMAGE_FILES = FileKind("images", IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, "JPEG or PNG")
+IMAGE_FILES = FileKind("images", IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, "JPEG or PNG", extras=EXTRAS)
 IMAGE_CELLS = image_cells(tuple(IMAGE_EXTENSIONS), tuple(UNREAD_EXTENSIONS))
 
 _KIND = "file"  # of `Examples`
@@ -402,8 +402,16 @@ def _of_folders(found, notes, class_names, data, options, folder=None):
             f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "
             "Add a folder of images for each further class."
         )
+    source = printable(str(data))
     splits = {
-        split: _examples(classes, names, data, options.group_by, folder) for split, classes in found.items()
+        split: _examples(
+            classes,
+            names,
+            f"the {split} split of {source}" if len(found) > 1 else source,
+            options.group_by,
+            folder,
+        )
+        for split, classes in found.items()
     }
     train = splits["train"]
     require_groups(train.groups, f"group_by of {printable(str(data))}")
@@ -426,7 +434,9 @@ def _read_validation(path, options, train, tables):
             "Pass a table."
         )
     layout = read_class_folders(folder, IMAGE_FILES, known=train.class_names)
-    examples = _examples(layout.splits["train"], train.class_names, path, options.group_by, folder)
+    examples = _examples(
+        layout.splits["train"], train.class_names, printable(str(path)), options.group_by, folder
+    )
     return examples, layout.notes
 
 
@@ -441,12 +451,12 @@ def _folder(path):
     return path
 
 
-def _examples(classes, names, data, group_by=None, folder=None):
+def _examples(classes, names, source, group_by=None, folder=None):
     labels = {name: label for label, name in enumerate(names)}
     unknown = sorted(set(classes) - set(names))
     if unknown:
         raise DataError(
-            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {data}. "
+            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {source}. "
             f"{did_you_mean(unknown[0], names)}Rename that class, or remove it."
         )
     pairs = [(path, labels[name]) for name in sorted(classes) for path in classes[name]]

@@ -28,8 +28,8 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
         `Inputs`.
 
     Raises:
-        DataError: A file cannot be read or has no texts, a folder has no table or `.txt` file, or a text is
-            empty.
+        DataError: A file cannot be read or has no texts, a folder has no table or `.txt` file, a text is empty,
+            or a word is called as a file is and there is none.
 
     Example:
         >>> find_texts(["Free entry!"]).items
@@ -39,12 +39,13 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
     for given in inputs:
         is_path = len(given) < _LONGEST_PATH and "\0" not in given
         if is_path and os.path.isdir(given):
-            found, others = files_below(given, MODALITY.suffixes)
-            notes += left_out(given, others, "that are neither tables nor .txt files")
+            found, others, junk = files_below(given, MODALITY.suffixes)
+            notes += left_out(given, others, "neither tables nor .txt files")
+            notes += left_out(given, junk, "left by other programs")
             if not found:
                 raise DataError(
                     f"Tables or .txt files were expected in the folder {printable(given)}. "
-                    f"Received: {kinds_of(others, ())}. Pass a folder that holds some, or other words."
+                    f"Received: {kinds_of([*others, *junk], ())}. Pass a folder that holds some, or other words."
                 )
             before = len(items)
             items += [text for path in found for text in _texts(path, column, encoding)]
@@ -63,6 +64,11 @@ def _texts(given, column, encoding):
         return read_input_column(given, input_column=column, encoding=encoding)
     if suffix and os.path.isfile(given):
         return [read_text(given, encoding)]
+    if given.split() == [given] and (suffix in MODALITY.suffixes or given.endswith(("/", os.sep))):
+        raise DataError(
+            f"Texts, or files and folders of them, were expected. Received: {printable(given)}, which does not "
+            "exist. Check the path; a text of one word that is no file may have a space at its end."
+        )
     if not given.strip():
         raise DataError("A text was expected. Received: an empty one. Pass some words.")
     return [given]

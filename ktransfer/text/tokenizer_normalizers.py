@@ -22,7 +22,7 @@ CHARACTERS = 100_000  # of a text are looked at
 # Noncharacters of Unicode; the first step takes them out of a text, so that they mean this alone.
 BREAK = "\ufdd0"  # between two words
 _HOLD = "\ufdd1"  # where characters must not be taken together
-_NAME = "\ufdd2"  # around the number of a piece that no text may spell
+_NAME, _NAMED = "\ufdd2", "\ufdd3"  # around the number of a piece that no text may spell
 _OTHER = "\ufffe"  # in their place in a text: unknown to every vocabulary, as they were
 
 START, END = r"(?<![\s\S])", r"(?![\s\S])"  # of a text: `\A` and `\z` in every syntax
@@ -52,10 +52,13 @@ def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
     marks, breaks = _marks(), _matching(r"[ \t\n\r\f\p{Cc}\p{Cf}]")
     ignored = _matching(r"\p{Default_Ignorable_Code_Point}")
     spelt = {*"".join(tokenizer.get_vocabulary())}
-    steps = _first_steps()
+    steps, named = _first_steps(), {}
     if tokenizer.lowercase or tokenizer.strip_accents:
-        known = {*kept, *breaks, *marks, *ignored, *spelt}
-        steps.append(replaced(class_of(_unassigned() - known), _OTHER))
+        known = {*kept, *breaks, *marks, *ignored}
+        steps.append(replaced(class_of(_unassigned() - known - spelt), _OTHER))
+        # Those in the vocabulary a newer reader would decompose: they take a name meanwhile.
+        named = {one: unspelt(index) for index, one in enumerate(sorted(spelt & _unassigned() - known))}
+        steps += _each(named)
     if tokenizer.strip_accents:
         steps += [*_each(_newer("NFD")), normalizers.NFD(), replaced(class_of(marks), "")]
     kept = class_of(kept)
@@ -72,6 +75,7 @@ def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
             normalizers.NFKC(),
             replaced(class_of(ignored), ""),
         ]
+    steps += _each({name: one for one, name in named.items()})
     return normalizers.Sequence(steps)
 
 
@@ -142,7 +146,7 @@ def byte_pair_pattern() -> str:
 
 def unspelt(index: int) -> str:
     """A name for a piece that no text has in it once `sentence_piece_normalizer` has seen it."""
-    return f"{_NAME}{index}{_NAME}"
+    return f"{_NAME}{index}{_NAMED}"
 
 
 def class_of(characters: Iterable[str], *, negated: bool = False) -> str:
@@ -308,7 +312,7 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     decomposed = _changed_by_python("NFKD").items()
     apart |= {one for one, other in decomposed if other[0] in following or unicodedata.combining(other[0])}
     names = {**named, **kept}
-    names = {one: f"{_NAME}x{index}{_NAME}" for index, one in enumerate(names)}
+    names = {one: f"{_NAME}x{index}{_NAMED}" for index, one in enumerate(names)}
     steps = [normalizers.Replace(one, names[one]) for one in named]
     if blanks[" "]:
         steps.append(replaced(class_of(blanks[" "]), " "))

@@ -74,6 +74,11 @@ def test_what_is_listed_is_left_out_and_no_more(tmp_path):
     assert after.train.inputs == before.train.inputs[1:]
     assert after.train.labels.tolist() == [0, 1]
     assert after.validation is before.validation
+    path = tmp_path / "exclude.txt"
+    assert after.notes == (
+        f"left out, as in {path}: 1 train images",
+        f"not used: 1 entry (train/gone.png) of {path} that name none of the examples",
+    )
 
 
 def test_copies_of_a_text_are_left_out_one_by_one(tmp_path):

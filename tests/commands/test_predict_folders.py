@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from ktransfer.errors import DataError
+from ktransfer.image.decoding import IMAGE_EXTENSIONS
 from ktransfer.image.inputs import find_images
 from ktransfer.text.inputs import find_texts
 
@@ -19,6 +20,10 @@ def images(tmp_path):
     (folder / "notes.txt").write_text("notes")
     (folder / "broken.png").write_bytes(b"no image")
     (folder / "Thumbs.db").write_bytes(b"")
+    (folder / "drawing.SVG").write_text("<svg/>")
+    (folder / "~$report.png").write_bytes(b"")
+    (folder / "$RECYCLE.BIN").mkdir()
+    Image.new("RGB", (4, 4)).save(folder / "$RECYCLE.BIN" / "old.png")
     return folder
 
 
@@ -32,12 +37,21 @@ def test_images_of_a_folder_are_found_at_any_depth(images):
 
 
 def test_what_is_left_out_of_a_folder_is_counted_and_named(images):
-    others, broken = find_images([str(images)]).notes
-    assert "5 files" in others
-    assert "not images" in others
-    assert "and 2 more" in others
-    assert "1 file in" in broken
-    assert "broken.png" in broken
+    others, unread, broken, junk = find_images([str(images)]).notes
+    assert others == f"skipped    1 file in {images} (not images): notes.txt"
+    assert "1 file in" in unread
+    assert "(in formats that are not read; convert them to JPEG or PNG): drawing.SVG" in unread
+    assert "(cannot be read as images): broken.png" in broken
+    assert "6 files" in junk
+    assert junk.endswith("(left by other programs): $RECYCLE.BIN, ._b.png, .hidden.png and 3 more")
+
+
+def test_a_folder_of_images_that_an_extra_reads_names_the_extra(tmp_path):
+    if ".heic" in IMAGE_EXTENSIONS:
+        pytest.skip("the extra is installed")
+    (tmp_path / "1.HEIC").write_bytes(b"")
+    with pytest.raises(DataError, match=r'1 \.heic\. Convert .*`pip install "ktransfer\[heic\]"` for \.heic'):
+        find_images([str(tmp_path)])
 
 
 def test_files_and_folders_keep_their_order(images):
@@ -83,6 +97,25 @@ def test_a_folder_without_texts_is_refused(tmp_path):
         find_texts([str(tmp_path)])
 
 
-@pytest.mark.parametrize("text", ["words", "a/b", "x" * 10_000, "null\0byte", "Ends in .csv?", "3.5"])
+@pytest.mark.parametrize("name", ["new.txt", "NEW.TXT", "a/new.csv", "new.jsonl.gz", "texts/"])
+def test_the_name_of_a_file_that_is_not_there_is_no_text(name):
+    with pytest.raises(DataError, match=r"does not exist|No such file"):
+        find_texts([name])
+
+
+WORDS = (
+    "words",
+    "see new.txt",
+    "new.txt ",
+    "and/or",
+    "a/b",
+    "x" * 10_000,
+    "null\0byte",
+    "Ends in .csv?",
+    "3.5",
+)
+
+
+@pytest.mark.parametrize("text", WORDS)
 def test_words_are_texts(text):
     assert find_texts([text]).items == (text,)

@@ -106,7 +106,7 @@ def test_texts_are_judged_by_the_columns_that_the_run_was_trained_on(finished, t
     path.write_text("id,label,text\n1,other,you you\n2,animal,the fox\n3,other,the quick\n")
     result, part = evaluate(finished[0], path, say=lines.append)
     assert (result.examples, part) == (3, "train")
-    assert lines == [f"data       3 texts, all of {path}"]
+    assert lines == ["note       not used: 1 column (id)", f"data       3 texts, all of {path}"]
     path.write_text("id,label,text\n1,mineral,you you\n")
     with pytest.raises(DataError, match=r"Expected labels out of animal, other.*'mineral' in row 2"):
         evaluate(finished[0], path)

@@ -1,6 +1,7 @@
 """Layouts of folders: splits and classes that are found, what is refused, and what is said of the rest."""
 
 import itertools
+import re
 
 import pytest
 
@@ -138,7 +139,7 @@ def test_splits_with_loose_images_only_are_no_classes(tmp_path, names):
 def test_classes_named_as_splits_next_to_other_classes_are_said(tmp_path):
     layout = read(tmp_path, "bus/2", "test/1", "train/1", "train/night/1")
     assert counts(layout) == {"train": {"bus": 2, "test": 1, "train": 2}}
-    assert layout.notes == ("read test/, train/ as classes like the others, not as splits",)
+    assert layout.notes[0] == "read test/, train/ as classes like the others, not as splits"
 
 
 @pytest.mark.parametrize("name", ["bullet_train", "test_tube", "training-plan"])
@@ -202,6 +203,14 @@ def test_folders_that_repeat_below_the_top_are_refused_with_the_layout(tmp_path,
         read(tmp_path, *names)
 
 
+def test_folders_below_classes_are_read_with_them_and_said(tmp_path):
+    layout = read(tmp_path, "a/1", "a/old/1", "site/x/1", "site/deep/er/1", "b/1")
+    assert counts(layout) == {"train": {"a": 2, "b": 1, "site": 2}}
+    assert layout.notes == (
+        "read the folders below 2 class folders (a/, site/), such as a/old/, as part of their class",
+    )
+
+
 def test_known_classes_may_hold_the_same_folders(tmp_path):
     layout = read(tmp_path, *of("cats", "dogs", classes=("in", "out")), known=("cats", "dogs"))
     assert counts(layout) == {"train": {"cats": 4, "dogs": 4}}
@@ -249,7 +258,13 @@ def test_junk_is_never_data_and_is_said(tmp_path):
         assert name in note
 
 
-@pytest.mark.parametrize("name", ["Thumbs.db", "._1.jpg", ".DS_Store", "desktop.ini", "x/@eaDir/1.jpg"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Thumbs.db", "._1.jpg", ".DS_Store", "desktop.ini", "x/@eaDir/1.jpg"),
+        *("@Recently-Snapshot/1.jpg", "FOUND.000/1.jpg", "Temporary Items/1.jpg"),
+    ],
+)
 def test_each_kind_of_junk_is_named(tmp_path, name):
     [note] = read(tmp_path, "a/2", "b/2", f"a/{name}").notes
     assert note.startswith("not used: left by other programs, 1 ")
@@ -269,6 +284,15 @@ def test_files_in_formats_that_are_not_read_are_counted_and_named(tmp_path):
         "convert them to JPEG or PNG"
     )
     assert second == "not used: files that are no images, 1 without a suffix, 1 .md"
+
+
+def test_files_that_an_extra_reads_name_the_extra(tmp_path):
+    kind = FileKind("images", (".jpg",), (".heic", ".svg"), "JPEG or PNG", extras={".heic": "heic"})
+    install = r'convert them to JPEG or PNG, or run `pip install "ktransfer\[heic\]"` for \.heic'
+    [note] = read_folders(made(tmp_path / "a", "a/2", "b/2", "a/x.HEIC", "a/x.svg"), kind).notes
+    assert re.search(rf"2 files \(a/x\.HEIC, a/x\.svg\) .*; {install}$", note)
+    with pytest.raises(DataError, match="(?i)" + install):
+        read_folders(made(tmp_path / "b", "a/2", "b/x.heic"), kind)
 
 
 def test_a_class_whose_files_are_not_read_says_to_convert_them(tmp_path):
@@ -325,6 +349,12 @@ def test_links_that_multiply_are_refused(tmp_path):
             (folder / name).symlink_to(target, target_is_directory=True)
     with pytest.raises(DataError, match="links to a folder at most 1,000 times"):
         read_folders(tmp_path / "data", KIND)
+
+
+def test_splits_where_one_split_is_read_are_refused(tmp_path):
+    made(tmp_path, *of("train", "val"))
+    with pytest.raises(DataError, match=r"got train/ and val/, which are named as splits\. Put the images"):
+        read_class_folders(tmp_path, KIND)
 
 
 def test_a_folder_read_as_one_split_has_its_own_notes(tmp_path):

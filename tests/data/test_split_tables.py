@@ -1,5 +1,6 @@
 """Tables of a folder by the names of their splits, generated from names and suffixes."""
 
+import gzip
 import json
 
 import pytest
@@ -160,6 +161,41 @@ def test_a_column_of_splits_is_read(tmp_path, column, suffix):
     splits, _ = load_text_splits(table(tmp_path / f"a{suffix}", rows, ("text", "label", column)))
     assert sizes(splits) == [6, 2, 2]
     assert splits.notes == (f"read the splits from the column {column!r}",)
+
+
+@pytest.mark.parametrize(
+    "form", ["array.json", "packed.jsonl.gz", "bars.csv", "stated.csv", "folder/train.csv"]
+)
+def test_a_column_of_splits_is_read_whatever_the_form_of_the_table(tmp_path, form):
+    header, named = ("text", "label", "split"), ["train", "train", "train", "dev", "test"] * 2
+    rows = [(*row, split) for row, split in zip(ROWS, named, strict=True)]
+    objects = [dict(zip(header, row, strict=True)) for row in rows]
+    bars, commas = ("".join(sep.join(row) + "\n" for row in (header, *rows)) for sep in "|,")
+    content = {
+        "array.json": json.dumps(objects).encode(),
+        "packed.jsonl.gz": gzip.compress("\n".join(map(json.dumps, objects)).encode()),
+        "bars.csv": bars.encode(),
+        "stated.csv": b"sep=,\n" + commas.encode(),
+        "folder/train.csv": commas.encode(),
+    }[form]
+    path = tmp_path / form
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(content)
+    splits, _ = load_text_splits(path.parent if path.parent != tmp_path else path)
+    assert sizes(splits) == [6, 2, 2]
+    assert splits.notes == ("read the splits from the column 'split'",)
+
+
+def test_columns_that_are_not_used_are_named(tmp_path):
+    rows = [(str(at), *row, "ada", "") for at, row in enumerate(ROWS)]
+    header = ("id", "text", "label", "user", "")
+    path = table(tmp_path / "a.csv", rows, header)
+    assert load_text_splits(path)[0].notes == ("not used: 3 columns (id, user, 5)",)
+    table(tmp_path / "b/train.csv", rows, header)
+    table(tmp_path / "b/val.csv", rows, header)
+    assert load_text_splits(tmp_path / "b")[0].notes == ("not used: 3 columns (id, user, 5)",)
+    splits, _ = load_text_splits(table(tmp_path / "c.csv"), validation=path)
+    assert splits.notes == (f"{path}: not used: 3 columns (id, user, 5)",)
 
 
 def test_rows_of_no_split_are_named_and_other_columns_called_split_too(tmp_path):

@@ -608,6 +608,9 @@ NO_CLASSES = {
         ["0 1 0", "1 0 0", "0 0 1"],
         ["0,1,0", "1,0,0", "0,0,1"],
         ["0,11", "0,48", "1,5", "2,0"],
+        ["0.11 0.48", "0.2 0.8", "0.11 0.48"],
+        ["0.11, 0.48", "0.25, 0.75"] * 2,
+        [".5;.5", "1;0", "0.25;0.75"],
     ],
     "numbers with a fraction": [
         ["0.11", "0.48", "0.11", "0.95"],
@@ -879,6 +882,13 @@ def test_a_run_predicts_every_row_of_every_kind_of_table(tmp_path, name):
         (list("12345"), "hint       classes 1 to 5 look like ratings; each is a class of its own here"),
         (["cmn", "nan"], "hint       'nan' is read as the name of a class, of 4 examples, not as a missing"),
         (["ham", "Spam", "spam"], "hint       the classes 'Spam' and 'spam' differ only in case or spaces"),
+        (
+            ["11%", "48.5 %", "30%"],
+            "hint       the 3 classes look like amounts or ratings, '11%' to '48.5 %'",
+        ),
+        (["1/5", "2/5", "5/5"], "hint       the 3 classes look like amounts or ratings, '1/5' to '5/5'"),
+        (["$5", "10 €"], "hint       the 2 classes look like amounts or ratings"),
+        (["5 people", "1/2 litre", "50 %"], None),
         ([str(at) for at in range(0, 100, 4)], "hint       the 25 classes are all numbers, 0 to 96"),
         (["0", "1", "2"], None),
         (["ham", "spam"], None),

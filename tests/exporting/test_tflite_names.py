@@ -115,7 +115,8 @@ _BY_OPENVINO = """
 import json, sys
 import numpy as np, openvino
 path, given = sys.argv[1:]
-model = openvino.Core().compile_model(path, "CPU")
+# Processors with AMX would compute in bfloat16.
+model = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 dtypes = {name: each.element_type.to_dtype() for each in model.inputs for name in each.names}
 inputs = {name: np.array(array, dtypes[name]) for name, array in json.loads(given).items()}
 print(json.dumps(model(inputs)[model.output("probabilities")].tolist()))

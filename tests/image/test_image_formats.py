@@ -1,5 +1,6 @@
 """Formats and modes of image files: read as they are, or named."""
 
+import base64
 import struct
 import sys
 
@@ -30,6 +31,18 @@ WRITTEN = {
     ".webp": ("WEBP", 24),
     ".ico": ("ICO", 0),
 }
+
+
+# 48 x 32 pixels, green with a red square at the top on the left, as pillow-heif wrote it.
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWl4AAAAAG1pZjFoZWl4bWlhZgAAAX5tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAA"
+    "ACJpbG9jAAAAAERAAAEAAQAAAAABogABAAAAAAAAADQAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRt"
+    "AAAAAAABAAAA/mlwcnAAAADeaXBjbwAAAHdodmNDAQQIAAAAnjgAAAAAHvAA/P/4+AAADwNgAAEAF0ABDAH//wQIAAADAJ44AAAD"
+    "AAAeugJAYQABACpCAQEECAAAAwCeOAAAAwAAHpAEECCy3VyU1zcBDQYEAAADAGQAAAMABCBiAAEACEQBwXMYMAiQAAAAE2NvbHJu"
+    "Y2x4AAEADQAGgAAAABRpc3BlAAAAAAAAAEAAAABAAAAAKGNsYXAAAAAwAAAAAQAAACAAAAAB////8AAAAAL////gAAAAAgAAABBw"
+    "aXhpAAAAAAMICAgAAAAYaXBtYQAAAAAAAAABAAEFgQIDBYQAAAA8bWRhdAAAADAoAa8J4CE5NB//7JHP/7lp2X6fX7wttNNd2Qf/"
+    "+avG9f8cRAb2Jf+ubPu5zt4AmB8="
+)
 
 
 def picture():
@@ -172,6 +185,18 @@ def test_heic_is_named_where_no_reader_is_installed(tmp_path, monkeypatch):
     formats, suffixes = images._supported()
     assert "HEIF" not in formats
     assert ".heic" not in suffixes
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.HEIF", "a.jpg"])
+def test_heic_is_read_or_names_the_extra_that_reads_it(tmp_path, name):
+    (tmp_path / name).write_bytes(HEIC)
+    if ".heic" in IMAGE_EXTENSIONS:
+        pixels = read_pixels(tmp_path / name)
+        assert pixels.shape == (32, 48, 3)
+        assert np.abs(pixels[[4, 4, 28], [4, 44, 4]] - [[220, 30, 30], *[[0, 150, 60]] * 2]).max() <= 8
+        return
+    with pytest.raises(DataError, match=r'a HEIF image; .* run `pip install "ktransfer\[heic\]"`'):
+        read_pixels(tmp_path / name)
 
 
 def test_images_that_are_read_and_not_read_are_counted(tmp_path):

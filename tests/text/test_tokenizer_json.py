@@ -205,6 +205,23 @@ def test_with_a_vocabulary_of_characters_ids_spell_every_folded_word_alike(strip
     write_tokenizer(TextPreprocessing(tokenizer, INPUTS, 200), tmp_path, texts=texts)
 
 
+def test_letters_newer_than_python_that_a_vocabulary_spells_are_decomposed_by_no_reader(tmp_path):
+    letter = "\U0001e030"  # of Unicode 15: NFKC of a newer reader makes it U+0430
+    if unicodedata.category(letter) != "Cn":
+        pytest.skip("this Python knows the letter")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", letter, f"##{letter}", "\u0430", "##0"]
+    write_tokenizer(
+        TextPreprocessing(hub.BertTokenizer(vocabulary=words, lowercase=True), INPUTS, 16), tmp_path
+    )
+    assert read(tmp_path).encode(f"{letter}{letter} \u0430 {letter}0{letter}").ids == [2, 5, 6, 7, 5, 8, 6, 3]
+    written = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
+    steps = steps_of(written["normalizer"])
+    forms = [at for at, step in enumerate(steps) if step["type"] == "NFKC"]
+    [away] = [at for at, step in enumerate(steps) if step.get("pattern") == {"String": letter}]
+    [back] = [at for at, step in enumerate(steps) if step.get("content") == letter]
+    assert away < forms[0] < forms[-1] < back
+
+
 # SentencePiece's normalisation, for every rule there is.
 
 
@@ -415,10 +432,12 @@ def test_openvino_gives_the_ids_but_for_ties_and_long_words(preprocessing, tmp_p
     reader.no_truncation()
     reader.no_padding()
     expected = [encoding.ids for encoding in reader.encode_batch(texts)]
-    differ = sum(
-        one != two for one, two in zip(expected, json.loads(done.stdout.splitlines()[-1]), strict=True)
-    )
-    assert differ <= 0.02 * len(texts)
+    found = json.loads(done.stdout.splitlines()[-1])
+    differ = {text for text, one, two in zip(texts, expected, found, strict=True) if one != two}
+    # Rows of marks, jamo and final sigmas are among the nasty ones; which tell depends on the vocabulary.
+    nasty = {*NASTY_TEXTS}
+    assert len(differ & nasty) <= 0.15 * len(nasty)
+    assert len(differ - nasty) <= 0.01 * len({*texts} - nasty)
 
 
 # What is refused.

@@ -25,7 +25,7 @@ _DATE = re.compile(
     r"|\d{2}\.\d{2}\.\d{2}|[A-Z][a-z]{2,8}\.? \d{1,2}, \d{4})"
     r"([T ,].*)?"
 )
-_NUMBERS = re.compile(r"[+-]?\d+([\s,;]+[+-]?\d+)*")
+_NUMBERS = re.compile(r"[+-]?\d*\.?\d+([\s,;]+[+-]?\d*\.?\d+)*")
 _WHOLE = re.compile(r"[+-]?\d+")
 
 _CLASSES = "Pass the column with the classes as --label-column."
@@ -188,7 +188,7 @@ def _looks_like_numbers(counts):
     if twice:
         return "one number spelled in two ways", twice, "Write each class in one way."
     several = _matching(_NUMBERS, counts)
-    lists = several - _matching(_WHOLE, counts)
+    lists = {name for name in several if not is_number(name)}
     if lists and len(several) == len(counts):
         fix = "Pass --label-separator where they are lists of labels, else another --label-column."
         return "lists of numbers, or numbers with a decimal comma", lists, fix

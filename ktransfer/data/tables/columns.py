@@ -3,8 +3,9 @@
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ktransfer.data.examples import printable
 from ktransfer.data.label_names import is_number, label_key, label_name
@@ -73,6 +74,7 @@ class Columns:
         task: `"single_label"` or `"multi_label"`. Defaults to the former.
         option: Which option names the input column. Defaults to `"text_column"`.
         noun: What its cells are. Defaults to `"texts"`.
+        others: The columns that are none of these. Defaults to none.
 
     Example:
         >>> Columns("text", "label", header=True, guessed=True).line()
@@ -88,6 +90,7 @@ class Columns:
     task: str = SINGLE_LABEL
     option: str = "text_column"
     noun: str = "texts"
+    others: tuple[str, ...] = field(default=(), repr=False, compare=False)
 
     def facts(self) -> dict[str, str | None]:
         """The options by which the same table is read the same way again.
@@ -322,14 +325,15 @@ def find_column(names, name, path, kind, shown=None, records=()):
     )
 
 
-def reference(names: Sequence[str], at: int) -> str:
-    """What finds a column again: its name, or its number where others are called so too.
+def references(names: Sequence[str]) -> list[str]:
+    """What finds each column again: its name, or its number where others are called so too.
 
     Example:
-        >>> reference(["text", "text", ""], 1), reference(["text", "label"], 1)
-        ('2', 'label')
+        >>> references(["text", "text", "", "label"])
+        ['1', '2', '3', 'label']
     """
-    return names[at] if names[at] and names.count(names[at]) == 1 else str(at + 1)
+    counts = Counter(names)
+    return [name if name and counts[name] == 1 else str(at) for at, name in enumerate(names, start=1)]
 
 
 def join_references(references: Iterable[str]) -> str:

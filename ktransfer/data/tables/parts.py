@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ktransfer.data.examples import Examples, printable
+from ktransfer.data.folders import counted
 from ktransfer.data.groups import group_names, groups_by, groups_note, require_groups
 from ktransfer.data.label_names import label_key
 from ktransfer.data.split_names import SPLITS, parse_split_name
@@ -174,10 +175,10 @@ def read_table_splits(
         train, more = folder_part(train_folder, ())
         found = Parts({"train": train}, None, more)
     else:
-        found = read_table_part(tables.splits["train"], options)
+        found = read_table_part(tables.splits["train"], options, whole=tables.splits.keys() != {"train"})
         train = found.splits["train"]
         options = options.with_columns(found.columns)
-    parts, notes = {"train": train}, notes + found.notes
+    parts, notes = dict(found.splits), notes + found.notes
     known = _names(train)
     for split in ("validation", "test"):
         if split not in tables.splits:
@@ -288,9 +289,13 @@ def read_table_part(
         groups=_groups(table, names[1], options) if groups else None,
     )
     splits = {"train": found}
+    unused = list(table.columns.others)
     if table.splits is not None and plan is None and not whole and table.columns.header:
         splits, more = _by_column(found, *table.splits)
         notes += more
+        unused = [name for name in unused if name != table.splits[0]]
+    if unused and (plan is None or whole):
+        notes.append(f"not used: {counted(unused, 'columns')}")
     if options.kind.each_once:
         for split, part in splits.items():
             splits[split], more = _each_once(part, options.kind)

@@ -17,7 +17,7 @@ from ktransfer.data.tables.columns import (
     is_label_name,
     join_references,
     pick_columns,
-    reference,
+    references,
 )
 from ktransfer.data.tables.file_bytes import named_rows
 from ktransfer.data.tables.table_files import read_records
@@ -103,6 +103,8 @@ def read_table(
         cells = [record[found.labels[0]] for record in records]
     else:
         cells = [tuple(record[at] for at in found.labels) for record in records]
+    called = references(names)
+    used = {found.input, *found.labels, found.group}
     splits = [at for at, name in enumerate(names) if header and is_split_column(name)]
     split = splits[0] if len(splits) == 1 and splits[0] not in (found.input, *found.labels) else None
     return Table(
@@ -110,13 +112,14 @@ def read_table(
         cells,
         rows,
         Columns(
-            reference(names, found.input),
-            join_references(reference(names, at) for at in found.labels),
+            called[found.input],
+            join_references(called[at] for at in found.labels),
             header=header,
             guessed=None in (input_column, label_column),
-            group=None if found.group is None else reference(names, found.group),
+            group=None if found.group is None else called[found.group],
             option=kind.option,
             noun=kind.noun,
+            others=tuple(name for at, name in enumerate(called) if at not in used),
         ),
         printable(str(path)),
         label_names=tuple(names[at] for at in found.labels) if len(found.labels) > 1 else (),
@@ -192,5 +195,5 @@ def read_input_column(
         raise DataError(
             f"Expected {kind.noun} in every row of {printable(str(path))}. Received: {received}. Remove such rows."
         )
-    source = f"column {reference(names, at)!r} of {printable(str(path))}"
+    source = f"column {references(names)[at]!r} of {printable(str(path))}"
     return kind.read([record[at] for record in records], rows, source, path.parent)[0]
