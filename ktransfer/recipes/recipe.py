@@ -150,8 +150,8 @@ class Recipe:
         int8_agreement: The same of an artefact in int8.
         int8_accuracy_drop: By how much its accuracy may be lower than the model's; 0.01 is a point.
         final_weights: `"best"` keeps the epoch that is best on validation, or the solved head where none beats it.
-            `"interpolated"` trains to the last epoch and then keeps those weights between before and after
-            fine-tuning that have the lowest log loss on validation (see
+            `"interpolated"` trains to the last epoch and then keeps the weights farthest from those before
+            fine-tuning whose log loss on validation is within one standard error of the lowest (see
             `ktransfer.training.candidates.choose_weights`).
         quantization_aware: Epochs after the stages in which the model is trained as its int8 file will round
             it (see `ktransfer.fine_tune_quantized`).

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from ktransfer.errors import RecipeError, RunError
-from ktransfer.training.candidates import choose_weights, load_weights, save_weights
+from ktransfer.training.candidates import LEAST_EXAMPLES, choose_weights, load_weights, save_weights
 
 
 def variable(value):
@@ -24,27 +24,75 @@ def choose(before, after, signs, **options):
 
 
 def test_weights_that_answer_better_are_kept():
-    chosen, found, weight = choose(before=-1.0, after=1.0, signs=[1.0, 1.0, 1.0, 0.9])
+    chosen, found, weight = choose(before=-1.0, after=1.0, signs=[*[1.0] * 30, 0.9])
     assert chosen.share > 0
     assert weight > 0
     assert [candidate.share for candidate in found] == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
-def test_weights_that_answer_worse_are_not():
-    chosen, found, weight = choose(before=1.0, after=-1.0, signs=[1.0, 1.0, 1.0, 0.9])
+def test_weights_that_answer_clearly_worse_are_not():
+    chosen, found, weight = choose(before=1.0, after=-1.0, signs=[*[1.0] * 30, 0.9])
     assert chosen == found[0]
     assert weight == 1.0
 
 
-def test_a_gain_within_its_standard_error_keeps_the_weights_before():
-    # One of ten examples is better by a lot and the others are a little worse: mean and error nearly equal.
-    labels = np.zeros(10, int)
-    answers = iter([np.zeros((10, 2)), *[np.array([[3.0, 0.0], *[[-0.28, 0.0]] * 9])] * 4])
-    weight = variable(2.0)
+def choose_among(answers, labels):
+    """What is chosen where the candidates from before to after give these logits, and the weight, from 1 to 2."""
+    answers, weight = iter(answers), variable(2.0)
     chosen, found = choose_weights([weight], [np.float32(1.0)], lambda: next(answers), labels)
-    assert 0 < found[-1].gain < found[-1].error / 2
-    assert chosen.share == 0
-    assert float(keras.ops.convert_to_numpy(weight)) == 1.0
+    return chosen, found, float(keras.ops.convert_to_numpy(weight))
+
+
+def mixed(wrong, right=30):
+    """Logits of examples of class 0: so many are answered wrong, the others right, by 2."""
+    return np.array([*[[0.0, 2.0]] * wrong, *[[2.0, 0.0]] * right])
+
+
+def test_a_loss_within_its_standard_error_keeps_the_last_epoch():
+    # The last epoch answers one of 40 wrong that others have right, and another one the other way round.
+    others, last = mixed(10), mixed(10)
+    last[[0, 39]] = last[[39, 0]]
+    last[39] *= 1.2
+    chosen, found, weight = choose_among([*[others] * 4, last], np.zeros(40, int))
+    assert 0 < found[-1].excess < found[-1].excess_error
+    assert found[-1].gain == pytest.approx(-found[-1].excess)
+    assert chosen.share == 1
+    assert weight == 2.0
+
+
+def test_a_last_epoch_clearly_worse_than_half_way_is_not_kept():
+    # Errors of 10, 8, 2, 2 and 9 in 40.
+    answers = [mixed(wrong, 40 - wrong) for wrong in (10, 8, 2, 2, 9)]
+    chosen, found, weight = choose_among(answers, np.zeros(40, int))
+    assert found[-1].gain > 0  # it is better than before
+    assert chosen.share == 0.75
+    assert weight == 1.75
+
+
+def test_the_excess_over_the_lowest_is_paired_by_example():
+    # Half way 1 of 40 is wrong, after it 3: at their best temperatures the losses are entropies of these shares.
+    answers = [mixed(10), *[mixed(1, 39)] * 3, mixed(3, 37)]
+    _, found, _ = choose_among(answers, np.zeros(40, int))
+    entropies = [-(p * np.log(p) + (1 - p) * np.log(1 - p)) for p in (1 / 40, 3 / 40)]
+    assert found[1].excess == 0
+    assert found[-1].excess == pytest.approx(entropies[1] - entropies[0], abs=1e-3)
+    # Loss by example after it, minus half way: one wrong in both, two wrong after it, the others right.
+    p, q = 1 / 40, 3 / 40
+    each = [np.log(p / q), *[np.log((1 - p) / q)] * 2, *[np.log((1 - p) / (1 - q))] * 37]
+    assert found[-1].excess_error == pytest.approx(np.std(each, ddof=1) / np.sqrt(40), abs=1e-3)
+
+
+def test_a_head_that_answers_nan_is_not_kept_where_others_do_not():
+    answers = [np.full((30, 2), np.nan), *[mixed(1, 29)] * 4]
+    chosen, found, _ = choose_among(answers, np.zeros(30, int))
+    assert chosen.share == 1
+    assert found[-1].gain == 0
+
+
+def test_few_validation_examples_keep_the_weights_before():
+    for count, share in ((LEAST_EXAMPLES - 1, 0), (LEAST_EXAMPLES, 1)):
+        chosen, _, _ = choose_among([mixed(5, count - 5), *[mixed(1, count - 1)] * 4], np.zeros(count, int))
+        assert chosen.share == share
 
 
 def test_the_log_loss_is_that_at_the_best_temperature():
