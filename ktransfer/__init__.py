@@ -25,6 +25,7 @@ _HOMES = {
     "Stage": "ktransfer.recipes.recipe",
     "TextAugmentation": "ktransfer.text.augmentation",
     "TextPreprocessing": "ktransfer.text.preprocessing",
+    "TrainOptions": "ktransfer.commands.train_options",
     "benchmark": "ktransfer.commands.benchmark",
     "build_classifier": "ktransfer.image.classifier",
     "build_text_classifier": "ktransfer.text.classifier",

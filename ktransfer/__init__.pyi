@@ -4,6 +4,7 @@ from ktransfer.commands.export import export as export
 from ktransfer.commands.report import report as report
 from ktransfer.commands.train import resume as resume
 from ktransfer.commands.train import train as train
+from ktransfer.commands.train_options import TrainOptions as TrainOptions
 from ktransfer.commands.verify import verify as verify
 from ktransfer.data.examples import Examples as Examples
 from ktransfer.data.examples import Splits as Splits

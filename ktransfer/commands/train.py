@@ -4,8 +4,9 @@ import dataclasses
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -21,14 +22,14 @@ from ktransfer.commands.splits import (
     read_splits,
     readable,
 )
-from ktransfer.core.modality import Augmentation
+from ktransfer.commands.train_options import TrainOptions
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporting.export_model import FORMATS, check_formats
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
 from ktransfer.models.locate import find_backbone
-from ktransfer.recipes.default_recipes import BALANCED, BEST, check_preset, preset_recipe
+from ktransfer.recipes.default_recipes import BALANCED, BEST, preset_recipe
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget, parse_duration
 from ktransfer.runs.provenance import (
@@ -54,200 +55,95 @@ def train(
     backbone: str,
     out: str | Path,
     *,
-    validation: str | Path | None = None,
-    validation_fraction: float = 0.2,
-    data_dir: str | Path | None = None,
-    image_size: int | tuple[int, int] | None = None,
-    scaling: str | None = None,
-    text_column: str | None = None,
-    file_column: str | None = None,
-    label_column: str | None = None,
-    label_separator: str | None = None,
-    task: str | None = None,
-    group_column: str | None = None,
-    group_by: Callable[[str], str] | None = None,
-    encoding: str | None = None,
-    sequence_length: int | None = None,
-    preset: str | None = None,
-    budget: float | str | None = None,
-    refit: bool | None = None,
-    epochs: int | None = None,
-    seed: int | None = None,
     recipe: Recipe | None = None,
-    class_weight: str | None = None,
-    loss: str | None = None,
-    augmentation: Augmentation | None = None,
-    quantization_aware: int | None = None,
-    random_weights: bool = False,
-    fast_depthwise: bool = True,
-    skip_corrupt: bool = False,
-    exclude: str | Path | None = None,
-    allow_leakage: bool = False,
+    options: TrainOptions | None = None,
+    formats: Sequence[str] = FORMATS,
     overwrite: bool = False,
     cache: bool = True,
     cache_dir: str | Path | None = None,
-    formats: Sequence[str] = FORMATS,
     say: Say = print_line,
     verbose: int | str = 1,
+    **changes: Any,
 ) -> Run:
     """Train a classifier on labelled images or texts, evaluate it, export it, and keep all in a run folder.
 
     Args:
-        data: Images: a folder of class folders, or one that holds `train/` (and `val/`, `test/`). Texts: a
-            table (CSV, TSV, JSON, JSON lines, Parquet), a folder with `train.csv` and so on, or folders of
-            `.txt` files. Either: `tfds:NAME`.
+        data: Images: a folder of class folders, one that holds `train/` (and `val/`, `test/`), or a table that names
+            files. Texts: a table (CSV, TSV, JSON, JSON lines, Parquet), or folders of `.txt` files. Either: a folder
+            with `train.csv` and so on, or `tfds:NAME`.
         backbone: As in `load_backbone`, or for texts as in `load_text_backbone`.
         out: The run folder to make.
-        validation: Data of the same kind to validate on instead of a part of `data`.
-        validation_fraction: The share of each class to hold out where there is no validation part.
-        data_dir: Where TensorFlow Datasets keeps its data.
-        image_size: Pixels; `None` takes the preset's own.
-        scaling: As in `load_backbone`, for a `.keras` file.
-        text_column, file_column: Column of a table with the texts, or with the names of image files; `None` guesses it.
-        label_column: Column of the labels, or several columns of 0 and 1 with commas between their names; `None`
-            guesses it.
-        label_separator: What stands between the labels of a cell, such as `"|"`; `None` guesses it.
-        task: `"single_label"` or `"multi_label"`; `None` takes what the labels look like.
-        group_column: Column with what an example belongs to, such as a patient: validation has other groups than
-            training. Defaults to `None`.
-        group_by: Callable from the name of a file below the folder of the data, or from a text of a table, to what it
-            belongs to, in place of a group column. Defaults to `None`.
-        encoding: Of tables and text files; `None` takes UTF-8.
-        sequence_length: Tokens that a longer text is cut to; `None` takes what 95 of 100 texts fit into.
-        preset: `"fast"`, `"balanced"` or `"best"`: how much time accuracy is worth (see `preset_recipe`); all but
-            the first decide by evidence how much of the backbone is fine-tuned. Not with `recipe`. Defaults to
-            `"balanced"`.
-        budget: Time that all of it may take, export included: seconds, or a text such as `"10m"`; fewer epochs are
-            trained where there is no time for all of the preset's. Not with `recipe`. Defaults to no limit.
-        refit: Train once more on training and validation examples together, with what was chosen, and keep that
-            model; the metrics stay those of the model before, and are an estimate. Not with `budget`. `None` does so
-            with the preset `"best"` and no budget, if validation was held out of fewer than 2,000 training examples.
-            Defaults to `None`.
-        epochs: Of fine-tuning by the preset; 0 keeps the solved head. Not with `recipe`.
-        seed: Of everything random; `None` takes the recipe's, which is 0 by default.
-        recipe: How to train; `None` takes that of the preset.
-        class_weight, loss, augmentation, quantization_aware: As in `Recipe`; `None` takes the recipe's.
-        random_weights: Start from a random backbone, to see what the pretrained one is worth.
-        fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`).
-        skip_corrupt: Leave out images that cannot be read.
-        exclude: An exclusion list that `ktransfer audit --fix` wrote; what it names is left out.
-        allow_leakage: Train although examples to judge by are trained on as well; it is said.
-        overwrite: Replace a run that lies at `out`.
-        cache: Run the frozen part of the backbone once and keep what it gives, where the recipe allows it.
-        cache_dir: Where to keep it; `None` takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
-        formats: What to export, of `FORMATS`.
-        say: Where lines for a person go.
-        verbose: Of Keras' progress, as in `keras.Model.fit`.
+        recipe: How to train. Defaults to `None`, that of the preset.
+        options: `TrainOptions`. Defaults to `None`, those by default.
+        formats: What to export, of `FORMATS`. Defaults to all in float32.
+        overwrite: Replace a run that lies at `out`. Defaults to `False`.
+        cache: Run the frozen part of the backbone once and keep what it gives, where the recipe allows it. Defaults to
+            `True`.
+        cache_dir: Where to keep it. Defaults to `None`, which takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
+        say: Callable that receives lines for a person. Defaults to `print_line`.
+        verbose: Of Keras' progress, as in `keras.Model.fit`. Defaults to 1.
+        **changes: Fields of `TrainOptions`, in place of those of `options`: `image_size=160`, `preset="fast"`, ...
 
     Returns:
         The `Run`.
 
     Raises:
         KTransferError: The data, the backbone, the recipe or the folder will not do; the message says how
-            to mend it. What was trained until then is in the run folder.
+            to fix it. What was trained until then is in the run folder.
+        TypeError: There is no such option.
 
     Example:
 
         run = ktransfer.train("flowers", "resnet_50_imagenet", "runs/flowers", image_size=160)
         run = ktransfer.train("reviews.csv", "bert_tiny_en_uncased", "runs/reviews")
     """
-    formats = check_formats(formats)
-    given = arguments(locals())
+    options, formats = TrainOptions.of(options, changes), check_formats(formats)
+    given = arguments(
+        {"data": data, "backbone": backbone, "cache": cache, "cache_dir": cache_dir, "formats": formats}
+        | vars(options)
+    )
     Run.check_free(out, overwrite=overwrite)
-    if recipe is not None and epochs is not None:
-        received = f"Received: a recipe and epochs={epochs}. Leave one out."
-        raise RecipeError(f"A recipe brings its own epochs. {received}")
-    if recipe is not None and preset is not None:
-        raise RecipeError(f"Expected a recipe or a preset, got both, preset={preset!r}. Leave one out.")
-    if recipe is not None and budget is not None:
-        raise RecipeError(f"Expected a recipe or a budget, got both, budget={budget!r}. Leave one out.")
-    if budget is not None:
-        seconds, clock = parse_duration(budget), time.monotonic
-        TimeBudget(seconds, formats=len(formats))  # refuses what is too short for any backbone
-        begun = clock()
-    preset = preset or BALANCED
-    check_preset(preset)
-    modality = find_modality(data, data_dir=data_dir)
-    options = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
-    options |= {
-        "text_column": text_column,
-        "file_column": file_column,
-        "label_column": label_column,
-        "label_separator": label_separator,
-        "task": task,
-        "group_column": group_column,
-        "encoding": encoding,
-    }
-    options |= {"sequence_length": sequence_length}
-    refuse_others(options, modality, data)
-    changes = {"seed": seed, "class_weight": class_weight, "loss": loss, "augmentation": augmentation}
-    changes |= {"quantization_aware": quantization_aware}
-    if refit and budget is not None:
-        raise RecipeError(
-            f"Expected a budget or refit, which takes as long again, got both, budget={budget!r}. Leave one out."
-        )
-    if refit and quantization_aware:
-        raise RecipeError(
-            f"Expected refit or quantization_aware epochs, got both, quantization_aware={quantization_aware}. "
-            "Leave one out."
-        )
-    asked = _recipe(
-        recipe, preset, modality, 2, epochs, changes
-    )  # refuses what cannot be before anything is read
-    facts = {
-        "source": absolute(data),
-        "validation": validation and absolute(validation),
-        "validation_fraction": validation_fraction,
-        "data_dir": data_dir and absolute(data_dir),
-        "exclude": exclude and absolute(exclude),
-        **{name: options.get(name) for name in (*modality.facts, *modality.columns)},
-    }
-    groups: dict[str, str] = {}
-    if group_by is not None:
-
-        def recorded(name):
-            groups[name] = group_by(name)
-            return groups[name]
-
-        facts["group_by"] = recorded
-    splits, columns = read_splits(facts, asked.seed)
-    if facts.pop("group_by", None) is not None:
-        facts["grouped"] = True
-    for note in splits.notes:
-        say(f"note       {note}")
-    if columns is not None:
-        facts |= columns.facts()
-        say(f"columns    {columns.line()}")
+    options.check_recipe(recipe)
+    clock = _Clock(options.budget, formats)
+    preset = options.preset or BALANCED
+    modality = find_modality(data, data_dir=options.data_dir)
+    refuse_others(options.reading(), modality, data)
+    # Refuses what cannot be before anything is read.
+    asked = _recipe(recipe, preset, modality, 2, options)
+    splits, facts, groups = _read(data, modality, options, asked.seed, say)
+    refit = options.refit
     if refit is None:
         refit = (
             preset == BEST
-            and budget is None
+            and options.budget is None
             and splits.held_out
             and len(splits.train) < _FEW
-            and not quantization_aware
+            and not options.quantization_aware
         )
     chosen_by_preset = recipe is None
-    recipe = _recipe(recipe, preset, modality, len(splits.train), epochs, changes)
+    recipe = _recipe(recipe, preset, modality, len(splits.train), options)
     splits.train.task.check_recipe(recipe)
     keras.utils.set_random_seed(recipe.seed)
-    classes = splits.train.class_names
-    options |= {"random_weights": random_weights, "fast_depthwise": fast_depthwise}
-    network = modality.network(backbone, splits.train, recipe, **options)
+    network = modality.network(
+        backbone,
+        splits.train,
+        recipe,
+        random_weights=options.random_weights,
+        fast_depthwise=options.fast_depthwise,
+        **options.reading(),
+    )
     model, inner = network.model, find_backbone(network.model)
     blocks = find_blocks(inner)
     for stage in recipe.stages:
         resolve_depth(stage.depth, blocks)
-    limit = None
-    if budget is not None:
-        left = seconds - (clock() - begun)
-        limit = TimeBudget(left, formats=len(formats), weights=model.count_params())
+    limit = clock.limit(model)
     _require_room(out, model)
     found = audit_before_training(
-        splits, facts["source"], allow_leakage=allow_leakage, say=say, verbose=verbose
+        splits, facts["source"], allow_leakage=options.allow_leakage, say=say, verbose=verbose
     )
     if found.of("unreadable"):
         splits = readable(splits, facts, say, verbose=verbose)
-    counts = {name: len(part) for name, part in parts(splits)}
+    classes, counts = splits.train.class_names, {name: len(part) for name, part in parts(splits)}
     shown = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
     hint_at_classes(splits, recipe, say)
@@ -265,18 +161,18 @@ def train(
                 "name": str(backbone),
                 "layer": inner.name,
                 "parameters": inner.count_params(),
-                "random_weights": random_weights,
+                "random_weights": options.random_weights,
                 **network.facts,
             },
             "recipe": dataclasses.asdict(recipe),
-            **({"preset": preset, "epochs_asked": epochs} if chosen_by_preset else {}),
+            **({"preset": preset, "epochs_asked": options.epochs} if chosen_by_preset else {}),
             **({"refit": True} if refit else {}),
-            **({"budget_seconds": seconds} if budget is not None else {}),
+            **({"budget_seconds": clock.seconds} if clock.seconds is not None else {}),
             "formats": list(formats),
             "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
             # No option is a function.
             "reproduce": {
-                "command": None if group_by else command(given, Path(absolute(out))),
+                "command": None if options.group_by else command(given, Path(absolute(out))),
                 "arguments": given,
             },
             "machine": machine(),
@@ -294,14 +190,59 @@ def train(
     return finish(run, model, splits, store, formats, say, verbose, budget=limit)
 
 
-def _recipe(given, preset, modality, examples, epochs, changes):
+class _Clock:
+    """How long training may take, counted from when it was asked for."""
+
+    def __init__(self, budget, formats):
+        self.seconds = None if budget is None else parse_duration(budget)
+        self._formats, self._clock = formats, time.monotonic
+        if self.seconds is not None:
+            TimeBudget(self.seconds, formats=len(formats))  # refuses what is too short for any backbone
+            self._begun = self._clock()
+
+    def limit(self, model):
+        """What is left of it for a model; `None` without a budget."""
+        if self.seconds is None:
+            return None
+        left = self.seconds - (self._clock() - self._begun)
+        return TimeBudget(left, formats=len(self._formats), weights=model.count_params())
+
+
+def _read(data, modality, options, seed, say):
+    """The splits, the manifest's `data`, and where a function says them the groups of the examples by name."""
+    reading, group_by = options.reading(), options.group_by
+    facts = {
+        "source": absolute(data),
+        "validation": options.validation and absolute(options.validation),
+        "validation_fraction": options.validation_fraction,
+        "data_dir": options.data_dir and absolute(options.data_dir),
+        "exclude": options.exclude and absolute(options.exclude),
+        **{name: reading.get(name) for name in (*modality.facts, *modality.columns)},
+    }
+    groups: dict[str, str] = {}
+
+    def recorded(name):
+        groups[name] = group_by(name)
+        return groups[name]
+
+    splits, columns = read_splits(facts | ({"group_by": recorded} if group_by else {}), seed)
+    if group_by:
+        facts["grouped"] = True
+    for note in splits.notes:
+        say(f"note       {note}")
+    if columns is not None:
+        facts |= columns.facts()
+        say(f"columns    {columns.line()}")
+    return splits, facts, groups
+
+
+def _recipe(given, preset, modality, examples, options):
     """The recipe given, or the preset's for so many examples, with what was chosen apart from it."""
     if given is None:
         # Until it is decided it is the short one, so that one pass gives the cached features of its stage as well.
-        facts = {"examples": examples, "gpu": has_gpu(), "epochs": epochs}
+        facts = {"examples": examples, "gpu": has_gpu(), "epochs": options.epochs}
         given = preset_recipe(modality.noun, preset=preset, long=preset == BEST, **facts)
-    changes = {name: value for name, value in changes.items() if value is not None}
-    recipe = dataclasses.replace(given, **changes)
+    recipe = dataclasses.replace(given, **options.changes())
     kind = modality.augmentation
     if not isinstance(recipe.augmentation, kind):
         raise RecipeError(

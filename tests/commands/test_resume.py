@@ -65,7 +65,10 @@ QUIET = {"verbose": 0, "say": lambda line: None}
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     return write_target_task(
-        tmp_path_factory.mktemp("data") / "things", train_per_class=4, validation_per_class=2
+        # Of fewer than 20 validation images the solved head is kept, and a refit has no epochs.
+        tmp_path_factory.mktemp("data") / "things",
+        train_per_class=4,
+        validation_per_class=4,
     )
 
 
