@@ -119,7 +119,7 @@ def thresholds_of(facts, labels):
     # A run that was never evaluated has none.
     thresholds = np.array(facts.get("thresholds", [0.5] * len(labels)))
     if thresholds.shape != (len(labels),):
-        sys.exit(f"Expected {len(labels)} thresholds, one a label, got {len(thresholds)}. Export it again.")
+        sys.exit(f"Expected {len(labels)} thresholds, one a label, got {thresholds.size}. Export it again.")
     return thresholds
 
 
