@@ -47,9 +47,29 @@ def classifier(backbone, size=SIZE, classes=3, **scaling):
     return keras.Model(image, keras.layers.Dense(classes)(pool()(features)))
 
 
-def write_text_manifest(run, artefact, preprocessing, tokenizer, labels=CLASSES):
+def multi_label_model():
+    """`small_model` with ten times its logits, so that the probabilities of images are far apart."""
+    model = small_model()
+    return keras.Model(model.input, keras.layers.Rescaling(10.0)(model.output))
+
+
+def between(probabilities):
+    """Thresholds halfway between two probabilities `(N, C)` of each label, so that a third of them reach theirs."""
+    ranked = np.sort(np.asarray(probabilities, float), axis=0)
+    place = 2 * len(ranked) // 3
+    return ((ranked[place - 1] + ranked[place]) / 2).tolist()
+
+
+def manifest_facts(modality, task="single_label", format=2):
+    """What a manifest says of its run's kind, in this format or in the one before."""
+    if format == 1:
+        return {"format": 1, "task": f"{modality}-classification"}
+    return {"format": 2, "modality": modality, "task": task}
+
+
+def write_text_manifest(run, artefact, preprocessing, tokenizer, labels=CLASSES, **kind):
     manifest = {
-        "task": "text-classification",
+        **manifest_facts("text", **kind),
         "labels": labels,
         "preprocessing": preprocessing.to_dict(),
         "tokenizer": {**tokenizer, "path": f"artefacts/{tokenizer['path']}"},
@@ -58,7 +78,7 @@ def write_text_manifest(run, artefact, preprocessing, tokenizer, labels=CLASSES)
     Path(run, "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES):
+def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES, **kind):
     preprocessing = {
         "height": size,
         "width": size,
@@ -67,7 +87,7 @@ def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES):
         "antialias": True,
     }
     manifest = {
-        "task": "image-classification",
+        **manifest_facts("image", **kind),
         "labels": labels,
         "preprocessing": preprocessing,
         "artefacts": [artefact.to_dict() for artefact in artefacts],
@@ -75,9 +95,14 @@ def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES):
     Path(run, "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
+def run_kit(format, run, *given):
+    """The kit's program in a process of its own, without Keras and ktransfer."""
+    command = [sys.executable, "-I", "-c", _RUN_ALONE, KIT / format / "predict.py", run, *given]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def kit_answers(format, run, *given):
     """What the kit prints, parsed; fails if the kit does, as when it asks for Keras or ktransfer."""
-    command = [sys.executable, "-I", "-c", _RUN_ALONE, KIT / format / "predict.py", run, *given]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = run_kit(format, run, *given)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

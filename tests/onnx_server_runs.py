@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 import onnx
 import uvicorn
+from exporting import manifest_facts
 from onnx import TensorProto, helper, numpy_helper
 from onnx_server.app import create_app
 from onnx_server.connections import patient_for
@@ -36,8 +37,12 @@ def softmax(*logits):
     return np.exp(logits) / np.exp(logits).sum()
 
 
-def image_run(folder, *, batch="dynamic", relative=False):
-    """A run whose probabilities are the softmax of an image's mean colour / 128.
+def sigmoid(*logits):
+    return 1 / (1 + np.exp(-np.array(logits, float)))
+
+
+def image_run(folder, *, batch="dynamic", relative=False, thresholds=None, format=2):
+    """A run whose probabilities are the softmax of an image's mean colour / 128; with thresholds its sigmoid.
 
     Where `relative`, of an image's mean colour / itself: NaN for each colour that an image has nothing of.
     """
@@ -45,18 +50,21 @@ def image_run(folder, *, batch="dynamic", relative=False):
     nodes = [
         helper.make_node("ReduceMean", ["image"], ["mean"], axes=[1, 2], keepdims=0),
         helper.make_node("Div", ["mean", "mean" if relative else "scale"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+        helper.make_node("Softmax" if thresholds is None else "Sigmoid", ["logits"], ["probabilities"]),
     ]
     inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)]
     constants = [] if relative else [numpy_helper.from_array(np.float32(128), "scale")]
     preprocessing = {"height": _SIZE, "width": _SIZE, "mode": "crop", "interpolation": "bilinear"}
     described = [{"name": "image", "shape": [None, _SIZE, _SIZE, 3], "dtype": "float32"}]
-    facts = {"task": "image-classification", "preprocessing": {**preprocessing, "antialias": True}}
-    return _write_run(folder, nodes, inputs, constants, described, COLOURS, batch, facts)
+    facts = {"preprocessing": {**preprocessing, "antialias": True}}
+    kind = ("image", thresholds, format)
+    return _write_run(folder, nodes, inputs, constants, described, COLOURS, batch, facts, *kind)
 
 
-def text_run(folder, *, mean=False):
+def text_run(folder, *, mean=False, thresholds=None, format=2):
     """A run of two moods: each "good" adds 1 to a logit, each "bad" to the other, a [PAD] seen adds 5.
+
+    Probabilities are their softmax, with thresholds their sigmoid.
 
     Where `mean`, these are divided by the number of tokens: NaN for a text of none.
     """
@@ -70,7 +78,9 @@ def text_run(folder, *, mean=False):
         helper.make_node("ReduceSum", ["weighted", "first"], ["sums"], keepdims=0),
         helper.make_node("ReduceSum", ["weights", "first"], ["tokens"], keepdims=0),
         helper.make_node("Div", ["sums", "tokens"], ["means"]),
-        helper.make_node("Softmax", ["means" if mean else "sums"], ["probabilities"]),
+        helper.make_node(
+            "Softmax" if thresholds is None else "Sigmoid", ["means" if mean else "sums"], ["probabilities"]
+        ),
     ]
     names = ["token_ids", "padding_mask"]
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, axes) for name in names]
@@ -91,15 +101,23 @@ def text_run(folder, *, mean=False):
     }
     (folder / "artefacts").mkdir(parents=True, exist_ok=True)
     (folder / "artefacts" / "tokenizer.json").write_bytes(content)
-    facts = {"task": "text-classification", "tokenizer": facts}
-    return _write_run(folder, nodes, inputs, constants, described, MOODS, "dynamic", facts)
+    kind = ("text", thresholds, format)
+    return _write_run(
+        folder, nodes, inputs, constants, described, MOODS, "dynamic", {"tokenizer": facts}, *kind
+    )
 
 
-def _write_run(folder, nodes, inputs, constants, described, labels, batch, facts):
+def _write_run(
+    folder, nodes, inputs, constants, described, labels, batch, facts, modality, thresholds, format
+):
+    task = "single_label" if thresholds is None else "multi_label"
     outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(labels)])]
     graph = helper.make_graph(nodes, "classifier", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    helper.set_model_props(model, {"labels": json.dumps(labels)})
+    props = {"labels": labels}
+    if format > 1:  # artefacts of then said nothing of the task
+        props |= {"task": task} | ({} if thresholds is None else {"thresholds": thresholds})
+    helper.set_model_props(model, {name: json.dumps(value) for name, value in props.items()})
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     (folder / "artefacts").mkdir(parents=True, exist_ok=True)
@@ -115,7 +133,9 @@ def _write_run(folder, nodes, inputs, constants, described, labels, batch, facts
             "output": {"name": "probabilities", "shape": [None, len(labels)], "dtype": "float32"},
         },
     }
-    manifest = {"format": 1, "labels": labels, "artefacts": [artefact], **facts}
+    manifest = {
+        **manifest_facts(modality, task, format), "labels": labels, "artefacts": [artefact], **facts
+    }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder
 

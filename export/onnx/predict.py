@@ -16,12 +16,15 @@ from tokenizers import Tokenizer
 
 FORMAT = "onnx"
 MOST_PIXELS = 178_956_970  # what Pillow decodes at most
+TOP_K = 5  # predictions, of several labels an example
 
 
 def load_model(path):
-    """Return the labels, and a function from inputs by name to probabilities `(B, C)`."""
+    """Return the labels, what the file says of its task, and a function from inputs to probabilities `(B, C)`."""
     session = onnxruntime.InferenceSession(path)
-    labels = json.loads(session.get_modelmeta().custom_metadata_map["labels"])
+    metadata = session.get_modelmeta().custom_metadata_map
+    labels = json.loads(metadata["labels"])
+    facts = {name: json.loads(metadata[name]) for name in ("task", "thresholds") if name in metadata}
     in_bytes = {given.name for given in session.get_inputs() if given.type == "tensor(uint8)"}
 
     def classify(inputs):
@@ -29,7 +32,7 @@ def load_model(path):
             inputs = {**inputs, name: np.rint(inputs[name]).astype(np.uint8)}
         return session.run(["probabilities"], inputs)[0]
 
-    return labels, classify
+    return labels, facts, classify
 
 
 def text_reader(path, manifest, artefact):
@@ -59,15 +62,68 @@ def main():
     if not arguments.format.startswith(FORMAT):
         sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
     path, manifest, artefact = find_artefact(arguments.run, arguments.format)
-    if manifest["task"] == "text-classification":
+    if modality_of(manifest) == "text":
         read = text_reader(path, manifest, artefact)
     else:
         read = image_reader(manifest["preprocessing"])
-    labels, classify = load_model(path)
+    labels, facts, classify = load_model(path)
+    thresholds = thresholds_of(facts, labels)
     for given in arguments.given:
-        probabilities = classify(read(given))[0]
-        best = int(probabilities.argmax())
-        print(json.dumps({"label": labels[best], "probability": round(float(probabilities[best]), 6)}))
+        found = answer(classify(read(given))[0], labels, thresholds)
+        print(json.dumps(found), flush=True)
+        if found.get("labels") == []:
+            nearest = found["predictions"][0]
+            said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
+            print(f"{given[:60]!r}: {said}", file=sys.stderr)
+
+
+def answer(probabilities, labels, thresholds):
+    """Return what is printed for one example, of its probabilities `(C,)`.
+
+    Without thresholds it is the most probable label. With them it is in `labels` those that reach theirs, the most
+    probable first, and in `predictions` the same and after them others, at least `TOP_K` together.
+    """
+    each = [
+        {"label": label, "probability": round(float(value), 6)}
+        for label, value in zip(labels, probabilities, strict=True)
+    ]
+    if thresholds is None:
+        return each[int(probabilities.argmax())]
+    chosen = probabilities >= thresholds
+    ranked = np.lexsort((-probabilities, ~chosen))
+    count = int(chosen.sum())
+    return {
+        "labels": [each[i] for i in ranked[:count]],
+        "predictions": [{**each[i], "chosen": bool(chosen[i])} for i in ranked[: max(TOP_K, count)]],
+    }
+
+
+def thresholds_of(facts, labels):
+    """Return the least probability of each label with which it is answered, or `None` for one label an example."""
+    task = facts.get("task", "single_label")  # files of earlier versions do not say
+    if task == "single_label":
+        return None
+    if task != "multi_label":
+        sys.exit(
+            f"Expected a task of single_label or multi_label, got {task!r}. Use the predict.py of the ktransfer "
+            "that exported it."
+        )
+    # A run that was never evaluated has none.
+    thresholds = np.array(facts.get("thresholds", [0.5] * len(labels)))
+    if thresholds.shape != (len(labels),):
+        sys.exit(f"Expected {len(labels)} thresholds, one a label, got {thresholds.size}. Export it again.")
+    return thresholds
+
+
+def modality_of(manifest):
+    """Return `"image"` or `"text"`; a manifest of format 1 says it as the task."""
+    found = manifest.get("modality") or manifest.get("task", "image").removesuffix("-classification")
+    if found not in ("image", "text"):
+        sys.exit(
+            f"Expected a modality of image or text, got {found!r}. Use the predict.py of the ktransfer that "
+            "trained it."
+        )
+    return found
 
 
 def find_artefact(folder, format):

@@ -40,7 +40,7 @@ def create_app(model, settings):
         async with service:
             yield
 
-    app = FastAPI(title=f"{settings.name}: {model.task}", lifespan=lifespan)
+    app = FastAPI(title=f"{settings.name}: {model.read.kind} classification, {model.task}", lifespan=lifespan)
     app.state.metrics = metrics
     add_predict(app, service, top_k=settings.top_k, max_examples=settings.max_pending)
     add_protocol(app, service, settings)

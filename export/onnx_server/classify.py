@@ -2,12 +2,12 @@
 
 from typing import Annotated
 
-import numpy as np
 from fastapi import Depends, Query, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from . import openapi
+from .decision import ranked
 from .errors import Refused, shown
 from .json_body import check_keys, read_json
 from .queries import known_query
@@ -26,10 +26,14 @@ def add_predict(app, service, *, top_k, max_examples):
     Example:
         >>> add_predict(app, service, top_k=5, max_examples=256)
     """
-    labels, reader = service.model.labels, service.model.read
+    labels, reader, thresholds = service.model.labels, service.model.read, service.model.thresholds
 
     async def predict(request: Request, top_k: Annotated[int, Query(ge=1)] = top_k):
-        """For each image or text the most probable labels, most probable first."""
+        """For each image or text the most probable labels, most probable first.
+
+        Of a multi-label classifier those whose probability reaches their threshold are `chosen`, and come first; they
+        are listed by themselves in `labels`, an empty list where there is none.
+        """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type == "application/json":
             examples = _of_json(await request.body(), reader)
@@ -46,16 +50,17 @@ def add_predict(app, service, *, top_k, max_examples):
                 f"Expected a Content-Type of {expected}, got {found}. See /docs for the forms of a request.",
             )
         probabilities, cut = await service.classify(examples)
-        answer = {"results": [_best(row, labels, top_k) for row in probabilities]}
+        answer = {"results": [ranked(row, labels, top_k, thresholds) for row in probabilities]}
+        if thresholds is not None:
+            answer["labels"] = [_chosen(result) for result in answer["results"]]
         return Json({**answer, "cut_texts": cut} if cut else answer)
 
-    body = openapi.predict_body(reader.kind, max_examples)
-    openapi.add_post(app, "/predict", predict, [Depends(known_query("top_k"))], openapi.PREDICTED, body)
+    content, body = openapi.predicted(thresholds is not None), openapi.predict_body(reader.kind, max_examples)
+    openapi.add_post(app, "/predict", predict, [Depends(known_query("top_k"))], content, body)
 
 
-def _best(probabilities, labels, top_k):
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
+def _chosen(result):
+    return [{"label": each["label"], "probability": each["probability"]} for each in result if each["chosen"]]
 
 
 def _of_json(body, reader):

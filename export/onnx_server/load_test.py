@@ -93,6 +93,7 @@ class Load:
     Args:
         port: Of the server on this machine.
         requests: `[(content type, body, probability by label), ...]`, sent in turn.
+        thresholds: Of a multi-label classifier the threshold by label. Defaults to `None`.
         persistent: Send again what got no answer, as when the server was killed.
 
     Attributes:
@@ -102,8 +103,9 @@ class Load:
         lost: Connections lost and tried again.
     """
 
-    def __init__(self, port, requests, *, persistent=False):
+    def __init__(self, port, requests, *, thresholds=None, persistent=False):
         self._port, self._requests, self._persistent = port, requests, persistent
+        self._thresholds = thresholds
         self.latencies, self.wrong, self.errors, self.lost = [], 0, 0, 0
         self._lock = threading.Lock()
 
@@ -135,10 +137,20 @@ class Load:
                     self.errors += 1
                     continue
                 self.latencies.append(seconds)
-                (found,) = json.loads(answer)["results"]
-                found = {each["label"]: each["probability"] for each in found}
-                near = (abs(found[label] - expected[label]) <= _TOLERANCE for label in expected)
-                self.wrong += found.keys() != expected.keys() or not all(near)
+                self.wrong += not self._right(json.loads(answer), expected)
+
+    def _right(self, answer, expected):
+        (found,) = answer["results"]
+        found = {each["label"]: each["probability"] for each in found}
+        if found.keys() != expected.keys():
+            return False
+        if any(abs(found[label] - expected[label]) > _TOLERANCE for label in expected):
+            return False
+        if self._thresholds is None:
+            return True
+        (chosen,) = answer["labels"]
+        chosen = [each["label"] for each in chosen]
+        return set(chosen) == {label for label, least in self._thresholds.items() if found[label] >= least}
 
     def _ask(self, connection, content_type, body, top_k):
         until = time.monotonic() + _GIVE_UP_S
@@ -156,11 +168,12 @@ class Load:
                 time.sleep(0.05)
 
 
-def measure(run, requests, options, *, count, clients, kills=0):
+def measure(run, requests, options, *, count, clients, kills=0, thresholds=None):
     """Return what one server does under load, as a dictionary of JSON values."""
     with Server(run, options) as server:
-        Load(server.port, requests).run(4 * clients, clients)
-        load, before = Load(server.port, requests, persistent=bool(kills)), server.rss_mib()
+        Load(server.port, requests, thresholds=thresholds).run(4 * clients, clients)
+        load = Load(server.port, requests, thresholds=thresholds, persistent=bool(kills))
+        before = server.rss_mib()
         cpu = server.metric("process_cpu_seconds_total")
         killer = threading.Thread(target=_kill, args=(server, load, count, kills))
         killer.start()
@@ -194,9 +207,9 @@ def _kill(server, load, count, kills):
 
 
 def prepare(run, examples):
-    """Return the requests of all examples, with the answers of the model run on each alone."""
+    """Return the requests of all examples, with the answers of the model run on each alone, and the thresholds."""
     model = Model(run, threads=cores())
-    if model.task == "text-classification":
+    if model.read.kind == "text":
         bodies = [line for line in examples.read_text(encoding="utf-8").splitlines() if line.strip()]
         requests = [("application/json", json.dumps({"text": body}).encode(), body) for body in bodies]
     else:
@@ -206,10 +219,14 @@ def prepare(run, examples):
         requests = [(*_form(path.read_bytes()), path.read_bytes()) for path in files]
     if not requests:
         sys.exit(f"{examples} has no examples: pass a folder of images, or a file of texts.")
-    return [
+    thresholds = model.thresholds
+    if thresholds is not None:
+        thresholds = dict(zip(model.labels, thresholds.tolist(), strict=True))
+    answered = [
         (kind, body, dict(zip(model.labels, map(float, model([model.read(example)])[0]), strict=True)))
         for kind, body, example in requests
     ]
+    return answered, thresholds
 
 
 def _form(image):
@@ -233,8 +250,8 @@ def main():
     )
     parser.add_argument("options", nargs="*", help="of the server, after --")
     arguments = parser.parse_args()
-    requests = prepare(arguments.run, arguments.examples)
-    common = {"count": arguments.requests, "clients": arguments.clients}
+    requests, thresholds = prepare(arguments.run, arguments.examples)
+    common = {"count": arguments.requests, "clients": arguments.clients, "thresholds": thresholds}
     if arguments.kill:
         measured = [measure(arguments.run, requests, arguments.options, kills=arguments.kill, **common)]
         print(json.dumps(measured[0]))

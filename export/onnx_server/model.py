@@ -6,6 +6,7 @@ from pathlib import Path
 
 import onnxruntime
 
+from .decision import read_decision
 from .errors import StartError
 from .images import ImageReader
 from .texts import TextReader
@@ -21,14 +22,17 @@ class Model:
 
     Attributes:
         labels: Names of the classes, in the order of the probabilities.
-        task: `"image-classification"` or `"text-classification"`.
+        task: `"single_label"` or `"multi_label"`.
+        thresholds: Of a multi-label task the least probability of each label with which it is answered, float64
+            `(classes,)`; else `None`.
         inputs: `[{"name", "shape", "dtype"}, ...]`; `None` in a shape is any size, the first is the batch.
         max_batch: The one batch size that the artefact takes, or `None` for any.
         read: From an image's bytes, or a text, to `{input: array}` without the batch axis.
         sha256: Of the artefact.
 
     Raises:
-        StartError: The folder is no run, has no ONNX artefact, or that is not the one that was proved.
+        StartError: The folder is no run, has no ONNX artefact, or that is not the one that was proved; or its
+            modality or task is unknown.
 
     Example:
         >>> model = Model("runs/flowers")
@@ -58,13 +62,14 @@ class Model:
         # Threads that spin while they wait for work take it from those that decode and speak HTTP.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self.labels = json.loads(self._session.get_modelmeta().custom_metadata_map["labels"])
-        self.task = manifest["task"]
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.labels = json.loads(metadata["labels"])
+        self.task, self.thresholds = read_decision(metadata, self.labels)
         self.inputs = artefact["signature"]["inputs"]
         self.output = artefact["signature"]["output"]
         self.max_batch = None if artefact["batch"] == "dynamic" else artefact["batch"]
         self.sha256 = artefact["sha256"]
-        if self.task == "text-classification":
+        if _modality(manifest) == "text":
             self.read = _text_reader(root / Path(artefact["path"]).parent, manifest["tokenizer"], self.inputs)
         else:
             (image,) = self.inputs
@@ -83,6 +88,17 @@ def _manifest(folder):
         f"Expected a run folder, or the artefacts folder in it, got {folder}, without manifest.json. "
         "Pass another folder."
     )
+
+
+def _modality(manifest):
+    """Return `"image"` or `"text"`; a manifest of format 1 says it as the task."""
+    found = manifest.get("modality") or manifest.get("task", "image").removesuffix("-classification")
+    if found not in ("image", "text"):
+        raise StartError(
+            f"Expected a modality of image or text, got {found!r}. Use the onnx_server of the ktransfer that "
+            "trained it."
+        )
+    return found
 
 
 def _proved(path, sha256):

@@ -49,7 +49,14 @@ METADATA = {
         inputs=_list(_TENSOR),
         outputs=_list(_TENSOR),
         parameters=_object(
-            ["labels", "instead_of_inputs"], labels=_list(_STRING), instead_of_inputs=_list(_TENSOR)
+            ["labels", "task", "instead_of_inputs"],
+            labels=_list(_STRING),
+            task=_STRING,
+            thresholds={
+                **_list({"type": "number"}),
+                "description": "The least probability of each label with which it is answered.",
+            },
+            instead_of_inputs=_list(_TENSOR),
         ),
     )
 }
@@ -70,23 +77,9 @@ STATS = {
         ),
     )
 }
-PREDICTED = {
-    "application/json": _object(
-        ["results"],
-        results=_list(
-            _list(
-                _object(
-                    ["label", "probability"],
-                    label=_STRING,
-                    probability={"type": "number", "minimum": 0, "maximum": 1.001},
-                )
-            )
-        ),
-        cut_texts={
-            **_list(_COUNT),
-            "description": "Indices of texts that had more tokens than the model takes; their ends were cut.",
-        },
-    )
+_CUT = {
+    **_list(_COUNT),
+    "description": "Indices of texts that had more tokens than the model takes; their ends were cut.",
 }
 INFERRED = {
     "application/json": {
@@ -155,6 +148,31 @@ def add_post(app, path, endpoint, dependencies, content, body):
     _add(app, path, "POST", endpoint, dependencies, content, _ERRORS_OF_POST, requestBody=body)
 
 
+def predicted(multi_label):
+    """Return the content of an answer of `/predict`.
+
+    Args:
+        multi_label: Whether an example can have several labels, or none.
+
+    Example:
+        >>> list(predicted(True)["application/json"]["properties"])
+        ['results', 'labels', 'cut_texts']
+    """
+    entry = {"label": _STRING, "probability": {"type": "number", "minimum": 0, "maximum": 1.001}}
+    if not multi_label:
+        results = _list(_list(_object(["label", "probability"], **entry)))
+        return {"application/json": _object(["results"], results=results, cut_texts=_CUT)}
+    results = _list(_list(_object(["label", "probability", "chosen"], **entry, chosen={"type": "boolean"})))
+    labels = {
+        **_list(_list(_object(["label", "probability"], **entry))),
+        "description": "Of each example the labels whose probability reaches their threshold, most probable first; "
+        "an empty list means no label.",
+    }
+    return {
+        "application/json": _object(["results", "labels"], results=results, labels=labels, cut_texts=_CUT)
+    }
+
+
 def predict_body(kind, max_examples):
     """Return the `requestBody` of `/predict`.
 
@@ -180,17 +198,17 @@ def predict_body(kind, max_examples):
     return {"required": True, "description": description, "content": content}
 
 
-def infer_body(model, inputs, output, max_examples):
+def infer_body(model, inputs, outputs, max_examples):
     """Return the `requestBody` of the protocol's inference.
 
     Args:
         model: `Model`.
         inputs: The model's inputs, as the protocol describes them.
-        output: The model's output.
+        outputs: What it gives, the probabilities first.
         max_examples: The most in a request.
 
     Example:
-        >>> infer_body(model, inputs, output, 256)["required"]
+        >>> infer_body(model, inputs, outputs, 256)["required"]
         True
     """
     kind = model.read.kind
@@ -210,25 +228,25 @@ def infer_body(model, inputs, output, max_examples):
         for batch in _BATCHES
     ]
     flag, count = {"type": "boolean"}, {"type": "integer", "minimum": 1}
-    wanted = _object(
-        ["name"],
-        name={"const": output["name"]},
-        parameters=_object([], binary_data=flag, classification=count),
-    )
+    wanted = [
+        _object(["name"], name={"const": output["name"]}, parameters=_object([], binary_data=flag, **more))
+        for output, more in zip(outputs, ({"classification": count}, {}), strict=False)
+    ]
     schema = _object(
         ["inputs"],
         id=_STRING,
         parameters=_object([], binary_data_output=flag),
         inputs={"anyOf": exact},
-        outputs=_list(wanted, maxItems=1),
+        outputs=_list({"anyOf": wanted}, maxItems=1),
     )
     tensors = ", ".join(f"{entry['name']} {entry['datatype']} {entry['shape']}" for entry in inputs)
+    both = " The outputs can be asked for together, each once; without `outputs` all are given."
     what = "texts" if kind == "text" else "image files in base64, of which the schema has one for an example"
     description = (
         f"{what.capitalize()} as the input {kind!r} of datatype BYTES and shape [batch] or [batch, 1]. Also "
         f"taken are the model's tensors, {tensors}, flat or nested; batches of up to {max_examples}; and, "
         "behind a JSON whose length the header Inference-Header-Content-Length gives, the bytes of inputs "
-        "with the parameter binary_data_size."
+        f"with the parameter binary_data_size.{both if len(outputs) > 1 else ''}"
     )
     return {"required": True, "description": description, "content": {"application/json": {"schema": schema}}}
 

@@ -16,6 +16,7 @@ from .responses import Json
 from .tensors import read_inputs, written_tensor
 
 VERSION = "1"
+CHOSEN = "chosen"  # the output that says which probabilities reach the thresholds of their labels
 _BINARY = "Inference-Header-Content-Length"
 _DATATYPES = {
     "uint8": "UINT8",
@@ -28,14 +29,21 @@ _DATATYPES = {
 _EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "statistics"]
 
 
+class _Output(NamedTuple):
+    """An output that a request asks for."""
+
+    entry: dict  # its name, datatype and shape
+    binary: bool  # whether it is wanted in bytes
+    classes: int | None = None  # how many are wanted, instead of the probabilities
+
+
 class _Asked(NamedTuple):
     """What a request for inference asks for."""
 
     id: dict  # of the request, to be echoed; empty where it has none
     tensors: dict | None  # for the model
     examples: list | None  # texts or image files, instead
-    binary: bool  # whether the answer is wanted in bytes
-    classes: int | None  # how many are wanted, instead of the probabilities
+    outputs: list  # `_Output`, in the order of the answer
 
 
 def add_protocol(app, service, settings):
@@ -51,7 +59,11 @@ def add_protocol(app, service, settings):
     """
     model, name = service.model, settings.name
     inputs = [_described(entry) for entry in model.inputs]
-    output = _described(model.output)
+    outputs = [_described(model.output)]
+    described = {"labels": model.labels, "task": model.task}
+    if model.thresholds is not None:
+        outputs.append({"name": CHOSEN, "datatype": "BOOL", "shape": outputs[0]["shape"]})
+        described["thresholds"] = model.thresholds.tolist()
 
     def known_model(model_name: Annotated[str, Path(json_schema_extra={"enum": [name]})]):
         if model_name != name:
@@ -84,9 +96,9 @@ def add_protocol(app, service, settings):
                 "versions": [VERSION],
                 "platform": "onnxruntime_onnx",
                 "inputs": inputs,
-                "outputs": [output],
+                "outputs": outputs,
                 "parameters": {
-                    "labels": model.labels,
+                    **described,
                     "instead_of_inputs": [{"name": model.read.kind, "datatype": "BYTES", "shape": [-1]}],
                 },
             }
@@ -98,16 +110,19 @@ def add_protocol(app, service, settings):
 
     async def config():
         """How the model is run, as Triton's model configuration says it."""
-        return Json(_config(service, settings, inputs, output))
+        return Json(_config(service, settings, inputs, outputs, described))
 
     async def stats():
         """Counts and times since the start, as Triton's statistics say them."""
         return Json(service.stats.described(name, VERSION))
 
     async def infer(request: Request):
-        """Probabilities, or the most probable classes, of tensors, texts or image files."""
+        """Probabilities, or the most probable classes, of tensors, texts or image files.
+
+        Of a multi-label classifier also `chosen`: which probabilities reach the thresholds of their labels.
+        """
         header = request.headers.get(_BINARY)
-        asked = await service.in_thread(_parsed, await request.body(), header, model, inputs)
+        asked = await service.in_thread(_parsed, await request.body(), header, model, inputs, outputs)
         answer = {"model_name": name, "model_version": VERSION, **asked.id}
         if asked.examples is None:
             rows = [
@@ -119,15 +134,11 @@ def add_protocol(app, service, settings):
             answers, cut = await service.classify(asked.examples)
             if cut:
                 answer["parameters"] = {"cut_texts": ",".join(map(str, cut))}
-        answers, entry = np.stack(answers), output
-        if asked.classes is not None:
-            answers = classified(answers, model.labels, asked.classes)
-            entry = {**output, "datatype": "BYTES"}
-        described, blob = written_tensor(answers, entry, binary=asked.binary)
-        answer["outputs"] = [described]
-        if not asked.binary:
+        written = [_written(np.stack(answers), wanted, model) for wanted in asked.outputs]
+        answer["outputs"] = [entry for entry, _ in written]
+        if not any(wanted.binary for wanted in asked.outputs):
             return Json(answer)
-        head = Json(answer).body
+        head, blob = Json(answer).body, b"".join(blob for _, blob in written)
         headers = {_BINARY: str(len(head))}
         return Response(head + blob, media_type="application/octet-stream", headers=headers)
 
@@ -141,7 +152,7 @@ def add_protocol(app, service, settings):
         openapi.add_get(app, f"{base}/ready", model_ready, depends, openapi.MODEL_READY)
         openapi.add_get(app, f"{base}/config", config, depends, openapi.CONFIG)
         openapi.add_get(app, f"{base}/stats", stats, depends, openapi.STATS)
-        body = openapi.infer_body(model, inputs, output, settings.max_pending)
+        body = openapi.infer_body(model, inputs, outputs, settings.max_pending)
         openapi.add_post(app, f"{base}/infer", infer, depends, openapi.INFERRED, body)
 
 
@@ -159,7 +170,18 @@ def _ready(service, answer):
     return Json(answer)
 
 
-def _config(service, settings, inputs, output):
+def _written(probabilities, wanted, model):
+    """Return an output as `written_tensor` does."""
+    entry = wanted.entry
+    if entry["name"] == CHOSEN:
+        return written_tensor(probabilities >= model.thresholds, entry, binary=wanted.binary)
+    if wanted.classes is None:
+        return written_tensor(probabilities, entry, binary=wanted.binary)
+    strings = classified(probabilities, model.labels, wanted.classes)
+    return written_tensor(strings, {**entry, "datatype": "BYTES"}, binary=wanted.binary)
+
+
+def _config(service, settings, inputs, outputs, described):
     def tensor(entry):
         datatype = "TYPE_" + entry["datatype"]
         return {"name": entry["name"], "data_type": datatype, "dims": entry["shape"][1:]}
@@ -170,17 +192,20 @@ def _config(service, settings, inputs, output):
         "backend": "onnxruntime",
         "max_batch_size": settings.max_pending,
         "input": [tensor(entry) for entry in inputs],
-        "output": [tensor(output)],
+        "output": [tensor(entry) for entry in outputs],
         "instance_group": [{"name": settings.name, "kind": "KIND_CPU", "count": settings.workers}],
         "dynamic_batching": {
             "preferred_batch_size": [service.max_batch],
             "max_queue_delay_microseconds": int(settings.max_wait_ms * 1000),
         },
-        "parameters": {"labels": {"string_value": json.dumps(service.model.labels)}},
+        "parameters": {
+            key: {"string_value": value if isinstance(value, str) else json.dumps(value)}
+            for key, value in described.items()
+        },
     }
 
 
-def _parsed(body, header, model, inputs):
+def _parsed(body, header, model, inputs, outputs):
     """Return what a request asks for; `Refused` where it is none, or asks for what there is not."""
     size = _json_size(body, header)
     asked = read_json(body[:size], "an inference request")
@@ -191,33 +216,36 @@ def _parsed(body, header, model, inputs):
         raise Refused(400, f"Expected `inputs` in the request, got {shown(list(asked))}. Send them.")
     parameters = _object(asked.get("parameters", {}), "the request's parameters")
     check_keys(parameters, ("binary_data_output",), "the request's parameters")
-    binary, classes = _flag(parameters, "binary_data_output", False), None
-    outputs = asked.get("outputs", [])
-    if not isinstance(outputs, list) or len(outputs) > 1:
-        raise Refused(
-            400,
-            f"Expected the output {model.output['name']!r} once in a list, got {shown(outputs)}. "
-            "Leave `outputs` out.",
-        )
-    for wanted in outputs:
-        _object(wanted, "outputs[0]")
-        check_keys(wanted, ("name", "parameters"), "outputs[0]")
-        if wanted.get("name") != model.output["name"]:
-            raise Refused(
-                400,
-                f"Expected the output {model.output['name']!r}, got {shown(wanted.get('name'))}. "
-                "Leave `outputs` out.",
-            )
-        parameters = _object(wanted.get("parameters", {}), "the parameters of outputs[0]")
-        known = ("binary_data", "classification", "class_count")
-        check_keys(parameters, known, "the parameters of outputs[0]")
-        binary, classes = _flag(parameters, "binary_data", binary), class_count(parameters)
+    binary = _flag(parameters, "binary_data_output", False)
+    wanted = _outputs(asked.get("outputs", []), outputs, binary)
     tensors, examples = read_inputs(asked["inputs"], body[size:], inputs, model.read)
     if tensors is not None:
         _check_limits(tensors, model.read.limits)
         model.read.check(tensors)
     echoed = {"id": asked["id"]} if "id" in asked else {}
-    return _Asked(echoed, tensors, examples, binary, classes)
+    return _Asked(echoed, tensors, examples, wanted)
+
+
+def _outputs(asked, outputs, binary):
+    """Return the `_Output`s that are asked for, all where none is named."""
+    known = {entry["name"]: entry for entry in outputs}
+    names = f"the output{'s' if len(known) > 1 else ''} {', '.join(map(repr, known))}"
+    if not isinstance(asked, list) or len(asked) > len(known):
+        raise Refused(400, f"Expected {names} once in a list, got {shown(asked)}. Leave `outputs` out.")
+    found = {}
+    for index, wanted in enumerate(asked):
+        place = f"outputs[{index}]"
+        _object(wanted, place)
+        check_keys(wanted, ("name", "parameters"), place)
+        name = wanted.get("name")
+        if not isinstance(name, str) or name not in known or name in found:
+            again = " again" if isinstance(name, str) and name in found else ""
+            raise Refused(400, f"Expected {names}, got {shown(name)}{again}. Leave `outputs` out.")
+        parameters = _object(wanted.get("parameters", {}), f"the parameters of {place}")
+        options = ("binary_data",) if name == CHOSEN else ("binary_data", "classification", "class_count")
+        check_keys(parameters, options, f"the parameters of {place}")
+        found[name] = _Output(known[name], _flag(parameters, "binary_data", binary), class_count(parameters))
+    return list(found.values()) or [_Output(entry, binary) for entry in outputs]
 
 
 def _json_size(body, header):

@@ -10,7 +10,7 @@ from .errors import Refused, shown
 from .json_body import check_keys, whole_number
 
 _DTYPES = {
-    "UINT8": "<u1", "INT8": "<i1", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4",
+    "BOOL": "?", "UINT8": "<u1", "INT8": "<i1", "INT32": "<i4", "INT64": "<i8", "FP16": "<f2", "FP32": "<f4",
 }  # fmt: skip
 _KEYS = ("name", "shape", "datatype", "data", "parameters")
 _TYPES = {

@@ -11,11 +11,9 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-# Of each task the signature, and what it takes.
-ASKED = {
-    "image-classification": ("image_bytes", "image_bytes"),
-    "text-classification": ("serving_default", "text"),
-}
+# Of each modality the signature, and what it takes.
+ASKED = {"image": ("image_bytes", "image_bytes"), "text": ("serving_default", "text")}
+TOP_K = 5  # predictions, of several labels an example
 
 
 def main():
@@ -24,13 +22,39 @@ def main():
     arguments.add_argument("examples", nargs="+", metavar="example", help="an image file, or a text")
     arguments.add_argument("--url", default="http://localhost:8501/v1/models/classifier")
     arguments = arguments.parse_args()
-    manifest = read_manifest(arguments.run)
-    signature, name = ASKED[manifest["task"]]
+    root, manifest = read_manifest(arguments.run)
+    signature, name = ASKED[modality_of(manifest)]
+    thresholds = read_thresholds(root, manifest)
     for example in arguments.examples:
         value = example if name == "text" else encoded(example)
         (probabilities,) = ask(arguments.url, signature, [{name: value}])
-        best = max(range(len(probabilities)), key=probabilities.__getitem__)
-        print(json.dumps({"label": manifest["labels"][best], "probability": round(probabilities[best], 6)}))
+        found = answer(probabilities, manifest["labels"], thresholds)
+        print(json.dumps(found), flush=True)
+        if found.get("labels") == []:
+            nearest = found["predictions"][0]
+            said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
+            print(f"{example[:60]!r}: {said}", file=sys.stderr)
+
+
+def answer(probabilities, labels, thresholds):
+    """Return what is printed for one example, of its probabilities.
+
+    Without thresholds it is the most probable label. With them it is in `labels` those that reach theirs, the most
+    probable first, and in `predictions` the same and after them others, at least `TOP_K` together.
+    """
+    each = [
+        {"label": label, "probability": round(value, 6)}
+        for label, value in zip(labels, probabilities, strict=True)
+    ]
+    if thresholds is None:
+        return each[max(range(len(each)), key=probabilities.__getitem__)]
+    chosen = [value >= least for value, least in zip(probabilities, thresholds, strict=True)]
+    ranked = sorted(range(len(each)), key=lambda i: (not chosen[i], -probabilities[i]))
+    count = sum(chosen)
+    return {
+        "labels": [each[i] for i in ranked[:count]],
+        "predictions": [{**each[i], "chosen": chosen[i]} for i in ranked[: max(TOP_K, count)]],
+    }
 
 
 def encoded(path):
@@ -55,11 +79,54 @@ def ask(url, signature, instances):
 
 
 def read_manifest(folder):
-    """Return what `manifest.json` holds."""
+    """Return the folder of a run, and what its `manifest.json` holds."""
     for root in (folder, folder.resolve().parent):
         if (root / "manifest.json").is_file():
-            return json.loads((root / "manifest.json").read_text(encoding="utf-8"))
+            return root, json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
+
+
+def read_thresholds(root, manifest):
+    """Return the least probability of each label with which it is answered, or `None` for one label an example.
+
+    They are read from the SavedModel: those of the manifest are for probabilities without a temperature.
+    """
+    task = manifest.get("task", "single_label") if manifest.get("modality") else "single_label"
+    if task == "single_label":
+        return None
+    if task != "multi_label":
+        sys.exit(
+            f"Expected a task of single_label or multi_label, got {task!r}. Use the client.py of the ktransfer that "
+            "trained it."
+        )
+    path = next((each["path"] for each in manifest["artefacts"] if each["format"] == "savedmodel"), None)
+    if path is None:
+        sys.exit(f"{root} has no savedmodel artefact: run `ktransfer export {root} --format savedmodel`.")
+    extra = root / path / "assets" / "extra.json"
+    if root.resolve() not in extra.resolve().parents:
+        sys.exit(f"{root}/manifest.json names {path!r}, which is outside of the run.")
+    try:
+        facts = json.loads(extra.read_text(encoding="utf-8"))
+    except OSError as error:
+        sys.exit(
+            f"{extra}, which holds the thresholds, cannot be read: {error}. Copy it from where the run was made."
+        )
+    count = len(manifest["labels"])
+    thresholds = facts.get("thresholds", [0.5] * count)  # a run that was never evaluated has none
+    if len(thresholds) != count:
+        sys.exit(f"Expected {count} thresholds, one a label, got {len(thresholds)}. Export it again.")
+    return thresholds
+
+
+def modality_of(manifest):
+    """Return `"image"` or `"text"`; a manifest of format 1 says it as the task."""
+    found = manifest.get("modality") or manifest.get("task", "image").removesuffix("-classification")
+    if found not in ASKED:
+        sys.exit(
+            f"Expected a modality of {' or '.join(ASKED)}, got {found!r}. Use the client.py of the ktransfer that "
+            "trained it."
+        )
+    return found
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ import org.json.JSONObject
 import org.tensorflow.lite.DataType
 import org.tensorflow.lite.Interpreter
 
-data class Answer(val label: String, val probability: Float)
+/** `chosen` are the labels that the image has: the most probable one, or of a multi-label model any number. */
+data class Answer(val label: String, val probability: Float, val chosen: Boolean)
 
 /** Classifies images with a TFLite artefact of ktransfer, mapped into memory; for one thread at a time. */
 class Classifier(model: ByteBuffer) : AutoCloseable {
@@ -23,11 +24,13 @@ class Classifier(model: ByteBuffer) : AutoCloseable {
         this(RandomAccessFile(file, "r").use { it.channel.map(MapMode.READ_ONLY, 0, it.length()) })
 
     private val files = zippedFiles(model)
-    private val sizing = Sizing(JSONObject(files.getValue("extra.json")).getJSONObject("preprocessing"))
+    private val facts = JSONObject(files.getValue("extra.json"))
+    private val sizing = Sizing(facts.getJSONObject("preprocessing"))
     private val interpreter = Interpreter(model)
     val labels: List<String> = files.getValue("labels.txt").trimEnd('\n').split('\n')
+    private val thresholds = thresholds(facts, labels.size)
 
-    /** Every label, the most probable first. The image has to be upright, and ARGB_8888. */
+    /** Every label, the chosen ones first, each part by probability. The image has to be upright, and ARGB_8888. */
     fun classify(image: Bitmap): List<Answer> {
         val tensor = interpreter.getInputTensor(0)
         val input = ByteBuffer.allocateDirect(tensor.numBytes()).order(ByteOrder.nativeOrder())
@@ -38,10 +41,25 @@ class Classifier(model: ByteBuffer) : AutoCloseable {
         input.rewind()
         val probabilities = arrayOf(FloatArray(labels.size))
         interpreter.run(input, probabilities)
-        return labels.zip(probabilities[0].asList(), ::Answer).sortedByDescending { it.probability }
+        val best = probabilities[0].indices.maxByOrNull { probabilities[0][it] }
+        val answers = labels.zip(probabilities[0].asList()).mapIndexed { index, (label, probability) ->
+            Answer(label, probability, thresholds?.let { probability >= it[index] } ?: (index == best))
+        }
+        return answers.sortedWith(compareByDescending<Answer> { it.chosen }.thenByDescending { it.probability })
     }
 
     override fun close() = interpreter.close()
+}
+
+/** The least probability of each label with which it is chosen; null where an image has one label. */
+internal fun thresholds(facts: JSONObject, count: Int): List<Double>? {
+    val task = if (facts.has("task")) facts.getString("task") else "single_label" // earlier files do not say
+    if (task == "single_label") return null
+    require(task == "multi_label") { "Expected a task of single_label or multi_label, got $task." }
+    if (!facts.has("thresholds")) return List(count) { 0.5 } // of a run that was never evaluated
+    val found = facts.getJSONArray("thresholds")
+    require(found.length() == count) { "Expected $count thresholds, one a label, got ${found.length()}." }
+    return List(count) { found.getDouble(it) }
 }
 
 /** The texts zipped onto a model's end, by name. By hand: newer Androids' ZipFile refuses such a file. */

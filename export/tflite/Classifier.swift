@@ -9,8 +9,12 @@ public enum ClassifierError: Error {
 
 /// Classifies images with a TFLite artefact of ktransfer; for one thread at a time.
 public final class Classifier {
+    /// `chosen` are the labels that the image has: the most probable one, or of a multi-label model any number.
+    public typealias Answer = (label: String, probability: Float, chosen: Bool)
+
     public let labels: [String]
     private let sizing: Sizing
+    private let thresholds: [Double]?
     private let interpreter: Interpreter
 
     public init(path: String) throws {
@@ -19,13 +23,16 @@ public final class Classifier {
             throw ClassifierError.notAClassifier("Expected labels.txt, extra.json. Received: \(files.keys)")
         }
         labels = String(decoding: names, as: UTF8.self).split(separator: "\n").map(String.init)
-        sizing = try JSONDecoder().decode(Facts.self, from: facts).preprocessing
+        let decoded = try JSONDecoder().decode(Facts.self, from: facts)
+        sizing = decoded.preprocessing
+        thresholds = try decoded.checkedThresholds(count: labels.count)
         interpreter = try Interpreter(modelPath: path)
         try interpreter.allocateTensors()
     }
 
-    /// Every label, the most probable first. The image has to be upright: a `CGImage` knows no orientation.
-    public func classify(_ image: CGImage) throws -> [(label: String, probability: Float)] {
+    /// Every label, the chosen ones first, each part by probability. The image has to be upright: a `CGImage` knows
+    /// no orientation.
+    public func classify(_ image: CGImage) throws -> [Answer] {
         let levels = try sizing.sized(image)
         let floats = levels.map { Float($0) }
         let bytes = try interpreter.input(at: 0).dataType == .uInt8
@@ -33,8 +40,11 @@ public final class Classifier {
         try interpreter.invoke()
         let output = try interpreter.output(at: 0).data
         let probabilities = output.withUnsafeBytes { Array($0.bindMemory(to: Float.self)) }
-        return zip(labels, probabilities).map { (label: $0, probability: $1) }
-            .sorted { $0.probability > $1.probability }
+        let best = probabilities.indices.max { probabilities[$0] < probabilities[$1] }
+        return labels.indices.map { index -> Answer in
+            let reached = thresholds.map { Double(probabilities[index]) >= $0[index] }
+            return (label: labels[index], probability: probabilities[index], chosen: reached ?? (index == best))
+        }.sorted { $0.chosen != $1.chosen ? $0.chosen : $0.probability > $1.probability }
     }
 }
 
@@ -62,7 +72,25 @@ func zippedFiles(_ model: Data) throws -> [String: Data] {
     return files
 }
 
-private struct Facts: Decodable { let preprocessing: Sizing }
+private struct Facts: Decodable {
+    let preprocessing: Sizing
+    let task: String?  // earlier files do not say
+    let thresholds: [Double]?
+
+    /// The least probability of each label with which it is chosen; nil where an image has one label.
+    func checkedThresholds(count: Int) throws -> [Double]? {
+        let task = self.task ?? "single_label"
+        if task == "single_label" { return nil }
+        guard task == "multi_label" else {
+            throw ClassifierError.notAClassifier("Expected single_label or multi_label, got \(task)")
+        }
+        let found = thresholds ?? Array(repeating: 0.5, count: count)  // of a run that was never evaluated
+        guard found.count == count else {
+            throw ClassifierError.notAClassifier("Expected \(count) thresholds, got \(found.count)")
+        }
+        return found
+    }
+}
 
 /// How the model was trained to see images.
 struct Sizing: Decodable {

@@ -22,12 +22,14 @@ _TYPES = {
 }
 
 
-def config(manifest, name, *, max_batch=8, max_delay_us=2000):
+def config(manifest, name, metadata=None, *, max_batch=8, max_delay_us=2000):
     """Return the text of `config.pbtxt`.
 
     Args:
         manifest: What the run's `manifest.json` holds.
         name: Of the model, and of its folder in the repository.
+        metadata: What `onnx_metadata` gives for the artefact, of which `task` and `thresholds` become parameters.
+            Defaults to `None`, that of an earlier version, which has neither.
         max_batch: Most examples in one run of the model; an artefact of batch 1 is run one by one.
         max_delay_us: Longest that an example waits for others, microseconds.
 
@@ -44,7 +46,32 @@ def config(manifest, name, *, max_batch=8, max_delay_us=2000):
     output = tensor("output", signature["output"], batched, '  label_filename: "labels.txt"\n')
     head = f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {max_batch if batched else 0}\n'
     queue = f"dynamic_batching {{\n  max_queue_delay_microseconds: {max_delay_us}\n}}\n"
-    return head + inputs + output + (queue if batched else "")
+    return (
+        head + inputs + output + parameters(metadata or {}, manifest["labels"]) + (queue if batched else "")
+    )
+
+
+def parameters(metadata, labels):
+    """Return the entries of `parameters`: the task, and of several labels an example their thresholds."""
+    task = json.loads(metadata.get("task", '"single_label"'))
+    found = {"task": task}
+    if task == "multi_label":
+        # A run that was never evaluated has none.
+        thresholds = json.loads(metadata["thresholds"]) if "thresholds" in metadata else [0.5] * len(labels)
+        if len(thresholds) != len(labels):
+            sys.exit(
+                f"Expected {len(labels)} thresholds, one a label, got {len(thresholds)}. Export it again."
+            )
+        found["thresholds"] = json.dumps(thresholds)
+    elif task != "single_label":
+        sys.exit(
+            f"Expected a task of single_label or multi_label, got {task!r}. Use the make_repository.py of the "
+            "ktransfer that exported it."
+        )
+    return "".join(
+        f'parameters {{\n  key: "{key}"\n  value {{ string_value: {json.dumps(value)} }}\n}}\n'
+        for key, value in found.items()
+    )
 
 
 def tensor(kind, entry, batched, more=""):
@@ -55,6 +82,40 @@ def tensor(kind, entry, batched, more=""):
     dims = ", ".join("-1" if size is None else str(size) for size in shape)
     described = f'  name: "{entry["name"]}"\n  data_type: {_TYPES[entry["dtype"]]}\n  dims: [ {dims} ]\n'
     return f"{kind} {{\n{described}{more}}}\n"
+
+
+def onnx_metadata(content):
+    """Return the metadata of an ONNX file, strings by name.
+
+    Read by hand, as Python's own library knows no protobuf: it is field 14 of the file, a message for each name, with
+    the name as field 1 and its value as field 2.
+    """
+    entries = (dict(fields(value)) for number, value in fields(memoryview(content)) if number == 14)
+    return {str(entry[1], "utf-8"): str(entry.get(2, b""), "utf-8") for entry in entries}
+
+
+def fields(message):
+    """Yield number and value of each field of a protobuf message in which all are integers, strings or messages."""
+    at = 0
+
+    def integer():
+        nonlocal at
+        value, shift = 0, 0
+        while True:
+            byte = message[at]
+            value |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                return value
+
+    while at < len(message):
+        tag = integer()
+        if tag & 7 not in (0, 2):
+            sys.exit(f"Expected an ONNX file, got one with a field of wire type {tag & 7}. Export it again.")
+        value = integer()
+        if tag & 7 == 2:
+            at, value = at + value, message[at : at + value]
+        yield tag >> 3, value
 
 
 def find_artefact(manifest):
@@ -81,9 +142,6 @@ def main():
     if target.exists():
         sys.exit(f"{target} exists already: choose another name, or remove it.")
     manifest = json.loads((arguments.run / "manifest.json").read_text(encoding="utf-8"))
-    text = config(
-        manifest, arguments.name, max_batch=arguments.max_batch, max_delay_us=arguments.max_delay_us
-    )
     partial = target.with_name(f".{arguments.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -93,8 +151,11 @@ def main():
         if arguments.run.resolve() not in path.resolve().parents:
             sys.exit(f"An artefact in the run was expected. Received: {artefact['path']!r}.")
         copied = Path(shutil.copyfile(path, partial / "1" / "model.onnx"))
-        if hashlib.sha256(copied.read_bytes()).hexdigest() != artefact["sha256"]:
+        content = copied.read_bytes()
+        if hashlib.sha256(content).hexdigest() != artefact["sha256"]:
             sys.exit(f"{artefact['path']} is not the file that manifest.json tells of: export it again.")
+        limits = {"max_batch": arguments.max_batch, "max_delay_us": arguments.max_delay_us}
+        text = config(manifest, arguments.name, onnx_metadata(content), **limits)
         (partial / "config.pbtxt").write_text(text, encoding="utf-8")
         labels = "".join(f"{label}\n" for label in manifest["labels"])
         (partial / "labels.txt").write_text(labels, encoding="utf-8")

@@ -13,17 +13,42 @@ import httpx
 import keras
 import numpy as np
 import pytest
-from exporting import CLASSES, KIT, kit_answers, pixels, small_model, write_manifest, write_text_manifest
+from exporting import (
+    CLASSES,
+    KIT,
+    SIZE,
+    between,
+    kit_answers,
+    multi_label_model,
+    pixels,
+    small_model,
+    write_manifest,
+    write_text_manifest,
+)
 from images import draw
+from onnx_server.decision import read_decision
 from onnx_server.errors import StartError
 from onnx_server.images import sized
 from onnx_server.model import Model
 from onnx_server.settings import Settings
-from onnx_server_runs import COLOURS, PATIENCE_S, image_run, png, serving, softmax, text_run, wait_for
+from onnx_server_runs import (
+    COLOURS,
+    PATIENCE_S,
+    image_run,
+    png,
+    serving,
+    sigmoid,
+    softmax,
+    text_run,
+    wait_for,
+)
 from PIL import Image
 from text_zoo import write_preset
 
+from ktransfer.core.task import get_task
 from ktransfer.exporting.export_model import export_model
+from ktransfer.image.decoding import Resize, load_image
+from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.text.backbones import load_text_preprocessing
 from ktransfer.text.classifier import build_text_classifier
 from ktransfer.text.tokenizer_json import write_tokenizer
@@ -81,6 +106,66 @@ def test_images_in_base64_are_answered_in_their_order(client):
     answers = results(client.post("/predict", json={"image": images}))
     assert [answer[0]["label"] for answer in answers] == ["blue", "red"]
     assert results(client.post("/predict", json={"image": images[0]})) == answers[:1]
+
+
+def test_several_labels_are_listed_by_themselves_all_of_them(tmp_path):
+    black, red = sigmoid(0)[()], sigmoid(255 / 128)[()]  # 0.5 and 0.88, of a colour
+    with serving(image_run(tmp_path, thresholds=[0.9, 0.6, 0.4])) as (client, _):
+        given = client.post("/predict?top_k=1", files=[("image", png("red")), ("image", png("lime"))])
+    chosen = {"label": "blue", "probability": pytest.approx(black)}
+    assert results(given)[0] == [{**chosen, "chosen": True}]  # red, more probable, is below its threshold
+    green = {"label": "green", "probability": pytest.approx(red)}
+    assert results(given)[1] == [{**green, "chosen": True}, {**chosen, "chosen": True}]
+    assert given.json()["labels"] == [[chosen], [green, chosen]]
+
+
+def test_no_label_is_an_empty_list_next_to_the_nearest(tmp_path):
+    with serving(text_run(tmp_path, thresholds=[0.95, 0.8])) as (client, _):
+        given = client.post("/predict?top_k=1", json={"text": ["good", "bad bad good good"]}).json()
+    assert given["labels"] == [[], [{"label": "good", "probability": pytest.approx(sigmoid(2)[()])}]]
+    [[nearest], [chosen]] = given["results"]
+    assert nearest == {"label": "good", "probability": pytest.approx(sigmoid(1)[()]), "chosen": False}
+    assert (chosen["label"], chosen["chosen"]) == ("good", True)
+
+
+def test_the_openapi_document_has_labels_where_there_are_several(tmp_path, client):
+    def schema(client):
+        answers = client.get("/openapi.json").json()["paths"]["/predict"]["post"]["responses"]["200"]
+        return answers["content"]["application/json"]["schema"]
+
+    with serving(image_run(tmp_path, thresholds=[0.5, 0.5, 0.5])) as (several, _):
+        assert schema(several)["required"] == ["results", "labels"]
+        assert "no label" in schema(several)["properties"]["labels"]["description"]
+    assert schema(client)["required"] == ["results"]
+    assert "labels" not in schema(client)["properties"]
+
+
+@pytest.mark.parametrize("make_run", [image_run, text_run])
+def test_a_run_of_format_1_answers_as_one_of_format_2(make_run, tmp_path):
+    before, now = (Model(make_run(tmp_path / str(format), format=format)) for format in (1, 2))
+    assert (before.task, before.thresholds, before.read.kind) == (now.task, now.thresholds, now.read.kind)
+    assert (now.task, now.thresholds) == ("single_label", None)
+    example = png("red") if now.read.kind == "image" else "good bad good"
+    np.testing.assert_array_equal(before([before.read(example)]), now([now.read(example)]))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"task": '"ranking"'}, "Expected a task of single_label or multi_label, got 'ranking'"),
+        ({"task": '"multi_label"', "thresholds": "[0.5]"}, "Expected 3 thresholds, one a label, got 1"),
+    ],
+)
+def test_a_task_that_does_not_fit_is_not_served(metadata, message):
+    with pytest.raises(StartError, match=message):
+        read_decision(metadata, COLOURS)
+
+
+def test_a_modality_that_there_is_not_is_not_served(tmp_path):
+    path = image_run(tmp_path) / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "modality": "sound"}))
+    with pytest.raises(StartError, match="Expected a modality of image or text, got 'sound'"):
+        Model(tmp_path)
 
 
 def test_texts_are_padded_to_the_longest_and_answer_as_alone(text_client):
@@ -250,6 +335,31 @@ def test_a_real_artefact_answers_as_the_kits_runner(tmp_path):
     assert answer[0]["probability"] == pytest.approx(expected["probability"], abs=1e-5)
 
 
+def test_a_real_artefact_of_several_labels_decides_as_the_model(tmp_path):
+    model, task = multi_label_model(), get_task("multi_label")
+    files = [Path(draw(tmp_path / f"{seed}.png", seed=seed, size=(48, 30 + seed))) for seed in range(6)]
+    images = np.float32([load_image(path, Resize(SIZE, SIZE)) for path in files])
+    probabilities = task.probabilities(model.predict(images, verbose=0))
+    decision = {"thresholds": between(probabilities)}
+    options = {"class_names": CLASSES, "examples": list(map(str, files)), "task": "multi_label"}
+    options |= {"preprocessing": Preprocessing(Resize(SIZE, SIZE), 1.0, 0.0), "decision": decision}
+    artefact = export_model(model, tmp_path / "artefacts", "onnx", **options)
+    write_manifest(tmp_path, artefact, task="multi_label")
+    with serving(tmp_path) as (client, _):
+        found = client.post("/predict", files=[("image", path.read_bytes()) for path in files]).json()
+        values = [base64.b64encode(path.read_bytes()).decode() for path in files]
+        inputs = [{"name": "image", "datatype": "BYTES", "shape": [len(files)], "data": values}]
+        outputs = client.post("/v2/models/classifier/infer", json={"inputs": inputs}).json()["outputs"]
+    decided = task.decide(probabilities, decision)
+    for labels, result, row in zip(found["labels"], found["results"], probabilities, strict=True):
+        expected = task.answers(row, CLASSES, decision, top_k=5)
+        for key in ("label", "chosen"):
+            assert [each[key] for each in result] == [each[key] for each in expected]
+        assert [each["label"] for each in labels] == [each["label"] for each in expected if each["chosen"]]
+    assert [len(labels) for labels in found["labels"]] == decided.sum(axis=1).tolist()
+    assert outputs[1]["data"] == decided.astype(bool).ravel().tolist()
+
+
 @pytest.mark.parametrize("family", ["Bert", "FNet"])  # padded to the longest of a batch; to one length
 def test_a_real_artefact_of_texts_answers_as_the_model(family, tmp_path):
     backbone, preset = write_preset(family, tmp_path)
@@ -299,3 +409,19 @@ def test_the_load_test_finds_a_wrong_answer(colours):
         load = Load(client.base_url.port, [(kind, body, right), (kind, body, {**right, "red": 0.5})])
         load.run(10, 2)
     assert (len(load.latencies), load.errors, load.wrong) == (10, 0, 5)
+
+
+def test_the_load_test_finds_wrong_labels(tmp_path):
+    from onnx_server.load_test import Load, _form, prepare
+
+    run, images = image_run(tmp_path / "run", thresholds=[0.6, 0.6, 0.4]), tmp_path / "images"
+    images.mkdir()
+    (images / "red.png").write_bytes(png("red"))
+    requests, thresholds = prepare(run, images)
+    assert thresholds == {"red": 0.6, "green": 0.6, "blue": 0.4}
+    assert requests[0][:2] == _form(png("red"))
+    with serving(run) as (client, _):
+        for changed, wrong in (({}, 0), ({"green": 0.4}, 4)):
+            load = Load(client.base_url.port, requests, thresholds=thresholds | changed)
+            load.run(4, 2)
+            assert (len(load.latencies), load.errors, load.wrong) == (4, 0, wrong)

@@ -9,12 +9,14 @@ from onnx_server_runs import image_run, serving, text_run
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("make_run", [image_run, text_run])
-def test_schemathesis_finds_no_fault(make_run, tmp_path):
+@pytest.mark.parametrize(
+    ("make_run", "options"), [(image_run, {}), (text_run, {}), (text_run, {"thresholds": [0.6, 0.7]})]
+)
+def test_schemathesis_finds_no_fault(make_run, options, tmp_path):
     program = shutil.which("schemathesis")
     if program is None:
         pytest.skip("schemathesis is not installed: install it in an environment of its own, on the PATH")
-    with serving(make_run(tmp_path / "run")) as (client, _):
+    with serving(make_run(tmp_path / "run", **options)) as (client, _):
         command = [
             program,
             "run",

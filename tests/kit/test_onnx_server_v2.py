@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from onnx_server_runs import COLOURS, image_run, serving, softmax, text_run
+from onnx_server_runs import COLOURS, image_run, serving, sigmoid, softmax, text_run
 
 INFER = "/v2/models/classifier/infer"
 HEADER = "Inference-Header-Content-Length"
@@ -19,6 +19,16 @@ def client(tmp_path_factory):
 @pytest.fixture(scope="module")
 def text_client(tmp_path_factory):
     with serving(text_run(tmp_path_factory.mktemp("moods"))) as (client, _):
+        yield client
+
+
+THRESHOLDS = [0.9, 0.6, 0.4]
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory):
+    """A client of a run with several labels an image, whose probabilities are sigmoids."""
+    with serving(image_run(tmp_path_factory.mktemp("several"), thresholds=THRESHOLDS)) as (client, _):
         yield client
 
 
@@ -56,9 +66,74 @@ def test_the_server_and_the_model_describe_themselves(client):
         "outputs": [{"name": "probabilities", "datatype": "FP32", "shape": [-1, len(COLOURS)]}],
         "parameters": {
             "labels": COLOURS,
+            "task": "single_label",
             "instead_of_inputs": [{"name": "image", "datatype": "BYTES", "shape": [-1]}],
         },
     }
+
+
+def test_the_task_and_its_thresholds_are_described(client, several):
+    described = several.get("/v2/models/classifier").json()
+    assert described["outputs"] == [
+        {"name": "probabilities", "datatype": "FP32", "shape": [-1, 3]},
+        {"name": "chosen", "datatype": "BOOL", "shape": [-1, 3]},
+    ]
+    parameters = described["parameters"]
+    assert (parameters["task"], parameters["thresholds"]) == ("multi_label", THRESHOLDS)
+    config = several.get("/v2/models/classifier/config").json()
+    assert [entry["data_type"] for entry in config["output"]] == ["TYPE_FP32", "TYPE_BOOL"]
+    assert config["parameters"]["task"] == {"string_value": "multi_label"}
+    assert json.loads(config["parameters"]["thresholds"]["string_value"]) == THRESHOLDS
+    config = client.get("/v2/models/classifier/config").json()
+    assert config["parameters"] == {
+        "labels": {"string_value": json.dumps(COLOURS)},
+        "task": {"string_value": "single_label"},
+    }
+
+
+SIGMOIDS = np.array([sigmoid(255 / 128, 0, 0), sigmoid(0, 0, 1)])
+CHOSEN = SIGMOIDS >= THRESHOLDS  # blue alone, of both
+
+
+def test_probabilities_are_followed_by_which_labels_are_chosen(several):
+    probabilities, chosen = several.post(INFER, json={"inputs": [tensor(PURE)]}).json()["outputs"]
+    assert probabilities["data"] == pytest.approx(SIGMOIDS.ravel(), abs=1e-6)
+    expected = {"name": "chosen", "datatype": "BOOL", "shape": [2, 3], "data": CHOSEN.ravel().tolist()}
+    assert chosen == expected
+
+
+def test_each_output_is_given_as_asked_for(several):
+    top = {"name": "probabilities", "parameters": {"classification": 1, "binary_data": False}}
+    wanted = [{"name": "chosen", "parameters": {"binary_data": True}}, top]
+    response = several.post(INFER, json={"inputs": [tensor(PURE)], "outputs": wanted})
+    size = int(response.headers[HEADER])
+    chosen, classes = json.loads(response.content[:size])["outputs"]
+    assert chosen["parameters"] == {"binary_data_size": 6}
+    np.testing.assert_array_equal(np.frombuffer(response.content[size:], "?").reshape(2, 3), CHOSEN)
+    assert classes["data"] == [f"{SIGMOIDS[0, 0]:f}:0:red", f"{SIGMOIDS[1, 2]:f}:2:blue"]
+    (alone,) = several.post(INFER, json={"inputs": [tensor(PURE)], "outputs": [{"name": "chosen"}]}).json()[
+        "outputs"
+    ]
+    assert alone["data"] == CHOSEN.ravel().tolist()
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([{"name": "chosen"}] * 2, "Expected the outputs 'probabilities', 'chosen', got 'chosen' again"),
+        ([{"name": "chosen"}] * 3, "Expected the outputs 'probabilities', 'chosen' once in a list"),
+        ([{"name": "labels"}], "Expected the outputs 'probabilities', 'chosen', got 'labels'"),
+        ([{"name": "chosen", "parameters": {"classification": 1}}], "got also 'classification'"),
+    ],
+)
+def test_outputs_that_cannot_be_are_refused(several, outputs, message):
+    response = several.post(INFER, json={"inputs": [tensor(PURE)], "outputs": outputs})
+    assert (response.status_code, response.json()["error"].count(message)) == (400, 1), response.text
+
+
+def test_one_label_an_image_has_no_output_of_chosen_ones(client):
+    response = client.post(INFER, json={"inputs": [tensor(PURE)], "outputs": [{"name": "chosen"}]})
+    assert "Expected the output 'probabilities', got 'chosen'" in response.json()["error"]
 
 
 @pytest.mark.parametrize("path", ["", "/ready", "/infer"])

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import yaml
-from exporting import CLASSES, KIT, SIZE, small_model, write_manifest
+from exporting import CLASSES, KIT, SIZE, between, multi_label_model, small_model, write_manifest
 from images import draw
 from protos import parse
 
-from ktransfer.exporting.export_model import export_model
+from ktransfer.core.task import get_task
+from ktransfer.exporting.export_model import ExportOptions, export_model
 from ktransfer.image.decoding import Resize, load_image
 from ktransfer.image.preprocessing import Preprocessing
 
@@ -97,6 +98,47 @@ def test_the_client_answers_as_the_model_with_python_alone(run, tmp_path):
     assert answer["label"] == CLASSES[expected.argmax()]
     assert answer["probability"] == pytest.approx(expected.max(), abs=0.01)
     assert "refused the request: 404" in missing.stderr
+
+
+def test_a_manifest_of_format_1_is_read(run, tmp_path):
+    folder, _ = run
+    write_manifest(tmp_path, format=1)
+    path = draw(tmp_path / "image.png", size=(48, 40))
+    with tensorflow_serving(folder / "artefacts" / "savedmodel") as url:
+        before, now = (ask(each, path, "--url", f"{url}/classifier") for each in (tmp_path, folder))
+    assert (before.returncode, before.stdout) == (0, now.stdout), before.stderr
+
+
+def test_several_labels_are_those_that_the_model_decides_on(tmp_path):
+    """At a temperature, by which the thresholds of the SavedModel differ from those of the run."""
+    model, task = multi_label_model(), get_task("multi_label")
+    files = [str(draw(tmp_path / f"{seed}.png", seed=seed, size=(48, 30 + seed))) for seed in range(6)]
+    images = np.float32([load_image(path, Resize(SIZE, SIZE)) for path in files])
+    probabilities = task.probabilities(model.predict(images, verbose=0))
+    decision = {"thresholds": between(probabilities)}
+    options = {"class_names": CLASSES, "examples": files, "preprocessing": PREPROCESSING}
+    options |= {"task": "multi_label", "decision": decision, "options": ExportOptions(temperature=1.5)}
+    artefact = export_model(model, tmp_path / "artefacts", "savedmodel", **options)
+    write_manifest(tmp_path, artefact, task="multi_label")
+    path = tmp_path / artefact.path
+    with tensorflow_serving(path) as url:
+        done = ask(tmp_path, *files, "--url", f"{url}/classifier")
+    assert done.returncode == 0, done.stderr
+    answers, decided = (
+        [json.loads(line) for line in done.stdout.splitlines()],
+        task.decide(probabilities, decision),
+    )
+    for answer, row, found in zip(answers, probabilities, decided, strict=True):
+        expected = task.answers(row, CLASSES, decision, top_k=5)
+        for key in ("label", "chosen"):
+            assert [each[key] for each in answer["predictions"]] == [each[key] for each in expected]
+        names = [each["label"] for each in expected if each["chosen"]]
+        assert [each["label"] for each in answer["labels"]] == names
+        assert len(names) == found.sum()
+    assert done.stderr.count("no label; the nearest is ") == (~decided.any(axis=1)).sum() > 0
+    (path / "assets" / "extra.json").unlink()
+    lacking = ask(tmp_path, files[0])
+    assert (lacking.returncode, "which holds the thresholds" in lacking.stderr) == (1, True)
 
 
 def test_a_server_that_is_not_there_is_said(run, tmp_path):

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exporting import CLASSES, KIT, SIZE, pixels, small_model
+from exporting import CLASSES, KIT, SIZE, multi_label_model, pixels, small_model
 from images import draw
 
+from ktransfer.core.task import get_task
 from ktransfer.exporting.export_model import export_model
 
 STUBS = Path(__file__).parents[1] / "kotlin"
@@ -38,7 +39,7 @@ def test_the_files_on_the_end_of_a_model_are_where_the_swift_snippet_looks_for_t
     with zipfile.ZipFile(artefact) as archive:
         assert found == {name: archive.read(name) for name in archive.namelist()}
     assert found["labels.txt"].decode().split("\n") == [*CLASSES, ""]
-    assert json.loads(found["extra.json"])["preprocessing"] == PREPROCESSING
+    assert json.loads(found["extra.json"]) == {"preprocessing": PREPROCESSING, "task": "single_label"}
     commented = with_files(tmp_path / "commented.tflite", artefact, labels_txt="one\n")
     assert zipped_files(commented.read_bytes()) == {"labels.txt": b"one\n"}
 
@@ -106,10 +107,38 @@ def with_files(path, model, **files):
 def test_kotlin_reads_the_labels_and_answers_the_most_probable_first(kotlin, artefact, tmp_path):
     image = draw(tmp_path / "image.png", size=(50, 40))
     (answer,), (seen,) = kotlin(image, artefact)
-    assert answer == "sun flower=0.3|rose=0.2|daisy=0.1"
+    assert answer == "sun flower=0.3|rose=0.2?|daisy=0.1?"
     (answer,), (as_bytes,) = kotlin(image, artefact, dtype="UINT8")
     np.testing.assert_array_equal(as_bytes, seen)
     assert as_bytes.max() > 127  # beyond Kotlin's signed bytes
+
+
+def test_kotlin_chooses_what_the_task_decides_on(kotlin, artefact, tmp_path):
+    """Of the stand-in's probabilities 0.1, 0.2 and 0.3, as float32."""
+    image, task = draw(tmp_path / "image.png", size=(50, 40)), get_task("multi_label")
+    probabilities, models, expected = np.float32([0.1, 0.2, 0.3]), [], []
+    # float32 rounds all three up, so each reaches its own decimal fraction.
+    for thresholds in ([0.1, 0.2, 0.3], [0.1, 0.9, 0.31], [0.5, 0.5, 0.5], [0.11, 0.19, 0.4]):
+        facts = {"preprocessing": PREPROCESSING, "task": "multi_label", "thresholds": thresholds}
+        path = tmp_path / f"{len(models)}.tflite"
+        labels = "".join(f"{label}\n" for label in CLASSES)
+        models.append(with_files(path, artefact, labels_txt=labels, extra_json=json.dumps(facts)))
+        answers = task.answers(probabilities, CLASSES, {"thresholds": thresholds}, top_k=3)
+        marks = [(each["label"], each["probability"], "" if each["chosen"] else "?") for each in answers]
+        expected.append("|".join(f"{label}={value:.1f}{mark}" for label, value, mark in marks))
+    answers, _ = kotlin(image, *models)
+    assert answers == expected
+    assert expected[1] == "daisy=0.1|sun flower=0.3?|rose=0.2?"
+    assert expected[2] == "sun flower=0.3?|rose=0.2?|daisy=0.1?"
+
+
+def test_kotlin_reads_the_thresholds_that_export_writes(kotlin, tmp_path):
+    facts = {"preprocessing": PREPROCESSING}
+    given = {"class_names": CLASSES, "examples": pixels(2), "extra": facts, "task": "multi_label"}
+    given |= {"decision": {"thresholds": [0.05, 0.25, 0.25]}}
+    path = tmp_path / export_model(multi_label_model(), tmp_path / "artefacts", "tflite", **given).path
+    (answer,), _ = kotlin(draw(tmp_path / "image.png", size=(50, 40)), path)
+    assert answer == "sun flower=0.3|daisy=0.1|rose=0.2?"
 
 
 @pytest.mark.parametrize("size", [(101, 50), (45, 80), (9, 7)])
@@ -125,7 +154,7 @@ def test_kotlin_sees_the_pixels_that_training_saw(kotlin, artefact, size, tmp_pa
                 "interpolation": interpolation,
                 "antialias": antialias,
             }
-            facts = json.dumps({"preprocessing": preprocessing})
+            facts = json.dumps({"preprocessing": preprocessing})  # no task, as in earlier versions
             path = tmp_path / f"{len(models)}.tflite"
             models.append(with_files(path, artefact, labels_txt="räv\n", extra_json=facts))
             expected.append(read_image(image, **preprocessing))

@@ -1,12 +1,17 @@
 """The repository for Triton, read as Triton reads it."""
 
+import json
+import runpy
 import subprocess
 import sys
 
+import onnxruntime
 import pytest
-from exporting import KIT
+from exporting import CLASSES, KIT, multi_label_model, pixels, write_manifest
 from onnx_server_runs import COLOURS, image_run, text_run
 from protos import parse
+
+from ktransfer.exporting.export_model import ExportOptions, export_model
 
 # Of Triton's model_config.proto, what is written.
 _MESSAGES = {
@@ -17,6 +22,8 @@ _MESSAGES = {
         "dims": ["int64"],
         "label_filename": "string",
     },
+    "Value": {"string_value": "string"},
+    "Parameter": {"key": "string", "value": "Value"},  # how a map is written
     "Batching": {"max_queue_delay_microseconds": "int64"},
     "Config": {
         "name": "string",
@@ -24,6 +31,7 @@ _MESSAGES = {
         "max_batch_size": "int32",
         "input": ["Input"],
         "output": ["Output"],
+        "parameters": ["Parameter"],
         "dynamic_batching": "Batching",
     },
 }
@@ -52,6 +60,40 @@ def test_an_artefact_of_dynamic_batch_is_batched(tmp_path):
     assert labels.read_text().splitlines() == COLOURS
     model = repository / "classifier" / "1" / "model.onnx"
     assert model.read_bytes() == (run / "artefacts" / "model.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("format", [1, 2])
+def test_one_label_an_example_has_its_task_alone(format, tmp_path):
+    config = made(image_run(tmp_path / "run", format=format), tmp_path / "repository")
+    assert [(each.key, each.value.string_value) for each in config.parameters] == [("task", "single_label")]
+
+
+def test_several_labels_have_the_thresholds_of_the_artefact(tmp_path):
+    options = {"class_names": CLASSES, "examples": pixels(4), "task": "multi_label"}
+    options |= {"decision": {"thresholds": [0.1, 0.5, 0.9]}, "options": ExportOptions(temperature=2.0)}
+    artefact = export_model(multi_label_model(), tmp_path / "run" / "artefacts", "onnx", **options)
+    write_manifest(tmp_path / "run", artefact, task="multi_label")
+    config = made(tmp_path / "run", tmp_path / "repository")
+    found = {each.key: each.value.string_value for each in config.parameters}
+    assert found["task"] == "multi_label"
+    # Of logits divided by 2: the square root of the odds 1/9, 1 and 9.
+    assert json.loads(found["thresholds"]) == pytest.approx([0.25, 0.5, 0.75])
+    path = tmp_path / "run" / artefact.path
+    metadata = runpy.run_path(str(KIT / "triton" / "make_repository.py"))["onnx_metadata"](path.read_bytes())
+    assert metadata == onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"task": '"ranking"'}, "Expected a task of single_label or multi_label, got 'ranking'"),
+        ({"task": '"multi_label"', "thresholds": "[0.5]"}, "Expected 3 thresholds, one a label, got 1"),
+    ],
+)
+def test_a_task_that_does_not_fit_is_refused(metadata, message):
+    parameters = runpy.run_path(str(KIT / "triton" / "make_repository.py"))["parameters"]
+    with pytest.raises(SystemExit, match=message):
+        parameters(metadata, CLASSES)
 
 
 def test_an_artefact_of_batch_1_is_not(tmp_path):

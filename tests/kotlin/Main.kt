@@ -10,7 +10,7 @@ fun main(given: Array<String>) {
     for (model in given.drop(1)) {
         Classifier(File(model)).use { classifier ->
             val answers = classifier.classify(Bitmap(image.width, image.height, pixels))
-            println(answers.joinToString("|") { "${it.label}=${it.probability}" })
+            println(answers.joinToString("|") { "${it.label}=${it.probability}${if (it.chosen) "" else "?"}" })
         }
     }
 }
