@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
+from ktransfer.models.heads import Head
 from ktransfer.models.predict import predict_in_batches
 
 # Pieces that a text is taken apart into at most, and rows and columns of patches that cover an image.
@@ -141,7 +142,7 @@ def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) ->
 
 def _grid(model):
     """Rows and columns of the places that the head averages; None where it does something else."""
-    pooled = model.get_layer("pooled")
+    pooled = Head.of(model).pooling
     shape = pooled.input.shape
     if isinstance(pooled, keras.layers.GlobalAveragePooling2D):
         return shape[1:3]
@@ -154,12 +155,13 @@ def _grid(model):
 
 
 def _activation_maps(model, pixels, classes):
-    norm, logits = model.get_layer("feature_norm"), model.get_layer("logits")
+    head = Head.of(model)
+    norm, logits = head.norm, head.logits
     mean, variance, kernel = (
         ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance, logits.kernel)
     )
     weights = kernel / np.sqrt(variance + norm.epsilon)[:, None]
-    below = keras.Model(model.input, model.get_layer("pooled").input)
+    below = keras.Model(model.input, head.pooling.input)
     batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
     features = np.concatenate([np.asarray(rows, "float32") for rows in predict_in_batches(below, batches)])
     features = features.reshape(len(pixels), *_grid(model), -1)

@@ -16,6 +16,7 @@ from ktransfer.features.plan import kept_dtype, kept_shape
 from ktransfer.features.split_model import Cut, cuts_below, lower_part, with_ids
 from ktransfer.features.store import FeatureStore, Rows
 from ktransfer.models.blocks import Block
+from ktransfer.models.heads import Head
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.machine import has_gpu
@@ -207,7 +208,7 @@ def extract_features(
         features, labels = extract_features(model, train)
     """
     task = get_task(task)
-    pooled = keras.Model(model.input, model.get_layer("pooled").output)
+    pooled = keras.Model(model.input, Head.of(model).features)
     labels = []
 
     def images():

@@ -11,6 +11,7 @@ from ktransfer.data.rebatching import of_any_length
 from ktransfer.errors import RecipeError, listed
 from ktransfer.features.store import Rows
 from ktransfer.models.blocks import Block, sublayers
+from ktransfer.models.heads import Head
 from ktransfer.models.inputs import named_inputs
 
 
@@ -124,7 +125,7 @@ def lower_part(
         inner_outputs.append(last_output(backbone))
     outputs = keras.tree.flatten(_between(entry, inner_outputs, inputs))
     if headed:
-        pooled = _after_backbone(model, outputs.pop(), ids, model.get_layer("pooled").output)
+        pooled = _after_backbone(model, outputs.pop(), ids, Head.of(model).features)
     first_tap = len(outputs) - len(taps)
     tapped, inner_values = _side_by_side(outputs[first_tap:]), iter(outputs[:first_tap])
 
@@ -153,7 +154,7 @@ def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Mod
         logits = upper_part(model, backbone, cut)(features)
     """
     if cut.entry is None:
-        pooled = model.get_layer("pooled").output
+        pooled = Head.of(model).features
         given = keras.Input(pooled.shape[1:], dtype=pooled.dtype, name="features")
         return keras.Model(given, _between([pooled], model.output, [given]), name="upper")
     given, features, ids = _features_and_ids(model, cut.entry, cut.entry.shape[1:])

@@ -6,7 +6,7 @@ import keras
 
 from ktransfer.errors import BackboneError
 from ktransfer.image.preprocessing import Preprocessing
-from ktransfer.models.heads import add_head
+from ktransfer.models.heads import POOLED, add_head
 
 
 def build_classifier(
@@ -68,14 +68,14 @@ def backbone_features(backbone: keras.Model, pixels):
 def _pool(features, pixels):
     rank = len(features.shape)
     if rank == 4:
-        return keras.layers.GlobalAveragePooling2D(dtype="float32", name="pooled")(features)
+        return keras.layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(features)
     if rank == 3 and _has_class_token(features.shape[1], pixels):
         token = keras.layers.Cropping1D((0, features.shape[1] - 1), name="class_token")(features)
-        return keras.layers.Flatten(dtype="float32", name="pooled")(token)
+        return keras.layers.Flatten(dtype="float32", name=POOLED)(token)
     if rank == 3:
-        return keras.layers.GlobalAveragePooling1D(dtype="float32", name="pooled")(features)
+        return keras.layers.GlobalAveragePooling1D(dtype="float32", name=POOLED)(features)
     if rank == 2:
-        return keras.layers.Identity(dtype="float32", name="pooled")(features)
+        return keras.layers.Identity(dtype="float32", name=POOLED)(features)
     raise BackboneError(
         "Features of 2, 3 or 4 dimensions, batch first, were expected from the backbone. "
         f"Received: shape {tuple(features.shape)}."

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from ktransfer.errors import BackboneError
-from ktransfer.models.heads import add_head
+from ktransfer.models.heads import POOLED, add_head
 from ktransfer.text.preprocessing import TextPreprocessing
 
 
@@ -56,13 +56,13 @@ def build_text_classifier(
         encoder = keras.Model(backbone.input, vectors, name=backbone.name)
     tokens = keras.layers.Identity(name="features")(encoder(inputs))
     if "padding_mask" not in inputs:
-        pooled = keras.layers.Identity(dtype="float32", name="pooled")(tokens[:, 0])
+        pooled = keras.layers.Identity(dtype="float32", name=POOLED)(tokens[:, 0])
     else:
         mask = inputs["padding_mask"]
         if _looks_back_only(backbone, preprocessing):
             # 1 at the last real token: there the mask ends, or the batch does.
             mask = mask - ops.pad(mask[:, 1:], [(0, 0), (0, 1)])
-        pooled = keras.layers.GlobalAveragePooling1D(dtype="float32", name="pooled")(tokens, mask=mask)
+        pooled = keras.layers.GlobalAveragePooling1D(dtype="float32", name=POOLED)(tokens, mask=mask)
     return keras.Model(inputs, add_head(pooled, num_classes, dropout, seed), name="classifier")
 
 

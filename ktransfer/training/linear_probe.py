@@ -9,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import DataError
+from ktransfer.models.heads import Head
 
 # L2 strengths tried, for each example: in the mean loss of an example.
 _STRENGTHS = np.logspace(-4, 0, 9)
@@ -16,7 +17,7 @@ _SEARCH_EXAMPLES = 5_000
 
 
 def standardise_features(model: keras.Model, features: np.ndarray) -> None:
-    """Set the classifier's `feature_norm` so that these features have mean 0 and standard deviation 1.
+    """Set the normalisation of the classifier's head so that these features have mean 0 and standard deviation 1.
 
     A feature that hardly ever moves in training is not blown up: no variance counts for less than a
     hundredth of the mean one.
@@ -25,7 +26,7 @@ def standardise_features(model: keras.Model, features: np.ndarray) -> None:
 
         standardise_features(model, features)
     """
-    model.get_layer("feature_norm").set_weights(list(_standardisation(features)))
+    Head.of(model).set_scaling(*_standardisation(features))
 
 
 def _standardisation(features):
@@ -62,7 +63,7 @@ def solve_head(
     al. 2022, section 3; Kornblith et al. 2019, appendix A.5 for the search, by L-BFGS).
 
     Args:
-        model: From `build_classifier`; its `feature_norm` and `logits` layers are set.
+        model: From `build_classifier`; its `Head` is set.
         features: `(N, features)` of the training examples, from `extract_features`.
         labels: As `Examples.labels`: int `(N,)`, or of multi-label classification 0 or 1 `(N, C)`.
         class_weight: As in `class_weights`. Defaults to `None`.
@@ -83,7 +84,8 @@ def solve_head(
     """
     task = get_task(task)
     standardise_features(model, features)
-    mean, variance = model.get_layer("feature_norm").get_weights()
+    head = Head.of(model)
+    mean, variance = head.scaling
     inputs = features - mean
     inputs /= np.sqrt(variance)
     classes = model.output.shape[-1]
@@ -98,7 +100,7 @@ def solve_head(
         solution = problem.solve(inputs, strengths)
     kernel, bias = solution[:-1], solution[-1]
     kernel = kernel if basis is None else basis.T @ kernel
-    model.get_layer("logits").set_weights([kernel.astype("float32"), bias.astype("float32")])
+    head.set_weights(kernel, bias)
     one = len(set(strengths)) == 1
     l2 = float(strengths[0] if one else np.exp(np.log(strengths).mean()))
     return {"l2": l2, "log_loss": loss, "folds": folds}
@@ -155,8 +157,8 @@ def head_logits(model: keras.Model, features: np.ndarray) -> np.ndarray:
 
         head_logits(model, features.pooled("validation"))
     """
-    mean, variance = model.get_layer("feature_norm").get_weights()
-    kernel, bias = model.get_layer("logits").get_weights()
+    head = Head.of(model)
+    (mean, variance), (kernel, bias) = head.scaling, head.weights
     return (features - mean) / np.sqrt(variance) @ kernel + bias
 
 
