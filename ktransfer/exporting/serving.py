@@ -125,12 +125,14 @@ def one_at_a_time(serving):
     return dataclasses.replace(serving, attempts=tuple(map(dict, attempts)))
 
 
-def serving_function(serving, fixed):
+def serving_function(serving, fixed, *, activation=None):
     """Return the function that is exported: raw inputs to probabilities, in inference mode.
 
     Args:
         serving: `Serving`.
         fixed: Sizes of axes by name; the others may have any size.
+        activation: Callable from logits to probabilities, where a converter or its runtime needs the task's own written
+            in other operations. Defaults to `None`.
 
     Returns:
         `tf.function` of the named inputs, in their order, to the dictionary `{"probabilities": ...}`.
@@ -148,18 +150,24 @@ def serving_function(serving, fixed):
     def serve(*tensors):
         tensors = [tf.cast(each, tf.float32) if each.dtype == tf.uint8 else each for each in tensors]
         inputs = serving.prepare(dict(zip(names, tensors, strict=True)))
-        return {OUTPUT: probabilities(serving, inputs)}
+        return {OUTPUT: probabilities(serving, inputs, activation=activation)}
 
     return serve
 
 
-def probabilities(serving, inputs):
-    """Return the probabilities `(B, C)` of the model's inputs by name; to be called in a `tf.function`."""
+def probabilities(serving, inputs, *, activation=None):
+    """Return the probabilities `(B, C)` of the model's inputs by name; to be called in a `tf.function`.
+
+    Args:
+        serving: `Serving`.
+        inputs: By name.
+        activation: As in `serving_function`. Defaults to `None`.
+    """
     # Without training=False, preprocessing layers were seen to leak training mode into later layers.
     logits = serving.model(as_taken(serving.model, inputs), training=False)
     if serving.temperature != 1.0:
         logits /= serving.temperature
-    return getattr(tf.nn, serving.task.activation)(logits)
+    return (activation or getattr(tf.nn, serving.task.activation))(logits)
 
 
 def reference_function(serving):

@@ -231,3 +231,25 @@ def test_what_no_batch_size_mends_is_not_tried_at_another(tmp_path, caplog):
     with pytest.raises(ExportError, match="calibrated on real training examples"):
         export_model(small_model(), tmp_path, "onnx-int8", class_names=CLASSES, examples=pixels(4))
     assert "dynamic" not in caplog.text
+
+
+@pytest.mark.parametrize("format", ["savedmodel", "tflite", "onnx"])
+def test_small_probabilities_of_labels_keep_their_digits(format, tmp_path):
+    """ONNX Runtime's own sigmoid is off by 1 % at a logit of -13, and by all of it at -20."""
+    inputs = keras.Input((8, 8, 3))
+    outputs = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(inputs))
+    model = keras.Model(inputs, outputs)
+    kernel = np.diag([-20.0, -14.0, 14.0]) / 255
+    model.layers[-1].set_weights([kernel, np.zeros(3)])
+    images = np.linspace(1, 255, 16)[:, None, None, None] * np.ones((1, 8, 8, 3))
+    artefact = export_model(
+        model,
+        tmp_path / "artefacts",
+        format,
+        class_names=CLASSES,
+        examples=images.astype("float32"),
+        task="multi_label",
+        decision={"thresholds": [1e-7, 0.5, 0.5]},
+    )
+    assert artefact.parity.label_agreement == 1
+    assert artefact.parity.max_logit_delta < 1e-4
