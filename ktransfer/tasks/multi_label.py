@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _FOLDS = 5
 # A label of fewer examples than this has no threshold of its own.
 _FEW = 5
+# The least F1 out of fold for which a label gets a threshold of its own: below it nearly all its answers are wrong.
+_USEFUL = 0.1
 _RESAMPLES, _CONFIDENCE = 1_000, 0.95
 _BINS = 15
 _TINY = 1e-12
@@ -431,7 +433,8 @@ def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray, *, seed: int =
 
     The threshold of a label is the mean, on the scale of log odds, of those that are best for four fifths of the
     examples, in five turns. Where one threshold for all labels, the best for the micro F1, serves a label as well on
-    the fifths left out, or fewer than five examples have it, the label gets that one.
+    the fifths left out, or the label's own gets no F1 of 0.1 there, or fewer than five examples have it, the label gets
+    that one.
 
     Args:
         probabilities: `(N, C)`.
@@ -467,7 +470,7 @@ def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray, *, seed: int =
         for answers in (own_answers, shared_answers)
     )
     odds = np.mean([np.log(each) - np.log1p(-each) for each in found], axis=0)
-    return np.where((own > shared) & (true >= _FEW), 1 / (1 + np.exp(-odds)), overall)
+    return np.where((own > shared) & (own >= _USEFUL) & (true >= _FEW), 1 / (1 + np.exp(-odds)), overall)
 
 
 def _best_thresholds(probabilities, labels):

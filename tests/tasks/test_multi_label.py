@@ -194,6 +194,14 @@ def test_a_rare_label_takes_the_threshold_of_all_labels():
     assert 0.3 < found[2] < 0.6
 
 
+def test_a_label_that_cannot_be_told_is_not_answered_at_a_tiny_threshold():
+    random = np.random.default_rng(0)
+    probabilities = np.column_stack([random.random(1_000), random.random(1_000) / 100])
+    labels = np.column_stack([probabilities[:, 0] > 0.5, random.random(1_000) < 0.01]).astype("uint8")
+    found = fit_thresholds(probabilities, labels)
+    assert found[1] == pytest.approx(0.5, abs=0.05)
+
+
 def test_thresholds_are_fitted_where_probabilities_are_far_from_half():
     _, labels = tagged(500)
     probabilities = np.clip(labels * 0.1 + np.random.default_rng(0).random(labels.shape) * 0.08, 0, 1)
