@@ -64,7 +64,8 @@ def test_evaluate_prints_a_table_and_writes_json_and_a_picture(monkeypatch, caps
     assert "umbrella" in out
     values = json.loads((trained / "evaluation.json").read_text())
     assert values["examples"] == 18
-    assert f"accuracy {values['accuracy']:.3f} on 18 images" in out
+    assert f"accuracy {values['accuracy']:.3f} (95 % interval " in out
+    assert " on 18 images" in out
     with Image.open(trained / "evaluation.png") as picture:
         assert picture.format == "PNG"
 
@@ -353,7 +354,8 @@ def test_texts_go_the_same_way(monkeypatch, capsys, tmp_path):
     status, shown, _ = run(monkeypatch, capsys, "evaluate", out, table)
     assert status == 0
     assert "30 texts, all of" in shown
-    assert "accuracy 1.000 on 30 texts" in shown
+    assert "accuracy 1.000 (95 % interval " in shown
+    assert " on 30 texts" in shown
 
     status, shown, _ = run(monkeypatch, capsys, "predict", out, "the fox", "--json")
     assert json.loads(shown)["text"] == "the fox"

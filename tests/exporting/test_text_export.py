@@ -151,6 +151,7 @@ def test_an_onnx_file_names_its_axes_and_holds_no_range_of_pixels(bert, tmp_path
     assert {name: json.loads(value) for name, value in facts.items()} == {
         "labels": CLASSES,
         "preprocessing": {"longest": 64},
+        "task": "single_label",
     }
 
 
