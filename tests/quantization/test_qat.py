@@ -178,7 +178,7 @@ def test_a_network_that_collapses_in_int8_is_mended(tmp_path):
 def test_weights_that_cost_accuracy_in_float_or_rounded_are_not_kept(monkeypatch, accuracies):
     model = classifier()
     measured = iter(accuracies)  # rounded and in float, before and after
-    monkeypatch.setattr(quantization_aware, "_accuracy", lambda *rest: next(measured))
+    monkeypatch.setattr(quantization_aware, "_score", lambda *rest: next(measured))
     before = model.get_weights()
     data = batches(*task(32))
     found = fine_tune_quantized(model, data, data, RECIPE, verbose=0)
