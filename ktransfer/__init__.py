@@ -5,6 +5,7 @@ for type checkers.
 """
 
 import importlib
+from typing import Any
 
 __version__ = "0.1.0"
 
@@ -60,7 +61,7 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'ktransfer' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)
@@ -68,5 +69,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

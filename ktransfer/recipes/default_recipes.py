@@ -123,22 +123,32 @@ def preset_recipe(
         fast = modality.default_recipe(examples=examples, **facts)
         if preset == FAST or not fast.stages:
             return fast
-        plain = {"label_smoothing": 0.0, "dropout": 0.0, "final_weights": "interpolated"}
-        return dataclasses.replace(fast, augmentation=modality.augmentation.none(), **plain)
+        return dataclasses.replace(
+            fast,
+            augmentation=modality.augmentation.none(),
+            label_smoothing=0.0,
+            dropout=0.0,
+            final_weights="interpolated",
+        )
     tuning, batch_size = modality.fine_tuning, 64 if gpu else 32
     if epochs is None:
         least, most = tuning.epochs[preset]
         # A decay to zero halves the sum.
         needed = _DISPLACEMENT[preset] / (tuning.learning_rate / 2 * math.ceil(examples / batch_size))
         epochs = min(most, max(least, round(needed)))
-    stage = {
-        "depth": tuning.depth[preset],
-        "learning_rate": tuning.learning_rate,
-        "lowest_rate": 0.3,
-        "schedule": tuning.schedule,
-    }
+    stages: tuple[Stage, ...] = ()
+    if epochs:
+        stage = Stage(
+            depth=tuning.depth[preset],
+            epochs=epochs,
+            learning_rate=tuning.learning_rate,
+            lowest_rate=0.3,
+            warmup=min(0.5, epochs),
+            schedule=tuning.schedule,
+        )
+        stages = (stage,)
     return Recipe(
-        stages=(Stage(epochs=epochs, warmup=min(0.5, epochs), **stage),) if epochs else (),
+        stages=stages,
         batch_size=batch_size,
         weight_decay=tuning.weight_decay,
         augmentation=modality.augmentation.none(),
