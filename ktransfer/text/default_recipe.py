@@ -54,9 +54,19 @@ def text_recipe(
         text_recipe(texts=4_000)
     """
     epochs = (3 if texts < 2_000 else 1) if epochs is None else epochs
-    half = {"depth": 0.5, "learning_rate": 1e-4, "lowest_rate": 0.3, "schedule": "linear"}
+    stages: tuple[Stage, ...] = ()
+    if epochs:
+        stage = Stage(
+            depth=0.5,
+            epochs=epochs,
+            learning_rate=1e-4,
+            lowest_rate=0.3,
+            warmup=epochs / 10,
+            schedule="linear",
+        )
+        stages = (stage,)
     return Recipe(
-        stages=(Stage(epochs=epochs, warmup=epochs / 10, **half),) if epochs else (),
+        stages=stages,
         batch_size=64 if gpu else 32,
         weight_decay=0.01,
         augmentation=TextAugmentation(),
