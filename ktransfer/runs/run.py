@@ -47,12 +47,12 @@ class Run:
         run.predict(["rose.jpg"])[0]   # [{"label": "roses", "probability": 0.97}, ...]
     """
 
-    def __init__(self, path: Path, manifest: dict):
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: str | Path, manifest: dict, *, overwrite: bool = False) -> "Run":
+    def create(cls, path: str | Path, manifest: dict[str, Any], *, overwrite: bool = False) -> "Run":
         """Make the folder and write its manifest.
 
         Raises:
@@ -93,7 +93,7 @@ class Run:
         return get_task(self.manifest.get("task", SINGLE_LABEL))
 
     @property
-    def decision(self) -> dict | None:
+    def decision(self) -> dict[str, Any] | None:
         """How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; `None` until evaluated."""
         return self.manifest.get("fitted", {}).get("decision")
 
@@ -183,19 +183,19 @@ class Run:
 
     def predict_probabilities(self, inputs: Sequence[str | Path], *, batch_size: int = 32) -> np.ndarray:
         """Class probabilities of image files or texts, float32 `(N, classes)`."""
-        inputs = list(inputs)
-        found = np.zeros((len(inputs), len(self.labels)), "float32")
-        if inputs:
-            order = self.preprocessing.order(inputs)
+        names = list(map(str, inputs))
+        found = np.zeros((len(names), len(self.labels)), "float32")
+        if names:
+            order = self.preprocessing.order(names)
             batches = (
-                self.preprocessing([inputs[index] for index in order[start : start + batch_size]])
-                for start in range(0, len(inputs), batch_size)
+                self.preprocessing([names[index] for index in order[start : start + batch_size]])
+                for start in range(0, len(names), batch_size)
             )
             logits = np.concatenate(list(predict_in_batches(self.model, batches)))
             found[order] = self.task.probabilities(logits)
         return found
 
-    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict]]:
+    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict[str, Any]]]:
         """The most probable labels of image files or texts.
 
         Args:
@@ -215,11 +215,11 @@ class Run:
         ]
 
 
-def _now():
+def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "backend": keras.backend.backend()}
     for package in _PACKAGES:
         try:
