@@ -28,6 +28,7 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 # After a change of the dependencies in pyproject.toml. Names no registry: pip's own settings choose it.
 lock:
