@@ -7,7 +7,9 @@ for type checkers.
 import importlib
 from typing import Any
 
-__version__ = "0.1.0"
+from ktransfer.utils import deprecation as _deprecation
+
+__version__ = "0.2.0"
 
 _HOMES = {
     "Augmentation": "ktransfer.image.augmentation",
@@ -61,7 +63,11 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
+_deprecation.install()
+
+
 def __getattr__(name: str) -> Any:
+    name = _deprecation.current_name(name)
     if name not in _HOMES:
         raise AttributeError(f"module 'ktransfer' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
 from ktransfer.errors import ExportError
@@ -42,7 +43,7 @@ def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell:
 
     Args:
         function: Of a module, so that the other process finds it by name.
-        arguments: Data, as `ipc.send` takes it; so must be what the function returns.
+        arguments: Data, as `ipc.send` takes it; so must be what the function returns. A `Path` is made absolute.
         doing: What it does, for the error: `"convert to tflite-int8"`.
         tell: Callable that is given what the function reports by `report`. Defaults to none.
 
@@ -54,10 +55,12 @@ def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell:
         >>> apart(os.path.basename, "artefacts/model.onnx", doing="take a name apart")
         'model.onnx'
     """
+    # A process that is kept has the working directory of its first question.
+    asked = [given.absolute() if isinstance(given, Path) else given for given in arguments]
     with _LOCK:
         process = _kept(function.__module__)
         try:
-            value, error = process.asked(tell, function.__qualname__, arguments)
+            value, error = process.asked(tell, function.__qualname__, asked)
         except _Lost as lost:
             raise _forget(function.__module__).ended(doing) from lost
         except BaseException:  # Ctrl-C: nobody waits for the answer any more
