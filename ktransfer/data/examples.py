@@ -6,7 +6,8 @@ import os
 import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.data.stratification import connected, held_out_units
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
+
+_DEFAULT_TASK = cast(Task, SINGLE_LABEL)  # a name, which is replaced by its task
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +48,7 @@ class Examples:
     labels: np.ndarray
     class_names: tuple[str, ...]
     kind: str = "file"
-    task: Task = field(default_factory=lambda: get_task(SINGLE_LABEL))
+    task: Task = _DEFAULT_TASK
     groups: tuple[Hashable, ...] | None = None
 
     def __post_init__(self) -> None:
