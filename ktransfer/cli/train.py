@@ -212,7 +212,7 @@ def train(
         }
         of_modality |= {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
         _check_data(data, validation, validation_split, data_dir, exclude, encoding)
-        _check_backbone(cast(str, data), backbone, scaling, of_modality)
+        _check_backbone(cast("str", data), backbone, scaling, of_modality)
         check_free(out, overwrite=overwrite)
     with quiet_imports():
         from ktransfer.commands.train import resume as resume_run
@@ -228,8 +228,8 @@ def train(
             run = resume_run(out, data=data, backbone=backbone, cache=cache, **options)
         else:
             run = train_run(
-                cast(str, data),  # both were checked
-                cast(str, backbone),
+                cast("str", data),  # both were checked
+                cast("str", backbone),
                 out,
                 validation=validation,
                 validation_fraction=validation_split,

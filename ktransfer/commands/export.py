@@ -72,7 +72,7 @@ def export(
     splits = read_splits(facts, run.recipe.seed)[0] if validation is None or calibrate else None
     if validation is None and splits is not None:
         validation = readable_part(splits.require_validation(), facts)
-    validation = cast(Examples, validation)  # given, or read
+    validation = cast("Examples", validation)  # given, or read
     found, lines = run.modality.write_beside(run.preprocessing, run.path / "artefacts", validation)
     if found:
         run.update(**found)

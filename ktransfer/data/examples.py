@@ -17,7 +17,7 @@ from ktransfer.data.stratification import connected, held_out_units
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
 
-_DEFAULT_TASK = cast(Task, SINGLE_LABEL)  # a name, which is replaced by its task
+_DEFAULT_TASK = cast("Task", SINGLE_LABEL)  # a name, which is replaced by its task
 
 
 @dataclass(frozen=True, eq=False)

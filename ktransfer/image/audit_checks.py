@@ -146,7 +146,7 @@ def examine_images(
     def near(indices: Sequence[int]) -> Array:
         sides = [min(facts[index].size) for index in indices]
         # All of them were decoded.
-        thumbnails = [cast(np.ndarray, facts[index].thumbnail) for index in indices]
+        thumbnails = [cast("np.ndarray", facts[index].thumbnail) for index in indices]
         return near_images(np.stack(thumbnails), np.array(sides))
 
     return image_findings(items, facts), [one.digest or None for one in facts], usable, near

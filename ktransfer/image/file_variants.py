@@ -236,7 +236,7 @@ def _gifs(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
     rgb = picture.convert("RGB")
     palette = rgb.quantize(40, dither=Image.Dither.NONE)
     other = rgb.rotate(180).quantize(20, dither=Image.Dither.NONE)
-    index = cast(int, palette.getpixel((picture.width // 2, picture.height // 2)))
+    index = cast("int", palette.getpixel((picture.width // 2, picture.height // 2)))
     yield "GIF", _saved(palette, "GIF", interlace=0)
     yield "GIF interlaced", _saved(palette, "GIF", interlace=1)
     yield "GIF grey", _saved(rgb.convert("L"), "GIF")

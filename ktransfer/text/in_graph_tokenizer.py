@@ -88,7 +88,7 @@ def text_signature(
         serve: Concrete function of ids by name.
         module: `tf.Module` that is saved with it, and is given the tokenizer to hold.
     """
-    graph = GraphTokenizer(cast(TextPreprocessing, serving.preprocessing))
+    graph = GraphTokenizer(cast("TextPreprocessing", serving.preprocessing))
     module.tokenizer = graph.tokenizer
 
     # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own.
@@ -114,7 +114,10 @@ def measure_text_parity(
     Returns:
         `Parity`, and how many texts have other ids in a graph.
     """
-    preprocessing, examples = cast(TextPreprocessing, serving.preprocessing), cast(Texts, serving.examples)
+    preprocessing, examples = (
+        cast("TextPreprocessing", serving.preprocessing),
+        cast("Texts", serving.examples),
+    )
     tokens = tf.function(GraphTokenizer(preprocessing).tokens, input_signature=[SPEC], autograph=False)
     in_graph = tokens.get_concrete_function()(tf.constant(_utf8(examples.texts))).to_list()
     rows, limit = list(examples.ids), preprocessing.sequence_length - 2

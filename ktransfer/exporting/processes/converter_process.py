@@ -137,8 +137,8 @@ class _Process:
         )
         # Both are there, as they were asked for.
         self._asks, self._answers = (
-            cast(IO[bytes], self._process.stdin),
-            cast(IO[bytes], self._process.stdout),
+            cast("IO[bytes]", self._process.stdin),
+            cast("IO[bytes]", self._process.stdout),
         )
         self._end_later()
 

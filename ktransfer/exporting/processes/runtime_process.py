@@ -64,8 +64,8 @@ class OwnProcess:
 
         # Both are there, as they were asked for.
         self._asks, self._answers = (
-            cast(IO[bytes], self._process.stdin),
-            cast(IO[bytes], self._process.stdout),
+            cast("IO[bytes]", self._process.stdin),
+            cast("IO[bytes]", self._process.stdout),
         )
 
     def __enter__(self) -> Self:
