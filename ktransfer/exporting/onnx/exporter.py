@@ -64,6 +64,7 @@ def write(
             smaller ended the process.
 
     Example:
+        >>> import onnxruntime
         >>> write(serving, Path("model.onnx"), fixed={})
         >>> onnxruntime.InferenceSession("model.onnx").get_modelmeta().custom_metadata_map["labels"]
         '["cat", "dog"]'

@@ -26,7 +26,8 @@ def send(stream: IO[bytes], value: Any) -> None:
         TypeError: There is something else in it.
 
     Example:
-        >>> send(process.stdin, {"image": images})
+        >>> stream = io.BytesIO()
+        >>> send(stream, {"image": np.zeros((1, 2))})
     """
     arrays: list[Array] = []
     text = json.dumps(_plain(value, arrays))
@@ -45,8 +46,10 @@ def receive(stream: IO[bytes]) -> Any:
         ValueError: It is no message.
 
     Example:
-        >>> receive(process.stdout)
-        (['cat', 'dog'], {...})
+        >>> stream = io.BytesIO()
+        >>> send(stream, [["cat", "dog"], np.arange(2)])
+        >>> receive(io.BytesIO(stream.getvalue()))
+        [['cat', 'dog'], array([0, 1])]
     """
     size = _LENGTH.unpack(_read(stream, _LENGTH.size))[0]
     if size > _LARGEST:

@@ -22,7 +22,7 @@ def file_signatures(serving: Serving) -> dict[str, Any]:
         serving: `Serving` of an image classifier with its files.
 
     Example:
-        >>> list(file_signatures(serving))
+        >>> list(file_signatures(serving))  # doctest: +SKIP
         ['image_pixels', 'image_bytes']
     """
     resize = resize_of(serving)
