@@ -282,6 +282,6 @@ def task_names() -> tuple[str, ...]:
 
     Example:
         >>> task_names()
-        ('single_label', 'multi_label')
+        ('single_label', 'multi_label', 'ner')
     """
     return tuple(_HOMES)
