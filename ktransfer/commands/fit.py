@@ -15,10 +15,10 @@ import numpy as np
 from ktransfer.commands.evaluate import judge_parts
 from ktransfer.commands.export import export
 from ktransfer.commands.report import REPORT, write_report
-from ktransfer.commands.splits import Say, dataset, progress_bar
+from ktransfer.commands.splits import Say, dataset, parts, progress_bar
 from ktransfer.data.examples import Splits
 from ktransfer.exporting.artifact import fingerprint
-from ktransfer.features.cached_features import FrozenFeatures, extract_taps
+from ktransfer.features.cached_features import FrozenFeatures, row_features
 from ktransfer.features.plan import can_cache
 from ktransfer.features.store import FeatureStore
 from ktransfer.models.predict import predict_in_batches
@@ -35,7 +35,7 @@ from ktransfer.training.evidence import measure_evidence
 from ktransfer.training.fine_tune import fine_tune
 from ktransfer.training.fine_tune_cached import fine_tune_cached
 from ktransfer.training.interrupts import between_batches
-from ktransfer.training.linear_probe import class_weights, head_score, solve_head, standardise_features
+from ktransfer.training.linear_probe import class_weights, head_score, solve_rows, standardise_features
 from ktransfer.utils.files import write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import shortened
@@ -136,6 +136,14 @@ def _tracked(bar: Progress, interrupts: Interrupts) -> Track:
     return track
 
 
+def _pieces(run: Run, splits: Splits) -> Splits:
+    """The splits as a model is trained on them."""
+    cut: dict[str, Any] = {
+        name: run.preprocessing.pieces(part) for name, part in parts(splits) if name != "test"
+    }
+    return dataclasses.replace(splits, **cut)
+
+
 def _fit(
     run: Run,
     splits: Splits,
@@ -147,6 +155,14 @@ def _fit(
     budget: TimeBudget | None,
 ) -> None:
     track = _tracked(bar, interrupts)
+    whole, splits = splits, _pieces(run, splits)
+    for name, part in parts(splits):
+        if len(part) > len(before := getattr(whole, name)):
+            length = run.preprocessing.sequence_length
+            say(
+                f"windows    {name}: {len(before)} {part.noun} are trained on as {len(part)} pieces of up to {length} "
+                "tokens; nothing is cut off"
+            )
 
     def frozen_features(**options: Any) -> FrozenFeatures | None:
         if store is None:
@@ -198,12 +214,12 @@ def _fit(
         run.update(quantization_aware=dataclasses.asdict(found))
 
 
-def _solve_head(run: Run, pooled: Array, labels: Array) -> dict[str, Any]:
+def _solve_head(run: Run, pooled: Array, train: Examples) -> dict[str, Any]:
     recipe = run.recipe
-    return solve_head(
+    return solve_rows(
         run.model,
         pooled,
-        labels,
+        run.preprocessing.row_labels(train),
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
         task=run.task,
@@ -226,6 +242,7 @@ def _refit(
     """
     model, recipe = run.model, run.recipe
     share = _kept_share(run)
+    splits = _pieces(run, splits)
     validation = splits.require_validation()
     whole = dataclasses.replace(splits, train=splits.train.joined(validation))
     say(
@@ -249,7 +266,7 @@ def _refit(
             say=lambda line: None,
         )
     if recipe.head == "solve":
-        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train.labels)
+        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train)
     bar.stop()
     if not recipe.stages:
         return
@@ -283,12 +300,13 @@ def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: S
     recipe = run.recipe
     evidence = measure_evidence(
         pooled,
-        train.labels,
+        run.preprocessing.row_labels(train),
         taps,
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
-        task=train.task,
+        task=train.task.row_task,
         seed=recipe.seed,
+        classes=len(run.outputs),
     ).to_dict()
     preset = run.manifest["preset"]
     long, reason = worth_fine_tuning(evidence)
@@ -327,22 +345,28 @@ def _shorten(run: Run, splits: Splits, features: FrozenFeatures | None, budget: 
 
 def _choose_weights(run: Run, splits: Splits, say: Say) -> None:
     """Keep the weights on the way from the solved head that validation favours, and enter all in the run."""
-    validation, recipe = splits.require_validation(), run.recipe
+    validation = splits.require_validation()
     variables, before = load_weights(_solved(run), run.model)
     order = run.preprocessing.order(validation.inputs)
     batches = dataset(validation.subset(order), run, keep=False)
 
     def answer() -> Array:
-        found = np.concatenate(list(predict_in_batches(run.model, (inputs for inputs, *_ in batches))))
-        return found[np.argsort(order)]
+        rows: list[Any] = [None] * len(order)
+        place = 0
+        for answers in predict_in_batches(run.model, (inputs for inputs, *_ in batches)):
+            indices = order[place : place + len(answers)]
+            for index, row in zip(indices, run.preprocessing.rows(answers, validation, indices), strict=True):
+                rows[index] = row
+            place += len(answers)
+        return np.concatenate(rows)
 
     chosen, candidates = choose_weights(
         variables,
         before,
         answer,
-        validation.labels,
-        class_weight=_class_weight(splits.train, recipe),
-        task=run.task,
+        run.preprocessing.row_labels(validation),
+        class_weight=_class_weight(run, splits.train),
+        task=run.task.row_task,
     )
     kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
     say(
@@ -361,12 +385,14 @@ def _fit_head(
     pooled, tapped = _pooled(run, train, features, track, taps=taps)
     recipe = run.recipe
     if recipe.head == "solve":
-        found = _solve_head(run, pooled, train.labels)
-        shape = f"{len(pooled)} {train.noun} x {pooled.shape[1]} features"
+        found = _solve_head(run, pooled, train)
+        words = f"{found['rows']:,} of {len(pooled):,} words of " if run.task.per_token else ""
+        shape = f"{words}{len(train)} {train.noun} x {pooled.shape[1]} features"
         line = f"head       solved on {shape}, L2 {found['l2']:.2g}"
         if features is not None:
             pooled_validation = features.pooled("validation")
-            found["validation"] = head_score(run.model, pooled_validation, validation.labels, task=run.task)
+            labels = run.preprocessing.row_labels(validation)
+            found["validation"] = head_score(run.model, pooled_validation, labels, task=run.task.row_task)
             line += f"; validation {run.task.score_title} {found['validation']:.3f}"
         say(line)
     else:
@@ -386,9 +412,8 @@ def _pooled(
     order = run.preprocessing.order(train.inputs)
     batches = dataset(train.subset(order), run, keep=False)
     batches = track(batches, len(batches), "running the backbone")
-    pooled, tapped = extract_taps(run.model, batches, taps=taps and len(train) <= _TAPPED)
-    back = np.argsort(order)
-    return pooled[back], None if tapped is None else tapped[back]
+    taps = taps and len(train) <= _TAPPED
+    return row_features(run.model, batches, run.preprocessing, train, order, taps=taps)
 
 
 def _fine_tune(
@@ -428,15 +453,16 @@ def _training_data(run: Run, splits: Splits, *, passed: int = 0) -> dict[str, An
         ),
         "validation": dataset(splits.require_validation(), run),
         "recipe": recipe,
-        "class_weight": _class_weight(train, recipe),
+        "class_weight": _class_weight(run, train),
         "examples": len(train),
     }
 
 
-def _class_weight(train: Examples, recipe: Recipe) -> dict[int, float] | None:
-    if not recipe.class_weight:
+def _class_weight(run: Run, train: Examples) -> dict[int, float] | None:
+    if not run.recipe.class_weight:
         return None
-    return dict(enumerate(class_weights(train.labels, len(train.class_names), recipe.class_weight)))
+    labels = run.preprocessing.row_labels(train)
+    return dict(enumerate(class_weights(labels, len(run.outputs), run.recipe.class_weight)))
 
 
 def _trouble(run: Run, say: Say) -> Say:

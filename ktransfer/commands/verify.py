@@ -149,9 +149,10 @@ def _checks(
 
 def _judged_on(run: Run, validation: Examples, quantized: bool) -> tuple[Serving, Array]:
     """As many examples as the export had, as `Serving`, and their labels."""
-    chosen = evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES)
-    serving = run.modality.serving(run.model, run.labels, list(chosen.inputs), run.preprocessing)
-    return dataclasses.replace(serving, task=run.task, decision=run.decision), chosen.labels
+    chosen = run.preprocessing.pieces(evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES))
+    serving = run.modality.serving(run.model, run.outputs, list(chosen.inputs), run.preprocessing)
+    labels = run.preprocessing.row_labels(chosen)
+    return dataclasses.replace(serving, task=run.task, decision=run.decision), labels
 
 
 def _artefact(run: Run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]) -> Checked:
@@ -165,8 +166,8 @@ def _artefact(run: Run, artefact: Artefact, judged: dict[bool, tuple[Serving, np
     files_read = None
     try:
         with OwnProcess(artefact.format, path) as runtime:
-            if runtime.labels != list(run.labels):
-                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.labels)}")
+            if runtime.labels != list(run.outputs):
+                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.outputs)}")
             if (found := _bare(runtime.signature)) != (expected := _bare(artefact.signature)):
                 problems.append(f"it takes and gives {found}, {expected} was exported")
             if judged and not problems:
@@ -197,8 +198,9 @@ def _parities(runtime: Answer, artefact: Artefact, serving: Serving, labels: Arr
         serving.examples,
         fixed=fixed_axes(artefact),
         labels=labels,
-        task=serving.task,
+        task=serving.task.row_task,
         decision=decision,
+        positions=serving.positions,
     )
     found = {"parity": parity}
     if artefact.raw_parity is not None:
@@ -238,8 +240,8 @@ def _labels(run: Run, folder: Path) -> Checked:
     problems: tuple[str, ...] = ()
     if not path.is_file():
         problems = ("it is not there",)
-    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.labels):
-        problems = (f"it has {listed(found)}, the run {listed(run.labels)}",)
+    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.outputs):
+        problems = (f"it has {listed(found)}, the run {listed(run.outputs)}",)
     return Checked(path.name, (folder / path.name).as_posix(), problems)
 
 

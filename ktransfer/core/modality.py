@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from ktransfer.audit.findings import Finding, Item
+    from ktransfer.core.task import Task
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
@@ -62,9 +63,11 @@ class Preprocessing(Protocol):
     Attributes:
         task: Of the modality.
         sequence_length: Tokens that an example is cut to; `None` of what is no sequence.
+        raw_in_graph: Whether an artifact can read examples as people have them.
     """
 
     task: ClassVar[str]
+    raw_in_graph: bool
 
     @property
     def sequence_length(self) -> int | None: ...
@@ -83,6 +86,26 @@ class Preprocessing(Protocol):
 
     def beside(self, examples: Examples, indices: Array) -> dict[str, Array]:
         """What goes into every part of the model as well as features of these examples."""
+
+    def pieces(self, examples: Examples) -> Examples:
+        """The examples as a model is trained on them: long texts whose words are answered, in pieces."""
+
+    def rows(self, values: Any, examples: Examples, indices: Sequence[int] | Array) -> list[Array]:
+        """Of each of the examples at `indices` the rows `(r, ...)` of what a model gives for them, `(B, ...)`."""
+
+    def row_labels(self, examples: Examples) -> Array:
+        """The labels of the rows of all examples, as the `row_task` has them."""
+
+    def targets(self, examples: Examples) -> Array:
+        """What a loss compares logits with: `(N, C)`, or objects `(N,)`, each `(tokens, C)`."""
+
+    def positions(self, inputs: Sequence[str]) -> list[Array] | None:
+        """Where the rows of each example are in what a model gives; `None` where that is one row."""
+
+    def probabilities(
+        self, model: keras.Model, inputs: Sequence[str], outputs: int, task: Task, *, batch_size: int = 32
+    ) -> Array:
+        """The probabilities of examples, as the task has them."""
 
     def digest(self) -> dict[str, Any]:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""

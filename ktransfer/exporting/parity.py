@@ -195,6 +195,7 @@ def measure_parity(
     labels: Array | None = None,
     task: Task | None = None,
     decision: Mapping[str, Any] | None = None,
+    positions: Sequence[Array] | None = None,
 ) -> Parity:
     """Run an artefact and the model on the same examples and compare the answers.
 
@@ -207,9 +208,11 @@ def measure_parity(
         model: Callable, the same inputs to logits `(B, C)`; the Keras model in inference mode.
         examples: Real ones, `Examples`, at least 1.
         fixed: Sizes of the axes by name of which the artefact takes but one size.
-        labels: True labels of the examples, as the task has them, to measure the accuracy too.
+        labels: True labels of the examples' rows, as the task has them, to measure the accuracy too.
         task: `Task`. Defaults to single-label classification.
         decision: As in `Serving`. Defaults to `None`.
+        positions: As in `Serving`: of each example the tokens whose answers are compared, each as a row of the task.
+            Defaults to `None`, an answer an example.
 
     Returns:
         `Parity`; nothing is judged yet, see `Parity.check`.
@@ -236,11 +239,14 @@ def measure_parity(
     singles = _batches(examples, first, single, longest=[True, padded])
     wrong = [_made_wrong(inputs) for inputs in every[: -(-first // size)]]
     rounds = ((every, count), (singles, first), (wrong, first))
-    logits, single_logits, wrong_logits = (_answers(model, _merged(each), rows) for each, rows in rounds)
+    logits, single_logits, wrong_logits = (
+        _answers(model, _merged(each), rows, positions) for each, rows in rounds
+    )
+    first = len(single_logits)
     _check_finite(logits)
     sizes = tuple(sorted({single, size}))
     try:
-        answers, single_answers, wrong_answers = (_answers(artefact, *batches) for batches in rounds)
+        answers, single_answers, wrong_answers = (_answers(artefact, *each, positions) for each in rounds)
     except Exception as error:  # each runtime has its own kinds, none of them public
         raise ExportError(f"The artefact has to run at batch sizes {sizes}. Received: {error}") from error
     if answers.shape != logits.shape:
@@ -323,8 +329,17 @@ def _merged(batches: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
     return merged
 
 
-def _answers(function: Answer, batches: Sequence[dict[str, Array]], count: int) -> Array:
-    return np.concatenate([np.asarray(function(inputs)) for inputs in batches])[:count]
+def _answers(
+    function: Answer, batches: Sequence[dict[str, Array]], count: int, positions: Sequence[Array] | None
+) -> Array:
+    """The rows of the answers to the first `count` examples."""
+    found = [np.asarray(function(inputs)) for inputs in batches]
+    if positions is None:
+        return np.concatenate(found)[:count]
+    each = (answer for batch in found for answer in batch)
+    return np.concatenate(
+        [answer[positions[index]] for index, answer in zip(range(count), each, strict=False)]
+    )
 
 
 def _made_wrong(inputs: dict[str, Array]) -> dict[str, Array]:

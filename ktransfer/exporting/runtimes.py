@@ -61,4 +61,4 @@ def _open_keras(path: Path, threads: int | None) -> Opened:
     def answer(given: dict[str, Array]) -> Array:
         return model.predict_on_batch(as_taken(model, given))
 
-    return Opened(list(run.labels), {}, answer)
+    return Opened(list(run.outputs), {}, answer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ktransfer.data.rebatching import of_any_length
+from ktransfer.data.rebatching import of_any_length, padded
 from ktransfer.errors import RecipeError, listed
 from ktransfer.features.store import Rows
 from ktransfer.models.blocks import Block, sublayers
@@ -242,7 +242,7 @@ class FeatureBatches(keras.utils.PyDataset):
     Args:
         views: For each view of the examples their features, and int `(N,)`, the row that each example's are
             in; epochs take turns.
-        targets: `(N, ...)`, in the order of the examples.
+        targets: `(N, ...)`, in the order of the examples, or objects `(N,)`, each of the tokens of one.
         batch_size: Examples in a batch; the last may be smaller.
         order: From an epoch to its order of the examples, taken at each `begin_epoch`; `None` leaves them in
             their own.
@@ -272,8 +272,9 @@ class FeatureBatches(keras.utils.PyDataset):
         rows, places = self._views[self._view]
         features = rows.read(places[chosen])
         if self._beside:
-            return with_ids(features, self._beside(chosen)), self._targets[chosen]
-        return features, self._targets[chosen]
+            given = with_ids(features, self._beside(chosen))
+            return given, padded(self._targets[chosen], given["features"].shape[1])
+        return features, padded(self._targets[chosen], features.shape[1])
 
     @property
     def data(self) -> FeatureBatches | tf.data.Dataset:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from markupsafe import Markup
 
 from ktransfer.data.examples import Splits, printable
@@ -157,7 +156,7 @@ def _calibration(answers: Answers, task: Task) -> dict[str, Any]:
         "after": scaled,
         "cross_fitted": cross_fitted,
         "temperature": answers.evaluation.fitted["temperature"],
-        "confidence": float(np.max(answers.probabilities, axis=-1).mean()),
+        "confidence": task.confidence(answers.probabilities),
         "plots": list(map(Markup, drawn)),
     }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ktransfer.errors import DataError, RecipeError
+from ktransfer.tasks.one_answer import OneAnswer
 
 if TYPE_CHECKING:
     import keras
@@ -22,7 +23,7 @@ _FOLDS = 5
 _LARGEST_MATRIX = 20  # classes that a table of all pairs can be read with
 
 
-class SingleLabel:
+class SingleLabel(OneAnswer):
     """Classes exclude each other: softmax, cross-entropy, and the most probable class as the answer.
 
     Implements `ktransfer.core.task.Task`. Labels are int32 `(N,)`, indices of classes.

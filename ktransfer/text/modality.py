@@ -58,8 +58,9 @@ class TextModality:
 
     def load_preprocessing(self, run: Run) -> Preprocessing:
         from ktransfer.text.preprocessing import TextPreprocessing
+        from ktransfer.text.token_preprocessing import preprocessing_of
 
-        return TextPreprocessing.load(run.path / "tokenizer")
+        return preprocessing_of(run.task, TextPreprocessing.load(run.path / "tokenizer"))
 
     def serving(
         self,
@@ -113,8 +114,11 @@ class TextModality:
         self, source: PathLike, *, task: str | None = None, **options: Any
     ) -> tuple[Splits, Columns | None]:
         from ktransfer.data.tasks import read_as
+        from ktransfer.text.entity_sources import has_entities, load_entity_splits
         from ktransfer.text.sources import load_text_splits
 
+        if has_entities(source, task):
+            return load_entity_splits(source, **options)
         return read_as(load_text_splits, source, task=task, **options)
 
     def read(
@@ -126,9 +130,13 @@ class TextModality:
         **columns: str | None,
     ) -> tuple[Splits, Columns | None]:
         from ktransfer.data.tasks import read_as
+        from ktransfer.text.entity_sources import has_entities, read_entities
         from ktransfer.text.sources import read_texts
 
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
+        if has_entities(data, columns["task"]):
+            del columns["task"]
+            return read_entities(data, class_names=class_names, **columns)
         return read_as(read_texts, data, class_names=class_names, data_dir=data_dir, **columns)
 
     def group_hint(self, examples: Examples) -> str | None:
@@ -152,7 +160,9 @@ class TextModality:
     ) -> tuple[dict[str, Any], Iterable[str]]:
         from ktransfer.text.tokenizer_json import write_tokenizer
 
-        found = write_tokenizer(_of_texts(preprocessing), folder, texts=examples.evenly(_TOKENIZED).inputs)
+        given = _of_texts(preprocessing)
+        texts = examples.evenly(_TOKENIZED).inputs
+        found = write_tokenizer(given.as_tokenizer(), folder, texts=given.encoded(texts))
         path = f"{folder.name}/{found['path']}"
         tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
         line = f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {folder.parent / path}"
@@ -172,11 +182,12 @@ class TextModality:
 
         return text_network(
             name,
-            len(examples.class_names),
+            len(examples.task.output_names(examples.class_names)),
             recipe,
             random_weights=random_weights,
             texts=examples.inputs,
             sequence_length=sequence_length,
+            task=examples.task,
         )
 
     def default_recipe(self, *, examples: int, **options: Any) -> Recipe:
@@ -239,8 +250,9 @@ class TextModality:
     def prove_beside(self, path: PathLike, serving: Serving) -> None:
         from ktransfer.text.tokenizer_json import load_tokenizer, prove_tokenizer
 
-        examples = cast("Texts", serving.examples)
-        prove_tokenizer(load_tokenizer(path), _of_texts(serving.preprocessing), examples.texts)
+        preprocessing = _of_texts(serving.preprocessing)
+        texts = preprocessing.encoded(cast("Texts", serving.examples).texts)
+        prove_tokenizer(load_tokenizer(path), preprocessing.as_tokenizer(), texts)
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:
         return f"texts of up to {preprocessing['sequence_length']} tokens"

@@ -79,9 +79,11 @@ def fine_tune_cached(
     task.check_recipe(recipe)
     weights = None
     if recipe.class_weight:
-        weights = dict(enumerate(class_weights(train.labels, len(train.class_names), recipe.class_weight)))
+        labels = features.preprocessing.row_labels(train)
+        outputs = len(task.output_names(train.class_names))
+        weights = dict(enumerate(class_weights(labels, outputs, recipe.class_weight)))
     set_depth(backbone, blocks, max(depths))
-    compile_classifier(model, recipe, one_hot=True, task=task)
+    compile_classifier(model, recipe, one_hot=True, task=task, class_weight=weights)
     # One optimizer throughout, whose state is kept from one stage to the next.
     optimizer = model.optimizer
     layerwise = LayerwiseOptimizer(optimizer)
@@ -151,7 +153,7 @@ def fine_tune_cached(
                 initial_epoch=first,
                 epochs=end,
                 shuffle=False,
-                class_weight=weights,
+                class_weight=None if task.weights_in_loss else weights,
                 callbacks=[*stage_callbacks, *callbacks(index), history],
                 verbose=verbose,
             )

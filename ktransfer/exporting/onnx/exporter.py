@@ -21,7 +21,7 @@ from ktransfer.exporting.onnx.canonical import canonicalize
 from ktransfer.exporting.onnx.quantization import make_smaller
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
 from ktransfer.exporting.processes.converter_process import apart
-from ktransfer.exporting.serving import BATCH, OUTPUT, inlined_functions, serving_function
+from ktransfer.exporting.serving import OUTPUT, inlined_functions, serving_function
 from ktransfer.utils.progress import Tell, silent
 
 if TYPE_CHECKING:
@@ -227,7 +227,7 @@ def _make_constants_of_captures(graph: onnx.GraphProto, serving: Serving, functi
 
 def _name_axes(graph: onnx.GraphProto, serving: Serving, fixed: dict[str, int]) -> None:
     axes = {given.name: given.axes for given in serving.inputs}
-    axes[OUTPUT] = (BATCH, len(serving.class_names))
+    axes[OUTPUT] = serving.output_axes
     for value in (*graph.input, *graph.output):
         for axis, given in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
             if given in fixed:
