@@ -268,9 +268,7 @@ def _inputs(run: Run, examples: Examples, rows: Iterable[int]) -> dict[str, Arra
     return run.modality.by_name(run.preprocessing([examples.inputs[row] for row in rows]))
 
 
-def _answers(
-    run: Run, contenders: Sequence[_Contender], examples: Examples, bar: Progress
-) -> list[list[Array]]:
+def _answers(run: Run, contenders: Sequence[_Contender], examples: Examples, bar: Progress) -> list[Array]:
     """Of each contender, the probabilities of the examples' rows `(R, C)`."""
     found: list[list[Any]] = [[None] * len(examples) for _ in contenders]
     order = run.preprocessing.order(examples.inputs)

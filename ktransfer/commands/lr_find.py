@@ -129,7 +129,9 @@ def lr_find(
     blocks = find_blocks(inner)
     unfrozen = resolve_depth(depth, blocks)
     splits = readable(splits, facts, say, verbose=verbose)
-    cut = {name: network.preprocessing.pieces(getattr(splits, name)) for name in ("train", "validation")}
+    cut: dict[str, Any] = {
+        name: network.preprocessing.pieces(getattr(splits, name)) for name in ("train", "validation")
+    }
     splits = dataclasses.replace(splits, **cut)
     with progress_bar(verbose) as bar:
         _solve(network, splits, recipe, feature_store(cache_dir), bar)

@@ -14,7 +14,6 @@ from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.exclusions import leave_out
 from ktransfer.core.modality import modality_of_facts
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.tables.columns import Columns
 from ktransfer.errors import RunError
 from ktransfer.features.store import FeatureStore
 from ktransfer.recipes.recipe import Recipe
@@ -24,6 +23,8 @@ from ktransfer.utils.terminal import console
 
 if TYPE_CHECKING:
     import tensorflow as tf
+
+    from ktransfer.core.modality import ColumnsRead
 
 
 # Float32 artefacts are proved on so many examples.
@@ -54,7 +55,7 @@ def progress_bar(verbose: int | str) -> Progress:
     return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
 
-def read_splits(facts: dict[str, Any], seed: int) -> tuple[Splits, Columns | None]:
+def read_splits(facts: dict[str, Any], seed: int) -> tuple[Splits, ColumnsRead | None]:
     """The examples that the `data` of a run names, and of a table its columns.
 
     Args:

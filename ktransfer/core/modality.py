@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
-    from ktransfer.data.tables.columns import Columns
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -114,6 +113,16 @@ class Preprocessing(Protocol):
         """As the manifest holds it."""
 
 
+class ColumnsRead(Protocol):
+    """How examples and labels were found in a file, as of a table its columns."""
+
+    def facts(self) -> dict[str, Any]:
+        """The options by which the same data is read the same way again."""
+
+    def line(self) -> str:
+        """What a person is told of them."""
+
+
 class FilesRead(Protocol):
     """How far what an artefact reads from files is from what the run reads of them.
 
@@ -200,7 +209,7 @@ class Modality(Protocol):
         class_names: Sequence[str] | None = None,
         data_dir: PathLike | None = None,
         **columns: str | None,
-    ) -> tuple[Splits, Columns | None]:
+    ) -> tuple[Splits, ColumnsRead | None]:
         """Read examples as they are.
 
         Args:
@@ -210,13 +219,13 @@ class Modality(Protocol):
             **columns: Options of `train` for tables; those that are not among `columns` are not looked at.
 
         Returns:
-            `Splits`, and of a table `Columns`, else `None`.
+            `Splits`, and of a table `Columns`, of texts with entities `EntityColumns`, else `None`.
 
         Raises:
             DataError: There is nothing usable.
         """
 
-    def load_splits(self, source: PathLike, **options: Any) -> tuple[Splits, Columns | None]:
+    def load_splits(self, source: PathLike, **options: Any) -> tuple[Splits, ColumnsRead | None]:
         """Read examples for training, with a validation split in any case.
 
         Args:

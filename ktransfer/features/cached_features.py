@@ -277,7 +277,7 @@ def row_features(
     backbone = find_backbone(model)
     cut = find_taps(find_blocks(backbone)) if taps and not named_inputs(model) else None
     lower = lower_part(model, backbone, [HEAD] if cut is None else [HEAD, cut])
-    rows: list = [None] * len(order)
+    rows: list[Any] = [None] * len(order)
     tapped, place = [], 0
     for outputs in predict_in_batches(lower, (inputs for inputs, *_ in batches)):
         values, *more = keras.tree.flatten(outputs)

@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from ktransfer.audit.findings import Finding, Item
-    from ktransfer.core.modality import Augmentation, FilesRead, Preprocessing
+    from ktransfer.core.modality import Augmentation, ColumnsRead, FilesRead, Preprocessing
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
-    from ktransfer.data.tables.columns import Columns
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -126,7 +125,7 @@ class ImageModality:
 
     def load_splits(
         self, source: PathLike, *, task: str | None = None, **options: Any
-    ) -> tuple[Splits, Columns | None]:
+    ) -> tuple[Splits, ColumnsRead | None]:
         from ktransfer.data.tasks import read_as
         from ktransfer.image.sources import load_image_splits
 
@@ -139,7 +138,7 @@ class ImageModality:
         class_names: Sequence[str] | None = None,
         data_dir: PathLike | None = None,
         **columns: str | None,
-    ) -> tuple[Splits, Columns | None]:
+    ) -> tuple[Splits, ColumnsRead | None]:
         from ktransfer.data.tasks import read_as
         from ktransfer.image.sources import read_images
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -92,7 +92,7 @@ def text_dataset(
                 ids = [kept[index] for index in indices]
             yield packed(ids, targets[indices])
 
-    def packed(ids, chosen):
+    def packed(ids: Sequence[Array], chosen: Array) -> tuple[dict[str, Array], Array]:
         inputs = preprocessing.pack(ids)
         return inputs, padded(chosen, next(iter(inputs.values())).shape[1])
 

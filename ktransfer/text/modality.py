@@ -12,11 +12,10 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from ktransfer.audit.findings import Finding, Item
-    from ktransfer.core.modality import Augmentation, FilesRead, Preprocessing
+    from ktransfer.core.modality import Augmentation, ColumnsRead, FilesRead, Preprocessing
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
-    from ktransfer.data.tables.columns import Columns
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -112,7 +111,7 @@ class TextModality:
 
     def load_splits(
         self, source: PathLike, *, task: str | None = None, **options: Any
-    ) -> tuple[Splits, Columns | None]:
+    ) -> tuple[Splits, ColumnsRead | None]:
         from ktransfer.data.tasks import read_as
         from ktransfer.text.entity_sources import has_entities, load_entity_splits
         from ktransfer.text.sources import load_text_splits
@@ -128,7 +127,7 @@ class TextModality:
         class_names: Sequence[str] | None = None,
         data_dir: PathLike | None = None,
         **columns: str | None,
-    ) -> tuple[Splits, Columns | None]:
+    ) -> tuple[Splits, ColumnsRead | None]:
         from ktransfer.data.tasks import read_as
         from ktransfer.text.entity_sources import has_entities, read_entities
         from ktransfer.text.sources import read_texts

@@ -122,7 +122,7 @@ def solve_rows(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
-) -> dict:
+) -> dict[str, Any]:
     """`solve_head` on the rows of a task's examples: all of them, or of the words of texts those that it chooses.
 
     Args:
@@ -144,7 +144,11 @@ def solve_rows(
     """
     task = get_task(task)
     chosen, added = task.head_rows(row_labels, class_weight, seed=seed)
-    options = {"class_weight": class_weight, "label_smoothing": label_smoothing, "seed": seed}
+    options: dict[str, Any] = {
+        "class_weight": class_weight,
+        "label_smoothing": label_smoothing,
+        "seed": seed,
+    }
     if len(chosen) < len(row_labels):
         features, row_labels = features[chosen], row_labels[chosen]
     found = solve_head(model, features, row_labels, task=task.row_task, **options)
