@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # Ours alone; a machine's own settings would change what is tested.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: install demo test lint lock advisories bench clean
+.PHONY: install demo test lint docs lock advisories bench clean
 
 install: $(STAMP)
 
@@ -28,6 +28,12 @@ test: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The site, into build/site, without network. The first two lines write what is made from the code.
+docs: $(STAMP)
+	$(BIN)/python docs/tools/cli_reference.py
+	$(BIN)/python docs/tools/architecture_svg.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # After a change of the dependencies in pyproject.toml. Names no registry: pip's own settings choose it.
 lock:

@@ -6,7 +6,9 @@ for type checkers.
 
 import importlib
 
-__version__ = "0.1.0"
+from ktransfer.utils import deprecation as _deprecation
+
+__version__ = "0.2.0"
 
 _HOMES = {
     "Augmentation": "ktransfer.image.augmentation",
@@ -60,7 +62,11 @@ _HOMES = {
 __all__ = sorted(_HOMES)
 
 
+_deprecation.install()
+
+
 def __getattr__(name):
+    name = _deprecation.current_name(name)
     if name not in _HOMES:
         raise AttributeError(f"module 'ktransfer' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -30,8 +30,10 @@ def evaluate(
         run: What `Run.load` gave.
         data: As in `train`; of data with parts `test` is taken, else `validation`, else all of it.
         data_dir: Where TensorFlow Datasets keeps its data.
-        text_column, file_column, label_column, label_separator: As in `train`; `None` takes those that the run was
-            trained on.
+        text_column: As in `train`. Defaults to `None`, that of the run.
+        file_column: As in `train`. Defaults to `None`, that of the run.
+        label_column: As in `train`. Defaults to `None`, that of the run.
+        label_separator: As in `train`. Defaults to `None`, that of the run.
         encoding: As in `train`.
         say: Where lines for a person go.
 

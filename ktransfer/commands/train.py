@@ -270,10 +270,13 @@ def resume(
 
     Args:
         out: The run folder.
-        data, backbone: Of the run; refused where it was begun with others.
+        data: Of the run; refused where it was begun with other data. Defaults to `None`, the run's.
+        backbone: Of the run; refused where it was begun with another one. Defaults to `None`, the run's.
         formats: What to export; `None` takes what the run was begun with. What is there and whole stays.
-        cache, cache_dir: As in `train`; `None` takes what the run was begun with.
-        say, verbose: As in `train`.
+        cache: As in `train`. Defaults to `None`, what the run was begun with.
+        cache_dir: As in `train`. Defaults to `None`, what the run was begun with.
+        say: As in `train`.
+        verbose: As in `train`.
 
     Returns:
         The finished `Run`.

@@ -25,8 +25,8 @@ class TrainOptions:
         data_dir: Where TensorFlow Datasets keeps its data. Defaults to `None`, its own choice.
         image_size: Pixels, one side or `(height, width)`. Defaults to `None`, the preset's own.
         scaling: As in `load_backbone`, for a `.keras` file. Defaults to `None`.
-        text_column, file_column: Column of a table with the texts, or with the names of image files. Defaults to
-            `None`, which guesses it.
+        text_column: Column of a table with the texts. Defaults to `None`, which guesses it.
+        file_column: Column of a table with the names of image files. Defaults to `None`, which guesses it.
         label_column: Column of the labels, or several columns of 0 and 1 with commas between their names. Defaults to
             `None`, which guesses it.
         label_separator: What stands between the labels of a cell, such as `"|"`. Defaults to `None`, which guesses it.
@@ -51,7 +51,10 @@ class TrainOptions:
             training examples.
         epochs: Of fine-tuning by the preset; 0 keeps the solved head. Not with a recipe. Defaults to `None`.
         seed: Of everything random. Defaults to `None`, the recipe's, which is 0 by default.
-        class_weight, loss, augmentation, quantization_aware: As in `Recipe`. Default to `None`, the recipe's.
+        class_weight: As in `Recipe`. Defaults to `None`, the recipe's.
+        loss: As in `Recipe`. Defaults to `None`, the recipe's.
+        augmentation: As in `Recipe`. Defaults to `None`, the recipe's.
+        quantization_aware: As in `Recipe`. Defaults to `None`, the recipe's.
         random_weights: Start from a random backbone, to see what the pretrained one is worth. Defaults to `False`.
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`). Defaults to `True`.
 

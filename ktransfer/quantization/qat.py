@@ -68,9 +68,16 @@ def fine_tune_quantized(
 
     Args:
         model: A trained classifier from `build_classifier` or `build_text_classifier`; trained in place.
-        train, validation: As in `fine_tune`; there must be validation data.
+        train: As in `fine_tune`.
+        validation: As in `fine_tune`, but required.
         recipe: What to do.
-        backbone, class_weight, callbacks, examples, task, on_trouble, verbose: As in `fine_tune`.
+        backbone: As in `fine_tune`.
+        class_weight: As in `fine_tune`.
+        callbacks: As in `fine_tune`.
+        examples: As in `fine_tune`.
+        task: As in `fine_tune`.
+        on_trouble: As in `fine_tune`.
+        verbose: As in `fine_tune`.
 
     Returns:
         The accuracies before and after.

@@ -112,8 +112,14 @@ def load_text_splits(
         validation_fraction: The share of each class to hold out, between 0 and 1, when there is no validation
             part; texts that differ in case and white space only stay on one side.
         seed: Fixes which texts are held out.
-        text_column, label_column, group_column, label_separator, task, encoding, group_by, data_dir: As in
-            `read_texts`.
+        text_column: As in `read_texts`.
+        label_column: As in `read_texts`.
+        group_column: As in `read_texts`.
+        label_separator: As in `read_texts`.
+        task: As in `read_texts`.
+        encoding: As in `read_texts`.
+        group_by: As in `read_texts`.
+        data_dir: As in `read_texts`.
 
     Returns:
         As `read_texts`, with `splits.validation` filled.

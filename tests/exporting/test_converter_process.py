@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +61,13 @@ def test_a_process_is_kept_for_the_next_question_and_another_takes_the_place_of_
     with pytest.raises(Ended, match=r"has to stop\. Received: its end by SIGABRT"):
         apart(os.abort, doing="stop")
     assert apart(os.getpid, doing="tell its number") != first
+
+
+def test_a_kept_process_finds_a_relative_path_from_another_folder(tmp_path, monkeypatch):
+    apart(os.path.exists, Path("here"), doing="start")
+    (tmp_path / "here").touch()
+    monkeypatch.chdir(tmp_path)
+    assert apart(os.path.exists, Path("here"), doing="look")
 
 
 def test_what_was_said_to_an_earlier_question_is_not_in_the_error():

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+from pathlib import Path
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.processes.ipc import receive, send
@@ -38,7 +39,7 @@ def apart(function, *arguments, doing, tell=silent):
 
     Args:
         function: Of a module, so that the other process finds it by name.
-        arguments: Data, as `ipc.send` takes it; so must be what the function returns.
+        arguments: Data, as `ipc.send` takes it; so must be what the function returns. A `Path` is made absolute.
         doing: What it does, for the error: `"convert to tflite-int8"`.
         tell: Callable that is given what the function reports by `report`. Defaults to none.
 
@@ -50,6 +51,8 @@ def apart(function, *arguments, doing, tell=silent):
         >>> apart(os.path.basename, "artefacts/model.onnx", doing="take a name apart")
         'model.onnx'
     """
+    # A process that is kept has the working directory of its first question.
+    arguments = [given.absolute() if isinstance(given, Path) else given for given in arguments]
     with _LOCK:
         process = _kept(function.__module__)
         try:
