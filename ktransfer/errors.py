@@ -65,7 +65,7 @@ def listed(names: Iterable[object]) -> str:
 
     Example:
         >>> listed(range(1000))[-29:]
-        '101, 102, 103, ... (896 more)'
+        ' 99, 100, 101, ... (898 more)'
         >>> listed(["daisy", "rose"])
         'daisy, rose'
     """

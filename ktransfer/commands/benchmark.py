@@ -43,7 +43,9 @@ class Measured:
         speedup: How many times faster than Keras one example is answered; the median over the rounds.
 
     Example:
-        >>> Measured("onnx", "artefacts/model.onnx", 2**20, 0.9, 1.0, 1e-7, {"p50": 2, "p95": 3}, 32, 900, 4)
+        >>> measured = Measured("onnx", "artefacts/model.onnx", 2**20, 0.9, 1.0, 1e-7, {"p95": 3}, 32, 900, 4)
+        >>> measured.latency_ms["p95"]
+        3
     """
 
     format: str
@@ -73,7 +75,7 @@ class Benchmark:
         backend: That Keras ran on.
 
     Example:
-        >>> benchmark(Run.load("runs/flowers")).measured[0].format
+        >>> benchmark(Run.load("runs/flowers")).measured[0].format  # doctest: +SKIP
         'keras'
     """
 

@@ -37,7 +37,9 @@ class Artefact:
 
     Example:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
-        >>> artefact = Artefact("onnx", "artefacts/model.onnx", "9f86d0", 1024, {}, "dynamic", parity)
+        >>> output = {"name": "probabilities", "shape": [None, 2], "dtype": "float32"}
+        >>> signature = {"inputs": [], "output": output}
+        >>> artefact = Artefact("onnx", "artefacts/model.onnx", "9f86d0", 1024, signature, "dynamic", parity)
         >>> Artefact.from_dict(artefact.to_dict()) == artefact
         True
     """

@@ -22,7 +22,7 @@ def fatal_operation(serve, serving, folder, survives):
         `"Roll in classifier/odd_layer/Roll"`; of several the one that comes first.
 
     Example:
-        >>> fatal_operation(serve, serving, Path("run"), survives)
+        >>> fatal_operation(serve, serving, Path("run"), survives)  # doctest: +SKIP
         'Roll in classifier/odd_layer/Roll'
     """
     [output] = serve.structured_outputs.values()

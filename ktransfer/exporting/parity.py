@@ -198,9 +198,11 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=Non
             answers are not finite.
 
     Example:
+        >>> from ktransfer.image.serving import Images
         >>> images = np.random.default_rng(0).uniform(0, 255, (4, 8, 8, 3)).astype("float32")
         >>> logits = lambda inputs: inputs["image"].mean((1, 2)) / 255
-        >>> parity = measure_parity(lambda inputs: probabilities(logits(inputs)), logits, Images(images))
+        >>> softmax = get_task("single_label").probabilities
+        >>> parity = measure_parity(lambda inputs: softmax(logits(inputs)), logits, Images(images))
         >>> parity.label_agreement, parity.batch_sizes
         (1.0, (1, 4))
     """

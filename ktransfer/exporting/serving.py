@@ -138,6 +138,7 @@ def serving_function(serving, fixed, *, activation=None):
         `tf.function` of the named inputs, in their order, to the dictionary `{"probabilities": ...}`.
 
     Example:
+        >>> from ktransfer.image.serving import serve_images
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)])
         >>> serve = serving_function(serve_images(model, ["a", "b"], np.zeros((1, 8, 8, 3))), {})
         >>> serve(tf.zeros((1, 8, 8, 3)))["probabilities"].numpy().tolist()

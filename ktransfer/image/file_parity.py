@@ -80,7 +80,7 @@ def graph_refusal(content):
         content: The bytes of the file.
 
     Example:
-        >>> graph_refusal(b"II*\\0")
+        >>> graph_refusal(b"II*\\0")  # doctest: +SKIP
         'not one of JPEG, PNG, GIF, BMP, WebP: TIFF'
     """
     try:

@@ -13,7 +13,8 @@ def named_inputs(model: keras.Model) -> dict[str, Any]:
 
         list(named_inputs(build_text_classifier(backbone, 2, preprocessing)))   # ["token_ids", "padding_mask"]
     """
-    return model.input if isinstance(model.input, dict) else {}
+    inputs = getattr(model, "input", None)  # a `Sequential` that was not called yet has none
+    return inputs if isinstance(inputs, dict) else {}
 
 
 def as_taken(model: keras.Model, given: Mapping[str, Any]) -> Any:

@@ -102,8 +102,8 @@ def error_against(load: Callable, reference, calibration: list[dict]) -> Callabl
         From a candidate to a mean squared difference; infinity if it answers no numbers.
 
     Example:
-        >>> error = error_against(load, float32, calibration)
-        >>> error(wholly_int8), error(partly_int8)
+        >>> error = error_against(load, float32, calibration)  # doctest: +SKIP
+        >>> error(wholly_int8), error(partly_int8)  # doctest: +SKIP
         (0.2158, 0.0679)
     """
     compared = evenly(calibration, _COMPARED)
@@ -130,7 +130,7 @@ def closest(error: Callable, candidates: Callable, *, tell: Tell = silent):
         tell: Callable that is given how many were compared. Defaults to none.
 
     Example:
-        >>> content = closest(error, lambda share: quantized(choices(alone, weights, share)))
+        >>> content = closest(error, lambda share: quantized(choices(alone, weights, share)))  # doctest: +SKIP
     """
     for share in _SHARES:
         best = min(_counted(candidates(share), share, tell), key=error)

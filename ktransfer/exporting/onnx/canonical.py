@@ -23,8 +23,8 @@ def canonicalize(model):
         ValueError: A value is needed that nothing makes, or to make itself.
 
     Example:
-        >>> canonicalize(model)
-        >>> [(node.name, node.input, node.output) for node in model.graph.node]
+        >>> canonicalize(model)  # doctest: +SKIP
+        >>> [(node.name, node.input, node.output) for node in model.graph.node]  # doctest: +SKIP
         [('Conv_0', ['image', '0'], ['1']), ('Relu_1', ['1'], ['probabilities'])]
     """
     graph = model.graph

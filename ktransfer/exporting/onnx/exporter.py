@@ -48,6 +48,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", tell=silent)
             smaller ended the process.
 
     Example:
+        >>> import onnxruntime
         >>> write(serving, Path("model.onnx"), fixed={})
         >>> onnxruntime.InferenceSession("model.onnx").get_modelmeta().custom_metadata_map["labels"]
         '["cat", "dog"]'

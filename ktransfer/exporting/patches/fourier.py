@@ -14,6 +14,7 @@ def fourier_as_matrices():
     length, so that the matrices are constants; its authors do the same on TPUs (Lee-Thorp et al. 2022).
 
     Example:
+        >>> x = keras.random.normal((1, 4, 4))
         >>> with fourier_as_matrices():
         ...     real, imaginary = keras.ops.fft2((x, keras.ops.zeros_like(x)))
     """

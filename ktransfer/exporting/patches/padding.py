@@ -14,8 +14,11 @@ def finite_padding():
     wherever the pad is no more than half the window, so that what it gives is the same.
 
     Example:
+        >>> x, paddings = tf.zeros((1, 4, 4, 1)), [[0, 0], [1, 1], [1, 1], [0, 0]]
         >>> with finite_padding():
         ...     x = tf.nn.max_pool2d(tf.pad(x, paddings, constant_values=float("-inf")), 3, 2, "VALID")
+        >>> x.shape
+        TensorShape([1, 2, 2, 1])
     """
     before = tf.pad
 

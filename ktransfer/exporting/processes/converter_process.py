@@ -100,7 +100,7 @@ def how_it_ended(process, said):
         said: The file of its standard error.
 
     Example:
-        >>> how_it_ended(process, said)
+        >>> how_it_ended(process, said)  # doctest: +SKIP
         ('SIGABRT', 'nothing was said')
     """
     try:

@@ -19,7 +19,8 @@ def send(stream, value):
         TypeError: There is something else in it.
 
     Example:
-        >>> send(process.stdin, {"image": images})
+        >>> stream = io.BytesIO()
+        >>> send(stream, {"image": np.zeros((1, 2))})
     """
     arrays = []
     text = json.dumps(_plain(value, arrays))
@@ -38,8 +39,10 @@ def receive(stream):
         ValueError: It is no message.
 
     Example:
-        >>> receive(process.stdout)
-        (['cat', 'dog'], {...})
+        >>> stream = io.BytesIO()
+        >>> send(stream, [["cat", "dog"], np.arange(2)])
+        >>> receive(io.BytesIO(stream.getvalue()))
+        [['cat', 'dog'], array([0, 1])]
     """
     size = _LENGTH.unpack(_read(stream, _LENGTH.size))[0]
     if size > _LARGEST:

@@ -26,7 +26,9 @@ def write(serving, path, *, fixed, extra=None):
 
     Example:
         >>> write(serving, Path("savedmodel"), fixed={})
-        >>> tf.saved_model.load("savedmodel").signatures["serving_default"](image=images)["probabilities"]
+        >>> serve = tf.saved_model.load("savedmodel").signatures["serving_default"]
+        >>> serve(image=tf.constant(images))["probabilities"].shape
+        TensorShape([8, 2])
     """
     module = tf.Module()
     with inlined_functions():

@@ -17,7 +17,7 @@ def halve_weights(content):
         content: Bytes of a TFLite file.
 
     Example:
-        >>> content = halve_weights(Path("model_int8.tflite").read_bytes())
+        >>> content = halve_weights(Path("run/artefacts/model.tflite").read_bytes())
     """
     model = schema.ModelT.InitFromPackedBuf(content)
     for graph in model.subgraphs:

@@ -35,7 +35,7 @@ def add_metadata(content, serving, extra=None):
         extra: JSON-able facts, or `None`; zipped on as `extra.json`.
 
     Example:
-        >>> content = add_metadata(content, serving)
+        >>> content = add_metadata(Path("plain.tflite").read_bytes(), serving)
         >>> zipfile.ZipFile(io.BytesIO(content)).read("labels.txt")
         b'cat\\ndog\\n'
     """

@@ -12,7 +12,7 @@ class Bytes:
         data: uint8 `(N,)`.
 
     Example:
-        >>> Bytes(tf.constant([0, 1, 0, 2], tf.uint8)).number(0, 2, big=True).numpy()
+        >>> int(Bytes(tf.constant([0, 1, 0, 2], tf.uint8)).number(0, 2, big=True))
         1
     """
 

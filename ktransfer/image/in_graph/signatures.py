@@ -15,7 +15,7 @@ def file_signatures(serving):
         serving: `Serving` of an image classifier with its files.
 
     Example:
-        >>> list(file_signatures(serving))
+        >>> list(file_signatures(serving))  # doctest: +SKIP
         ['image_pixels', 'image_bytes']
     """
     resize = serving.preprocessing.resize
