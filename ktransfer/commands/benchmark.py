@@ -34,7 +34,8 @@ class Measured:
         format: As in `Artefact`; `"keras"` is the run's model by `predict_on_batch`.
         path: Relative to the run folder.
         size_bytes: Of the file, or of all files in the folder.
-        accuracy: Share of the examples, 0 to 1, of which the first label is the true one.
+        accuracy: Share of the examples, 0 to 1, of which the first label is the true one; of named entities the share
+            of words with the true tag.
         label_agreement: Share with the same first label as Keras.
         max_abs_delta: Largest difference of a probability from Keras'.
         latency_ms: `{"p50", "p95"}` of an answer to one example.
@@ -133,21 +134,22 @@ def benchmark(
             f"Validation data of the classes {listed(run.labels)} was expected. "
             f"Received: {listed(validation.class_names)}. Restore the data that the run was trained on."
         )
-    chosen = evenly(validation, examples)
+    chosen = run.preprocessing.pieces(evenly(validation, examples))
+    labels, task = run.preprocessing.row_labels(chosen), run.task.row_task
     threads = threads or _cores()
     with contextlib.ExitStack() as stack, progress_bar(verbose) as bar:
         contenders = [stack.enter_context(contender) for contender in _contenders(run, threads)]
         probabilities = _answers(run, contenders, chosen, bar)
         singles, batches = _timed(contenders, *_timing_inputs(run, chosen), rounds, bar)
-    decisions = [run.task.decide(answers, run.decision) for answers in probabilities]
+    decisions = [task.decide(answers, run.decision) for answers in probabilities]
     of_keras = decisions[0]
     measured = tuple(
         Measured(
             contender.format,
             contender.path,
             contender.size_bytes,
-            accuracy=float(run.task.hits(decided, chosen.labels).mean()),
-            label_agreement=float(run.task.agreement(decided, of_keras).mean()),
+            accuracy=float(task.hits(decided, labels).mean()),
+            label_agreement=float(task.agreement(decided, of_keras).mean()),
             max_abs_delta=float(np.abs(answers - probabilities[0]).max()),
             latency_ms={f"p{of}": float(np.percentile(single, of) * 1e3) for of in (50, 95)},
             batch=contender.batch or BATCH,
@@ -255,16 +257,18 @@ def _inputs(run, examples, rows):
 
 
 def _answers(run, contenders, examples, bar):
-    """Of each contender, the probabilities `(N, C)`."""
-    found = np.zeros((len(contenders), len(examples), len(run.labels)))
+    """Of each contender, the probabilities of the examples' rows `(R, C)`."""
+    found: list[list] = [[None] * len(examples) for _ in contenders]
     order = run.preprocessing.order(examples.inputs)
     starts = range(0, len(order), BATCH)
     for start in bar.track(starts, description="answering"):
         rows = order[start : start + BATCH]
         inputs = _inputs(run, examples, rows)
         for answers, contender in zip(found, contenders, strict=True):
-            answers[rows] = contender.probabilities(inputs)
-    return found
+            given = run.preprocessing.rows(contender.probabilities(inputs), examples, rows)
+            for row, each in zip(rows, given, strict=True):
+                answers[row] = each
+    return [np.concatenate(answers) for answers in found]
 
 
 def _timing_inputs(run, examples):

@@ -77,12 +77,13 @@ def export(
         run.update(**found)
     for line in lines:
         say(line)
-    exact, judged = {"examples": list(evenly(validation, PARITY_EXAMPLES).inputs)}, {}
+    pieces = run.preprocessing.pieces
+    exact, judged = {"examples": list(pieces(evenly(validation, PARITY_EXAMPLES)).inputs)}, {}
     if quantized:
-        chosen = evenly(validation, JUDGED_EXAMPLES)
-        judged = {"examples": list(chosen.inputs), "labels": chosen.labels}
+        chosen = pieces(evenly(validation, JUDGED_EXAMPLES))
+        judged = {"examples": list(chosen.inputs), "labels": run.preprocessing.row_labels(chosen)}
     if calibrate:
-        judged["calibration"] = list(readable_part(evenly(splits.train, _CALIBRATED), facts).inputs)
+        judged["calibration"] = list(pieces(readable_part(evenly(splits.train, _CALIBRATED), facts)).inputs)
     shared = {"options": options, "answered": {}}
     return [
         _export(run, name, say, **shared, **judged | {"limits": label_limits(name, run.recipe)})
@@ -110,7 +111,7 @@ def _export(run, name, say, **options):
         run.model,
         run.path / "artefacts",
         name,
-        class_names=run.labels,
+        class_names=run.outputs,
         preprocessing=run.preprocessing,
         task=run.task,
         decision=run.decision,
@@ -126,7 +127,7 @@ def _export(run, name, say, **options):
     if artefact.files_read is not None:
         labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
     if parity.accuracy is not None:
-        labels += f", {run.task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+        labels += f", {run.task.row_task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     asked = told(artefact)
     flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
     say(

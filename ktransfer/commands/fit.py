@@ -10,10 +10,10 @@ import numpy as np
 from ktransfer.commands.evaluate import judge_parts
 from ktransfer.commands.export import export
 from ktransfer.commands.report import REPORT, write_report
-from ktransfer.commands.splits import Say, dataset, progress_bar
+from ktransfer.commands.splits import Say, dataset, parts, progress_bar
 from ktransfer.data.examples import Splits
 from ktransfer.exporting.artifact import fingerprint
-from ktransfer.features.cached_features import FrozenFeatures, extract_taps
+from ktransfer.features.cached_features import FrozenFeatures, row_features
 from ktransfer.features.plan import can_cache
 from ktransfer.features.store import FeatureStore
 from ktransfer.models.predict import predict_in_batches
@@ -30,7 +30,7 @@ from ktransfer.training.evidence import measure_evidence
 from ktransfer.training.fine_tune import fine_tune
 from ktransfer.training.fine_tune_cached import fine_tune_cached
 from ktransfer.training.interrupts import between_batches
-from ktransfer.training.linear_probe import class_weights, head_score, solve_head, standardise_features
+from ktransfer.training.linear_probe import class_weights, head_score, solve_rows, standardise_features
 from ktransfer.utils.files import write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import shortened
@@ -114,8 +114,22 @@ def _tracked(bar, interrupts):
     return track
 
 
+def _pieces(run, splits):
+    """The splits as a model is trained on them."""
+    cut = {name: run.preprocessing.pieces(part) for name, part in parts(splits) if name != "test"}
+    return dataclasses.replace(splits, **cut)
+
+
 def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar, budget):
     track = _tracked(bar, interrupts)
+    whole, splits = splits, _pieces(run, splits)
+    for name, part in parts(splits):
+        if len(part) > len(before := getattr(whole, name)):
+            length = run.preprocessing.sequence_length
+            say(
+                f"windows    {name}: {len(before)} {part.noun} are trained on as {len(part)} pieces of up to {length} "
+                "tokens; nothing is cut off"
+            )
 
     def frozen_features(**options):
         if store is None:
@@ -167,12 +181,12 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
         run.update(quantization_aware=dataclasses.asdict(found))
 
 
-def _solve_head(run, pooled, labels):
+def _solve_head(run, pooled, train):
     recipe = run.recipe
-    return solve_head(
+    return solve_rows(
         run.model,
         pooled,
-        labels,
+        run.preprocessing.row_labels(train),
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
         task=run.task,
@@ -187,6 +201,7 @@ def _refit(run, splits, store, say, verbose, interrupts, bar):
     """
     model, recipe = run.model, run.recipe
     share = _kept_share(run)
+    splits = _pieces(run, splits)
     whole = dataclasses.replace(splits, train=splits.train.joined(splits.validation))
     say(
         f"refit      on {len(whole.train)} {whole.train.noun}, training and validation; the metrics are an estimate"
@@ -209,7 +224,7 @@ def _refit(run, splits, store, say, verbose, interrupts, bar):
             say=lambda line: None,
         )
     if recipe.head == "solve":
-        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train.labels)
+        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train)
     bar.stop()
     if not recipe.stages:
         return
@@ -246,12 +261,13 @@ def _decide(run, train, pooled, taps, say):
     recipe = run.recipe
     evidence = measure_evidence(
         pooled,
-        train.labels,
+        run.preprocessing.row_labels(train),
         taps,
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
-        task=train.task,
+        task=train.task.row_task,
         seed=recipe.seed,
+        classes=len(run.outputs),
     ).to_dict()
     preset = run.manifest["preset"]
     long, reason = worth_fine_tuning(evidence)
@@ -290,22 +306,27 @@ def _shorten(run, splits, features, budget, say):
 
 def _choose_weights(run, splits, say):
     """Keep the weights on the way from the solved head that validation favours, and enter all in the run."""
-    validation, recipe = splits.validation, run.recipe
+    validation = splits.validation
     variables, before = load_weights(_solved(run), run.model)
     order = run.preprocessing.order(validation.inputs)
     batches = dataset(validation.subset(order), run, keep=False)
 
     def answer():
-        found = np.concatenate(list(predict_in_batches(run.model, (inputs for inputs, *_ in batches))))
-        return found[np.argsort(order)]
+        rows, place = [None] * len(order), 0
+        for answers in predict_in_batches(run.model, (inputs for inputs, *_ in batches)):
+            indices = order[place : place + len(answers)]
+            for index, row in zip(indices, run.preprocessing.rows(answers, validation, indices), strict=True):
+                rows[index] = row
+            place += len(answers)
+        return np.concatenate(rows)
 
     chosen, candidates = choose_weights(
         variables,
         before,
         answer,
-        validation.labels,
-        class_weight=_class_weight(splits.train, recipe),
-        task=run.task,
+        run.preprocessing.row_labels(validation),
+        class_weight=_class_weight(run, splits.train),
+        task=run.task.row_task,
     )
     kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
     say(
@@ -322,12 +343,14 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
     pooled, tapped = _pooled(run, train, features, track, taps=taps)
     recipe = run.recipe
     if recipe.head == "solve":
-        found = _solve_head(run, pooled, train.labels)
-        shape = f"{len(pooled)} {train.noun} x {pooled.shape[1]} features"
+        found = _solve_head(run, pooled, train)
+        words = f"{found['rows']:,} of {len(pooled):,} words of " if run.task.per_token else ""
+        shape = f"{words}{len(train)} {train.noun} x {pooled.shape[1]} features"
         line = f"head       solved on {shape}, L2 {found['l2']:.2g}"
         if features is not None:
             pooled_validation = features.pooled("validation")
-            found["validation"] = head_score(run.model, pooled_validation, validation.labels, task=run.task)
+            labels = run.preprocessing.row_labels(validation)
+            found["validation"] = head_score(run.model, pooled_validation, labels, task=run.task.row_task)
             line += f"; validation {run.task.score_title} {found['validation']:.3f}"
         say(line)
     else:
@@ -345,8 +368,8 @@ def _pooled(run, train, features, track, *, taps=False):
     order = run.preprocessing.order(train.inputs)
     batches = dataset(train.subset(order), run, keep=False)
     batches = track(batches, len(batches), "running the backbone")
-    found = extract_taps(run.model, batches, taps=taps and len(train) <= _TAPPED)
-    return tuple(None if each is None else each[np.argsort(order)] for each in found)
+    taps = taps and len(train) <= _TAPPED
+    return row_features(run.model, batches, run.preprocessing, train, order, taps=taps)
 
 
 def _fine_tune(
@@ -386,15 +409,16 @@ def _training_data(run, splits, *, passed=0):
         ),
         "validation": dataset(splits.validation, run),
         "recipe": recipe,
-        "class_weight": _class_weight(train, recipe),
+        "class_weight": _class_weight(run, train),
         "examples": len(train),
     }
 
 
-def _class_weight(train, recipe):
-    if not recipe.class_weight:
+def _class_weight(run, train):
+    if not run.recipe.class_weight:
         return None
-    return dict(enumerate(class_weights(train.labels, len(train.class_names), recipe.class_weight)))
+    labels = run.preprocessing.row_labels(train)
+    return dict(enumerate(class_weights(labels, len(run.outputs), run.recipe.class_weight)))
 
 
 def _trouble(run, say):

@@ -17,7 +17,7 @@ from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.default_recipes import preset_recipe
 from ktransfer.runs.provenance import absolute
 from ktransfer.training.fine_tune import compile_classifier
-from ktransfer.training.linear_probe import solve_head
+from ktransfer.training.linear_probe import solve_rows
 from ktransfer.training.lr_curve import LearningRateCurve
 from ktransfer.training.lr_finder import find_learning_rate
 from ktransfer.utils.files import write_json
@@ -117,6 +117,8 @@ def lr_find(
     blocks = find_blocks(inner)
     unfrozen = resolve_depth(depth, blocks)
     splits = readable(splits, facts, say, verbose=verbose)
+    cut = {name: network.preprocessing.pieces(getattr(splits, name)) for name in ("train", "validation")}
+    splits = dataclasses.replace(splits, **cut)
     with progress_bar(verbose) as bar:
         _solve(network, splits, recipe, feature_store(cache_dir), bar)
         set_depth(inner, blocks, unfrozen)
@@ -170,6 +172,5 @@ def _solve(network, splits, recipe, store, bar):
         track=lambda batches, total, description: bar.track(batches, total=total, description=description),
         say=lambda line: None,
     )
-    solve_head(
-        network.model, features.pooled(), splits.train.labels, task=splits.train.task, seed=recipe.seed
-    )
+    labels = network.preprocessing.row_labels(splits.train)
+    solve_rows(network.model, features.pooled(), labels, task=splits.train.task, seed=recipe.seed)

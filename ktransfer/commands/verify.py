@@ -138,9 +138,10 @@ def _checks(run, entries, judged):
 
 def _judged_on(run, validation, quantized):
     """As many examples as the export had, as `Serving`, and their labels."""
-    chosen = evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES)
-    serving = run.modality.serving(run.model, run.labels, list(chosen.inputs), run.preprocessing)
-    return dataclasses.replace(serving, task=run.task, decision=run.decision), chosen.labels
+    chosen = run.preprocessing.pieces(evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES))
+    serving = run.modality.serving(run.model, run.outputs, list(chosen.inputs), run.preprocessing)
+    labels = run.preprocessing.row_labels(chosen)
+    return dataclasses.replace(serving, task=run.task, decision=run.decision), labels
 
 
 def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]):
@@ -152,8 +153,8 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
     problems, parities, files_read = [], {}, None
     try:
         with OwnProcess(artefact.format, path) as runtime:
-            if runtime.labels != list(run.labels):
-                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.labels)}")
+            if runtime.labels != list(run.outputs):
+                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.outputs)}")
             if (found := _bare(runtime.signature)) != (expected := _bare(artefact.signature)):
                 problems.append(f"it takes and gives {found}, {expected} was exported")
             if judged and not problems:
@@ -178,7 +179,7 @@ def _parities(runtime, artefact, serving, labels):
     decision = decision_at(serving.task, serving.decision, artefact.temperature)
     serving = dataclasses.replace(serving, temperature=artefact.temperature, decision=decision)
     reference, options = reference_function(serving), {"fixed": fixed_axes(artefact), "labels": labels}
-    options |= {"task": serving.task, "decision": decision}
+    options |= {"task": serving.task.row_task, "decision": decision, "positions": serving.positions}
     found = {"parity": measure_parity(runtime, reference, serving.examples, **options)}
     if artefact.raw_parity is not None:
         found["raw_parity"], _ = serving.modality.raw_parity(runtime, serving, artefact.format, labels)
@@ -216,8 +217,8 @@ def _labels(run, folder):
     path, problems = run.path / folder / "labels.txt", ()
     if not path.is_file():
         problems = ("it is not there",)
-    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.labels):
-        problems = (f"it has {listed(found)}, the run {listed(run.labels)}",)
+    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.outputs):
+        problems = (f"it has {listed(found)}, the run {listed(run.outputs)}",)
     return Checked(path.name, (folder / path.name).as_posix(), problems)
 
 

@@ -35,10 +35,12 @@ class Preprocessing(Protocol):
     Attributes:
         task: Of the modality.
         sequence_length: Tokens that an example is cut to; `None` of what is no sequence.
+        raw_in_graph: Whether an artifact can read examples as people have them.
     """
 
     task: ClassVar[str]
     sequence_length: int | None
+    raw_in_graph: bool
 
     def __call__(self, inputs: Sequence[str]) -> Any:
         """What the model takes: an array `(B, ...)`, or arrays by the names of its inputs."""
@@ -54,6 +56,26 @@ class Preprocessing(Protocol):
 
     def beside(self, examples: Any, indices: Any) -> dict[str, Any]:
         """What goes into every part of the model as well as features of these examples."""
+
+    def pieces(self, examples: Any) -> Any:
+        """The examples as a model is trained on them: long texts whose words are answered, in pieces."""
+
+    def rows(self, values: Any, examples: Any, indices: Sequence[int]) -> list[Any]:
+        """Of each of the examples at `indices` the rows `(r, ...)` of what a model gives for them, `(B, ...)`."""
+
+    def row_labels(self, examples: Any) -> Any:
+        """The labels of the rows of all examples, as the `row_task` has them."""
+
+    def targets(self, examples: Any) -> Any:
+        """What a loss compares logits with: `(N, C)`, or objects `(N,)`, each `(tokens, C)`."""
+
+    def positions(self, inputs: Sequence[str]) -> list[Any] | None:
+        """Where the rows of each example are in what a model gives; `None` where that is one row."""
+
+    def probabilities(
+        self, model: Any, inputs: Sequence[str], outputs: int, task: Any, *, batch_size: int = 32
+    ) -> Any:
+        """The probabilities of examples, as the task has them."""
 
     def digest(self) -> dict:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""

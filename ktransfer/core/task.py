@@ -13,6 +13,7 @@ from typing import Any, Protocol
 _HOMES = {
     "single_label": "ktransfer.tasks.single_label",
     "multi_label": "ktransfer.tasks.multi_label",
+    "ner": "ktransfer.tasks.token_classification",
 }
 SINGLE_LABEL = "single_label"
 
@@ -24,10 +25,15 @@ class Task(Protocol):
     `targets` are float32 `(N, C)`, what a loss compares logits with; `logits` and `probabilities` are `(N, C)`.
     `decision` is what is stored in a run and its artifacts to get from probabilities to answers, JSON-able.
 
+    What a model gives has rows: one an example, or one a word. Where `per_token` is true, `probabilities` are one value
+    an example, in which its rows are, `targets`, `logits` and `likelihoods` are those of rows, and the metric, the
+    solved head and the parity of artifacts are those of the `row_task`.
+
     Attributes:
         name: As `_HOMES` has it.
         title: For a heading, such as `"single-label classification"`.
-        reads: `"single_label"` where an example is labelled with one class, `"multi_label"` with any number of labels.
+        reads: `"single_label"` where an example is labelled with one class, `"multi_label"` with any number of labels,
+            `"spans"` with entities in a text.
         label_noun: What the classes are called, such as `"classes"`.
         activation: The name of the function of `tf.nn` that makes probabilities of logits.
         score: The name of the metric by which epochs are compared, as `history.csv` has it; higher is better.
@@ -35,6 +41,10 @@ class Task(Protocol):
         hit_title: What the mean of `hits` is called, such as `"accuracy"`.
         uneven_hint: What a person can do about classes of uneven size.
         template: The file of `reporting` that holds the parts of a report that depend on the task.
+        per_token: Whether each word of a text has an answer, by its first token.
+        every_class: Whether a head is solved only where every class has an example.
+        weights_in_loss: Whether the weights of classes are given to `loss`, not to `fit`.
+        row_task: The task of one row: this one, or that of a word's tag.
     """
 
     name: str
@@ -47,6 +57,18 @@ class Task(Protocol):
     hit_title: str
     uneven_hint: str
     template: str
+    per_token: bool
+    every_class: bool
+    weights_in_loss: bool
+
+    @property
+    def row_task(self) -> "Task": ...
+
+    def output_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        """The names of a model's outputs, such as the classes themselves, or the tags of types."""
+
+    def output_axes(self, input_axes: Sequence[Any], outputs: int) -> tuple[Any, ...]:
+        """The axes of what a model gives, by those of its first input and the number of outputs."""
 
     # Labels.
 
@@ -99,7 +121,12 @@ class Task(Protocol):
         """Raise `RecipeError` for what a recipe asks that the task cannot do."""
 
     def loss(self, recipe: Any, *, one_hot: bool = True) -> Any:
-        """The Keras loss of logits."""
+        """The Keras loss of logits; where `weights_in_loss` it takes `class_weight`, by the index of an output."""
+
+    def head_rows(
+        self, row_labels: Any, class_weight: Any, *, seed: int
+    ) -> tuple[Any, Mapping[int, float] | None]:
+        """Indices of the rows that the head is solved on, and what is added to its biases then, by output."""
 
     def metric(self, *, one_hot: bool = True) -> Any:
         """The Keras metric called `score`, of logits."""
@@ -190,6 +217,9 @@ class Task(Protocol):
     ) -> dict:
         """What a card says of one answer: `truth`, `answer`, `right`, `sure` in [0, 1], and `loss` in nats."""
 
+    def confidence(self, probabilities: Any) -> float:
+        """The mean of the highest probability of each row."""
+
     def reliability(self, evaluation: Any) -> tuple[Any, Any, bool]:
         """`Calibration` of probabilities as they are and after temperature scaling; whether that is cross-fitted."""
 
@@ -252,6 +282,6 @@ def task_names() -> tuple[str, ...]:
 
     Example:
         >>> task_names()
-        ('single_label', 'multi_label')
+        ('single_label', 'multi_label', 'ner')
     """
     return tuple(_HOMES)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ktransfer.core.modality import Modality, modality_of_task
+from ktransfer.data.entities.files import find_annotated
 from ktransfer.data.junk import junk_name
 from ktransfer.data.split_names import parse_split_name, without_shard
 from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES, table_suffix
@@ -47,6 +48,8 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
             return IMAGES if _names_images(path) else TEXTS
         # What is not there at all may be either; by its name it was meant as one of them.
         return TEXTS if table_suffix(path) else IMAGES
+    if find_annotated(path):
+        return TEXTS
     path = _inside(path)
     tables, texts, images, folders_of_images = [], 0, 0, set()
     for folder, names in _walk(path):

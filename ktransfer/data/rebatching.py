@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -53,7 +54,34 @@ def dataset_of_batches(batches, like, count):
             name: tf.TensorSpec((None, None, *array.shape[2:]), array.dtype, name=name)
             for name, array in inputs.items()
         },
-        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
+        # Those of tokens are as long as their texts.
+        tf.TensorSpec(
+            (None, None, *labels.shape[2:]) if labels.ndim > 2 else (None, *labels.shape[1:]), labels.dtype
+        ),
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+
+
+def padded(targets: np.ndarray, length: int) -> np.ndarray:
+    """Targets of a batch as one array.
+
+    Args:
+        targets: `(B, ...)`, which is returned as it is, or objects `(B,)`, each `(tokens, C)`.
+        length: Tokens that the latter are padded to with zeros.
+
+    Returns:
+        `(B, length, C)` of the latter.
+
+    Example:
+        >>> each = np.empty(1, object)
+        >>> each[0] = np.ones((2, 3), "float32")
+        >>> padded(each, 4).shape
+        (1, 4, 3)
+    """
+    if targets.dtype != object:
+        return targets
+    whole = np.zeros((len(targets), length, targets[0].shape[1]), np.float32)
+    for row, each in zip(whole, targets, strict=True):
+        row[: len(each)] = each
+    return whole

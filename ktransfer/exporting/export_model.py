@@ -103,7 +103,7 @@ def export_model(
         tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
             formats in float32.
         extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
-        labels: True labels of the examples, as `Examples.labels`, to measure accuracy by.
+        labels: True labels of the examples' rows, as `Preprocessing.row_labels` gives them, to measure accuracy by.
         calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
         limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
@@ -145,7 +145,8 @@ def export_model(
     serving = _as_asked(serving, spec, options)
     if answered is not None:
         serving = dataclasses.replace(serving, answered=answered)
-    takes_raw = preprocessing is not None and not quantized and family.takes_raw(options)
+    raw = preprocessing is not None and preprocessing.raw_in_graph
+    takes_raw = raw and not quantized and family.takes_raw(options)
     reads_files = family.reads_files and bool(serving.files)
     if quantized:
         limits = limits or label_limits(format)
@@ -176,8 +177,9 @@ def export_model(
                     serving.examples,
                     fixed=fixed,
                     labels=labels,
-                    task=serving.task,
+                    task=serving.task.row_task,
                     decision=serving.decision,
+                    positions=serving.positions,
                 )
                 if not quantized:
                     parity.check(format, tolerance)
@@ -282,10 +284,9 @@ def _as_asked(serving, spec, options):
 
 
 def _signature(serving, fixed, takes_raw):
-    from ktransfer.exporting.serving import OUTPUT
+    from ktransfer.exporting.serving import OUTPUT, Input
 
-    shape = [fixed.get("batch"), len(serving.class_names)]
-    output = {"name": OUTPUT, "shape": shape, "dtype": "float32"}
+    output = Input(OUTPUT, serving.output_axes, "float32").describe(fixed)
     signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
     return serving.modality.described_signatures(serving, signature) if takes_raw else signature
 

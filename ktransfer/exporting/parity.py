@@ -174,7 +174,9 @@ def check_logits(model, examples, task=None):
         )
 
 
-def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=None, decision=None):
+def measure_parity(
+    artefact, model, examples, *, fixed=(), labels=None, task=None, decision=None, positions=None
+):
     """Run an artefact and the model on the same examples and compare the answers.
 
     All examples are run in batches of 8 (a shorter last batch is filled up with the first examples), or of 2
@@ -186,9 +188,11 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=Non
         model: Callable, the same inputs to logits `(B, C)`; the Keras model in inference mode.
         examples: Real ones, `Examples`, at least 1.
         fixed: Sizes of the axes by name of which the artefact takes but one size.
-        labels: True labels of the examples, as the task has them, to measure the accuracy too.
+        labels: True labels of the examples' rows, as the task has them, to measure the accuracy too.
         task: `Task`. Defaults to single-label classification.
         decision: As in `Serving`. Defaults to `None`.
+        positions: As in `Serving`: of each example the tokens whose answers are compared, each as a row of the task.
+            Defaults to `None`, an answer an example.
 
     Returns:
         `Parity`; nothing is judged yet, see `Parity.check`.
@@ -215,11 +219,14 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=Non
     singles = _batches(examples, first, single, longest=[True, padded])
     wrong = [_made_wrong(inputs) for inputs in every[: -(-first // size)]]
     rounds = ((every, count), (singles, first), (wrong, first))
-    logits, single_logits, wrong_logits = (_answers(model, _merged(each), rows) for each, rows in rounds)
+    logits, single_logits, wrong_logits = (
+        _answers(model, _merged(each), rows, positions) for each, rows in rounds
+    )
+    first = len(single_logits)
     _check_finite(logits)
     sizes = tuple(sorted({single, size}))
     try:
-        answers, single_answers, wrong_answers = (_answers(artefact, *batches) for batches in rounds)
+        answers, single_answers, wrong_answers = (_answers(artefact, *each, positions) for each in rounds)
     except Exception as error:  # each runtime has its own kinds, none of them public
         raise ExportError(f"The artefact has to run at batch sizes {sizes}. Received: {error}") from error
     if answers.shape != logits.shape:
@@ -302,8 +309,15 @@ def _merged(batches):
     return merged
 
 
-def _answers(function, batches, count):
-    return np.concatenate([np.asarray(function(inputs)) for inputs in batches])[:count]
+def _answers(function, batches, count, positions):
+    """The rows of the answers to the first `count` examples."""
+    found = [np.asarray(function(inputs)) for inputs in batches]
+    if positions is None:
+        return np.concatenate(found)[:count]
+    each = (answer for batch in found for answer in batch)
+    return np.concatenate(
+        [answer[positions[index]] for index, answer in zip(range(count), each, strict=False)]
+    )
 
 
 def _made_wrong(inputs):

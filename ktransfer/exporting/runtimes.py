@@ -54,4 +54,4 @@ def _open_keras(path, threads):
     def answer(given):
         return model.predict_on_batch(as_taken(model, given))
 
-    return Opened(list(run.labels), {}, answer)
+    return Opened(list(run.outputs), {}, answer)

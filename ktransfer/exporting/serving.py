@@ -64,8 +64,9 @@ class Serving:
     """A model that fits its labels, inputs and examples, as `serve_images` and `serve_texts` make it.
 
     Args:
-        model: Functional Keras model of float32, one tensor or a dictionary of tensors to logits `(None, C)`.
-        class_names: C names.
+        model: Functional Keras model of float32, one tensor or a dictionary of tensors to logits `(None, C)`, of tokens
+            `(None, None, C)`.
+        class_names: C names of outputs.
         inputs: What an artefact of ids or pixels takes.
         examples: To measure parity on.
         attempts: Which axes a converter is asked to fix, to which sizes, in the order to try.
@@ -77,6 +78,7 @@ class Serving:
         decision: How the task gets from probabilities to labels; `None` takes the task's own way.
         temperature: What logits are divided by before they become probabilities (Guo et al. 2017).
         answered: What the model has answered so far, before the temperature, by a hash of what it was given.
+        positions: Of each example the tokens whose answers count, int `(rows,)`; `None` where an example has one.
     """
 
     model: keras.Model
@@ -92,11 +94,17 @@ class Serving:
     decision: dict | None = None
     temperature: float = 1.0
     answered: dict[bytes, np.ndarray] = field(default_factory=dict)
+    positions: Sequence[np.ndarray] | None = None
 
     @property
     def modality(self) -> Modality:
         """What the examples are."""
         return modality_of(self.preprocessing)
+
+    @property
+    def output_axes(self) -> tuple[int | str, ...]:
+        """The axes of the probabilities, as `Input.axes`."""
+        return self.task.output_axes(self.inputs[0].axes, len(self.class_names))
 
     def require_files(self):
         """Raise `ExportError` unless it is known which image files the examples are, and how they are read."""

@@ -11,7 +11,7 @@ import numpy as np
 from ktransfer.core.modality import Preprocessing
 from ktransfer.data.examples import Examples
 from ktransfer.data.rebatching import rebatched
-from ktransfer.features.extract import FrozenPass, extract_features, untracked
+from ktransfer.features.extract import FrozenPass, untracked
 from ktransfer.features.plan import plan_stages
 from ktransfer.features.split_model import HEAD, FeatureBatches, find_taps, lower_part, upper_part
 from ktransfer.features.store import FeatureStore
@@ -21,6 +21,8 @@ from ktransfer.models.locate import find_backbone
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.terminal import print_line
+
+_READ_AT_ONCE = 1024  # examples
 
 
 class FrozenFeatures:
@@ -90,7 +92,10 @@ class FrozenFeatures:
         self._unsaid = {stage.cut.name: stage.expected for stage in self._plan if stage.cut}
 
     def pooled(self, part: str = "train") -> np.ndarray:
-        """Pooled features of the examples of a part as they are, not varied; float32 `(N, features)`."""
+        """Features of the rows of a part as they are, not varied: float32 `(N, features)`, or of words `(R, features)`.
+
+        Rows are in the order of `Preprocessing.row_labels`.
+        """
         wanted = {(part, None): [HEAD]}
         if part == "train":  # one pass for all that will be asked for
             wanted["validation", None] = [HEAD]
@@ -100,9 +105,18 @@ class FrozenFeatures:
             if self._taps is not None:
                 wanted["train", None].append(self._taps)
         found, places = self._rows(wanted), self._places(part, None)
+        examples = self.examples[part]
         if found is None:
-            return extract_features(self._model, self._pass.inputs(part, None))[0][places]
-        return found[part, None, HEAD.name].read(places)
+            order = self._pass.order(part, None)
+            return row_features(
+                self._model, self._pass.inputs(part, None), self.preprocessing, examples, order, taps=False
+            )[0]
+        rows, whole = found[part, None, HEAD.name], []
+        # Of texts whose words are answered most of what is kept is other tokens.
+        for start in range(0, len(examples), _READ_AT_ONCE):
+            indices = np.arange(start, min(start + _READ_AT_ONCE, len(examples)))
+            whole += self.preprocessing.rows(rows.read(places[indices]), examples, indices)
+        return np.concatenate(whole)
 
     def taps(self) -> np.ndarray | None:
         """What every block but the topmost makes of the training images, averaged over each: `(N, F)`.
@@ -157,7 +171,7 @@ class FrozenFeatures:
         found = self._rows(wanted)
         if found is None:
             return None
-        targets = {name: part.targets for name, part in self.examples.items()}
+        targets = {name: self.preprocessing.targets(part) for name, part in self.examples.items()}
 
         def rows(part, view):
             return found[part, view, cut.name], self._places(part, view)
@@ -222,29 +236,43 @@ class FrozenFeatures:
             )
 
 
-def extract_taps(
-    model: keras.Model, batches: Iterable, *, taps: bool = True
+def row_features(
+    model: keras.Model,
+    batches: Iterable,
+    preprocessing: Preprocessing,
+    examples: Examples,
+    order: np.ndarray,
+    *,
+    taps: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pooled features of a classifier's backbone, and the outputs of its blocks, without a store.
+    """Features of the rows of examples before the head, and the outputs of the backbone's blocks, without a store.
 
     Args:
         model: From `build_classifier` or `build_text_classifier`.
-        batches: Of `(inputs, labels)`, not augmented.
+        batches: Of `(inputs, labels)`, not augmented, in `order`.
+        preprocessing: How the examples are read.
+        examples: All of them.
+        order: int `(N,)`, the example of each place in the batches.
         taps: Whether the outputs of the blocks are wanted.
 
     Returns:
-        float32 `(N, F)`, and `(N, G)` as `FrozenFeatures.taps` has them, or `None`.
+        float32 `(R, F)` in the order of the examples, R being N unless words are answered; and `(N, G)` as
+        `FrozenFeatures.taps` has them, or `None`.
 
     Example:
 
-        pooled, tapped = extract_taps(model, batches)
+        pooled, tapped = row_features(model, batches, preprocessing, examples, np.arange(len(examples)))
     """
     backbone = find_backbone(model)
     cut = find_taps(find_blocks(backbone)) if taps and not named_inputs(model) else None
     lower = lower_part(model, backbone, [HEAD] if cut is None else [HEAD, cut])
-    found = [
-        keras.tree.flatten(outputs)
-        for outputs in predict_in_batches(lower, (inputs for inputs, *_ in batches))
-    ]
-    pooled, *tapped = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
-    return pooled, tapped[0] if tapped else None
+    rows: list = [None] * len(order)
+    tapped, place = [], 0
+    for outputs in predict_in_batches(lower, (inputs for inputs, *_ in batches)):
+        values, *more = keras.tree.flatten(outputs)
+        indices = order[place : place + len(values)]
+        for index, row in zip(indices, preprocessing.rows(values, examples, indices), strict=True):
+            rows[index] = row
+        tapped += more
+        place += len(values)
+    return np.concatenate(rows), np.concatenate(tapped)[np.argsort(order)] if tapped else None

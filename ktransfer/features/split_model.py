@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from ktransfer.data.rebatching import of_any_length
+from ktransfer.data.rebatching import of_any_length, padded
 from ktransfer.errors import RecipeError, listed
 from ktransfer.features.store import Rows
 from ktransfer.models.blocks import Block, sublayers
@@ -228,7 +228,7 @@ class FeatureBatches(keras.utils.PyDataset):
     Args:
         views: For each view of the examples their features, and int `(N,)`, the row that each example's are
             in; epochs take turns.
-        targets: `(N, ...)`, in the order of the examples.
+        targets: `(N, ...)`, in the order of the examples, or objects `(N,)`, each of the tokens of one.
         batch_size: Examples in a batch; the last may be smaller.
         order: From an epoch to its order of the examples, taken at each `begin_epoch`; `None` leaves them in
             their own.
@@ -259,7 +259,8 @@ class FeatureBatches(keras.utils.PyDataset):
         features = rows.read(places[chosen])
         if self._beside:
             features = with_ids(features, self._beside(chosen))
-        return features, self._targets[chosen]
+        tokens = keras.tree.flatten(features)[0].shape[1]
+        return features, padded(self._targets[chosen], tokens)
 
     @property
     def data(self):

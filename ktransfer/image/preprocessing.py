@@ -10,12 +10,13 @@ import numpy as np
 from ktransfer.data.examples import Examples
 from ktransfer.image.dataset import image_dataset
 from ktransfer.image.decoding import Resize, load_images
+from ktransfer.models.rows import RowAnExample
 
 _LARGEST = 4_096  # pixels a side, that a manifest may ask for
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(RowAnExample):
     """What becomes of a picture before the backbone: resized outside the model, scaled inside it.
 
     Its methods are those of `TextPreprocessing`, so that whatever trains, judges or predicts need not know

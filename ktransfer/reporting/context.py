@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from markupsafe import Markup
 
 from ktransfer.data.examples import Splits, printable
@@ -151,7 +150,7 @@ def _calibration(answers, task):
         "after": scaled,
         "cross_fitted": cross_fitted,
         "temperature": answers.evaluation.fitted["temperature"],
-        "confidence": float(np.max(answers.probabilities, axis=-1).mean()),
+        "confidence": task.confidence(answers.probabilities),
         "plots": list(map(Markup, drawn)),
     }
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ktransfer.data.stratification import held_out_units, stratified_folds
 from ktransfer.errors import DataError, RecipeError
+from ktransfer.tasks.one_answer import OneAnswer
 
 if TYPE_CHECKING:
     from ktransfer.evaluation.calibration import Calibration
@@ -154,7 +155,7 @@ class MultiLabelEvaluation:
             figure.savefig(partial, dpi=120)
 
 
-class MultiLabel:
+class MultiLabel(OneAnswer):
     """Labels do not exclude each other: sigmoids, one binary cross-entropy a label, and a threshold a label.
 
     Implements `ktransfer.core.task.Task`. Labels are uint8 `(N, C)`, 1 where an example has the label.

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from ktransfer.errors import DataError, RecipeError
+from ktransfer.tasks.one_answer import OneAnswer
 
 _FOLDS = 5
 _LARGEST_MATRIX = 20  # classes that a table of all pairs can be read with
 
 
-class SingleLabel:
+class SingleLabel(OneAnswer):
     """Classes exclude each other: softmax, cross-entropy, and the most probable class as the answer.
 
     Implements `ktransfer.core.task.Task`. Labels are int32 `(N,)`, indices of classes.

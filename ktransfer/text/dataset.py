@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from ktransfer.data.examples import Examples
-from ktransfer.data.rebatching import dataset_of_batches
+from ktransfer.data.rebatching import dataset_of_batches, padded
 from ktransfer.errors import DataError
 from ktransfer.text.augmentation import TextAugmentation, augment_text
 
@@ -46,7 +46,8 @@ def text_dataset(
 
     Returns:
         A dataset of `(ids, labels)` with a known number of batches: int32 `(B, length)` by the names of the
-        backbone's inputs, and labels as the examples have them or, as targets, float32 `(B, C)`.
+        backbone's inputs, and labels as the examples have them or, as targets, float32 `(B, C)`, of tokens
+        `(B, length, C)`.
 
     Raises:
         DataError: `batch_size` is below 1, or the examples are files.
@@ -63,7 +64,7 @@ def text_dataset(
             "Read them with load_text_splits."
         )
     varied = augmentation if training and augmentation is not None else TextAugmentation()
-    labels = examples.targets if one_hot else examples.labels
+    targets = preprocessing.targets(examples) if one_hot or examples.task.per_token else examples.labels
     kept = preprocessing.ids(examples)
     lengths = np.array([len(ids) for ids in kept])
     epochs = itertools.count(first_pass)
@@ -80,9 +81,13 @@ def text_dataset(
                 ids = preprocessing.tokenize(texts)
             else:
                 ids = [kept[index] for index in indices]
-            yield preprocessing.pack(ids), labels[indices]
+            yield packed(ids, targets[indices])
 
-    first = preprocessing.pack(kept[:1]), labels[:1]
+    def packed(ids, chosen):
+        inputs = preprocessing.pack(ids)
+        return inputs, padded(chosen, next(iter(inputs.values())).shape[1])
+
+    first = packed(kept[:1], targets[:1])
     return dataset_of_batches(batches, first, math.ceil(len(examples) / batch_size))
 
 

@@ -31,8 +31,9 @@ class TextModality:
 
     def load_preprocessing(self, run):
         from ktransfer.text.preprocessing import TextPreprocessing
+        from ktransfer.text.token_preprocessing import preprocessing_of
 
-        return TextPreprocessing.load(run.path / "tokenizer")
+        return preprocessing_of(run.task, TextPreprocessing.load(run.path / "tokenizer"))
 
     def serving(self, model, class_names, examples, preprocessing):
         from ktransfer.text.serving import serve_texts
@@ -70,15 +71,22 @@ class TextModality:
 
     def load_splits(self, source, *, task=None, **options):
         from ktransfer.data.tasks import read_as
+        from ktransfer.text.entity_sources import has_entities, load_entity_splits
         from ktransfer.text.sources import load_text_splits
 
+        if has_entities(source, task):
+            return load_entity_splits(source, **options)
         return read_as(load_text_splits, source, task=task, **options)
 
     def read(self, data, *, class_names=None, data_dir=None, **columns):
         from ktransfer.data.tasks import read_as
+        from ktransfer.text.entity_sources import has_entities, read_entities
         from ktransfer.text.sources import read_texts
 
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
+        if has_entities(data, columns["task"]):
+            del columns["task"]
+            return read_entities(data, class_names=class_names, **columns)
         return read_as(read_texts, data, class_names=class_names, data_dir=data_dir, **columns)
 
     def group_hint(self, examples):
@@ -98,7 +106,8 @@ class TextModality:
     def write_beside(self, preprocessing, folder, examples):
         from ktransfer.text.tokenizer_json import write_tokenizer
 
-        found = write_tokenizer(preprocessing, folder, texts=examples.evenly(_TOKENIZED).inputs)
+        texts = examples.evenly(_TOKENIZED).inputs
+        found = write_tokenizer(preprocessing.as_tokenizer(), folder, texts=preprocessing.encoded(texts))
         path = f"{folder.name}/{found['path']}"
         tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
         line = f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {folder.parent / path}"
@@ -109,11 +118,12 @@ class TextModality:
 
         return text_network(
             name,
-            len(examples.class_names),
+            len(examples.task.output_names(examples.class_names)),
             recipe,
             random_weights=random_weights,
             texts=examples.inputs,
             sequence_length=sequence_length,
+            task=examples.task,
         )
 
     def default_recipe(self, *, examples, **options):
@@ -172,7 +182,9 @@ class TextModality:
     def prove_beside(self, path, serving):
         from ktransfer.text.tokenizer_json import load_tokenizer, prove_tokenizer
 
-        prove_tokenizer(load_tokenizer(path), serving.preprocessing, serving.examples.texts)
+        preprocessing = serving.preprocessing
+        texts = preprocessing.encoded(serving.examples.texts)
+        prove_tokenizer(load_tokenizer(path), preprocessing.as_tokenizer(), texts)
 
     def reads(self, preprocessing):
         return f"texts of up to {preprocessing['sequence_length']} tokens"

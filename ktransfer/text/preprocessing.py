@@ -17,6 +17,7 @@ import numpy as np
 
 from ktransfer.data.examples import Examples
 from ktransfer.errors import RecipeError, RunError, listed
+from ktransfer.models.rows import RowAnExample
 from ktransfer.security.safe_io import MOST_JSON, read_bytes, read_json
 from ktransfer.text.byte_pair import byte_pair_tokenizer
 from ktransfer.text.dataset import epoch_order, text_dataset
@@ -31,7 +32,7 @@ _LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
 
 
 @dataclass(frozen=True, eq=False)
-class TextPreprocessing:
+class TextPreprocessing(RowAnExample):
     """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
 
     `order`, `dataset`, `epoch_order`, `beside` and `digest` are those of `Preprocessing`, for images.
@@ -187,6 +188,14 @@ class TextPreprocessing:
         while length < tokens:
             length, power = (length + power // 2, power) if length == power else (2 * power, 2 * power)
         return min(length, self.sequence_length)
+
+    def as_tokenizer(self) -> "TextPreprocessing":
+        """What `tokenizer.json` does the same as: this, or where words are tokenized one by one that of a word."""
+        return self
+
+    def encoded(self, texts: Sequence[str]) -> list[str]:
+        """What is given to the tokenizer of these texts: they themselves, or their words."""
+        return list(texts)
 
     def packer(self) -> keras_hub.layers.StartEndPacker:
         """What does the same as `pack` to `sequence_length` inside a `tf.function`, for serving raw strings.

@@ -25,20 +25,22 @@ def serve_texts(model, class_names, texts, preprocessing):
         >>> serving.inputs[0].name, serving.inputs[0].axes
         ('token_ids', ('batch', 'sequence'))
     """
-    names, shapes = sorted(model.input) if isinstance(model.input, dict) else [], model.output_shape
-    if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != 2:
-        raise ExportError(
-            f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
-            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
-            f"{shapes}. Build it with `build_text_classifier`."
-        )
-    check_class_names(class_names, shapes[1])
     if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
         received = repr(texts)[:80]
         raise ExportError(
             f"Parity is measured on a list of at least one text. Received: {received}. "
             "Give texts as people write them."
         )
+    names, shapes = sorted(model.input) if isinstance(model.input, dict) else [], model.output_shape
+    positions = preprocessing.positions(list(texts))
+    rank = 2 if positions is None else 3
+    if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != rank:
+        raise ExportError(
+            f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
+            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
+            f"{shapes}. Build it with `build_text_classifier`."
+        )
+    check_class_names(class_names, shapes[-1])
     length = preprocessing.sequence_length
     axes = (BATCH, length if preprocessing.fixed_length else SEQUENCE)
     attempts = ({}, {SEQUENCE: length}, {BATCH: 1, SEQUENCE: length})
@@ -49,6 +51,7 @@ def serve_texts(model, class_names, texts, preprocessing):
         examples=Texts(texts, preprocessing),
         attempts=({}, {BATCH: 1}) if preprocessing.fixed_length else attempts,
         preprocessing=preprocessing,
+        positions=positions,
     )
 
 

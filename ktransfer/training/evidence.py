@@ -54,6 +54,7 @@ def measure_evidence(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
+    classes: int | None = None,
 ) -> Evidence:
     """Measure what the features of a frozen backbone know of a task, and whether lower blocks know more.
 
@@ -64,6 +65,7 @@ def measure_evidence(
         labels: As in `solve_head`.
         taps: Outputs of the other blocks, averaged over each image, `(N, G)`; `None` where there are none.
         class_weight, label_smoothing, task, seed: As in `solve_head`.
+        classes: How many there are. Defaults to `None`, as many as the labels show.
 
     Returns:
         The `Evidence`.
@@ -75,17 +77,19 @@ def measure_evidence(
     Source: the comparison with lower layers is that of Evci et al. 2022, "Head2Toe", sections 2 and 3.
     """
     task = get_task(task)
-    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    classes = classes or (int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1])
     counts = task.counts(labels, classes)
     facts = {"examples": len(labels), "classes": len(counts), "rarest": int(counts.min())}
     usable = [array for array in (features, taps) if array is not None]
-    if counts.min() < 2 or not all(np.isfinite(array).all() for array in usable):
+    if (task.every_class and counts.min() < 2) or not all(np.isfinite(array).all() for array in usable):
         return Evidence(**facts)
-    if len(labels) > _COMPARED_EXAMPLES and counts.min() * _COMPARED_EXAMPLES >= 2 * len(labels):
+    enough = not task.every_class or counts.min() * _COMPARED_EXAMPLES >= 2 * len(labels)
+    if len(labels) > _COMPARED_EXAMPLES and enough:
         chosen = task.sample(labels, _COMPARED_EXAMPLES, seed=seed)
         features, labels = features[chosen], labels[chosen]
         taps = None if taps is None else taps[chosen]
     options = {"class_weight": class_weight, "label_smoothing": label_smoothing, "task": task, "seed": seed}
+    options["classes"] = classes
     found = out_of_fold_logits(features, labels, **options)
     if found is None:
         return Evidence(**facts)

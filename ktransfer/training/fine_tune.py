@@ -24,7 +24,12 @@ def warn(text: str) -> None:
 
 
 def compile_classifier(
-    model: keras.Model, recipe: Recipe, *, one_hot: bool = False, task: str | Task = SINGLE_LABEL
+    model: keras.Model,
+    recipe: Recipe,
+    *,
+    one_hot: bool = False,
+    task: str | Task = SINGLE_LABEL,
+    class_weight: Mapping[int, float] | None = None,
 ) -> None:
     """Compile a classifier for `recipe`: optimizer, loss on logits, and the metric of the task.
 
@@ -33,6 +38,8 @@ def compile_classifier(
         recipe: Its optimizer, weight decay, loss and label smoothing.
         one_hot: Labels come as `(B, classes)` shares rather than indices `(B,)`. Defaults to `False`.
         task: What the labels are of. Defaults to `"single_label"`.
+        class_weight: How much each output counts, where the task has that in its loss; others leave it to `fit`.
+            Defaults to `None`.
 
     Raises:
         RecipeError: Label smoothing or focal loss with labels as indices, or the task cannot do what the recipe asks.
@@ -43,7 +50,8 @@ def compile_classifier(
     """
     task = get_task(task)
     task.check_recipe(recipe)
-    loss, metric = task.loss(recipe, one_hot=one_hot), task.metric(one_hot=one_hot)
+    weights = {"class_weight": class_weight} if task.weights_in_loss else {}
+    loss, metric = task.loss(recipe, one_hot=one_hot, **weights), task.metric(one_hot=one_hot)
     rate = recipe.stages[0].learning_rate if recipe.stages else 1e-3
     optimizer = {
         "adamw": lambda: keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
@@ -115,7 +123,10 @@ def fine_tune(
     backbone = find_backbone(model) if backbone is None else backbone
     set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide
     data = train if callable(train) else lambda epoch: train
-    compile_classifier(model, recipe, one_hot=len(data(0).element_spec[1].shape) == 2, task=task)
+    one_hot = len(data(0).element_spec[1].shape) >= 2
+    compile_classifier(model, recipe, one_hot=one_hot, task=task, class_weight=class_weight)
+    if task.weights_in_loss:
+        class_weight = None
     unfreezing = ProgressiveUnfreezing(
         backbone,
         recipe.stages,

@@ -76,9 +76,13 @@ def fine_tune_cached(
     train = features.examples["train"]
     task = train.task
     task.check_recipe(recipe)
-    weights = recipe.class_weight and class_weights(train.labels, len(train.class_names), recipe.class_weight)
+    weights = None
+    if recipe.class_weight:
+        labels = features.preprocessing.row_labels(train)
+        outputs = len(task.output_names(train.class_names))
+        weights = dict(enumerate(class_weights(labels, outputs, recipe.class_weight)))
     set_depth(backbone, blocks, max(depths))
-    compile_classifier(model, recipe, one_hot=True, task=task)
+    compile_classifier(model, recipe, one_hot=True, task=task, class_weight=weights)
     # One optimizer throughout, whose state is kept from one stage to the next.
     optimizer = model.optimizer
     layerwise = LayerwiseOptimizer(optimizer)
@@ -141,7 +145,7 @@ def fine_tune_cached(
                 initial_epoch=first,
                 epochs=end,
                 shuffle=False,
-                class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
+                class_weight=None if task.weights_in_loss else weights,
                 callbacks=[*stage_callbacks, *callbacks(index), history],
                 verbose=verbose,
             )

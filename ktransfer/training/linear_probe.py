@@ -90,7 +90,7 @@ def solve_head(
     inputs /= np.sqrt(variance)
     classes = model.output.shape[-1]
     counts = task.counts(labels, classes)
-    if counts.min() == 0:
+    if task.every_class and counts.min() == 0:
         raise DataError(f"Every class needs an example. Received: {counts.tolist()} examples by class.")
     problem = _Problem(task, labels, classes, class_weight, label_smoothing, seed)
     # Products this small lose more by waiting for other threads than they gain: 0.3 s instead of 5.
@@ -106,6 +106,49 @@ def solve_head(
     return {"l2": l2, "log_loss": loss, "folds": folds}
 
 
+def solve_rows(
+    model: keras.Model,
+    features: np.ndarray,
+    row_labels: np.ndarray,
+    *,
+    class_weight: str | Mapping[int, float] | None = None,
+    label_smoothing: float = 0.0,
+    task: str | Task = SINGLE_LABEL,
+    seed: int = 0,
+) -> dict:
+    """`solve_head` on the rows of a task's examples: all of them, or of the words of texts those that it chooses.
+
+    Args:
+        model: From `build_classifier` or `build_text_classifier`; its `Head` is set.
+        features: `(R, features)`, from `FrozenFeatures.pooled`.
+        row_labels: As `Preprocessing.row_labels` gives them.
+        class_weight, label_smoothing, seed: As in `solve_head`.
+        task: Of the examples. Defaults to `"single_label"`.
+
+    Returns:
+        As `solve_head`, and `rows`, how many there were.
+
+    Raises:
+        DataError: A class has no example, of a task that needs one of each.
+
+    Example:
+
+        solve_rows(model, features.pooled(), preprocessing.row_labels(train), task="ner")
+    """
+    task = get_task(task)
+    chosen, added = task.head_rows(row_labels, class_weight, seed=seed)
+    options = {"class_weight": class_weight, "label_smoothing": label_smoothing, "seed": seed}
+    if len(chosen) < len(row_labels):
+        features, row_labels = features[chosen], row_labels[chosen]
+    found = solve_head(model, features, row_labels, task=task.row_task, **options)
+    if added:
+        kernel, bias = Head.of(model).weights
+        for output, amount in added.items():
+            bias[output] += amount
+        Head.of(model).set_weights(kernel, bias)
+    return {**found, "rows": len(chosen)}
+
+
 def out_of_fold_logits(
     features: np.ndarray,
     labels: np.ndarray,
@@ -114,6 +157,7 @@ def out_of_fold_logits(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
+    classes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Logits of a solved head for each example, from the fold that left it out, and from all examples.
 
@@ -124,6 +168,7 @@ def out_of_fold_logits(
     Args:
         features: `(N, features)`, of any scale.
         labels, class_weight, label_smoothing, task, seed: As in `solve_head`.
+        classes: How many there are. Defaults to `None`, as many as the labels show.
 
     Returns:
         Two float64 `(N, classes)`: out of fold, and of the head that is solved on all of them. `None` where a
@@ -134,7 +179,7 @@ def out_of_fold_logits(
         held_out, fitted = out_of_fold_logits(features, labels)
     """
     task = get_task(task)
-    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    classes = classes or (int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1])
     problem = _Problem(task, labels, classes, class_weight, label_smoothing, seed)
     folds = task.folds(labels, seed=seed)
     if folds is None:
@@ -203,7 +248,8 @@ def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, f
         class_weights(np.array([0, 0, 0, 1]), 2, "balanced")   # [0.667, 2.0]
     """
     if choice == "balanced":
-        return len(labels) / (classes * np.bincount(labels, minlength=classes))
+        # A tag of a word may have none.
+        return len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))
     return np.array([(choice or {}).get(index, 1.0) for index in range(classes)], "float64")
 
 
@@ -225,7 +271,7 @@ class _Problem:
         if len(labels) > _SEARCH_EXAMPLES:
             chosen = task.sample(labels, _SEARCH_EXAMPLES, seed=seed)
             found = task.folds(labels[chosen], seed=seed)
-            present = task.counts(labels[chosen], self._true.shape[1]).all()
+            present = not task.every_class or task.counts(labels[chosen], self._true.shape[1]).all()
             if present and found is not None and len(found) == len(folds):
                 rows, folds = chosen, found
         folds = [(rows[rest], rows[held]) for rest, held in folds]

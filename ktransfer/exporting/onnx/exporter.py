@@ -17,7 +17,7 @@ from ktransfer.exporting.onnx.canonical import canonicalize
 from ktransfer.exporting.onnx.quantization import make_smaller
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
 from ktransfer.exporting.processes.converter_process import apart
-from ktransfer.exporting.serving import BATCH, OUTPUT, inlined_functions, serving_function
+from ktransfer.exporting.serving import OUTPUT, inlined_functions, serving_function
 from ktransfer.utils.progress import silent
 
 _OPSET = 17  # right for every backbone tried; tf2onnx' default gave graphs that are not valid
@@ -211,7 +211,7 @@ def _make_constants_of_captures(graph, serving, function):
 
 def _name_axes(graph, serving, fixed):
     axes = {given.name: given.axes for given in serving.inputs}
-    axes[OUTPUT] = (BATCH, len(serving.class_names))
+    axes[OUTPUT] = serving.output_axes
     for value in (*graph.input, *graph.output):
         for axis, given in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
             if given in fixed:

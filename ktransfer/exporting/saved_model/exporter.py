@@ -34,7 +34,7 @@ def write(serving, path, *, fixed, extra=None):
     with inlined_functions():
         serve = serving_function(serving, fixed).get_concrete_function()
     signatures = {SERVING: serve}
-    if serving.preprocessing is not None:
+    if serving.preprocessing is not None and serving.preprocessing.raw_in_graph:
         signatures = serving.modality.saved_model_signatures(serving, serve, default=SERVING, module=module)
     with tempfile.TemporaryDirectory(dir=path.parent) as assets:
         labels = "".join(f"{name}\n" for name in serving.class_names)
