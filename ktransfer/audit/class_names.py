@@ -30,12 +30,12 @@ def doubtful_names(splits: Splits) -> Iterator[str]:
     if tuple(counts) in _RATINGS:
         yield (
             f"classes {first} to {last} look like ratings; each is a class of its own here, and {last} for "
-            f"{first} counts as any other mistake"
+            f"{first} counts as any other mistake; --task regression predicts the number"
         )
     elif len(counts) > _MANY_NUMBERS and all(map(is_number, counts)):
         yield (
             f"the {len(counts)} classes are all numbers, {first} to {last}; a classifier does not learn the "
-            "order of scores or amounts"
+            "order of scores or amounts; --task regression predicts the number"
         )
     elif all(map(_AMOUNT.fullmatch, counts)):
         yield (

@@ -39,8 +39,8 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help=f"{' or '.join(task_names())}: whether an example has one label or any number; what the labels look like "
-        "if left out.",
+        help=f"{' or '.join(task_names())}: whether an example has one label, any number, marked entities, or a number "
+        "to predict; what the labels look like if left out, never regression.",
     ),
 ]
 GroupColumn = Annotated[

@@ -81,6 +81,10 @@ def train(
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
     task: TaskName = None,
+    target_transform: Annotated[
+        str | None,
+        typer.Option(help="log: train a regression on the logarithm of its target; answers keep its unit."),
+    ] = None,
     group_column: GroupColumn = None,
     encoding: Encoding = None,
     sequence_length: Annotated[
@@ -90,7 +94,12 @@ def train(
     class_weight: Annotated[
         str | None, typer.Option(help="balanced: every class counts the same, however rare.")
     ] = None,
-    loss: Annotated[str | None, typer.Option(help="cross_entropy or focal, which favours the hard.")] = None,
+    loss: Annotated[
+        str | None,
+        typer.Option(
+            help="cross_entropy or focal, which favours the hard; of regression huber or squared_error."
+        ),
+    ] = None,
     text_augmentation: Annotated[
         float | None,
         typer.Option(help="Share of words to swap, delete and mistype in training texts, such as 0.1."),
@@ -163,6 +172,7 @@ def train(
             "label_column": label_column,
             "label_separator": label_separator,
             "task": task,
+            "target_transform": target_transform,
             "group_column": group_column,
             "encoding": encoding,
             "sequence_length": sequence_length,
@@ -191,6 +201,7 @@ def train(
         check_apart({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
         check_apart({"--budget": budget is not None, "--refit": refit is True}, "how long to train")
         check_choice(preset, PRESETS, "--preset")
+        check_choice(target_transform, ("log",), "--target-transform")
         if budget is not None:
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")
@@ -237,6 +248,7 @@ def train(
                 image_size=image_size,
                 scaling=scaling,
                 **columns,
+                target_transform=target_transform,
                 sequence_length=sequence_length,
                 preset=preset,
                 budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
@@ -271,9 +283,9 @@ def _chosen(
     """The recipe and what is chosen apart from it, each checked as `Recipe` does it."""
     from ktransfer.commands.checks import check_choice
     from ktransfer.core.modality import asked_augmentation
-    from ktransfer.recipes.recipe import Recipe
+    from ktransfer.recipes.recipe import LOSSES, Recipe
 
-    check_choice(loss, ("cross_entropy", "focal"), "--loss")
+    check_choice(loss, LOSSES, "--loss")
     check_choice(class_weight, ("balanced",), "--class-weight")
     chosen: dict[str, Any] = {
         "recipe": Recipe.from_json(recipe.read_bytes()) if recipe else None,

@@ -45,9 +45,11 @@ class Measured:
         path: Relative to the run folder.
         size_bytes: Of the file, or of all files in the folder.
         accuracy: Share of the examples, 0 to 1, of which the first label is the true one; of named entities the share
-            of words with the true tag.
+            of words with the true tag; of regression one less the mean absolute error in standard deviations of the
+            target.
         label_agreement: Share with the same first label as Keras.
-        max_abs_delta: Largest difference of a probability from Keras'.
+        max_abs_delta: Largest difference of a probability from Keras'; of regression in standard deviations of the
+            target.
         latency_ms: `{"p50", "p95"}` of an answer to one example.
         batch: How many examples were answered at once for the throughput.
         examples_per_s: At that batch size, the median.
@@ -160,7 +162,7 @@ def benchmark(
             contender.size_bytes,
             accuracy=float(task.hits(decided, labels).mean()),
             label_agreement=float(task.agreement(decided, of_keras).mean()),
-            max_abs_delta=float(np.abs(answers - probabilities[0]).max()),
+            max_abs_delta=float(np.abs(task.compared(answers)[0] - task.compared(probabilities[0])[0]).max()),
             latency_ms={f"p{of}": float(np.percentile(single, of) * 1e3) for of in (50, 95)},
             batch=contender.batch or BATCH,
             examples_per_s=float((contender.batch or BATCH) / np.median(batch)),

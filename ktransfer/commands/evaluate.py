@@ -81,7 +81,8 @@ def evaluate(
 def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
     """Judge a run on its own validation and test part, and enter it in the run folder.
 
-    Writes `metrics.json`, `confusion.png` of the last part, and the metric of each part and what is fitted on the
+    Writes `metrics.json`, `confusion.png` or of regression `residuals.png` of the last part, and
+    the metric of each part and what is fitted on the
     validation part, such as the temperature, into the manifest.
 
     Args:
@@ -104,7 +105,7 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
         fitted = fitted or result.fitted
         answers[name] = Answers(part, probabilities, result)
         say(f"{name:<11}{result.line()} on {result.examples} {part.noun}")
-    result.save_picture(run.path / "confusion.png")
+    result.save_picture(run.path / run.task.picture)
     write_json(run.path / "metrics.json", {name: a.evaluation.to_dict() for name, a in answers.items()})
     values = {name: found.evaluation.value for name, found in answers.items()}
     run.update(metrics=values, temperature=fitted["temperature"], fitted=fitted)

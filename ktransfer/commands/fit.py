@@ -309,7 +309,7 @@ def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: S
         classes=len(run.outputs),
     ).to_dict()
     preset = run.manifest["preset"]
-    long, reason = worth_fine_tuning(evidence)
+    long, reason = worth_fine_tuning(evidence, run.task.loss_title)
     if preset == BEST:
         long, reason = True, "the preset best trains all blocks whatever the evidence"
     say(f"decision   {reason}")
@@ -369,8 +369,11 @@ def _choose_weights(run: Run, splits: Splits, say: Say) -> None:
         task=run.task.row_task,
     )
     kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
+    if run.task.only_gains and not chosen.share:
+        least = min(each.log_loss for each in candidates[1:])
+        kept += f", which fine-tuning did not beat ({run.task.loss_title} {least:.3f} at best)"
     say(
-        f"weights    {kept}: log loss {candidates[0].log_loss:.3f} -> {chosen.log_loss:.3f}, "
+        f"weights    {kept}: {run.task.loss_title} {candidates[0].log_loss:.3f} -> {chosen.log_loss:.3f}, "
         f"{run.task.score_title} {candidates[0].accuracy:.3f} -> {chosen.accuracy:.3f} on validation"
     )
     found = {"chosen": chosen.share, "candidates": [candidate.to_dict() for candidate in candidates]}

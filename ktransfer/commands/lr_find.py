@@ -125,6 +125,7 @@ def lr_find(
     keras.utils.set_random_seed(seed)
     recipe = preset_recipe(modality.noun, examples=len(splits.train), gpu=has_gpu(), seed=seed)
     network = modality.network(backbone, splits.train, recipe, **options)
+    recipe = splits.train.task.adapted(recipe)
     model, inner = network.model, find_backbone(network.model)
     blocks = find_blocks(inner)
     unfrozen = resolve_depth(depth, blocks)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,9 @@ def read_splits(facts: dict[str, Any], seed: int) -> tuple[Splits, ColumnsRead |
     Args:
         facts: `Run.data`, or the same before there is a run; `group_by` may be a callable.
         seed: Of the split.
+
+    Raises:
+        DataError: Nothing usable is there, or `target_transform` does not fit the labels.
     """
     modality = modality_of_facts(facts)
     names = ("validation", "data_dir")
@@ -74,7 +77,18 @@ def read_splits(facts: dict[str, Any], seed: int) -> tuple[Splits, ColumnsRead |
     splits, columns = modality.load_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))
-    return splits, columns
+    return _of_task(splits, facts), columns
+
+
+def _of_task(splits: Splits, facts: Mapping[str, Any]) -> Splits:
+    """The splits with the task that was, or is now, fitted to the labels that are trained on."""
+    train = splits.train
+    if (known := facts.get("target")) is not None:
+        task = train.task.with_facts(known)
+    else:
+        task = train.task.fit(train.labels, transform=facts.get("target_transform"))
+    fitted: dict[str, Any] = {name: dataclasses.replace(part, task=task) for name, part in parts(splits)}
+    return dataclasses.replace(splits, **fitted)
 
 
 def _check_facts(facts: Any, names: Iterable[str]) -> None:

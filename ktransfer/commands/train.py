@@ -130,6 +130,7 @@ def train(
         )
     chosen_by_preset = recipe is None
     recipe = _recipe(recipe, preset, modality, len(splits.train), options)
+    recipe = splits.train.task.adapted(recipe)
     splits.train.task.check_recipe(recipe)
     keras.utils.set_random_seed(recipe.seed)
     network = modality.network(
@@ -154,6 +155,8 @@ def train(
     classes, counts = splits.train.class_names, {name: len(part) for name, part in parts(splits)}
     shown = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
+    for line in splits.train.task.hints(splits.train.labels):
+        say(f"hint       {line}")
     hint_at_classes(splits, recipe, say)
     size = f"{inner.count_params():,} parameters in {len(blocks)} blocks"
     say(f"backbone   {inner.name}, {size}; {network.size}")
@@ -229,6 +232,8 @@ def _read(
         "exclude": options.exclude and absolute(options.exclude),
         **{name: reading.get(name) for name in (*modality.facts, *modality.columns)},
     }
+    if options.target_transform is not None:
+        facts["target_transform"] = options.target_transform
     groups: dict[str, str] = {}
 
     def recorded(name: str) -> str:
@@ -236,6 +241,8 @@ def _read(
         return groups[name]
 
     splits, columns = read_splits(facts | ({"group_by": recorded} if group_by else {}), seed)
+    if (target := splits.train.task.facts()) is not None:
+        facts["target"] = target
     if group_by:
         facts["grouped"] = True
     for note in splits.notes:

@@ -30,7 +30,10 @@ class TrainOptions:
         label_column: Column of the labels, or several columns of 0 and 1 with commas between their names. Defaults to
             `None`, which guesses it.
         label_separator: What stands between the labels of a cell, such as `"|"`. Defaults to `None`, which guesses it.
-        task: `"single_label"` or `"multi_label"`. Defaults to `None`, what the labels look like.
+        task: `"single_label"`, `"multi_label"`, `"ner"` or `"regression"`. Defaults to `None`, what the labels look
+            like; a column of numbers is taken as classes or refused, and as numbers only where it is said.
+        target_transform: `"log"` trains a regression on the logarithm of a positive target; answers are in its own unit
+            all the same. Defaults to `None`, the target as it is.
         group_column: Column with what an example belongs to, such as a patient: validation has other groups than
             training. Defaults to `None`.
         group_by: Callable from the name of a file below the folder of the data, or from a text of a table, to what it
@@ -76,6 +79,7 @@ class TrainOptions:
     label_column: str | None = None
     label_separator: str | None = None
     task: str | None = None
+    target_transform: str | None = None
     group_column: str | None = None
     group_by: Callable[[str], str] | None = None
     encoding: str | None = None

@@ -290,13 +290,13 @@ def _said(found: Checked, run: Run) -> str:
         variants = len(found.files_read["variants"])
         raw += f" (pixels of files {found.files_read['max_pixel_delta']:g}, {variants} variants)"
     return (
-        f"ok       largest difference {found.parity.max_abs_delta:.1e}, {_agreement(found.parity)}{raw} "
-        f"on {found.parity.examples} {run.modality.noun}{flex}"
+        f"ok       largest difference {found.parity.max_abs_delta:.1e}{found.parity.unit}, {_agreement(found.parity)}"
+        f"{raw} on {found.parity.examples} {run.modality.noun}{flex}"
     )
 
 
 def _agreement(parity: Parity) -> str:
-    agreement = f"labels agree {parity.label_agreement:.1%}"
+    agreement = f"{parity.agreement_title} {parity.label_agreement:.1%}"
     if parity.accuracy is None:
         return agreement
-    return f"{agreement}, accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+    return f"{agreement}, {parity.accuracy_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"

@@ -23,6 +23,7 @@ _HOMES = {
     "single_label": "ktransfer.tasks.single_label",
     "multi_label": "ktransfer.tasks.multi_label",
     "ner": "ktransfer.tasks.token_classification",
+    "regression": "ktransfer.tasks.regression",
 }
 SINGLE_LABEL = "single_label"
 
@@ -42,17 +43,24 @@ class Task(Protocol):
         name: As `_HOMES` has it.
         title: For a heading, such as `"single-label classification"`.
         reads: `"single_label"` where an example is labelled with one class, `"multi_label"` with any number of labels,
-            `"spans"` with entities in a text.
+            `"spans"` with entities in a text, `"regression"` with a number.
         label_noun: What the classes are called, such as `"classes"`.
-        activation: The name of the function of `tf.nn` that makes probabilities of logits.
+        activation: The name of the function of `tf.nn` that makes probabilities of logits; empty where `in_graph` does.
         score: The name of the metric by which epochs are compared, as `history.csv` has it; higher is better.
         score_title: The same for a line that is printed, such as `"accuracy"`.
         hit_title: What the mean of `hits` is called, such as `"accuracy"`.
+        loss_title: What the mean of `likelihoods` is called, such as `"log loss"`.
+        compared_title: What `compared` gives first, such as `"probabilities"`.
+        agreement_title: What answers are that agree, such as `"with the same label"`.
+        picture: The file in a run folder that `Evaluation.save_picture` is written to.
         uneven_hint: What a person can do about classes of uneven size.
         template: The file of `reporting` that holds the parts of a report that depend on the task.
         per_token: Whether each word of a text has an answer, by its first token.
         every_class: Whether a head is solved only where every class has an example.
         weights_in_loss: Whether the weights of classes are given to `loss`, not to `fit`.
+        tempered: Whether dividing logits by a temperature calibrates the probabilities.
+        least_squares: Whether `likelihoods` are half the squared errors, so that a head is solved in closed form.
+        only_gains: Whether fine-tuned weights are kept only where their validation loss is below the solved head's.
         row_task: The task of one row: this one, or that of a word's tag.
     """
 
@@ -64,11 +72,18 @@ class Task(Protocol):
     score: str
     score_title: str
     hit_title: str
+    loss_title: str
+    compared_title: str
+    agreement_title: str
+    picture: str
     uneven_hint: str
     template: str
     per_token: bool
     every_class: bool
     weights_in_loss: bool
+    tempered: bool
+    least_squares: bool
+    only_gains: bool
 
     @property
     def row_task(self) -> Task: ...
@@ -78,6 +93,35 @@ class Task(Protocol):
 
     def output_axes(self, input_axes: Sequence[Any], outputs: int) -> tuple[Any, ...]:
         """The axes of what a model gives, by those of its first input and the number of outputs."""
+
+    # What a task takes from the training labels, such as the scale of a number.
+
+    def fit(self, labels: Array, *, transform: str | None = None) -> Task:
+        """The task for models of these training labels; most tasks stay as they are.
+
+        Args:
+            labels: Of the training examples.
+            transform: `"log"`, or `None` for none.
+
+        Raises:
+            DataError: Nothing can be learned of the labels, or the transform does not fit them.
+        """
+
+    def hints(self, labels: Array) -> list[str]:
+        """Lines for a person on training labels that may be meant otherwise, or trained on better."""
+
+    def facts(self) -> dict[str, Any] | None:
+        """What `fit` found, JSON-able; `None` where there is nothing."""
+
+    def with_facts(self, facts: Mapping[str, Any] | None) -> Task:
+        """The task that `facts` was asked of.
+
+        Raises:
+            RunError: They are none.
+        """
+
+    def adapted(self, recipe: Recipe) -> Recipe:
+        """The recipe with the task's own loss, where it has that of a classifier by default."""
 
     # Labels.
 
@@ -154,6 +198,15 @@ class Task(Protocol):
     def probabilities(self, logits: Array) -> Array:
         """The probabilities of logits, float64."""
 
+    def in_graph(self, logits: Any) -> Any:
+        """The same in operations of Keras, of a task without `activation`."""
+
+    def compared(self, probabilities: Array) -> tuple[Array, Array]:
+        """Answers on the scales on which two models are compared: one for a tolerance, one that is of logits.
+
+        Of classes these are probabilities and their logarithms.
+        """
+
     def decide(self, probabilities: Array, decision: Mapping[str, Any] | None = None) -> Array:
         """The labels that probabilities stand for, as `check_labels` returns them."""
 
@@ -229,8 +282,11 @@ class Task(Protocol):
     def confidence(self, probabilities: Array) -> float:
         """The mean of the highest probability of each row."""
 
-    def reliability(self, evaluation: Any) -> tuple[Calibration, Calibration, bool]:
-        """`Calibration` of probabilities as they are and after temperature scaling; whether that is cross-fitted."""
+    def reliability(self, evaluation: Any) -> tuple[Calibration, Calibration, bool] | None:
+        """`Calibration` of probabilities as they are and after temperature scaling; whether that is cross-fitted.
+
+        `None` of a task whose answers are no probabilities.
+        """
 
     def report(self, evaluation: Any, counts: Mapping[str, int]) -> dict[str, Any]:
         """What `template` needs of an evaluation, given how many training examples each class has."""
@@ -298,6 +354,6 @@ def task_names() -> tuple[str, ...]:
 
     Example:
         >>> task_names()
-        ('single_label', 'multi_label', 'ner')
+        ('single_label', 'multi_label', 'ner', 'regression')
     """
     return tuple(_HOMES)

@@ -151,6 +151,10 @@ def export_model(
     spec = get_format(format)
     family, quantized = spec.family, spec.is_quantized
     modality = modality_of(preprocessing)
+    if options.temperature != 1 and not get_task(task).tempered:
+        raise ExportError(
+            f"Expected no temperature for {get_task(task).title}, got {options.temperature:g}. Leave it out."
+        )
     serving = modality.serving(model, class_names, examples, preprocessing)
     serving = dataclasses.replace(
         serving, task=get_task(task), decision=decision_at(task, decision, options.temperature)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from ktransfer.exporting.serving import Examples
 
 
-# Below this, float32 probabilities have no digits left to compare (the smallest normal number is 1.2e-38).
-_SMALLEST_PROBABILITY = 1e-30
 TOLERANCE = 1e-4  # of a probability in float32
 _LARGER_BATCH = 8  # examples
 _ENOUGH_FOR_ONE = 10  # examples, of which one may differ whatever the limit
@@ -49,6 +47,10 @@ class Parity:
         accuracy: Share of the examples that the artefact labels rightly; with several labels an example, the mean of
             its F1; `None` if the truth is not known.
         accuracy_of_model: The same of the Keras model.
+        compared: What the differences are of. Defaults to `"probabilities"`; of regression they are in standard
+            deviations of the target, and logits are the same.
+        agreeing: What answers are that agree. Defaults to `"with the same label"`.
+        accuracy_title: What `accuracy` is. Defaults to `"accuracy"`.
 
     Example:
         >>> Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2).check("onnx", 1e-4)
@@ -66,6 +68,9 @@ class Parity:
     sequence_lengths: tuple[int, ...] = ()
     accuracy: float | None = None
     accuracy_of_model: float | None = None
+    compared: str = "probabilities"
+    agreeing: str = "with the same label"
+    accuracy_title: str = "accuracy"
 
     def check(self, format: str, tolerance: float) -> None:
         """Raise unless the artefact answers as the Keras model does.
@@ -82,7 +87,7 @@ class Parity:
         """
         logit_tolerance = tolerance * max(1.0, self.logit_scale)
         for what, delta, limit in (
-            ("probabilities", self.max_abs_delta, tolerance),
+            (self.compared, self.max_abs_delta, tolerance),
             ("logits", self.max_logit_delta, logit_tolerance),
         ):
             if not delta <= limit:  # so that NaN fails
@@ -115,14 +120,14 @@ class Parity:
         mend = "Export another format, or change the limit in the recipe; nothing was written."
         if self._examples(1 - self.label_agreement) > self._allowed(1 - agreement):
             raise ExportError(
-                f"{what}with the same label for {agreement:.1%} of the examples. Received: "
+                f"{what}{self.agreeing} for {agreement:.1%} of the examples. Received: "
                 f"{self.label_agreement:.1%} of {self.examples}{self._accuracies()}. {mend}"
             )
         if accuracy_drop is None or self.accuracy is None or self.accuracy_of_model is None:
             return
         if self._examples(self.accuracy_of_model - self.accuracy) > self._allowed(accuracy_drop):
             raise ExportError(
-                f"{what}its accuracy no more than {100 * accuracy_drop:g} points lower. Received: "
+                f"{what}its {self.accuracy_title} no more than {100 * accuracy_drop:g} points lower. Received: "
                 f"{self._accuracies().removeprefix(', ')} on {self.examples} examples. {mend}"
             )
 
@@ -136,7 +141,19 @@ class Parity:
     def _accuracies(self) -> str:
         if self.accuracy is None:
             return ""
-        return f", accuracy {self.accuracy:.1%} where the model's is {self.accuracy_of_model:.1%}"
+        return (
+            f", {self.accuracy_title} {self.accuracy:.1%} where the model's is {self.accuracy_of_model:.1%}"
+        )
+
+    @property
+    def agreement_title(self) -> str:
+        """What stands before `label_agreement` in a line."""
+        return "labels agree" if self.compared == "probabilities" else f"answers {self.agreeing}"
+
+    @property
+    def unit(self) -> str:
+        """What stands after a difference in a line: nothing for probabilities."""
+        return "" if self.compared == "probabilities" else f" {self.compared}"
 
     def check_input(self, format: str, tolerance: float) -> None:
         """Raise `ExportError` if the artefact's answers stay within `tolerance` when its input is made wrong.
@@ -152,8 +169,11 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the measurement as a dictionary of JSON values."""
+        usual = {item.name: item.default for item in fields(self) if isinstance(item.default, str)}
         return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+            if usual.get(name) != value
         }
 
     @classmethod
@@ -255,8 +275,11 @@ def measure_parity(
             f"Received: {answers.shape}. Export another format."
         )
 
-    wrong_delta = np.abs(wrong_answers - answers[:first])
-    wrong_delta_of_model = np.abs(task.probabilities(wrong_logits) - task.probabilities(logits[:first]))
+    def change(wrong: Array, right: Array) -> Array:
+        return np.abs(task.compared(wrong)[0] - task.compared(right)[0])
+
+    wrong_delta = change(wrong_answers, answers[:first])
+    wrong_delta_of_model = change(task.probabilities(wrong_logits), task.probabilities(logits[:first]))
     decided, decided_by_model = (
         task.decide(each, decision) for each in (answers, task.probabilities(logits))
     )
@@ -269,13 +292,15 @@ def measure_parity(
         None if labels is None else _share(task.hits(each, labels)) for each in (decided, decided_by_model)
     ]
     answers, logits = np.concatenate([answers, single_answers]), np.concatenate([logits, single_logits])
-    expected = task.probabilities(logits)
+    (answers, answered_logits), (expected, expected_logits) = (
+        task.compared(each) for each in (answers, task.probabilities(logits))
+    )
     delta = np.abs(answers - expected)
     lengths = {array.shape[1] for inputs in every + singles for array in inputs.values() if array.ndim == 2}
     return Parity(
         max_abs_delta=float(delta.max()),
         mean_abs_delta=float(delta.mean()),
-        max_logit_delta=float(np.abs(_log(answers) - _log(expected)).max()),
+        max_logit_delta=float(np.abs(answered_logits - expected_logits).max()),
         logit_scale=float(np.abs(logits).max()),
         label_agreement=_share(agree),
         examples=count,
@@ -285,6 +310,9 @@ def measure_parity(
         sequence_lengths=tuple(sorted(lengths)),
         accuracy=accuracies[0],
         accuracy_of_model=accuracies[1],
+        compared=task.compared_title,
+        agreeing=task.agreement_title,
+        accuracy_title=task.hit_title,
     )
 
 
@@ -298,10 +326,6 @@ def _check_finite(logits: Array) -> None:
 
 def _share(holds: Array) -> float:
     return float(np.mean(holds))
-
-
-def _log(probabilities: Array) -> Array:
-    return np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
 
 
 def _batches(examples: Examples, count: int, size: int, *, longest: Sequence[bool]) -> list[dict[str, Array]]:

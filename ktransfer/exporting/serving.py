@@ -190,7 +190,8 @@ def probabilities(
     logits = serving.model(as_taken(serving.model, inputs), training=False)
     if serving.temperature != 1.0:
         logits /= serving.temperature
-    return (activation or getattr(tf.nn, serving.task.activation))(logits)
+    own = getattr(tf.nn, serving.task.activation) if serving.task.activation else serving.task.in_graph
+    return (activation or own)(logits)
 
 
 def reference_function(serving: Serving) -> Answer:

@@ -19,7 +19,7 @@ from ktransfer.data.label_names import class_order
 from ktransfer.data.tables.columns import Columns
 from ktransfer.data.tables.file_bytes import table_suffix
 from ktransfer.data.tables.file_cells import image_cells, names_files
-from ktransfer.data.tables.label_sets import MULTI_LABEL
+from ktransfer.data.tables.label_sets import REGRESSION, SINGLE_LABEL
 from ktransfer.data.tables.parts import (
     Parts,
     ReadOptions,
@@ -129,7 +129,8 @@ def read_images(
         group_column: The column that says what an image belongs to, such as a patient or a drive.
         label_separator: What stands between the labels of a cell, such as `"|"`; `"list"` for lists as JSON or
             Python writes them. None guesses.
-        task: `"single_label"` takes each cell as one class, `"multi_label"` as any number of labels; None guesses.
+        task: `"single_label"` takes each cell as one class, `"multi_label"` as any number of labels,
+            `"regression"` as a number; None guesses.
         encoding: Of tables, as Python names it; None takes UTF-8.
         group_by: From the name of an image below the folder, with forward slashes, to the name of its group.
 
@@ -290,7 +291,7 @@ def _read(
         return _of_folders(layout.splits, layout.notes + notes, class_names, data, options, folder)
     asked = (options.input_column, options.label_column, options.group_column, options.label_separator)
     of_folders: Layout | None = None
-    if all(value is None for value in asked) and options.task != MULTI_LABEL:
+    if all(value is None for value in asked) and options.task in (None, SINGLE_LABEL):
         of_folders = _class_folders(folder, class_names)
     names = ", ".join(printable(path.name) for paths in tables.splits.values() for path in paths)
     if of_folders is None:
@@ -333,7 +334,7 @@ def _unclear(tables: TableFiles, options: ReadOptions) -> str | None:
 def _say_the_same(parts: Parts, layout: Layout) -> bool:
     """Whether the class folders tell the images of a training table apart as its labels do."""
     part = parts.splits["train"]
-    if part.task == MULTI_LABEL:
+    if part.task != SINGLE_LABEL:
         return False
     folders = {
         os.path.realpath(path): name
@@ -379,7 +380,7 @@ def _of_tables(
 ) -> _Read:
     train = parts.splits["train"]
     names = tuple(class_names) if class_names is not None else part_classes(train, parts.plan)
-    if len(names) < 2:
+    if len(names) < 2 and train.task != REGRESSION:
         raise DataError(
             f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(data))}. "
             "Add images of another class, or name another label column."
@@ -460,9 +461,10 @@ def _read_validation(
         notes += _not_named(path.parent, part.inputs, whole=False)
         return examples_of(part, train.class_names, _KIND), notes
     folder = _folder(path)
-    if tables is not None and tables.plan is not None and tables.plan.task == MULTI_LABEL:
+    if tables is not None and tables.plan is not None and tables.plan.task != SINGLE_LABEL:
         raise DataError(
-            f"Expected a table to validate on, as the data is multi-label, got the folder {printable(str(path))}. "
+            f"Expected a table to validate on, as the task is {tables.plan.task}, got the folder "
+            f"{printable(str(path))}. "
             "Pass a table."
         )
     layout = read_class_folders(folder, IMAGE_FILES, known=train.class_names)

@@ -50,7 +50,7 @@ def check_preset(preset: str) -> None:
         raise RecipeError(f"Expected a preset of {', '.join(PRESETS)}, got {preset!r}. {hint}".rstrip())
 
 
-def worth_fine_tuning(evidence: Mapping[str, Any]) -> tuple[bool, str]:
+def worth_fine_tuning(evidence: Mapping[str, Any], loss_title: str = "log loss") -> tuple[bool, str]:
     """Whether fine-tuning all blocks for long is worth its time, from what the frozen features know of the task.
 
     It is not where the solved head leaves little to gain, or where the outputs of the lower blocks tell no more of the
@@ -58,6 +58,7 @@ def worth_fine_tuning(evidence: Mapping[str, Any]) -> tuple[bool, str]:
 
     Args:
         evidence: Fields of an `Evidence`.
+        loss_title: What its `log_loss` is of another task. Defaults to `"log loss"`.
 
     Returns:
         The answer, and why, in one line.
@@ -69,7 +70,7 @@ def worth_fine_tuning(evidence: Mapping[str, Any]) -> tuple[bool, str]:
     loss, gain, error = (evidence.get(name) for name in ("log_loss", "taps_gain", "taps_error"))
     if loss is None:
         return True, "too few examples for cross-validation, so all blocks train"
-    held_out = f"log loss {loss:.3f} of the solved head on examples left out"
+    held_out = f"{loss_title} {loss:.3f} of the solved head on examples left out"
     if loss < _SOLVED:
         return False, f"{held_out}: little to gain, so fine-tuning is short"
     if gain is None:

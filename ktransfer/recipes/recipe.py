@@ -127,6 +127,10 @@ def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tu
     )
 
 
+# Of classes the first two, of numbers the others.
+LOSSES = ("cross_entropy", "focal", "squared_error", "huber")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """Everything that is chosen about a training run. Vary one with `dataclasses.replace`.
@@ -141,7 +145,9 @@ class Recipe:
         weight_decay: Decoupled (Loshchilov and Hutter 2019), not on biases and normalisation weights.
         loss: What fine-tuning minimises: `"cross_entropy"`, or `"focal"`, which counts an example
             `(1 - p) ** focal_gamma` times, the less the surer the model is of its label (Lin et al. 2017,
-            section 3.2). A solved head minimises cross-entropy in either case; `class_weight` goes with both.
+            section 3.2). A solved head minimises cross-entropy in either case; `class_weight` goes with both. Of
+            regression `"huber"`, which `"cross_entropy"` stands for there, or `"squared_error"`, on the standardized
+            target; its solved head minimizes squared errors.
         focal_gamma: Of the focal loss, at least 0; with 0 it is cross-entropy.
         label_smoothing: Share of the target spread over all classes (Szegedy et al. 2016, section 7).
         dropout: Share of features dropped before the last layer.
@@ -202,7 +208,11 @@ class Recipe:
             self.optimizer in ("adamw", "adam", "sgd"), "optimizer must be adamw, adam or sgd", self.optimizer
         )
         _check(self.weight_decay >= 0, "weight_decay must not be negative", self.weight_decay)
-        _check(self.loss in ("cross_entropy", "focal"), 'loss must be "cross_entropy" or "focal"', self.loss)
+        _check(
+            self.loss in LOSSES,
+            f"loss must be one of {', '.join(map(repr, LOSSES))}",
+            self.loss,
+        )
         _check(0 <= self.focal_gamma < float("inf"), "focal_gamma must not be negative", self.focal_gamma)
         _check(0 <= self.label_smoothing < 1, "label_smoothing must be in [0, 1)", self.label_smoothing)
         _check(0 <= self.dropout < 1, "dropout must be in [0, 1)", self.dropout)

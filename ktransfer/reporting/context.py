@@ -20,7 +20,7 @@ from ktransfer.reporting.rationale import is_default, reasons
 from ktransfer.runs.run import Run
 
 if TYPE_CHECKING:
-    from ktransfer.core.task import Task
+    from ktransfer.evaluation.calibration import Calibration
 
 
 def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str, Any]:
@@ -57,7 +57,11 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str,
         "data": _data(run, splits),
         "network": _network(run),
         "training": _training(run),
-        "calibrations": {name: _calibration(found, task) for name, found in answers.items()},
+        "calibrations": {
+            name: _calibration(found, *reliability)
+            for name, found in answers.items()
+            if (reliability := task.reliability(found.evaluation)) is not None
+        },
         "worst": worst_answers(validation, run.decision),
         "wrong": int((hits < 1).sum()),
         "explained": explained(run, validation),
@@ -144,8 +148,9 @@ def _stage(trained: Trained, blocks: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _calibration(answers: Answers, task: Task) -> dict[str, Any]:
-    as_trained, scaled, cross_fitted = task.reliability(answers.evaluation)
+def _calibration(
+    answers: Answers, as_trained: Calibration, scaled: Calibration, cross_fitted: bool
+) -> dict[str, Any]:
     drawn = [
         plots.reliability(as_trained.reliability, "as trained"),
         plots.reliability(scaled.reliability, "after temperature scaling"),
@@ -156,7 +161,7 @@ def _calibration(answers: Answers, task: Task) -> dict[str, Any]:
         "after": scaled,
         "cross_fitted": cross_fitted,
         "temperature": answers.evaluation.fitted["temperature"],
-        "confidence": task.confidence(answers.probabilities),
+        "confidence": answers.examples.task.confidence(answers.probabilities),
         "plots": list(map(Markup, drawn)),
     }
 

@@ -36,7 +36,8 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
     stages, found = recipe.stages, {}
     if recipe.head == "solve":
         folds = f"; its L2, {head['l2']:.2g}, by {head['folds']} folds" if head.get("folds") else ""
-        found[f"Head first, solved by logistic regression on the frozen backbone{folds}"] = (
+        how = "ridge" if recipe.loss in ("huber", "squared_error") else "logistic"
+        found[f"Head first, solved by {how} regression on the frozen backbone{folds}"] = (
             "A random head's first, large gradients would spoil what the backbone knows (Kumar et al. 2022)."
         )
     if len(stages) > 1:
@@ -60,6 +61,10 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
         found["Classes weigh the same"] = "Else a rare class counts for as little as it is rare."
     if recipe.loss == "focal":
         found[f"Focal loss, gamma {recipe.focal_gamma:g}"] = "What is hard counts more (Lin et al. 2017)."
+    if recipe.loss == "huber":
+        found["Huber loss on the standardized target"] = (
+            "Outliers pull less than by their square (Huber 1964)."
+        )
     if recipe.label_smoothing:
         found[f"Label smoothing {recipe.label_smoothing:g}"] = (
             "Against answers that are too sure (Szegedy et al. 2016)."
@@ -74,8 +79,8 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
         found[f"Augmentation: {changed}"] = "What varies like this must not change the answer."
     if stages and recipe.final_weights == "interpolated":
         found["Weights between the solved head and the last epoch are kept"] = (
-            "On the way validation has a lower log loss than at either end (Wortsman et al. 2022)."
+            "On the way validation has a lower loss than at either end (Wortsman et al. 2022)."
         )
     elif stages:
-        found["The epoch with the best validation accuracy is kept"] = "Later ones may be worse."
+        found["The epoch that is best on validation is kept"] = "Later ones may be worse."
     return list(found.items())

@@ -33,6 +33,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "label_column": (str | None, "--label-column"),
     "label_separator": (str | None, "--label-separator"),
     "task": (str | None, "--task"),
+    "target_transform": (str | None, "--target-transform"),
     "group_column": (str | None, "--group-column"),
     "encoding": (str | None, "--encoding"),
     "sequence_length": (int | None, "--sequence-length"),
@@ -45,7 +46,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "cache_dir": (str | None, "--cache-dir"),
     "formats": (list, "--format"),
 }
-_ADDED = ("file_column", "label_separator", "task", "group_column")
+_ADDED = ("file_column", "label_separator", "task", "target_transform", "group_column")
 _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
 
 

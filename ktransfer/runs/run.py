@@ -94,7 +94,8 @@ class Run:
     @property
     def task(self) -> Task:
         """What the labels are of, such as single-label classification."""
-        return get_task(self.manifest.get("task", SINGLE_LABEL))
+        task = get_task(self.manifest.get("task", SINGLE_LABEL))
+        return task.with_facts(self.manifest.get("data", {}).get("target"))
 
     @property
     def decision(self) -> dict[str, Any] | None:

@@ -233,6 +233,7 @@ class MultiLabel(OneAnswer):
     # Training.
 
     def check_recipe(self, recipe: Recipe) -> None:
+        super().check_recipe(recipe)
         if recipe.class_weight is not None:
             raise RecipeError(
                 f"Expected no class_weight with several labels an example, got {recipe.class_weight!r}. Leave it out: "

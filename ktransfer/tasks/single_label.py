@@ -113,9 +113,6 @@ class SingleLabel(OneAnswer):
 
     # Training.
 
-    def check_recipe(self, recipe: Recipe) -> None:
-        pass
-
     def loss(self, recipe: Recipe, *, one_hot: bool = True) -> keras.losses.Loss:
         import keras
 

@@ -22,6 +22,7 @@ from ktransfer.evaluation.calibration import (
     fit_temperature,
     with_temperature,
 )
+from ktransfer.tasks.one_answer import Classes
 from ktransfer.tasks.single_label import SingleLabel
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class TagOfWord(SingleLabel):
         return np.sort(chosen)
 
 
-class TokenClassification:
+class TokenClassification(Classes):
     """Entities in texts: a softmax over IOB2 tags for the first token of each word, decoded to spans.
 
     Implements `ktransfer.core.task.Task`. Labels are an array of objects `(N,)`: of each text a tuple of
@@ -301,6 +302,7 @@ class TokenClassification:
     # Training.
 
     def check_recipe(self, recipe: Recipe) -> None:
+        super().check_recipe(recipe)
         if recipe.augmentation.is_on:
             raise RecipeError(
                 f"Expected no augmentation of texts with marked entities, got {recipe.augmentation}. Leave it out: "

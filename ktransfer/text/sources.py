@@ -14,7 +14,7 @@ from ktransfer.data.folders import FileKind, read_class_folders, read_folders
 from ktransfer.data.groups import groups_by, groups_note, require_groups
 from ktransfer.data.label_names import class_order
 from ktransfer.data.tables.columns import Columns, join_references
-from ktransfer.data.tables.label_sets import MULTI_LABEL
+from ktransfer.data.tables.label_sets import REGRESSION, SINGLE_LABEL
 from ktransfer.data.tables.parts import (
     Part,
     Parts,
@@ -73,7 +73,8 @@ def read_texts(
         group_column: The column of a table that says what a text belongs to, such as a person.
         label_separator: What stands between the labels of a cell, such as `"|"`; `"list"` for lists as JSON or
             Python writes them. None guesses.
-        task: `"single_label"` takes each cell as one class, `"multi_label"` as any number of labels; None guesses.
+        task: `"single_label"` takes each cell as one class, `"multi_label"` as any number of labels,
+            `"regression"` as a number; None guesses.
         encoding: Of tables and text files, as Python names it; None takes UTF-8.
         group_by: From a text of a table, or the name of a text file below the folder, to the name of its group.
         data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or its default.
@@ -171,7 +172,7 @@ def _read(
         names = tuple(class_names)
     else:
         names = class_order(train.labels) if train.literal else part_classes(train, found.plan)
-    if len(names) < 2:
+    if len(names) < 2 and train.task != REGRESSION:
         raise DataError(
             f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(source))}. "
             "Add texts of another class, or name another label column."
@@ -215,7 +216,7 @@ def _read_class_folders(
     path: Path, options: ReadOptions, known: Collection[str]
 ) -> tuple[Part, tuple[str, ...]]:
     """`(part, notes)` of one folder of class folders."""
-    notes = options.for_class_folders(str(path)) if options.task == MULTI_LABEL else ()
+    notes = options.for_class_folders(str(path)) if options.task not in (None, SINGLE_LABEL) else ()
     layout = read_class_folders(path, TEXT_FILES, known=known)
     return _read_files(layout.splits["train"], path, options), layout.notes + notes
 
@@ -226,9 +227,10 @@ def _read_validation(
     """`(examples, notes)` of a table or a folder of class folders to validate on."""
     if not path.is_dir():
         part, notes = read_more(path, options, train.class_names, tables if tables.plan else None)
-    elif tables.plan is not None and tables.plan.task == MULTI_LABEL:
+    elif tables.plan is not None and tables.plan.task != SINGLE_LABEL:
         raise DataError(
-            f"Expected a table to validate on, as the data is multi-label, got the folder {printable(str(path))}. "
+            f"Expected a table to validate on, as the task is {tables.plan.task}, got the folder "
+            f"{printable(str(path))}. "
             "Pass a table."
         )
     else:

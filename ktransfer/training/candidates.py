@@ -79,7 +79,8 @@ def choose_weights(
     those whose log loss lies above the lowest by no more than one standard error of the difference (the rule of one
     standard error, Breiman et al. 1984, section 3.4.3, here toward the tuned end). So where validation cannot tell the
     candidates apart the last epoch is kept, and fine-tuning that spoiled the weights is undone as far as it is seen to.
-    Fewer than 20 validation examples cannot show that, and leave the weights before.
+    Fewer than 20 validation examples cannot show that, and leave the weights before. Of a task with `only_gains`, such
+    as regression, the weights before are kept too where no others have a lower loss.
 
     Args:
         variables: What fine-tuning changed.
@@ -127,7 +128,10 @@ def choose_weights(
             gain, error = _difference(finite[0], finite[index])
             found[index] = dataclasses.replace(found[index], gain=gain, error=error)
     as_good = [
-        index for index in usable if found[index].excess <= TOLERATED_ERRORS * found[index].excess_error
+        index
+        for index in usable
+        if found[index].excess <= TOLERATED_ERRORS * found[index].excess_error
+        and not (task.only_gains and index and found[index].log_loss >= found[0].log_loss)
     ]
     chosen = found[max(as_good, default=0) if len(labels) >= LEAST_EXAMPLES else 0]
     _assign(variables, before, after, chosen.share)
@@ -217,6 +221,8 @@ def _evaluated(
     def losses(log_temperature: float) -> Array:
         return task.likelihoods(logits / np.exp(log_temperature), targets)[0].sum(axis=1) * weights
 
-    best = minimize_scalar(lambda t: losses(t).mean(), bounds=(-3.0, 3.0), method="bounded").x
+    best = 0.0
+    if task.tempered:
+        best = minimize_scalar(lambda t: losses(t).mean(), bounds=(-3.0, 3.0), method="bounded").x
     found = score(task, logits, labels)
     return Candidate(share, float(losses(best).mean()), found, float(np.exp(best))), losses(best)

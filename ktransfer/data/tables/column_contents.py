@@ -30,6 +30,7 @@ _NUMBERS = re.compile(r"[+-]?\d*\.?\d+([\s,;]+[+-]?\d*\.?\d+)*")
 _WHOLE = re.compile(r"[+-]?\d+")
 
 _CLASSES = "Pass the column with the classes as --label-column."
+_NUMBERS_FIX = 'Pass --task regression (task="regression") to predict the number, or '
 
 
 def require_texts(texts: Sequence[str], rows: Sequence[Any], source: str) -> None:
@@ -176,10 +177,7 @@ def _looks_like_numbers(counts: Counter[str]) -> tuple[str, set[str], str] | Non
     numbers = {name for name in counts if is_number(name)}
     fractions = {name for name in numbers if not float(name).is_integer()}
     if fractions and _share(numbers, counts) >= _MOSTLY:
-        fix = (
-            "ktransfer trains classifiers: write ranges as names, such as low and high, or pass another "
-            "--label-column."
-        )
+        fix = f"{_NUMBERS_FIX}write ranges as names, such as low and high, to classify, or pass another --label-column."
         return "numbers with a fraction (scores or ratings)", fractions, fix
     spelled: dict[float, set[str]] = {}
     for name in counts:
@@ -205,7 +203,12 @@ def _hardly_repeated(counts: Counter[str]) -> tuple[str, set[str], str] | None:
         return None  # 0, 1, ... 10, with an example of each
     if all(map(is_number, counts)):
         what = "numbers that hardly repeat (ids, prices or counts)"
-    elif sum(len(name.split()) for name in counts) >= 4 * different:
+        return (
+            f"{what}, {different:,} different in {rows:,} rows",
+            set(counts),
+            f"{_NUMBERS_FIX}pass the column with the classes as --label-column.",
+        )
+    if sum(len(name.split()) for name in counts) >= 4 * different:
         what = "texts"
     else:
         what = "ids or texts that hardly repeat"

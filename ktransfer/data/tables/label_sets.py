@@ -12,7 +12,7 @@ import numpy as np
 
 from ktransfer.data.label_names import label_name
 
-SINGLE_LABEL, MULTI_LABEL = "single_label", "multi_label"
+SINGLE_LABEL, MULTI_LABEL, REGRESSION = "single_label", "multi_label", "regression"
 # The separator of cells that are lists, as JSON or Python writes them, or in JSON lines and Parquet as values.
 LIST = "list"
 _SEPARATORS = "|;,/"

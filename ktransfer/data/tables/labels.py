@@ -12,6 +12,7 @@ from ktransfer.data.tables.file_bytes import named_rows
 from ktransfer.data.tables.label_sets import (
     LIST,
     MULTI_LABEL,
+    REGRESSION,
     SINGLE_LABEL,
     alike_names,
     are_vectors,
@@ -21,6 +22,7 @@ from ktransfer.data.tables.label_sets import (
     split_cell,
 )
 from ktransfer.data.tables.table import Table
+from ktransfer.data.tables.targets import read_targets
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
 
@@ -35,14 +37,16 @@ class LabelPlan:
     """How the labels of a table are read: decided on the training table, kept to for the others.
 
     Args:
-        task: `"single_label"` or `"multi_label"`.
+        task: `"single_label"`, `"multi_label"` or `"regression"`.
         separator: As in `split_cell`.
         note: A line on what was guessed, with `{labels}` for how many there are. Defaults to none.
+        target: Of regression the name of the number. Defaults to none.
     """
 
     task: str
     separator: str | None = None
     note: str = ""
+    target: str = ""
 
 
 def plan_labels(
@@ -52,7 +56,8 @@ def plan_labels(
 
     Args:
         table: The training table.
-        task: `"single_label"` takes each cell as one class, `"multi_label"` as a set of labels; `None` guesses.
+        task: `"single_label"` takes each cell as one class, `"multi_label"` as a set of labels, `"regression"` as a
+            number; `None` guesses, and never takes numbers as such.
         separator: As in `split_cell`; `None` guesses.
         known: The classes, where they are known; cells that are such are no lists.
 
@@ -68,6 +73,19 @@ def plan_labels(
         raise DataError(
             f"Expected the text between two labels as label_separator, got {separator!r}. Pass such as '|'."
         )
+    if task == REGRESSION:
+        if table.label_names or separator is not None:
+            received = (
+                f"{len(table.label_names)} label columns"
+                if table.label_names
+                else f"label_separator={separator!r}"
+            )
+            raise DataError(
+                f"Expected one column of numbers for task='regression', got {received}. Pass one --label-column, and "
+                "no --label-separator."
+            )
+        name = label_name(split_references(table.columns.label)[0])
+        return LabelPlan(REGRESSION, target=name if is_line(name) else "target")
     if table.label_names:
         if separator is not None:
             raise DataError(
@@ -106,14 +124,15 @@ def plan_labels(
 
 
 def check_task(task: str | None) -> None:
-    """Raise `DataError` for a task that tables of classes are not for.
+    """Raise `DataError` for a task that tables are not for.
 
     Example:
         >>> check_task("multi_label")
     """
-    if task not in (None, SINGLE_LABEL, MULTI_LABEL):
+    if task not in (None, SINGLE_LABEL, MULTI_LABEL, REGRESSION):
         raise DataError(
-            f"Expected the task '{SINGLE_LABEL}' or '{MULTI_LABEL}', got {task!r}. Pass one of these, or none."
+            f"Expected the task '{SINGLE_LABEL}', '{MULTI_LABEL}' or '{REGRESSION}', got {task!r}. Pass one of these, "
+            "or none."
         )
 
 
@@ -157,7 +176,7 @@ def read_labels(table: Table, plan: LabelPlan) -> tuple[tuple[Any, ...], tuple[s
 
     Returns:
         `(labels, notes)`: for single labels the name of the class of each row; for sets of labels a tuple of names
-        for each row, each once.
+        for each row, each once; for numbers a float.
 
     Raises:
         DataError: A row has no label or no such label as its task asks for; the message names it.
@@ -166,6 +185,8 @@ def read_labels(table: Table, plan: LabelPlan) -> tuple[tuple[Any, ...], tuple[s
         >>> read_labels(table, plan_labels(table))[0][:2]  # doctest: +SKIP
         (('joy',), ('anger', 'fear'))
     """
+    if plan.task == REGRESSION:
+        return read_targets(table), ()
     if plan.task == MULTI_LABEL:
         return _read_sets(table, plan.separator)
     return _read_classes(table, plan.separator), ()

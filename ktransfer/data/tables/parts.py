@@ -20,7 +20,7 @@ from ktransfer.data.split_names import SPLITS, parse_split_name
 from ktransfer.data.tables.column_contents import require_classes
 from ktransfer.data.tables.columns import Columns, InputKind, split_references
 from ktransfer.data.tables.file_bytes import named_rows
-from ktransfer.data.tables.label_sets import MULTI_LABEL, SINGLE_LABEL, is_empty, label_matrix
+from ktransfer.data.tables.label_sets import MULTI_LABEL, REGRESSION, SINGLE_LABEL, is_empty, label_matrix
 from ktransfer.data.tables.labels import (
     LabelPlan,
     check_task,
@@ -31,6 +31,7 @@ from ktransfer.data.tables.labels import (
 )
 from ktransfer.data.tables.split_tables import TableFiles
 from ktransfer.data.tables.table import joined, read_input_column, read_table
+from ktransfer.data.tables.targets import require_targets, target_notes
 from ktransfer.errors import DataError, did_you_mean, listed
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class ReadOptions:
         input_column, group_column: A name, or a number from 1 on. Default to `None`.
         label_column: The same; several, one a label, as a sequence or with commas between them.
         label_separator: What stands between the labels of a cell; `"list"` for lists as JSON or Python has them.
-        task: `"single_label"` or `"multi_label"`.
+        task: `"single_label"`, `"multi_label"` or `"regression"`.
         encoding: Of the files, as Python names it.
         group_by: From the name of an example to that of its group, in place of a column.
 
@@ -118,7 +119,7 @@ class Part:
 
     Attributes:
         inputs: Texts or paths.
-        labels: The name of the class of each, or a tuple of the names of its labels.
+        labels: The name of the class of each, or a tuple of the names of its labels, or its number.
         rows: Numbers of rows or, of files, names.
         source: Where the labels stood, for messages.
         file: The table or folder, for messages.
@@ -327,7 +328,8 @@ def _table(path: Path, options: ReadOptions, known: Collection[str]) -> Table:
         label_column=options.label_column,
         group_column=options.group_column,
         encoding=options.encoding,
-        labels=known,
+        # Of regression they are the name of the column, which a first row may have.
+        labels=() if options.task == REGRESSION else known,
         kind=options.kind,
     )
 
@@ -450,17 +452,22 @@ def _complete(found: Parts, options: ReadOptions) -> Parts:
 
 
 def _names(part: Part) -> set[str]:
+    if part.task == REGRESSION:
+        return set()
     if part.task == MULTI_LABEL:
         return {name for found in part.labels for name in found}
     return set(part.labels)
 
 
 def part_classes(part: Part, plan: LabelPlan | None) -> tuple[str, ...]:
-    """The classes of a training part of a table in their order.
+    """The classes of a training part of a table in their order, or the name of its target.
 
     Raises:
-        DataError: The labels name no classes.
+        DataError: The labels name no classes, or nothing can be learned of the targets.
     """
+    if plan is not None and plan.task == REGRESSION:
+        require_targets(part.labels, part.rows, part.source)
+        return (plan.target,)
     return class_names(part.labels, part.rows, part.source, plan or LabelPlan(part.task))
 
 
@@ -469,6 +476,9 @@ def label_notes(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
     if found.plan is None:
         return ()
     notes = [found.plan.note.format(labels=len(names))] if found.plan.note else []
+    train = found.splits["train"]
+    if found.plan.task == REGRESSION:
+        notes += target_notes(train.labels, train.rows, train.source)
     if found.plan.task != MULTI_LABEL:
         return tuple(notes)
     empty = {
@@ -511,6 +521,9 @@ def examples_of(part: Part, names: Sequence[str], kind: str) -> Examples:
     Raises:
         DataError: A label is none of the classes; the message names the rows.
     """
+    if part.task == REGRESSION:
+        options: dict[str, Any] = {"kind": kind, "groups": part.groups, "task": get_task(part.task)}
+        return Examples(part.inputs, np.array(part.labels), tuple(names), **options)
     places: Mapping[str, int] = {name: place for place, name in enumerate(names)}
     multi = part.task == MULTI_LABEL
     occurring = _names(part)
