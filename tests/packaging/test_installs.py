@@ -1,5 +1,7 @@
 """Each way to install ktransfer, in an environment of its own, does what it is for. Needs a package registry."""
 
+import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -57,7 +59,11 @@ def run(*command, **options):
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, ROOT)
+    source = folder / "source"
+    shutil.copytree(ROOT / "ktransfer", source / "ktransfer", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source)
     return next(folder.glob("*.whl"))
 
 
@@ -66,13 +72,20 @@ def test_an_install_does_what_it_is_for_and_names_what_is_missing(name, wheel, t
     extras, script, expected, backend = INSTALLS[name]
     run(sys.executable, "-m", "venv", tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
+    # Nothing of this environment but how pip finds its registry.
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL"))
+    }
+    environment |= {"KERAS_BACKEND": backend}
     reached = subprocess.run(
-        [python, "-m", "pip", "download", "--no-deps", "--dest", tmp_path, "filelock"], capture_output=True
+        [python, "-m", "pip", "download", "--no-deps", "--dest", tmp_path, "filelock"],
+        capture_output=True,
+        env=environment,
     )
     if reached.returncode:
         pytest.skip("no package registry is reached")
-    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[{','.join(extras)}]", "backports-strenum<1.3")
+    packages = (f"{wheel}[{','.join(extras)}]", "backports-strenum<1.3")
+    run(python, "-m", "pip", "install", "--quiet", *packages, env=environment)
     (tmp_path / "work").mkdir()
-    environment = {"KERAS_BACKEND": backend, "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     found = run(python, "-c", textwrap.dedent(script), cwd=tmp_path / "work", env=environment)
     assert expected in found

@@ -85,7 +85,7 @@ def test_each_public_name_loads_or_names_the_extra():
 @pytest.mark.parametrize(
     ("verb", "extra"),
     [
-        (["train", "things", "--backbone", "b", "--out", "run"], "train"),
+        (["train", "things", "--backbone", "b", "--out", "run", "--no-export"], "train"),
         (["lr-find", "things", "--backbone", "b"], "train"),
         (["audit", "things"], "train"),
         (["backbones"], "train"),
