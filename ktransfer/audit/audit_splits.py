@@ -52,7 +52,7 @@ def audit_splits(
         items, workers=workers, progress=progress
     )
     hint = splits.train.groups is None and splits.train.modality.group_hint(splits.train)
-    findings = [*_class_findings(splits), *examined]
+    findings = [*_class_findings(splits), *_task_findings(splits, items), *examined]
     findings += [Finding("groups", (), hint)] if hint else []
     findings += [Finding("class_names", (), line) for line in doubtful_names(splits)]
     findings += [Finding("layout", (), note) for note in splits.notes]
@@ -69,6 +69,14 @@ def audit_splits(
 
 def _parts(splits):
     return [(name, part) for name in PARTS if (part := getattr(splits, name)) is not None]
+
+
+def _task_findings(splits, items) -> Iterator[Finding]:
+    begin = 0
+    for _, part in _parts(splits):
+        for kind, indices, detail in part.task.findings(part.inputs, part.labels, part.class_names):
+            yield Finding(kind, tuple(items[begin + index] for index in indices), detail)
+        begin += len(part)
 
 
 def _class_findings(splits) -> Iterator[Finding]:

@@ -217,6 +217,11 @@ class Task(Protocol):
     ) -> dict:
         """What a card says of one answer: `truth`, `answer`, `right`, `sure` in [0, 1], and `loss` in nats."""
 
+    def findings(
+        self, inputs: Sequence[str], labels: Any, class_names: Sequence[str]
+    ) -> list[tuple[str, list[int], str]]:
+        """What an audit says of labels: the kind of a `Finding`, the examples that it is about, and what was seen."""
+
     def confidence(self, probabilities: Any) -> float:
         """The mean of the highest probability of each row."""
 
