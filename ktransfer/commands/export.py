@@ -1,6 +1,7 @@
 """`ktransfer export`: a run's model as verified artefacts."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from ktransfer.commands.checks import check_temperature
 from ktransfer.commands.splits import (
@@ -66,12 +67,12 @@ def export(
     options.check(formats, run.modality.task)
     warm_up(formats)
     quantized = [name for name in formats if get_format(name).is_quantized]
-    facts, splits = run.data, None
+    facts = run.data
     calibrate = any(get_format(name).needs_calibration for name in quantized)
-    if validation is None or calibrate:
-        splits = read_splits(facts, run.recipe.seed)[0]
-    if validation is None:
-        validation = readable_part(splits.validation, facts)
+    splits = read_splits(facts, run.recipe.seed)[0] if validation is None or calibrate else None
+    if validation is None and splits is not None:
+        validation = readable_part(splits.require_validation(), facts)
+    validation = cast("Examples", validation)  # given, or read
     found, lines = run.modality.write_beside(run.preprocessing, run.path / "artefacts", validation)
     if found:
         run.update(**found)
@@ -82,7 +83,7 @@ def export(
     if quantized:
         chosen = pieces(evenly(validation, JUDGED_EXAMPLES))
         judged = {"examples": list(chosen.inputs), "labels": run.preprocessing.row_labels(chosen)}
-    if calibrate:
+    if calibrate and splits is not None:
         judged["calibration"] = list(pieces(readable_part(evenly(splits.train, _CALIBRATED), facts)).inputs)
     shared = {"options": options, "answered": {}}
     return [
@@ -106,7 +107,7 @@ def fitted_temperature(run: Run) -> float:
     return check_temperature(run.manifest, run.path)
 
 
-def _export(run, name, say, **options):
+def _export(run: Run, name: str, say: Say, **options: Any) -> Artefact:
     artefact = export_model(
         run.model,
         run.path / "artefacts",

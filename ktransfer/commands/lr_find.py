@@ -1,8 +1,11 @@
 """`ktransfer lr-find`: the learning-rate finder on a classifier whose head is solved."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -24,6 +27,15 @@ from ktransfer.utils.files import write_json
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.oom import is_out_of_memory
 from ktransfer.utils.terminal import print_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ktransfer.data.examples import Splits
+    from ktransfer.features.store import FeatureStore
+    from ktransfer.models.network import Network
+    from ktransfer.recipes.recipe import Recipe
+
 
 JSON, PLOT = "lr_find.json", "lr_find.png"
 
@@ -87,7 +99,7 @@ def lr_find(
     if out is not None:
         check_folder_to_write(out, "--out")
     modality = find_modality(data, data_dir=data_dir)
-    options = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
+    options: dict[str, Any] = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
     options |= {
         "text_column": text_column,
         "file_column": file_column,
@@ -117,14 +129,16 @@ def lr_find(
     blocks = find_blocks(inner)
     unfrozen = resolve_depth(depth, blocks)
     splits = readable(splits, facts, say, verbose=verbose)
-    cut = {name: network.preprocessing.pieces(getattr(splits, name)) for name in ("train", "validation")}
+    cut: dict[str, Any] = {
+        name: network.preprocessing.pieces(getattr(splits, name)) for name in ("train", "validation")
+    }
     splits = dataclasses.replace(splits, **cut)
     with progress_bar(verbose) as bar:
         _solve(network, splits, recipe, feature_store(cache_dir), bar)
         set_depth(inner, blocks, unfrozen)
         compile_classifier(model, recipe, one_hot=True, task=splits.train.task)
         shown = bar.add_task("raising the learning rate", total=steps)
-        options = {"lowest": lowest, "highest": highest, "steps": steps}
+
         try:
             curve = find_learning_rate(
                 model,
@@ -137,7 +151,9 @@ def lr_find(
                     seed=seed,
                 ),
                 on_step=lambda step, rate, loss: bar.update(shown, completed=step + 1),
-                **options,
+                lowest=lowest,
+                highest=highest,
+                steps=steps,
             )
         except Exception as error:
             if not is_out_of_memory(error):
@@ -161,11 +177,11 @@ def lr_find(
     return curve
 
 
-def _solve(network, splits, recipe, store, bar):
+def _solve(network: Network, splits: Splits, recipe: Recipe, store: FeatureStore, bar: Progress) -> None:
     features = FrozenFeatures(
         network.model,
         splits.train,
-        splits.validation,
+        splits.require_validation(),
         dataclasses.replace(recipe, stages=()),  # no stage is cached, only what the head needs
         preprocessing=network.preprocessing,
         store=store,

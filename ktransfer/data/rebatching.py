@@ -1,9 +1,16 @@
 """`tf.data` datasets in batches of another size or of any length."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
 
 def rebatched(
@@ -28,7 +35,7 @@ def rebatched(
     return dataset.rebatch(size).apply(number)
 
 
-def of_any_length(batches) -> tf.data.Dataset:
+def of_any_length(batches: Sequence[tuple[dict[str, Array], Array]]) -> tf.data.Dataset:
     """A `keras.utils.PyDataset` whose batches have lengths of their own.
 
     Keras takes the shapes of all batches of a `PyDataset` to be those of the first two.
@@ -46,7 +53,11 @@ def of_any_length(batches) -> tf.data.Dataset:
     return dataset_of_batches(lambda: (batches[index] for index in range(count)), batches[0], count)
 
 
-def dataset_of_batches(batches, like, count):
+def dataset_of_batches(
+    batches: Callable[[], Iterator[tuple[dict[str, Array], Array]]],
+    like: tuple[dict[str, Array], Array],
+    count: int,
+) -> tf.data.Dataset:
     """A pass is what `batches()` gives: `count` batches like this one but for their size and length."""
     inputs, labels = like
     signature = (

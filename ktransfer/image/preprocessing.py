@@ -1,9 +1,11 @@
 """What becomes of pictures before the backbone, and how a run reads them."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -11,6 +13,10 @@ from ktransfer.data.examples import Examples
 from ktransfer.image.dataset import image_dataset
 from ktransfer.image.decoding import Resize, load_images
 from ktransfer.models.rows import RowAnExample
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 _LARGEST = 4_096  # pixels a side, that a manifest may ask for
 
@@ -46,7 +52,7 @@ class Preprocessing(RowAnExample):
         """The order in which a model runs over them fastest: int `(n,)`; for images any will do."""
         return np.arange(len(paths))
 
-    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options):
+    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options: Any) -> tf.data.Dataset:
         """`image_dataset` with this `resize`; `keep` is its `cache`."""
         return image_dataset(examples, resize=self.resize, cache=keep, **options)
 
@@ -58,16 +64,16 @@ class Preprocessing(RowAnExample):
         """What goes into every part of the model beside features of these examples: of images nothing."""
         return {}
 
-    def digest(self) -> dict:
+    def digest(self) -> dict[str, Any]:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
         return self.to_dict()
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it, flat."""
         return {**dataclasses.asdict(self.resize), "scale": self.scale, "offset": self.offset}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Preprocessing":
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The inverse of `to_dict`.
 
         Raises:

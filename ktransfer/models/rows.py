@@ -20,7 +20,9 @@ class RowAnExample:
         """The examples as a model is trained on them: as they are."""
         return examples
 
-    def rows(self, values: np.ndarray, examples: Examples, indices: Sequence[int]) -> list[np.ndarray]:
+    def rows(
+        self, values: np.ndarray, examples: Examples, indices: Sequence[int] | np.ndarray
+    ) -> list[np.ndarray]:
         """Of each of these examples the rows of what a model gives: `(1, ...)` of `values` `(B, ...)`."""
         return list(values[:, None])
 

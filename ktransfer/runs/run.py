@@ -46,12 +46,12 @@ class Run:
         run.predict(["rose.jpg"])[0]   # [{"label": "roses", "probability": 0.97}, ...]
     """
 
-    def __init__(self, path: Path, manifest: dict):
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: str | Path, manifest: dict, *, overwrite: bool = False) -> "Run":
+    def create(cls, path: str | Path, manifest: dict[str, Any], *, overwrite: bool = False) -> "Run":
         """Make the folder and write its manifest.
 
         Raises:
@@ -97,7 +97,7 @@ class Run:
         return get_task(self.manifest.get("task", SINGLE_LABEL))
 
     @property
-    def decision(self) -> dict | None:
+    def decision(self) -> dict[str, Any] | None:
         """How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; `None` until evaluated."""
         return self.manifest.get("fitted", {}).get("decision")
 
@@ -192,10 +192,10 @@ class Run:
         Of texts whose words are answered (`"ner"`) objects `(N,)`, each `WordAnswers`.
         """
         return self.preprocessing.probabilities(
-            self.model, list(inputs), len(self.outputs), self.task, batch_size=batch_size
+            self.model, list(map(str, inputs)), len(self.outputs), self.task, batch_size=batch_size
         )
 
-    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict]]:
+    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict[str, Any]]]:
         """The most probable labels of image files or texts.
 
         Args:
@@ -216,11 +216,11 @@ class Run:
         ]
 
 
-def _now():
+def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "backend": keras.backend.backend()}
     for package in _PACKAGES:
         try:

@@ -1,12 +1,14 @@
 """Token classification: which words of a text are entities, and of which type."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -21,6 +23,13 @@ from ktransfer.evaluation.calibration import (
     with_temperature,
 )
 from ktransfer.tasks.single_label import SingleLabel
+
+if TYPE_CHECKING:
+    import keras
+
+    from ktransfer.core.typing import Array, PathLike, Tensor
+    from ktransfer.recipes.recipe import Recipe
+
 
 OUTSIDE = "O"
 _FOLDS = 5
@@ -106,7 +115,7 @@ class EntityEvaluation:
         """The temperature."""
         return {"temperature": self.temperature}
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As `metrics.json` has it."""
         return dataclasses.asdict(self)
 
@@ -132,7 +141,7 @@ class EntityEvaluation:
             )
         return [rows, mistakes] if self.confusions else [rows]
 
-    def save_picture(self, path) -> None:
+    def save_picture(self, path: PathLike) -> None:
         """Draw precision, recall and F1 of each type as a PNG."""
         # Its own canvas: pyplot would keep the figure and may want a screen.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -167,10 +176,10 @@ class TagOfWord(SingleLabel):
     every_class = False
     score, score_title, hit_title = "tag_f1", "F1 of the tags", "accuracy of the words"
 
-    def metric(self, *, one_hot=True):
+    def metric(self, *, one_hot: bool = True) -> keras.metrics.Metric:
         return _tag_f1(self.score)
 
-    def folds(self, labels, *, seed):
+    def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         if len(labels) < 2 * _FOLDS or len(np.unique(labels)) < 2:
             return None
         # Neighbors stay together: words of one sentence know of each other.
@@ -179,7 +188,7 @@ class TagOfWord(SingleLabel):
         fold = np.random.default_rng(seed).permutation(int(blocks[-1]) + 1)[blocks] % _FOLDS
         return [(np.flatnonzero(fold != each), np.flatnonzero(fold == each)) for each in range(_FOLDS)]
 
-    def sample(self, labels, count, *, seed):
+    def sample(self, labels: Array, count: int, *, seed: int) -> Array:
         chosen = np.random.default_rng(seed).permutation(len(labels))[:count]
         return np.sort(chosen)
 
@@ -213,12 +222,12 @@ class TokenClassification:
         """
         return (OUTSIDE, *(f"{letter}-{name}" for name in class_names for letter in "BI"))
 
-    def output_axes(self, input_axes, outputs):
+    def output_axes(self, input_axes: Sequence[Any], outputs: int) -> tuple[Any, ...]:
         return (*input_axes[:2], outputs)
 
     # Labels.
 
-    def check_labels(self, labels, *, examples, classes):
+    def check_labels(self, labels: Any, *, examples: int, classes: int) -> Array:
         labels = list(labels)
         if len(labels) != examples:
             raise DataError(
@@ -238,16 +247,18 @@ class TokenClassification:
         found.setflags(write=False)
         return found
 
-    def counts(self, labels, classes):
+    def counts(self, labels: Array, classes: int) -> Array:
         return np.bincount([kind for spans in labels for *_, kind in spans], minlength=classes)
 
-    def keys(self, labels):
+    def keys(self, labels: Array) -> list[Hashable]:
         return list(labels)
 
-    def name_of(self, key, class_names):
+    def name_of(self, key: Any, class_names: Sequence[str]) -> str:
         return " | ".join(f"{class_names[kind]} {start}-{end}" for start, end, kind in key) or "(no entity)"
 
-    def hold_out(self, labels, alike, fraction, *, seed):
+    def hold_out(
+        self, labels: Array, alike: Sequence[Sequence[int]], fraction: float, *, seed: int
+    ) -> tuple[list[int], int | None]:
         classes = 1 + max((kind for spans in labels for *_, kind in spans), default=0)
         counts = np.array([self.counts(labels[unit], classes) for unit in alike])
         sizes = np.array([len(unit) for unit in alike])
@@ -256,22 +267,24 @@ class TokenClassification:
             return [], int(np.argmin(np.where(counts.any(axis=0), (counts > 0).sum(axis=0), len(labels) + 1)))
         return [index for unit, out in zip(alike, held, strict=True) if out for index in unit], None
 
-    def targets(self, labels, classes):
+    def targets(self, labels: Array, classes: int) -> NoReturn:
         raise TypeError("The targets of entities are those of tokens: ask the preprocessing for them.")
 
-    def labels_of(self, targets):
+    def labels_of(self, targets: Array) -> NoReturn:
         raise TypeError("The targets of entities are those of tokens: they have no labels of texts.")
 
-    def folds(self, labels, *, seed):
+    def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         if len(labels) < 2 * _FOLDS:
             return None
         fold = np.random.default_rng(seed).permutation(len(labels)) % _FOLDS
         return [(np.flatnonzero(fold != each), np.flatnonzero(fold == each)) for each in range(_FOLDS)]
 
-    def sample(self, labels, count, *, seed):
+    def sample(self, labels: Array, count: int, *, seed: int) -> Array:
         return np.sort(np.random.default_rng(seed).permutation(len(labels))[:count])
 
-    def head_rows(self, row_labels, class_weight, *, seed):
+    def head_rows(
+        self, row_labels: Array, class_weight: str | Mapping[int, float] | None, *, seed: int
+    ) -> tuple[Array, Mapping[int, float] | None]:
         """Which words the head is solved on, and what is to be added to its bias then.
 
         All words of entities, and as many others as come to 30,000 with them. A class of which a share is taken gets
@@ -288,7 +301,7 @@ class TokenClassification:
 
     # Training.
 
-    def check_recipe(self, recipe):
+    def check_recipe(self, recipe: Recipe) -> None:
         if recipe.augmentation.is_on:
             raise RecipeError(
                 f"Expected no augmentation of texts with marked entities, got {recipe.augmentation}. Leave it out: "
@@ -299,27 +312,31 @@ class TokenClassification:
                 f"Expected no quantization_aware epochs for entities, got {recipe.quantization_aware}. Leave them out."
             )
 
-    def loss(self, recipe, *, one_hot=True, class_weight: Mapping[int, float] | None = None):
+    def loss(
+        self, recipe: Recipe, *, one_hot: bool = True, class_weight: Mapping[int, float] | None = None
+    ) -> keras.losses.Loss:
         return _word_loss(recipe, class_weight)
 
-    def metric(self, *, one_hot=True):
+    def metric(self, *, one_hot: bool = True) -> keras.metrics.Metric:
         return self.row_task.metric()
 
-    def smoothed(self, targets, smoothing):
+    def smoothed(self, targets: Array, smoothing: float) -> Array:
         return self.row_task.smoothed(targets, smoothing)
 
-    def likelihoods(self, logits, targets):
+    def likelihoods(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         return self.row_task.likelihoods(logits, targets)
 
-    def example_weights(self, labels, classes, choice):
+    def example_weights(self, labels: Array, classes: int, choice: str | Mapping[int, float] | None) -> Array:
         return np.ones(len(labels))
 
     # Answers.
 
-    def probabilities(self, logits):
+    def probabilities(self, logits: Array) -> Array:
         return self.row_task.probabilities(logits)
 
-    def decide(self, probabilities, decision=None):
+    def decide(
+        self, probabilities: Array | Sequence[WordAnswers], decision: Mapping[str, Any] | None = None
+    ) -> Array:
         found = np.empty(len(probabilities), object)
         for index, answers in enumerate(probabilities):
             tags = best_tags(answers.probabilities)
@@ -329,7 +346,7 @@ class TokenClassification:
             )
         return found
 
-    def hits(self, decided, labels):
+    def hits(self, decided: Array, labels: Array) -> Array:
         """The F1 of each text; 1 where it has no entity and none is answered."""
         both = np.array(
             [len(set(one) & set(other)) for one, other in zip(decided, labels, strict=True)], float
@@ -337,13 +354,20 @@ class TokenClassification:
         either = np.array([len(one) + len(other) for one, other in zip(decided, labels, strict=True)])
         return np.where(either == 0, 1.0, 2 * both / np.maximum(either, 1))
 
-    def agreement(self, decided, other):
+    def agreement(self, decided: Array, other: Array) -> Array:
         return np.array([float(set(one) == set(two)) for one, two in zip(decided, other, strict=True)])
 
-    def look_like_probabilities(self, logits):
+    def look_like_probabilities(self, logits: Array) -> bool:
         return self.row_task.look_like_probabilities(logits)
 
-    def answers(self, probabilities, class_names, decision=None, *, top_k):
+    def answers(
+        self,
+        probabilities: WordAnswers,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+        *,
+        top_k: int,
+    ) -> list[dict[str, Any]]:
         """The entities in the order of the text; `top_k` does not limit them.
 
         The probability of an entity is the least of its words'.
@@ -363,10 +387,10 @@ class TokenClassification:
             )
         return found
 
-    def at_temperature(self, decision, temperature):
+    def at_temperature(self, decision: dict[str, Any], temperature: float) -> dict[str, Any]:
         return decision
 
-    def answer_line(self, answers):
+    def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
         return (
             ", ".join(
                 f"{each['label']} {each['text']!r} ({each['start']}-{each['end']}) {each['probability']:.1%}"
@@ -377,12 +401,21 @@ class TokenClassification:
 
     # Audit.
 
-    def findings(self, inputs, labels, class_names):
+    def findings(
+        self, inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+    ) -> list[tuple[str, list[int], str]]:
         return [*_cut_words(inputs, labels, class_names), *_surfaces(inputs, labels, class_names)]
 
     # Evaluation.
 
-    def evaluate(self, probabilities, labels, class_names, *, fitted: Mapping[str, Any] | None = None):
+    def evaluate(
+        self,
+        probabilities: Array,
+        labels: Array,
+        class_names: Sequence[str],
+        *,
+        fitted: Mapping[str, Any] | None = None,
+    ) -> EntityEvaluation:
         decided = self.decide(probabilities)
         counted = [_counts(each, len(class_names)) for each in _matched(decided, labels)]
         true, answered, both = (
@@ -397,7 +430,7 @@ class TokenClassification:
             )
             for c, name in enumerate(class_names)
         }
-        micro = (float(each) for each in _scores(true.sum(), answered.sum(), both.sum()))
+        micro = [float(each) for each in _scores(true.sum(), answered.sum(), both.sum())]
         rows = np.concatenate([each.probabilities for each in probabilities])
         truth = np.concatenate(
             [tags_of(spans, each.words) for spans, each in zip(labels, probabilities, strict=True)]
@@ -410,7 +443,7 @@ class TokenClassification:
         present = support > 0
         return EntityEvaluation(
             examples=len(labels),
-            micro=EntityScore(*micro, support=int(support.sum()), interval=spread["micro"]),
+            micro=EntityScore(micro[0], micro[1], micro[2], int(support.sum()), spread["micro"]),
             macro_f1=float(f1[present].mean()) if present.any() else 0.0,
             per_type=per_type,
             confusions=_confusions(probabilities, decided, labels, class_names),
@@ -423,7 +456,7 @@ class TokenClassification:
 
     # Reports.
 
-    def report(self, evaluation, counts):
+    def report(self, evaluation: EntityEvaluation, counts: Mapping[str, int]) -> dict[str, Any]:
         scores = [(name, score) for name, score in evaluation.per_type.items() if score.support]
         name, weakest = min(scores, key=lambda entry: entry[1].f1, default=("", None))
         return {
@@ -433,26 +466,34 @@ class TokenClassification:
             "training_entities": sum(counts.values()),
         }
 
-    def reliability(self, evaluation):
+    def reliability(self, evaluation: EntityEvaluation) -> tuple[Calibration, Calibration, bool]:
         return evaluation.calibration, evaluation.calibrated, evaluation.cross_fitted
 
-    def confidence(self, probabilities):
+    def confidence(self, probabilities: Array) -> float:
         rows = [each.probabilities.max(axis=-1) for each in probabilities]
         return float(np.concatenate(rows).mean()) if rows else 0.0
 
-    def explained(self, probabilities, labels, decision, most: int):
+    def explained(
+        self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
+    ) -> tuple[list[int], list[int], list[list[int]]]:
         return [], [], []  # the texts with their entities say it
 
-    def log_odds(self, probabilities, classes):
+    def log_odds(self, probabilities: Array, classes: Sequence[int]) -> NoReturn:
         raise TypeError("The answer to a text is its entities, which have no log odds together.")
 
-    def worst(self, probabilities, labels, most: int) -> list[int]:
+    def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """Texts whose entities are not all answered, those with the highest loss first."""
         hits = self.hits(self.decide(probabilities), labels)
         losses = np.array([_loss(each, spans) for each, spans in zip(probabilities, labels, strict=True)])
         return [int(i) for i in np.argsort(-losses, kind="stable") if hits[i] < 1][:most]
 
-    def card(self, probabilities, label, class_names: Sequence[str], decision=None) -> dict:
+    def card(
+        self,
+        probabilities: WordAnswers,
+        label: Any,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """What a card of a report says of the answer to one text, `marked` with true and answered entities."""
         [decided] = self.decide([probabilities])
         least = min(
@@ -533,7 +574,7 @@ def best_tags(probabilities: np.ndarray) -> np.ndarray:
     return tags
 
 
-def entities_of_tags(tags: Sequence[int]) -> list[tuple[int, int, int]]:
+def entities_of_tags(tags: Sequence[int] | np.ndarray) -> list[tuple[int, int, int]]:
     """The entities of valid IOB2 tags: `(first word, last word, type)`.
 
     Example:
@@ -546,7 +587,7 @@ def entities_of_tags(tags: Sequence[int]) -> list[tuple[int, int, int]]:
             found.append([place, place, int(tag - 1) // 2])
         elif tag and found:
             found[-1][1] = place
-    return [tuple(each) for each in found]
+    return [(first, last, kind) for first, last, kind in found]
 
 
 def marked(
@@ -568,7 +609,7 @@ def marked(
         {0, len(text), *(edge for spans in (truth, answer) for span in spans for edge in span[:2])}
     )
 
-    def name(spans, start, end):
+    def name(spans: Sequence[tuple[int, int, int]], start: int, end: int) -> str:
         return next((class_names[kind] for first, last, kind in spans if first <= start and end <= last), "")
 
     return [
@@ -577,7 +618,9 @@ def marked(
     ]
 
 
-def _cut_words(inputs, labels, class_names):
+def _cut_words(
+    inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+) -> Iterator[tuple[str, list[int], str]]:
     for index, (text, spans) in enumerate(zip(inputs, labels, strict=True)):
         words = words_of(text)
         for start, end, kind in spans:
@@ -585,7 +628,9 @@ def _cut_words(inputs, labels, class_names):
                 yield "cut_word", [index], f"{class_names[kind]} {text[start:end]!r} from {start} to {end}"
 
 
-def _surfaces(inputs, labels, class_names):
+def _surfaces(
+    inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+) -> list[tuple[str, list[int], str]]:
     """Words that are marked as several types, those with the most of the rarer ones first."""
     found: dict[str, dict[int, list[int]]] = {}
     for index, (text, spans) in enumerate(zip(inputs, labels, strict=True)):
@@ -603,26 +648,26 @@ def _surfaces(inputs, labels, class_names):
     return sorted(several, key=lambda each: -len(each[1]))[:_SURFACES]
 
 
-def _listed(text, spans, class_names):
+def _listed(text: str, spans: Sequence[tuple[int, int, int]], class_names: Sequence[str]) -> str:
     return ", ".join(f"{class_names[kind]} {text[start:end]!r}" for start, end, kind in spans) or "no entity"
 
 
-def _loss(answers, spans):
+def _loss(answers: WordAnswers, spans: Sequence[tuple[int, int, int]]) -> float:
     tags = tags_of(spans, answers.words)
     given = answers.probabilities[np.arange(len(tags)), tags]
     return float(-np.log(np.maximum(given, _TINY)).sum())
 
 
-def _matched(decided, labels):
+def _matched(decided: Array, labels: Array) -> Iterator[tuple[Any, ...]]:
     for answer, truth in zip(decided, labels, strict=True):
         yield truth, answer, set(truth) & set(answer)
 
 
-def _counts(spans, classes):
+def _counts(spans: Iterable[Any], classes: int) -> tuple[Array, ...]:
     return tuple(np.bincount([kind for *_, kind in each], minlength=classes) for each in spans)
 
 
-def _scores(true, answered, both):
+def _scores(true: Any, answered: Any, both: Any) -> tuple[Array, Array, Array]:
     """Precision, recall and F1; 0 where there is nothing to divide by."""
     return (
         both / np.maximum(answered, 1),
@@ -631,7 +676,7 @@ def _scores(true, answered, both):
     )
 
 
-def _intervals(true, answered, both):
+def _intervals(true: Array, answered: Array, both: Array) -> dict[str, Any]:
     """Bootstrap intervals over texts of the F1, of all types together and of each."""
     count, random = len(true), np.random.default_rng(0)
     micro, types = [], []
@@ -642,16 +687,19 @@ def _intervals(true, answered, both):
         micro.append(_scores(*(each.sum(axis=1) for each in sums))[2])
     tail = (1 - _CONFIDENCE) / 2
 
-    def middle(values):
-        return tuple(float(each) for each in np.quantile(values, [tail, 1 - tail]))
+    def middle(values: Array) -> tuple[float, float]:
+        low, high = np.quantile(values, [tail, 1 - tail])
+        return float(low), float(high)
 
-    types = np.concatenate(types)
-    return {"micro": middle(np.concatenate(micro)), "types": [middle(column) for column in types.T]}
+    by_type = np.concatenate(types)
+    return {"micro": middle(np.concatenate(micro)), "types": [middle(column) for column in by_type.T]}
 
 
-def _confusions(probabilities, decided, labels, class_names):
-    found: Counter = Counter()
-    shown = {}
+def _confusions(
+    probabilities: Array, decided: Array, labels: Array, class_names: Sequence[str]
+) -> list[dict[str, Any]]:
+    found: Counter[tuple[str, str, str]] = Counter()
+    shown: dict[tuple[str, str, str], str] = {}
     for answers, answer, truth in zip(probabilities, decided, labels, strict=True):
         for key, span in _mistakes(truth, answer, class_names):
             found[key] += 1
@@ -662,7 +710,9 @@ def _confusions(probabilities, decided, labels, class_names):
     ]
 
 
-def _mistakes(truth, answer, class_names):
+def _mistakes(
+    truth: Sequence[tuple[int, int, int]], answer: Sequence[tuple[int, int, int]], class_names: Sequence[str]
+) -> Iterator[tuple[tuple[str, str, str], tuple[int, int]]]:
     """`((truth, answer, kind), span)` of each mistake in one text."""
     wrong = [span for span in answer if span not in truth]
     used = set()
@@ -683,13 +733,13 @@ def _mistakes(truth, answer, class_names):
             yield (_INVENTED, class_names[span[2]], "no entity there"), span[:2]
 
 
-def _word_loss(recipe, class_weight):
+def _word_loss(recipe: Recipe, class_weight: Mapping[int, float] | None) -> keras.losses.Loss:
     import keras
 
     class WordCrossentropy(keras.losses.Loss):
         """The mean cross-entropy of the words in a batch; tokens without a target count for nothing."""
 
-        def call(self, y_true, y_pred):
+        def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
             ops = keras.ops
             y_true, y_pred = ops.cast(y_true, "float32"), ops.cast(y_pred, "float32")
             labelled = ops.sum(y_true, axis=-1)
@@ -710,18 +760,18 @@ def _word_loss(recipe, class_weight):
     return WordCrossentropy(name="word_crossentropy")
 
 
-def _tag_f1(name):
+def _tag_f1(name: str) -> keras.metrics.Metric:
     import keras
 
     class TagF1(keras.metrics.Metric):
         """The F1 of words' tags other than `O`, over all of them (micro); tokens without a target do not count."""
 
-        def __init__(self, name):
+        def __init__(self, name: str) -> None:
             super().__init__(name=name)
             self._both = self.add_weight(name="both", initializer="zeros")
             self._either = self.add_weight(name="either", initializer="zeros")
 
-        def update_state(self, y_true, y_pred, sample_weight=None):
+        def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
             ops = keras.ops
             y_true = ops.cast(ops.convert_to_tensor(y_true), "float32")
             labelled = ops.sum(y_true, axis=-1) > 0
@@ -732,7 +782,7 @@ def _tag_f1(name):
             either = ops.sum(ops.cast(inside, "float32")) + ops.sum(ops.cast(answered, "float32"))
             self._either.assign_add(either)
 
-        def result(self):
+        def result(self) -> Tensor:
             return 2 * self._both / keras.ops.maximum(self._either, 1.0)
 
     return TagF1(name)

@@ -71,7 +71,7 @@ def build_text_classifier(
     return keras.Model(inputs, add_head(pooled, num_classes, dropout, seed), name="classifier")
 
 
-def _looks_back_only(backbone, preprocessing):
+def _looks_back_only(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
     """Whether what comes after a token leaves its vector as it is: measured, whatever the family is."""
     firsts = []
     for last in (0, 1):
@@ -79,4 +79,5 @@ def _looks_back_only(backbone, preprocessing):
         outputs = backbone(preprocessing.pack(ids, 3), training=False)
         outputs = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
         firsts.append(ops.convert_to_numpy(outputs)[:, 0])
-    return np.allclose(*firsts, atol=1e-4)
+    first, second = firsts
+    return np.allclose(first, second, atol=1e-4)

@@ -1,9 +1,12 @@
 """What a person names as texts with marked entities, a file or a folder, to examples."""
 
+from __future__ import annotations
+
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from ktransfer.core.task import get_task
 from ktransfer.data.entities.annotated import Annotated
@@ -11,6 +14,10 @@ from ktransfer.data.entities.files import find_annotated, is_annotated, read_ann
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.errors import DataError, did_you_mean, listed
 from ktransfer.text.modality import MODALITY
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 _TASK = "ner"
 
@@ -37,7 +44,7 @@ class EntityColumns:
         return self.layout
 
 
-def has_entities(source: str | os.PathLike, task: str | None) -> bool:
+def has_entities(source: str | os.PathLike[str], task: str | None) -> bool:
     """Whether data is texts with marked entities: the task says so, or without one the files do.
 
     Example:
@@ -53,7 +60,7 @@ def has_entities(source: str | os.PathLike, task: str | None) -> bool:
 
 
 def read_entities(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
     class_names: Sequence[str] | None = None,
     text_column: str | None = None,
@@ -103,17 +110,18 @@ def read_entities(
     if len(files) > 1 or path.is_dir():
         read = ", ".join(f"{printable(file.name)} as {split}" for split, file in files.items())
         notes = (f"read {read}", *notes)
-    return Splits(**parts, notes=notes), EntityColumns("; ".join(layouts), text_column, label_column)
+    found_splits = Splits(parts["train"], parts.get("validation"), parts.get("test"), notes)
+    return found_splits, EntityColumns("; ".join(layouts), text_column, label_column)
 
 
 def load_entity_splits(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
-    validation: str | os.PathLike | None = None,
+    validation: str | os.PathLike[str] | None = None,
     validation_fraction: float = 0.2,
     seed: int = 0,
     group_by: Callable[[str], str] | None = None,
-    **options: object,
+    **options: Any,
 ) -> tuple[Splits, EntityColumns]:
     """Read texts with marked entities for training, with a validation split in any case.
 
@@ -168,11 +176,15 @@ def examples_of(found: Annotated, names: Sequence[str]) -> Examples:
             f"Expected entities of the types {listed(names)} in {found.source}, got {unknown[0]!r}. "
             f"{did_you_mean(unknown[0], names)}Rename that type, or train on data that has it."
         )
-    labels = [tuple((start, end, places[kind]) for start, end, kind in spans) for spans in found.spans]
+    # Made an array by the task.
+    labels = cast(
+        "Array",
+        [tuple((start, end, places[kind]) for start, end, kind in spans) for spans in found.spans],
+    )
     return Examples(tuple(found.texts), labels, tuple(names), kind=MODALITY.kind, task=get_task(_TASK))
 
 
-def _refuse(others):
+def _refuse(others: Mapping[str, Any]) -> None:
     for name, value in others.items():
         if value is not None and name not in ("data_dir", "validation", "validation_fraction", "seed"):
             raise DataError(

@@ -1,13 +1,29 @@
 """A text classifier, made ready for export."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ktransfer.errors import ExportError, listed
 from ktransfer.exporting.precision import in_float32
 from ktransfer.exporting.serving import BATCH, SEQUENCE, Input, Serving, check_class_names
 
+if TYPE_CHECKING:
+    import keras
 
-def serve_texts(model, class_names, texts, preprocessing):
+    from ktransfer.core.typing import Array
+    from ktransfer.text.preprocessing import TextPreprocessing
+
+
+def serve_texts(
+    model: keras.Model,
+    class_names: Sequence[str],
+    texts: Sequence[str],
+    preprocessing: TextPreprocessing,
+) -> Serving:
     """Return the `Serving` of a text classifier, after checking that all fit one another.
 
     Args:
@@ -43,7 +59,7 @@ def serve_texts(model, class_names, texts, preprocessing):
     check_class_names(class_names, shapes[-1])
     length = preprocessing.sequence_length
     axes = (BATCH, length if preprocessing.fixed_length else SEQUENCE)
-    attempts = ({}, {SEQUENCE: length}, {BATCH: 1, SEQUENCE: length})
+    attempts: tuple[dict[str, int], ...] = ({}, {SEQUENCE: length}, {BATCH: 1, SEQUENCE: length})
     return Serving(
         model=in_float32(model),
         class_names=list(class_names),
@@ -58,14 +74,14 @@ def serve_texts(model, class_names, texts, preprocessing):
 class Texts:
     """Real texts as `Examples`: their ids, a batch padded as in training."""
 
-    def __init__(self, texts, preprocessing):
+    def __init__(self, texts: Sequence[str], preprocessing: TextPreprocessing) -> None:
         self.texts = list(texts)
         self.ids = preprocessing.tokenize(self.texts)
         self._preprocessing = preprocessing
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def batch(self, indices, *, longest=False):
+    def batch(self, indices: Array, *, longest: bool = False) -> dict[str, Array]:
         length = self._preprocessing.sequence_length if longest else None
         return self._preprocessing.pack([self.ids[index] for index in np.ravel(indices)], length)

@@ -1,8 +1,11 @@
 """Texts to ids where each word gets an answer: words one by one, windows of long texts, targets of tokens."""
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
 import keras
@@ -15,6 +18,10 @@ from ktransfer.data.examples import Examples
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.tasks.token_classification import WordAnswers, tags_of
 from ktransfer.text.preprocessing import TextPreprocessing
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 _RULE = "unicode-1"  # of `words_of`; a program that reads a manifest has to know it
 _TOKENS_OF_WORD = 32
@@ -61,11 +68,13 @@ class TokenPreprocessing(TextPreprocessing):
 
     raw_in_graph = False
 
-    _known: dict = dataclasses.field(default_factory=dict, init=False, repr=False)
-    _of_examples: WeakKeyDictionary = dataclasses.field(
+    _known: dict[str, np.ndarray] = dataclasses.field(default_factory=dict, init=False, repr=False)
+    _of_examples: WeakKeyDictionary[Examples, list[tuple[np.ndarray, np.ndarray]]] = dataclasses.field(
         default_factory=WeakKeyDictionary, init=False, repr=False
     )
-    _pieces: WeakKeyDictionary = dataclasses.field(default_factory=WeakKeyDictionary, init=False, repr=False)
+    _pieces: WeakKeyDictionary[Examples, Examples] = dataclasses.field(
+        default_factory=WeakKeyDictionary, init=False, repr=False
+    )
 
     @property
     def capacity(self) -> int:
@@ -112,17 +121,17 @@ class TokenPreprocessing(TextPreprocessing):
         """The token of each word in the first window of each text: int `(words,)`."""
         return [self._first_window(each)[1] for each in self.tokenized(texts)]
 
-    def _windows_of(self, examples):
+    def _windows_of(self, examples: Examples) -> list[tuple[Array, Array]]:
         if examples not in self._of_examples:
             self._of_examples[examples] = [
                 self._first_window(each) for each in self.tokenized(examples.inputs)
             ]
         return self._of_examples[examples]
 
-    def _first_window(self, tokenized):
+    def _first_window(self, tokenized: Tokenized) -> tuple[Array, Array]:
         return self._packed(tokenized, *self.windows(tokenized)[0])
 
-    def _packed(self, tokenized, first, last):
+    def _packed(self, tokenized: Tokenized, first: int, last: int) -> tuple[Array, Array]:
         ids, places = tokenized.window(first, last)
         start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
         return np.concatenate([[start], ids, [end]]).astype(np.int32), places + 1
@@ -151,7 +160,7 @@ class TokenPreprocessing(TextPreprocessing):
             self._pieces[examples] = self._cut(examples)
         return self._pieces[examples]
 
-    def _cut(self, examples):
+    def _cut(self, examples: Examples) -> Examples:
         tokenized = self.tokenized(examples.inputs)
         if all(sum(map(len, each.ids)) <= self.capacity for each in tokenized):
             return examples
@@ -170,11 +179,13 @@ class TokenPreprocessing(TextPreprocessing):
         return dataclasses.replace(
             examples,
             inputs=tuple(texts),
-            labels=labels,
+            labels=cast("Array", labels),  # made an array by the task
             groups=tuple(groups) if examples.groups is not None else None,
         )
 
-    def _piece_bounds(self, tokenized, spans):
+    def _piece_bounds(
+        self, tokenized: Tokenized, spans: Sequence[tuple[int, int, int]]
+    ) -> Iterator[tuple[int, int]]:
         lengths, words = [len(ids) for ids in tokenized.ids], tokenized.words
         inside = {
             index for start, end, _ in spans for index, (first, _) in enumerate(words) if start < first < end
@@ -192,11 +203,11 @@ class TokenPreprocessing(TextPreprocessing):
             yield first, cut
             first = cut
 
-    def rows(self, values, examples, indices):
+    def rows(self, values: Any, examples: Examples, indices: Sequence[int] | Array) -> list[Array]:
         windows = self._windows_of(examples)
         return [value[windows[index][1]] for value, index in zip(values, indices, strict=True)]
 
-    def row_labels(self, examples):
+    def row_labels(self, examples: Examples) -> Array:
         tags = [
             tags_of(spans, each.words)[: len(places)]
             for spans, each, (_, places) in zip(
@@ -205,7 +216,7 @@ class TokenPreprocessing(TextPreprocessing):
         ]
         return np.concatenate([np.zeros(0, np.int32), *tags])
 
-    def targets(self, examples):
+    def targets(self, examples: Examples) -> Array:
         outputs = len(examples.task.output_names(examples.class_names))
         tags, found = self.row_labels(examples), np.empty(len(examples), object)
         begin = 0
@@ -242,7 +253,7 @@ class TokenPreprocessing(TextPreprocessing):
             found[index] = WordAnswers(text, each.words, merger[index].probabilities)
         return found
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return {
             **super().to_dict(),
             "words": {
@@ -276,7 +287,7 @@ class WindowMerger:
         probabilities: float32 `(words, outputs)`.
     """
 
-    def __init__(self, tokenized: Tokenized, outputs: int):
+    def __init__(self, tokenized: Tokenized, outputs: int) -> None:
         self._ends = np.cumsum([len(ids) for ids in tokenized.ids]) if tokenized.ids else np.zeros(0, int)
         self._context = np.full(len(tokenized.words), -1)
         self.probabilities = np.zeros((len(tokenized.words), outputs), np.float32)

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -66,8 +67,8 @@ def compile_classifier(
 
 def fine_tune(
     model: keras.Model,
-    train,
-    validation,
+    train: Any,
+    validation: Any,
     recipe: Recipe,
     *,
     backbone: keras.Model | None = None,
@@ -144,11 +145,11 @@ def fine_tune(
         begin = len(checkpoint.rows) if checkpoint.epoch < recipe.epochs else recipe.epochs
         kept = [checkpoint]
 
-    def fit(part_size):
+    def fit(part_size: int) -> keras.callbacks.History:
         broken_off = unfreezing.go_back()
         first = begin if broken_off is None else broken_off
         batches, judged = data(first), validation
-        if part_size < recipe.batch_size:
+        if examples is not None and part_size < recipe.batch_size:
             unfreezing.parts = recipe.batch_size, part_size, examples
             batches, judged = rebatched(batches, part_size, examples), rebatched(judged, part_size)
         best = recipe.final_weights == "best"
@@ -173,9 +174,9 @@ def fine_tune(
 class WholeHistory(keras.callbacks.History):
     """Goes on where a `fit` broke off, instead of beginning anew."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.epoch = []
+        self.epoch: list[int] = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         pass

@@ -1,6 +1,9 @@
 """The head on a frozen backbone: features computed once, standardised, logistic regression to convergence."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,6 +13,10 @@ from threadpoolctl import threadpool_limits
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import DataError
 from ktransfer.models.heads import Head
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # L2 strengths tried, for each example: in the mean loss of an example.
 _STRENGTHS = np.logspace(-4, 0, 9)
@@ -29,7 +36,7 @@ def standardise_features(model: keras.Model, features: np.ndarray) -> None:
     Head.of(model).set_scaling(*_standardisation(features))
 
 
-def _standardisation(features):
+def _standardisation(features: Array) -> tuple[Array, Array]:
     """Mean and variance of each feature, float32."""
     variance = features.var(axis=0, dtype="float64")
     floor = max(1e-2 * float(variance.mean()), 1e-12)
@@ -37,7 +44,7 @@ def _standardisation(features):
     return mean.astype("float32"), np.maximum(variance, floor).astype("float32")
 
 
-def _in_span(inputs):
+def _in_span(inputs: Array) -> tuple[Array, Array | None]:
     """The inputs in a basis of their span where that is smaller, in which the solution lies, and the basis."""
     if len(inputs) >= inputs.shape[1]:
         return inputs, None
@@ -54,7 +61,7 @@ def solve_head(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
-) -> dict:
+) -> dict[str, Any]:
     """Set the classifier's last layer to L2-regularised logistic regression, solved to convergence.
 
     The strength of the L2 penalty is the one with the lowest cross-validated log loss on these examples;
@@ -115,7 +122,7 @@ def solve_rows(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
-) -> dict:
+) -> dict[str, Any]:
     """`solve_head` on the rows of a task's examples: all of them, or of the words of texts those that it chooses.
 
     Args:
@@ -137,7 +144,11 @@ def solve_rows(
     """
     task = get_task(task)
     chosen, added = task.head_rows(row_labels, class_weight, seed=seed)
-    options = {"class_weight": class_weight, "label_smoothing": label_smoothing, "seed": seed}
+    options: dict[str, Any] = {
+        "class_weight": class_weight,
+        "label_smoothing": label_smoothing,
+        "seed": seed,
+    }
     if len(chosen) < len(row_labels):
         features, row_labels = features[chosen], row_labels[chosen]
     found = solve_head(model, features, row_labels, task=task.row_task, **options)
@@ -250,19 +261,28 @@ def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, f
     if choice == "balanced":
         # A tag of a word may have none.
         return len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))
-    return np.array([(choice or {}).get(index, 1.0) for index in range(classes)], "float64")
+    weights = choice if isinstance(choice, Mapping) else {}
+    return np.array([weights.get(index, 1.0) for index in range(classes)], "float64")
 
 
 class _Problem:
     """Regularised logistic regressions of one task on one set of labels."""
 
-    def __init__(self, task, labels, classes, class_weight, label_smoothing, seed):
+    def __init__(
+        self,
+        task: Task,
+        labels: Array,
+        classes: int,
+        class_weight: str | Mapping[int, float] | None,
+        label_smoothing: float,
+        seed: int,
+    ) -> None:
         self._task, self._labels, self._seed = task, labels, seed
         self._true = task.targets(labels, classes).astype("float64")
         self._targets = task.smoothed(self._true, label_smoothing)
         self._weights = task.example_weights(labels, classes, class_weight)
 
-    def choose_strengths(self, inputs):
+    def choose_strengths(self, inputs: Array) -> tuple[Array, float | None, int]:
         """Strengths of the penalty, one for all columns or one a column; the log loss; and how many folds."""
         task, labels, seed, rows = self._task, self._labels, self._seed, np.arange(len(self._labels))
         folds = task.folds(labels, seed=seed)
@@ -277,21 +297,22 @@ class _Problem:
         folds = [(rows[rest], rows[held]) for rest, held in folds]
         losses, least = [], np.inf
         # From strong to weak, each started from the one before; past the minimum it gets worse and slower.
-        starts = [None] * len(folds)
+        starts: list[Array | None] = [None] * len(folds)
         for strength in _STRENGTHS[::-1]:
-            starts = [
+            solutions = [
                 self.solve(inputs, np.array([strength]), rows=rest, start=start)
                 for (rest, _), start in zip(folds, starts, strict=True)
             ]
-            found = [
+            means = [
                 np.average(
                     task.likelihoods(_logits(inputs[held], solution), self._true[held])[0],
                     axis=0,
                     weights=self._weights[held],
                 )
-                for solution, (_, held) in zip(starts, folds, strict=True)
+                for solution, (_, held) in zip(solutions, folds, strict=True)
             ]
-            losses.append(np.mean(found, axis=0))
+            starts = list(solutions)
+            losses.append(np.mean(means, axis=0))
             loss = float(losses[-1].sum())
             if loss > least * 1.02:
                 break
@@ -299,13 +320,20 @@ class _Problem:
         best = np.argmin(losses, axis=0)
         return _STRENGTHS[::-1][best], float(np.min(losses, axis=0).sum()), len(folds)
 
-    def solve(self, inputs, strengths, *, rows=slice(None), start=None):
+    def solve(
+        self,
+        inputs: Array,
+        strengths: Array,
+        *,
+        rows: Array | slice = slice(None),
+        start: Array | None = None,
+    ) -> Array:
         """Kernel and, as the last row, bias that minimise weighted cross-entropy + strength/2 |kernel|^2."""
         inputs, targets, weights = inputs[rows], self._targets[rows], self._weights[rows]
         shape = (inputs.shape[1] + 1, targets.shape[1])
         share = (weights / len(weights))[:, None]
 
-        def objective(flat):
+        def objective(flat: Array) -> tuple[float, Array]:
             solution = flat.reshape(shape)
             losses, errors = self._task.likelihoods(_logits(inputs, solution), targets)
             penalty = strengths * np.sum(solution[:-1] ** 2, axis=0)
@@ -326,5 +354,5 @@ class _Problem:
         return found.x.reshape(shape)
 
 
-def _logits(inputs, solution):
+def _logits(inputs: Array, solution: Array) -> Array:
     return (inputs @ solution[:-1].astype(inputs.dtype)).astype("float64") + solution[-1]

@@ -1,6 +1,6 @@
 """What readers of marked texts give: texts, entities in characters, and what there is to say of them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ktransfer.data.entities.words import is_whole, words_of
@@ -89,7 +89,9 @@ def count(where: Sequence[int]) -> str:
     return f"{len(where)} span{'s' if len(where) > 1 else ''}"
 
 
-def _check_unit(source, texts, spans, rows):
+def _check_unit(
+    source: str, texts: Sequence[str], spans: Sequence[Sequence[Span]], rows: Sequence[int]
+) -> None:
     """Raise where spans do not fit their texts, naming the unit that they fit in."""
     past = [
         (row, text, span)
@@ -117,7 +119,7 @@ def _check_unit(source, texts, spans, rows):
         )
 
 
-def _other_unit(texts, spans):
+def _other_unit(texts: Sequence[str], spans: Sequence[Sequence[Span]]) -> tuple[str, list[int]] | None:
     """`(unit, indices)` where offsets fit words as another unit and not as characters."""
     indices = [i for i, text in enumerate(texts) if spans[i] and not text.isascii() and _is_encodable(text)]
     misfits = [i for i in indices if not _fit(texts[i], spans[i])]
@@ -131,24 +133,24 @@ def _other_unit(texts, spans):
     return None
 
 
-def _fit(text, spans):
+def _fit(text: str, spans: Sequence[Span]) -> bool:
     words = words_of(text)
     return all(is_whole(start, end, words) for start, end, _ in spans)
 
 
-def _is_encodable(text):
+def _is_encodable(text: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def _byte_width(character):
+def _byte_width(character: str) -> int:
     return len(character.encode())
 
 
-def _utf16_width(character):
+def _utf16_width(character: str) -> int:
     return 1 + (ord(character) > 0xFFFF)
 
 
-def _moved(text, spans, width):
+def _moved(text: str, spans: Sequence[Span], width: Callable[[str], int]) -> list[Span] | None:
     """The spans in characters where they count other units; `None` where one lies within a character."""
     places, total = {0: 0}, 0
     for index, character in enumerate(text, 1):

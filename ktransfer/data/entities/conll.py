@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ktransfer.data.entities.annotated import Annotated, checked
 from ktransfer.data.entities.tag_schemes import IOB2, OUTSIDE, entities_of, find_scheme, is_tag
@@ -36,7 +37,7 @@ def looks_like_conll(path: Path) -> bool:
     return all(map(is_tag, tags)) and (any(tag != OUTSIDE for tag in tags) or len(rows) < len(lines) - 1)
 
 
-def _cells(line, tabs):
+def _cells(line: str, tabs: bool) -> list[str]:
     line = line.rstrip("\r\n")
     if not line.strip():
         return []
@@ -97,9 +98,9 @@ def read_conll(path: Path, *, column: str | None = None, encoding: str | None = 
     return _annotated(source, sentences, of_words, of_tags, documents)
 
 
-def _sentences(rows, columns):
+def _sentences(rows: Iterable[Any], columns: int) -> tuple[list[list[Any]], list[Any], int]:
     """`(sentences, ragged lines, number of documents)`."""
-    sentences: list[list] = [[]]
+    sentences: list[list[Any]] = [[]]
     ragged, documents = [], 0
     for number, cells in rows:
         if not cells:
@@ -114,7 +115,7 @@ def _sentences(rows, columns):
     return [sentence for sentence in sentences if sentence], ragged, documents
 
 
-def _tag_column(column, columns, source):
+def _tag_column(column: str | None, columns: int, source: str) -> int:
     if column is None:
         return columns - 1
     if not column.isdecimal() or not 1 <= int(column) <= columns:
@@ -124,7 +125,9 @@ def _tag_column(column, columns, source):
     return int(column) - 1
 
 
-def _annotated(source, sentences, of_words, of_tags, documents):
+def _annotated(
+    source: str, sentences: Sequence[Any], of_words: int, of_tags: int, documents: int
+) -> Annotated:
     tags = [[cells[of_tags] for _, cells in sentence] for sentence in sentences]
     lines = [[number for number, _ in sentence] for sentence in sentences]
     words = [[cells[of_words] for _, cells in sentence] for sentence in sentences]
@@ -137,7 +140,7 @@ def _annotated(source, sentences, of_words, of_tags, documents):
     return found
 
 
-def _check_cells(source, words, tags, lines):
+def _check_cells(source: str, words: Sequence[Any], tags: Sequence[Any], lines: Sequence[Any]) -> None:
     wrong = [
         (tag, line)
         for sentence, numbers in zip(tags, lines, strict=True)

@@ -79,7 +79,7 @@ def find_annotated(folder: Path) -> dict[str, Path]:
     return {split: found[split][0] for split in SPLITS if split in found}
 
 
-def _split_of(path):
+def _split_of(path: Path) -> str | None:
     suffix = table_suffix(path)
     name = path.name[: -len(suffix)] if suffix else path.name
     if path.suffix.lower() in (*_CONLL, *_PERHAPS) and not suffix and path.suffix:

@@ -1,7 +1,7 @@
 """Records of a text and its spans, as annotation programs and Hugging Face write them: JSON, JSON lines, Parquet."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def looks_like_spans(path: Path) -> bool:
     return record is not None and _layout([record]) is not None
 
 
-def _first_record(content):
+def _first_record(content: str) -> Any:
     """The first object of JSON lines or of an array, however the rest of it goes on."""
     content = content.lstrip()
     decoder = json.JSONDecoder()
@@ -60,7 +60,7 @@ def _first_record(content):
     return None
 
 
-def _parquet_looks(path):
+def _parquet_looks(path: Path) -> bool:
     try:
         import pyarrow
         import pyarrow.parquet
@@ -121,7 +121,7 @@ def read_spans(
     return checked(source, texts, spans, rows, name)
 
 
-def _records(path, encoding):
+def _records(path: Path, encoding: str | None) -> tuple[list[Any], list[int]]:
     """`(objects, rows)`; spaCy's pairs are made objects."""
     if table_suffix(path) == ".json":
         try:
@@ -141,7 +141,7 @@ def _records(path, encoding):
     ], rows
 
 
-def _is_spacy(value):
+def _is_spacy(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 2
@@ -151,16 +151,18 @@ def _is_spacy(value):
     )
 
 
-def _of_spacy(value):
+def _of_spacy(value: Any) -> dict[str, Any]:
     return {"text": value[0], "entities": value[1]["entities"]}
 
 
-def _layout(records: Sequence[Mapping[str, Any]], text_key=None, span_key=None):
+def _layout(
+    records: Sequence[Mapping[str, Any]], text_key: str | None = None, span_key: str | None = None
+) -> tuple[str, str, str] | None:
     """`(kind, key of the text, key of the spans)` of records that are alike; `None` where they are no such."""
     records = records[:200]
     keys = list(dict.fromkeys(key for record in records for key in record))
 
-    def values(key):
+    def values(key: str) -> list[Any]:
         return [record[key] for record in records if record.get(key) is not None]
 
     for tokens in [text_key] if text_key else _TOKENS:
@@ -180,7 +182,7 @@ def _layout(records: Sequence[Mapping[str, Any]], text_key=None, span_key=None):
     return None
 
 
-def _are_spans(values):
+def _are_spans(values: Sequence[Any]) -> bool:
     if not values or not all(isinstance(value, list | tuple) for value in values):
         return False
     items = [item for value in values for item in value]
@@ -193,7 +195,7 @@ def _are_spans(values):
     )
 
 
-def _text(record, key):
+def _text(record: Mapping[str, Any], key: str) -> Any:
     value = record.get(key)
     if key == "data" and isinstance(value, dict):
         texts = [value[name] for name in _TEXTS if isinstance(value.get(name), str)]
@@ -201,7 +203,7 @@ def _text(record, key):
     return value
 
 
-def _items(value, source, row) -> Iterator[Any]:
+def _items(value: Any, source: str, row: int) -> Iterator[Any]:
     if value is None:
         return
     if not isinstance(value, list | tuple):
@@ -217,7 +219,7 @@ def _items(value, source, row) -> Iterator[Any]:
             yield item
 
 
-def _span(item, text, source, row) -> Span:
+def _span(item: Any, text: str, source: str, row: int) -> Span:
     said = None
     if isinstance(item, dict) and isinstance(item.get("value"), dict):
         item = item["value"]
@@ -244,11 +246,13 @@ def _span(item, text, source, row) -> Span:
     return start, end, label.strip()
 
 
-def _first(item, names):
+def _first(item: Mapping[str, Any], names: Iterable[str]) -> Any:
     return next((item[name] for name in names if item.get(name) is not None), None)
 
 
-def _of_tags(source, records, rows, token_key, tag_key):
+def _of_tags(
+    source: str, records: Sequence[Mapping[str, Any]], rows: Sequence[int], token_key: str, tag_key: str
+) -> Annotated:
     words = [[str(word) for word in record.get(token_key) or ()] for record in records]
     tags = [list(record.get(tag_key) or ()) for record in records]
     empty = [row for row, sentence in zip(rows, words, strict=True) if not sentence]

@@ -48,14 +48,14 @@ def find_scheme(sentences: Sequence[Sequence[str]]) -> str | None:
     return IOB1 if all(_only_needed_beginnings(tags) for tags in sentences) else None
 
 
-def _begins_with_inside(tags):
+def _begins_with_inside(tags: Sequence[str]) -> bool:
     return any(
         tag[0] == "I" and (before == OUTSIDE or before[2:] != tag[2:])
         for before, tag in zip([OUTSIDE, *tags], tags, strict=False)
     )
 
 
-def _only_needed_beginnings(tags):
+def _only_needed_beginnings(tags: Sequence[str]) -> bool:
     return all(
         tag[0] != "B" or (before != OUTSIDE and before[2:] == tag[2:])
         for before, tag in zip([OUTSIDE, *tags], tags, strict=False)
@@ -87,9 +87,9 @@ def entities_of(
     found: list[tuple[int, int, str]] = []
     single, last = _ENDED.get(scheme, ("", ""))
     inside = "M" if scheme == BMES else "I"
-    start = None  # of an entity that is open
+    start: int | None = None  # of an entity that is open
 
-    def refuse(place, expected):
+    def refuse(place: int, expected: str) -> None:
         before = tags[place - 1] if place else "the beginning of the sentence"
         raise DataError(
             f"Expected {expected} in {source}, got {tags[place]} after {before} in line {lines[place]}. "
@@ -106,7 +106,7 @@ def entities_of(
             start = None
         if letter == OUTSIDE:
             continue
-        if continues:
+        if continues and start is not None:
             if letter == last:
                 found.append((start, place, kind))
                 start = None

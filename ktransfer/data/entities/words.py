@@ -49,7 +49,7 @@ def words_of(text: str) -> list[tuple[int, int]]:
     return words
 
 
-def _kind(character):
+def _kind(character: str) -> str:
     if character.isspace():
         return SPACE
     code = ord(character)
