@@ -79,7 +79,6 @@ def image_parts(data, shared, folder):
 
 def _excluded(source, folder):
     """What `ktransfer audit --fix` leaves out: files that are repeated or contradict each other."""
-    import ktransfer
     from ktransfer.audit.exclusions import read_exclusions
     from ktransfer.commands.audit import audit
 
