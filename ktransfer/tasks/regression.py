@@ -27,7 +27,7 @@ _RESAMPLES, _CONFIDENCE = 1_000, 0.95
 # Each resample ranks all answers: of more examples fewer are made.
 _MANY, _FEWER_RESAMPLES = 5_000, 200
 # Answers that differ by no more than this many standard deviations of the target agree.
-_ALIKE = 0.1
+_ALIKE = 0.25
 # Standard deviations beyond which half the squared error is no longer what the Huber loss takes (Huber 1964).
 _HUBER_DELTA = 1.0
 _SKEWED = 2.0  # of a normal distribution it is 0

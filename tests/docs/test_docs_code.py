@@ -29,6 +29,12 @@ PRINTED = {
         r"refund [01]\.\d+ True",
         r"account 0\.\d+ False",
     ],
+    "tutorials/named_entities.md": [
+        r"\('ITEM', 'ORDER'\)",
+        r"ORDER F1 [01]\.\d+ of \d+ entities",
+        r"ORDER \d+ \d+ 4711",
+        r'"text": "1234"',
+    ],
     "tutorials/mobile.md": [r"^key [01]\.", r"labels\.txt", '"label": "boat"'],
     "tutorials/serving.md": ['"label":"mug"', "'label': 'key'"],
     "tutorials/own_fit_script.md": [r"\[0, 0, 1, 1, 2, 2\]", "'accuracy': "],

@@ -84,7 +84,13 @@ def test_a_scale_goes_through_json_and_damage_is_refused():
     task = TASK.fit(np.array([1.0, 2.0, 9.0]), transform="log")
     assert TASK.with_facts(json.loads(json.dumps(task.facts()))) == task
     assert TASK.with_facts(None) == TASK
-    for facts in ({"mean": float("nan")}, {"deviation": 0}, {"transform": "exec"}, {"mean": "1"}, {"other": 1}):
+    for facts in (
+        {"mean": float("nan")},
+        {"deviation": 0},
+        {"transform": "exec"},
+        {"mean": "1"},
+        {"other": 1},
+    ):
         with pytest.raises(RunError, match="Expected mean, deviation and transform of the target"):
             TASK.with_facts(facts)
 
@@ -234,7 +240,7 @@ def test_answers_have_the_interval_where_there_is_one():
 
 def test_agreement_and_hits_are_in_deviations():
     task = Regression(TargetScale(0.0, 100.0))
-    assert task.agreement(np.array([0.0, 0.0]), np.array([9.9, 10.1])).tolist() == [1.0, 0.0]
+    assert task.agreement(np.array([0.0, 0.0]), np.array([24.9, 25.1])).tolist() == [1.0, 0.0]
     assert task.hits(np.array([50.0, 0.0]), np.array([0.0, 0.0])).tolist() == [0.5, 1.0]
     np.testing.assert_allclose(task.compared(np.array([[250.0]]))[0], [[2.5]])
 
