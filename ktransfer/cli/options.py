@@ -39,8 +39,8 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help=f"{' or '.join(task_names())}: whether an example has one label an example, any number of labels, named entities in texts, "
-        "or a number to predict; what the data looks like if left out, never regression.",
+        help=f"{', '.join(task_names())}: one label an example, any number of labels, named entities in texts, or a "
+        "number to predict; what the data looks like if left out, never regression.",
     ),
 ]
 GroupColumn = Annotated[
