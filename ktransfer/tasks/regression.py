@@ -132,7 +132,8 @@ class RegressionEvaluation:
         log_error: Mean absolute difference of the natural logarithms; `None` where a number is not positive.
         baseline: Mean absolute error of the median of these examples.
         interval: The prediction interval, `None` where fewer than nine examples were there to fit it on.
-        coverage: Share of the examples whose interval holds the truth.
+        coverage: Share of the examples whose interval holds the truth; `None` where there is no interval, or there are
+            too few examples to fit it on four fifths of them.
         mean_width: Mean width of the intervals, in the target's unit.
         cross_fitted: Whether the interval was fitted on these examples; coverage and width are then those that each
             fifth of them gets by the other four.
@@ -188,6 +189,8 @@ class RegressionEvaluation:
         )
         if self.interval is None:
             return f"{said}; too few examples for prediction intervals"
+        if self.coverage is None:
+            return f"{said}; too few examples to measure the coverage of {self.interval.coverage:.0%} prediction intervals"
         return (
             f"{said}; {self.interval.coverage:.0%} prediction intervals hold the truth of {self.coverage:.1%}"
         )
@@ -205,7 +208,7 @@ class RegressionEvaluation:
             if found is not None:
                 shown = [number(each) for each in (found.value, *found.interval)]
                 rows.append([name, shown[0], f"{shown[1]} to {shown[2]}"])
-        if self.interval is not None:
+        if self.interval is not None and self.coverage is not None:
             name = f"prediction intervals of {self.interval.coverage:.0%} that hold the truth"
             rows.append([name, f"{self.coverage:.1%}", ""])
             rows.append(["their mean width", number(self.mean_width or 0.0), ""])

@@ -221,6 +221,10 @@ def test_the_interval_of_an_evaluation_is_cross_fitted_or_that_of_the_run():
     few = TASK.evaluate(answers[:8], truth[:8], ["price"])
     assert few.interval is None
     assert few.fitted["decision"] == {"interval": None}
+    some = TASK.evaluate(answers[:10], truth[:10], ["price"])
+    assert some.interval.width > 0
+    assert some.coverage is None  # four fifths of ten are too few
+    assert "too few examples to measure the coverage" in some.line()
 
 
 def test_answers_that_are_all_the_same_have_measures():
