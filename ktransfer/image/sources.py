@@ -463,7 +463,7 @@ def _read_validation(
     folder = _folder(path)
     if tables is not None and tables.plan is not None and tables.plan.task != SINGLE_LABEL:
         raise DataError(
-            f"Expected a table to validate on, as the task is {tables.plan.task}, got the folder "
+            f"Expected a table to validate on, as the data is {tables.plan.task.replace('_', '-')}, got the folder "
             f"{printable(str(path))}. "
             "Pass a table."
         )

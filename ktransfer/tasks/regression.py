@@ -190,7 +190,8 @@ class RegressionEvaluation:
         if self.interval is None:
             return f"{said}; too few examples for prediction intervals"
         if self.coverage is None:
-            return f"{said}; too few examples to measure the coverage of {self.interval.coverage:.0%} prediction intervals"
+            share = f"{self.interval.coverage:.0%}"
+            return f"{said}; too few examples to measure the coverage of {share} prediction intervals"
         return (
             f"{said}; {self.interval.coverage:.0%} prediction intervals hold the truth of {self.coverage:.1%}"
         )

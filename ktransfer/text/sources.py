@@ -229,7 +229,7 @@ def _read_validation(
         part, notes = read_more(path, options, train.class_names, tables if tables.plan else None)
     elif tables.plan is not None and tables.plan.task != SINGLE_LABEL:
         raise DataError(
-            f"Expected a table to validate on, as the task is {tables.plan.task}, got the folder "
+            f"Expected a table to validate on, as the data is {tables.plan.task.replace('_', '-')}, got the folder "
             f"{printable(str(path))}. "
             "Pass a table."
         )
