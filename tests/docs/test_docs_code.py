@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -109,6 +110,16 @@ def test_a_fence_says_its_language(page):
     languages = {found["language"] for found in FENCE.finditer(text)}
     assert languages <= {*RUN, "console", "json", "kotlin", "swift", "text", "toml", "yaml"}
     assert text.count("```") == 2 * len(list(FENCE.finditer(text)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_list_begins_after_an_empty_line(page):
+    """Without one Markdown takes its items for the end of the paragraph."""
+    text = FENCE.sub("", (DOCS / page).read_text(encoding="utf-8"))
+    item = re.compile(r" *([-*]|\d+\.) ")
+    for before, line in itertools.pairwise(text.splitlines()):
+        begins = item.match(line) and before.strip() and not item.match(before)
+        assert not begins or before.startswith((" ", "|", "#")), line
 
 
 def test_every_tutorial_has_code_and_a_check():
