@@ -5,6 +5,7 @@ for type checkers.
 """
 
 import importlib
+from typing import Any
 
 from ktransfer.utils import deprecation as _deprecation
 
@@ -65,7 +66,7 @@ __all__ = sorted(_HOMES)
 _deprecation.install()
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     name = _deprecation.current_name(name)
     if name not in _HOMES:
         raise AttributeError(f"module 'ktransfer' has no attribute {name!r}")
@@ -74,5 +75,5 @@ def __getattr__(name):
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

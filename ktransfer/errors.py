@@ -19,7 +19,7 @@ class KTransferError(Exception):
             middle, and says by how many.
     """
 
-    def __init__(self, message: object = ""):
+    def __init__(self, message: object = "") -> None:
         super().__init__(bounded(str(message)))
 
 
@@ -70,7 +70,8 @@ def listed(names: Iterable[object]) -> str:
         'daisy, rose'
     """
     names = list(names)
-    shown, length = [], 0
+    shown: list[str] = []
+    length = 0
     for name in names:
         text = str(name)
         text = text if len(text) <= _NAME else f"{text[: _NAME - 3]}..."

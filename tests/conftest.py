@@ -1,9 +1,14 @@
-"""What every test shares: quiet TensorFlow, fixed seeds, and where real data lies when it is there."""
+"""Shared by every test: quiet TensorFlow, fixed seeds, and the location of real data where it exists."""
 
 import os
 from pathlib import Path
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# Tests compile hundreds of tiny models; optimizing each for speed costs more than it saves.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 import pytest
 
@@ -16,11 +21,21 @@ def _own_cache(tmp_path_factory):
     os.environ["KTRANSFER_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
-@pytest.fixture(autouse=True)
-def _seeded():
+@pytest.fixture(autouse=True, scope="module")
+def _seeded_module():
+    """Seed TensorFlow once a module: `tf.random.set_seed` drops every kernel that TensorFlow holds."""
     import keras
 
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    import keras
+    import tensorflow as tf
+
+    with mock.patch.object(tf.random, "set_seed"):
+        keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
 

@@ -52,8 +52,14 @@ def within(module, *rooms):
 
 
 def imports(module, *, at_start=False):
-    """Full names of what a module imports, in its functions as well or only while it is itself imported."""
+    """Full names of what a module imports, in its functions as well or only while it is itself imported.
+
+    What is imported for type checkers alone binds no module to another while a program runs.
+    """
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
     deferred = {
         id(inner)
         for node in ast.walk(tree)

@@ -1,7 +1,10 @@
 """What is wrong with the data, told before anything is trained on it."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +12,10 @@ from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.duplicates import duplicate_findings
 from ktransfer.audit.findings import PARTS, Audit, Finding, in_order, list_items
 from ktransfer.data.examples import Splits
+
+if TYPE_CHECKING:
+    from ktransfer.data.examples import Examples
+
 
 # Below it the folds of a cross-validation see a class once or not at all.
 _FEW = {"train": 10, "validation": 1, "test": 1}
@@ -18,7 +25,7 @@ _UNEVEN = 3  # times as many examples as the rarest class
 def audit_splits(
     splits: Splits,
     *,
-    root: str | os.PathLike | None = None,
+    root: str | os.PathLike[str] | None = None,
     near: bool = True,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -67,11 +74,11 @@ def audit_splits(
     return Audit(splits.train.kind, counts, in_order(findings), len(items))
 
 
-def _parts(splits):
+def _parts(splits: Splits) -> list[tuple[str, Examples]]:
     return [(name, part) for name in PARTS if (part := getattr(splits, name)) is not None]
 
 
-def _class_findings(splits) -> Iterator[Finding]:
+def _class_findings(splits: Splits) -> Iterator[Finding]:
     for name, part in _parts(splits):
         for label, count in part.counts().items():
             if count < _FEW[name]:
@@ -79,7 +86,7 @@ def _class_findings(splits) -> Iterator[Finding]:
                     "few_examples", (), f"{name}: {f'only {count}' if count else 'none'} of {label}"
                 )
     counts = splits.train.counts()
-    most, least = max(counts, key=counts.get), min(counts, key=counts.get)
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] >= _UNEVEN * counts[least]:
         detail = f"train: {counts[most]:,} of {most} and {counts[least]:,} of {least}"
         yield Finding("imbalance", (), detail)

@@ -45,7 +45,7 @@ def doubtful_names(splits: Splits) -> Iterator[str]:
     for name in filter(splits.train.modality.reads_as_missing, counts):
         size = f"of {counts[name]:,} examples"
         yield f"{name!r} is read as the name of a class, {size}, not as a missing label"
-    alike = {}
+    alike: dict[str, list[str]] = {}
     for name in counts:
         alike.setdefault(" ".join(name.split()).casefold(), []).append(name)
     for names in alike.values():

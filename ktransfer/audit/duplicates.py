@@ -1,11 +1,17 @@
 """Duplicates and near-duplicates: within a part, across parts (leakage), across classes (contradiction)."""
 
+from __future__ import annotations
+
 from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ktransfer.audit.findings import Finding, Item
 from ktransfer.errors import listed
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
 
 def duplicate_findings(
@@ -45,7 +51,7 @@ def duplicate_findings(
     return findings
 
 
-def _by_group(contents, groups):
+def _by_group(contents: Sequence[Hashable | None], groups: Array) -> list[list[int]]:
     """Indices of each group of more than one, equal contents in one group."""
     leader: dict[Hashable, int] = {}
     members: dict[int, list[int]] = {}
@@ -55,7 +61,7 @@ def _by_group(contents, groups):
     return [found for found in members.values() if len(found) > 1]
 
 
-def _finding(across, within, items, how):
+def _finding(across: str, within: str, items: Sequence[Item], how: str) -> Finding:
     parts = list(dict.fromkeys(item.part for item in items))
     if len(parts) > 1:
         return Finding(across, tuple(items), f"{how} in {' and '.join(parts)}")

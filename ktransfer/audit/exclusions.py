@@ -32,7 +32,7 @@ def choose_exclusions(audit: Audit) -> dict[str, str]:
         >>> choose_exclusions(Audit("file", {}, ()))
         {}
     """
-    chosen = {}
+    chosen: dict[str, str] = {}
     for finding in audit.of("unreadable", "contradiction"):
         chosen |= {item.key: finding.kind for item in finding.items}
     for finding in audit.of(*_REPEATED):
@@ -42,7 +42,7 @@ def choose_exclusions(audit: Audit) -> dict[str, str]:
     return chosen
 
 
-def write_exclusions(path: str | os.PathLike, exclusions: dict[str, str]) -> None:
+def write_exclusions(path: str | os.PathLike[str], exclusions: dict[str, str]) -> None:
     """Write an exclusion list: a line each, the kind, a tab, the key; a backslash escapes line breaks.
 
     Example:
@@ -54,7 +54,7 @@ def write_exclusions(path: str | os.PathLike, exclusions: dict[str, str]) -> Non
         partial.write_bytes(os.fsencode("\n".join(lines) + "\n"))
 
 
-def read_exclusions(path: str | os.PathLike) -> dict[str, str]:
+def read_exclusions(path: str | os.PathLike[str]) -> dict[str, str]:
     """The inverse of `write_exclusions`.
 
     Raises:
@@ -86,7 +86,9 @@ def read_exclusions(path: str | os.PathLike) -> dict[str, str]:
     return exclusions
 
 
-def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLike | None = None) -> Splits:
+def leave_out(
+    splits: Splits, path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
+) -> Splits:
     """The parts without what an exclusion list names.
 
     Args:
@@ -139,9 +141,9 @@ def leave_out(splits: Splits, path: str | os.PathLike, *, root: str | os.PathLik
     return dataclasses.replace(splits, **parts, notes=(*splits.notes, *notes))
 
 
-def _escaped(key):
+def _escaped(key: str) -> str:
     return key.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
 
 
-def _unescaped(key):
+def _unescaped(key: str) -> str:
     return "\\".join(piece.replace("\\n", "\n").replace("\\r", "\r") for piece in key.split("\\\\"))

@@ -4,6 +4,7 @@ import dataclasses
 import os
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from ktransfer.core.modality import Modality, modality_of_kind
 from ktransfer.data.examples import Splits, printable
@@ -121,7 +122,7 @@ class Audit:
         """The same with more of them."""
         return dataclasses.replace(self, findings=in_order([*self.findings, *findings]))
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As `audit.json` holds it."""
         modality = self.modality
         return {
@@ -155,7 +156,7 @@ def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
     return tuple(sorted(findings, key=lambda finding: kinds.index(finding.kind)))
 
 
-def list_items(splits: Splits, *, root: str | os.PathLike | None = None) -> list[Item]:
+def list_items(splits: Splits, *, root: str | os.PathLike[str] | None = None) -> list[Item]:
     """All examples of all parts, in order.
 
     The key of an image is its path below `root`, or the whole path where it lies elsewhere. The key of a text

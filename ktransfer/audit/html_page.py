@@ -25,7 +25,7 @@ blockquote { margin: 0; background: #f5f5f5; padding: .4rem; overflow-wrap: anyw
 """
 
 
-def write_page(audit: Audit, path: str | os.PathLike, *, title: str) -> None:
+def write_page(audit: Audit, path: str | os.PathLike[str], *, title: str) -> None:
     """Write an audit as a self-contained page, with thumbnails or texts of the worst of each kind.
 
     Args:
@@ -57,7 +57,7 @@ def page(audit: Audit, *, title: str) -> str:
     )
 
 
-def _counts(audit):
+def _counts(audit: Audit) -> str:
     head = "".join(f"<th>{part}</th>" for part in audit.counts)
     labels = next(iter(audit.counts.values()), {})
     rows = "".join(
@@ -69,7 +69,7 @@ def _counts(audit):
     return f"<table><tr><th>class</th>{head}</tr>{rows}</table>"
 
 
-def _section(kind: str, findings: Sequence[Finding], modality: Modality):
+def _section(kind: str, findings: Sequence[Finding], modality: Modality) -> str:
     severity, meaning = KINDS[kind]
     left = len(findings) - _MOST_FINDINGS
     rest = f'<p class="rest">and {left:,} more, in audit.json</p>' if left > 0 else ""
@@ -81,7 +81,7 @@ def _section(kind: str, findings: Sequence[Finding], modality: Modality):
     )
 
 
-def _finding(finding, show):
+def _finding(finding: Finding, show: Callable[[str], str]) -> str:
     left = len(finding.items) - _MOST_ITEMS
     rest = f'<p class="rest">and {left:,} more, in audit.json</p>' if left > 0 else ""
     shown = "".join(_item(item, show) for item in finding.items[:_MOST_ITEMS])
@@ -89,7 +89,7 @@ def _finding(finding, show):
     return f'<div class="finding"><p>{detail}</p><div class="items">{shown}</div>{rest}</div>'
 
 
-def _item(item: Item, show: Callable[[str], str]):
+def _item(item: Item, show: Callable[[str], str]) -> str:
     place = html.escape(printable(f"{item.part}, {item.label}: {item.key}"))
     return f"<figure>{show(item.input)}<figcaption>{place}</figcaption></figure>"
 

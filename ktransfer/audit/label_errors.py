@@ -1,6 +1,9 @@
 """Which labels a classifier of frozen features would not give, and which examples are unlike all others."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
@@ -13,6 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from ktransfer.audit.findings import Finding, Item
 from ktransfer.data.examples import Examples
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 _FOLDS = 5
 # Enough for a linear classifier to tell what is odd; 20,000 examples are solved in seconds.
@@ -53,7 +60,7 @@ def label_findings(
     return findings
 
 
-def _suspect_classes(items, features, groups):
+def _suspect_classes(items: Sequence[Item], features: Array, groups: Array) -> Iterator[Finding]:
     names = sorted({item.label for item in items})
     labels = np.array([names.index(item.label) for item in items])
     probabilities = out_of_fold_probabilities(features, labels, groups)
@@ -68,7 +75,9 @@ def _suspect_classes(items, features, groups):
         yield Finding("suspect_label", (items[index],), detail, score)
 
 
-def _suspect_label_sets(items, features, groups, examples):
+def _suspect_label_sets(
+    items: Sequence[Item], features: Array, groups: Array, examples: Examples
+) -> Iterator[Finding]:
     """The same for each label of examples with any number of them: missing where it is likely, or the reverse."""
     found = []
     for column, name in enumerate(examples.class_names):
@@ -114,7 +123,7 @@ def out_of_fold_probabilities(
         inputs = StandardScaler().fit_transform(np.asarray(features, "float64"))
         inputs = PCA(min(_DIMENSIONS, *inputs.shape), random_state=seed).fit_transform(inputs)
 
-        def held_out(strength, seed=seed):
+        def held_out(strength: float, seed: int = seed) -> Array:
             splits = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
             return _held_out(inputs, labels, splits.split(inputs, labels, groups), strength)
 
@@ -179,7 +188,7 @@ def outliers(features: np.ndarray) -> list[tuple[int, float]]:
     return [(int(i), round(float(distances[i]), 4)) for i in far[np.argsort(-distances[far], kind="stable")]]
 
 
-def _held_out(inputs, labels, parts, strength):
+def _held_out(inputs: Array, labels: Array, parts: Iterable[tuple[Array, Array]], strength: float) -> Array:
     """Probabilities of each example by what was learnt without its fold."""
     classes = int(labels.max()) + 1
     probabilities = np.full((len(labels), classes), 1 / classes)

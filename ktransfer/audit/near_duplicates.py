@@ -1,6 +1,9 @@
 """Which images and which texts are nearly the same."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.fft import dctn
@@ -9,6 +12,10 @@ from scipy.sparse.csgraph import connected_components
 
 from ktransfer.data.examples import normalised
 from ktransfer.errors import DataError
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # Photographs encoded anew at quality 10 to 90, made half or a quarter as large, or a fifth brighter differed
 # from themselves in at most 6 of the 64 bits and correlated with themselves by 0.978 or more; the closest of
@@ -122,15 +129,15 @@ def near_texts(texts: Sequence[str]) -> np.ndarray:
     return _joined(np.arange(len(texts)), np.array(left, int), np.array(right, int))
 
 
-def _shingles(text):
+def _shingles(text: str) -> set[str]:
     text = normalised(text)
     return {text[at : at + _SHINGLE] for at in range(max(1, len(text) - _SHINGLE + 1))}
 
 
-def _correlation(left, right):
+def _correlation(left: Array, right: Array) -> Array:
     """Of pixels in all three channels, `(P,)`: the same shapes in other colours are another picture."""
 
-    def centred(images):
+    def centred(images: Array) -> Array:
         values = images.reshape(len(images), -1).astype("float32")
         values -= values.mean(axis=1, keepdims=True)
         return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6)
@@ -138,7 +145,7 @@ def _correlation(left, right):
     return np.einsum("ij,ij->i", centred(left), centred(right))
 
 
-def _joined(groups, left, right):
+def _joined(groups: Array, left: Array, right: Array) -> Array:
     """Groups made larger by pairs; numbered anew."""
     size = len(groups)
     if not len(left):

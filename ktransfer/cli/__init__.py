@@ -6,7 +6,8 @@ import functools
 import signal
 import sys
 import threading
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -55,7 +56,7 @@ for verb in (
     app.command()(verb)
 
 
-def main():
+def main() -> None:
     """The `ktransfer` command: errors that a user can mend are one line, and the exit status is 2."""
     use_utf8_mode()
     accept_any_text()
@@ -69,13 +70,13 @@ def main():
 
 
 @contextlib.contextmanager
-def _no_interrupt_lost():
+def _no_interrupt_lost() -> Iterator[None]:
     """Interrupt once more where a Ctrl-C meets a finalizer, such as TensorFlow's, which would swallow it."""
     before, interrupt = sys.unraisablehook, _thread.interrupt_main
     if hasattr(signal, "pthread_kill"):  # wakes the main thread up, too; Windows has none
-        interrupt = functools.partial(signal.pthread_kill, threading.main_thread().ident, signal.SIGINT)
+        interrupt = functools.partial(signal.pthread_kill, threading.main_thread().ident or 0, signal.SIGINT)
 
-    def unraisable(given):
+    def unraisable(given: Any) -> None:
         if given.exc_type is KeyboardInterrupt:
             threading.Timer(0.1, interrupt).start()
         else:
@@ -88,12 +89,12 @@ def _no_interrupt_lost():
         sys.unraisablehook = before
 
 
-def _fail(text):
+def _fail(text: str) -> None:
     print_line(f"ktransfer: {visible(bounded(' '.join(text.split())))}", stderr=True)
     sys.exit(2)
 
 
-def _version(wanted: bool):
+def _version(wanted: bool) -> None:
     if wanted:
         print_line(__version__)
         raise typer.Exit
@@ -104,5 +105,5 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
-):
+) -> None:
     pass

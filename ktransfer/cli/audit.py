@@ -1,8 +1,10 @@
 """`ktransfer audit`."""
 
+from __future__ import annotations
+
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +21,9 @@ from ktransfer.cli.options import (
 )
 from ktransfer.errors import RunError
 from ktransfer.utils.terminal import console, print_json, print_line, quiet_imports, shortened
+
+if TYPE_CHECKING:
+    from ktransfer.audit.findings import Audit
 
 
 def audit(
@@ -44,7 +49,7 @@ def audit(
     encoding: Encoding = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
-):
+) -> None:
     """Find what ruins a training: broken files, leaks (exit status 1), duplicates, odd images, labels."""
     from ktransfer.commands.checks import check_data, check_encoding, check_modality, check_path
     from ktransfer.core.modality import modalities
@@ -58,7 +63,7 @@ def audit(
             "--backbone was expected with --image-size and --scaling, which are of it. Received: none. "
             "Pass it, or leave them out."
         )
-    columns = {
+    columns: dict[str, Any] = {
         "text_column": text_column,
         "file_column": file_column,
         "label_column": label_column,
@@ -90,7 +95,7 @@ def audit(
     raise typer.Exit(1 if found.is_severe else 0)
 
 
-def _print(found):
+def _print(found: Audit) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -13,7 +13,7 @@ def backbones(
     task: Annotated[str, typer.Option(help="image or text.")] = "image",
     max_params: Annotated[str | None, typer.Option(help="Only smaller ones, e.g. 10M.")] = None,
     as_json: AsJson = False,
-):
+) -> None:
     """List the backbones that can be named, with their size; needs no network."""
     from ktransfer.commands.checks import check_choice
     from ktransfer.core.modality import modalities
@@ -32,7 +32,7 @@ def backbones(
     )
 
 
-def _number(text):
+def _number(text: str | None) -> int | None:
     if text is None:
         return None
     units = {"k": 1e3, "m": 1e6, "b": 1e9}

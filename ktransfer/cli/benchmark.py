@@ -19,7 +19,7 @@ def benchmark(
     ] = 500,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turn.")] = 10,
     as_json: AsJson = False,
-):
+) -> None:
     """Measure a run's artefacts beside Keras: size, accuracy, latency, throughput; writes benchmark.json."""
     from ktransfer.commands.checks import check_run
 
@@ -27,8 +27,9 @@ def benchmark(
     with quiet_imports():
         from ktransfer.commands.benchmark import benchmark as benchmark_run
         from ktransfer.runs.run import Run
-    options = {"threads": threads, "examples": examples, "rounds": rounds, "verbose": sys.stdout.isatty()}
-    found = benchmark_run(Run.load(run), **options)
+    found = benchmark_run(
+        Run.load(run), threads=threads, examples=examples, rounds=rounds, verbose=sys.stdout.isatty()
+    )
     if as_json:
         print_json(found.to_dict())
         return

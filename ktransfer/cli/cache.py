@@ -13,7 +13,7 @@ def cache(
     action: Annotated[str, typer.Argument(help="info or clear.")],
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
-):
+) -> None:
     """Show or remove what was kept of frozen backbones, to be used by later runs."""
     from ktransfer.commands.checks import check_choice
     from ktransfer.features.store import FeatureStore

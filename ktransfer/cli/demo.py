@@ -14,7 +14,7 @@ def demo(
     out: Annotated[
         Path | None, typer.Option(help="Where to put data and runs; a new folder if left out.")
     ] = None,
-):
+) -> None:
     """Run everything on a toy task that ktransfer draws itself, with the small backbone that it ships."""
     folder = out or Path(tempfile.mkdtemp(prefix="ktransfer-demo-"))
     from ktransfer.runs.manifest import check_free

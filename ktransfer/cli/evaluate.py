@@ -27,7 +27,7 @@ def evaluate(
     label_separator: LabelSeparator = None,
     encoding: Encoding = None,
     as_json: AsJson = False,
-):
+) -> None:
     """Judge a run on labelled images or texts: accuracy, precision, recall, F1, confusion matrix."""
     from ktransfer.commands.checks import (
         check_data,

@@ -30,7 +30,7 @@ def export(
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="With the temperature that was fitted on validation.")
     ] = False,
-):
+) -> None:
     """Write a run as SavedModel, TFLite and ONNX, or smaller; verify that each answers as the model does."""
     # Here, as `--help` needs none of them.
     from ktransfer.commands.checks import check_backend, check_run, check_temperature

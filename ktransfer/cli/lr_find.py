@@ -63,7 +63,7 @@ def lr_find(
     ] = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
-):
+) -> None:
     """Find a learning rate to fine-tune with: raise it from batch to batch and watch the loss."""
     from ktransfer.commands.checks import (
         check_data,

@@ -22,7 +22,7 @@ def predict(
     text_column: TextColumn = None,
     encoding: Encoding = None,
     as_json: AsJson = False,
-):
+) -> None:
     """Classify images or texts: the most probable labels with their probabilities."""
     from ktransfer.commands.checks import check_encoding, check_run, refuse_others
     from ktransfer.core.modality import modality_of_manifest

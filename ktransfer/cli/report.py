@@ -14,7 +14,7 @@ def report(
     data: Annotated[
         Path | None, typer.Option(help="Where the data of the run lies now, if it was moved.")
     ] = None,
-):
+) -> None:
     """Judge a run anew and write report.html, a page to show: result, mistakes, why, artefacts."""
     from ktransfer.commands.checks import check_data, check_run
 

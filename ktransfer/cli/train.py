@@ -3,8 +3,9 @@
 import dataclasses
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -137,7 +138,7 @@ def train(
     cache_dir: CacheDir = None,
     format: Format = None,
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
-):
+) -> None:
     """Train a classifier, evaluate it, export it to all formats and verify them."""
     from ktransfer.commands.checks import check_apart, check_backend, check_choice, check_path, check_same
     from ktransfer.recipes.default_recipes import PRESETS
@@ -194,7 +195,7 @@ def train(
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
-        columns = {
+        columns: dict[str, Any] = {
             "text_column": text_column,
             "file_column": file_column,
             "label_column": label_column,
@@ -203,15 +204,20 @@ def train(
             "group_column": group_column,
             "encoding": encoding,
         }
-        of_modality = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt, **columns}
+        of_modality: dict[str, Any] = {
+            "image_size": image_size,
+            "scaling": scaling,
+            "skip_corrupt": skip_corrupt,
+            **columns,
+        }
         of_modality |= {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
         _check_data(data, validation, validation_split, data_dir, exclude, encoding)
-        _check_backbone(data, backbone, scaling, of_modality)
+        _check_backbone(cast("str", data), backbone, scaling, of_modality)
         check_free(out, overwrite=overwrite)
     with quiet_imports():
         from ktransfer.commands.train import resume as resume_run
         from ktransfer.commands.train import train as train_run
-    options = {
+    options: dict[str, Any] = {
         "formats": formats,
         "cache_dir": cache_dir,
         "verbose": 1 if sys.stdout.isatty() else 2,
@@ -222,8 +228,8 @@ def train(
             run = resume_run(out, data=data, backbone=backbone, cache=cache, **options)
         else:
             run = train_run(
-                data,
-                backbone,
+                cast("str", data),  # both were checked
+                cast("str", backbone),
                 out,
                 validation=validation,
                 validation_fraction=validation_split,
@@ -254,7 +260,14 @@ def train(
     print_line(f"run        {run.path}")
 
 
-def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware):
+def _chosen(
+    recipe: Path | None,
+    seed: int | None,
+    class_weight: str | None,
+    loss: str | None,
+    text_augmentation: float | None,
+    quantization_aware: int | None,
+) -> dict[str, Any]:
     """The recipe and what is chosen apart from it, each checked as `Recipe` does it."""
     from ktransfer.commands.checks import check_choice
     from ktransfer.core.modality import asked_augmentation
@@ -262,7 +275,7 @@ def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aw
 
     check_choice(loss, ("cross_entropy", "focal"), "--loss")
     check_choice(class_weight, ("balanced",), "--class-weight")
-    chosen = {
+    chosen: dict[str, Any] = {
         "recipe": Recipe.from_json(recipe.read_bytes()) if recipe else None,
         "seed": seed,
         "class_weight": class_weight,
@@ -270,12 +283,19 @@ def _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aw
         "augmentation": asked_augmentation({"text_augmentation": text_augmentation}),
         "quantization_aware": quantization_aware,
     }
-    given = {name: value for name, value in chosen.items() if value is not None}
-    dataclasses.replace(given.pop("recipe", Recipe(stages=())), **given)
+    given = {name: value for name, value in chosen.items() if value is not None and name != "recipe"}
+    dataclasses.replace(chosen["recipe"] or Recipe(stages=()), **given)
     return chosen
 
 
-def _check_data(data, validation, validation_split, data_dir, exclude, encoding):
+def _check_data(
+    data: str | None,
+    validation: Path | None,
+    validation_split: float,
+    data_dir: Path | None,
+    exclude: Path | None,
+    encoding: str | None,
+) -> None:
     from ktransfer.commands.checks import check_data, check_encoding, check_path
 
     if data is None:
@@ -293,7 +313,9 @@ def _check_data(data, validation, validation_split, data_dir, exclude, encoding)
     check_encoding(encoding)
 
 
-def _check_backbone(data, backbone, scaling, of_modality):
+def _check_backbone(
+    data: str, backbone: str | None, scaling: str | None, of_modality: Mapping[str, Any]
+) -> None:
     from ktransfer.commands.checks import check_modality
 
     if backbone is None:

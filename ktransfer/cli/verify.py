@@ -16,7 +16,7 @@ def verify(
         typer.Option("--no-answers", help="Compare no answers, as where the data of the run is not at hand."),
     ] = False,
     as_json: AsJson = False,
-):
+) -> None:
     """Check a run's artefacts: sha256, labels, inputs and outputs, and answers; 1 if anything differs."""
     from ktransfer.commands.checks import check_run
 

@@ -52,7 +52,7 @@ def validation_examples(run: Run) -> Examples:
         validation_examples(Run.load("runs/flowers")).counts()
     """
     facts = run.data
-    return readable_part(read_splits(facts, run.recipe.seed)[0].validation, facts)
+    return readable_part(read_splits(facts, run.recipe.seed)[0].require_validation(), facts)
 
 
 def fixed_axes(artefact: Artefact) -> dict[str, int]:

@@ -1,8 +1,11 @@
 """`ktransfer audit`: what is wrong with a data set, and its short form before training."""
 
+from __future__ import annotations
+
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import Progress
@@ -16,6 +19,13 @@ from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import console, print_line
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from ktransfer.audit.findings import Finding
+    from ktransfer.core.typing import Array, OnProgress, PathLike
+
 
 _REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
 
@@ -149,7 +159,15 @@ def audit_before_training(
     return found
 
 
-def _label_findings(splits, found, root, backbone, image_size, scaling, verbose):
+def _label_findings(
+    splits: Splits,
+    found: Audit,
+    root: PathLike | None,
+    backbone: str,
+    image_size: int | tuple[int, int] | None,
+    scaling: str | None,
+    verbose: int | str,
+) -> list[Finding]:
     # Here, as only this needs Keras, which takes seconds to load, and scikit-learn.
     from ktransfer.audit.label_errors import label_findings
 
@@ -180,7 +198,13 @@ def _groups(items: Sequence[Item], found: Audit) -> np.ndarray:
     return groups
 
 
-def _features(examples, backbone, image_size, scaling, verbose):
+def _features(
+    examples: Examples,
+    backbone: str,
+    image_size: int | tuple[int, int] | None,
+    scaling: str | None,
+    verbose: int | str,
+) -> Array:
     from ktransfer.features.extract import extract_features
     from ktransfer.utils.machine import has_gpu
 
@@ -195,7 +219,7 @@ def _features(examples, backbone, image_size, scaling, verbose):
     return features[np.argsort(order)]
 
 
-def _counted(batches, progress):
+def _counted(batches: tf.data.Dataset, progress: OnProgress) -> Iterator[Any]:
     total = len(batches)
     for done, batch in enumerate(batches, start=1):
         yield batch
@@ -203,7 +227,7 @@ def _counted(batches, progress):
 
 
 @contextlib.contextmanager
-def _progress(verbose, description):
+def _progress(verbose: int | str, description: str) -> Iterator[OnProgress]:
     """`progress(done, total)` that moves a bar on standard error; nothing where nobody looks."""
     shown = console(stderr=True)
     disable = not verbose or not shown.is_terminal

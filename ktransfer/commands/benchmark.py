@@ -1,13 +1,16 @@
 """`ktransfer benchmark`: how large, how true and how fast a run's artefacts are, beside Keras itself."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -20,6 +23,13 @@ from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.runtimes import KERAS
 from ktransfer.runs.run import Run
 from ktransfer.utils.files import write_json
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ktransfer.core.typing import Array
+    from ktransfer.data.examples import Examples
+
 
 BATCH = 32  # examples
 _SINGLES = 10  # answers to one example, a round
@@ -34,7 +44,8 @@ class Measured:
         format: As in `Artefact`; `"keras"` is the run's model by `predict_on_batch`.
         path: Relative to the run folder.
         size_bytes: Of the file, or of all files in the folder.
-        accuracy: Share of the examples, 0 to 1, of which the first label is the true one.
+        accuracy: Share of the examples, 0 to 1, of which the first label is the true one; of named entities the share
+            of words with the true tag.
         label_agreement: Share with the same first label as Keras.
         max_abs_delta: Largest difference of a probability from Keras'.
         latency_ms: `{"p50", "p95"}` of an answer to one example.
@@ -84,11 +95,11 @@ class Benchmark:
     of: int
     rounds: int
     threads: int
-    machine: dict
+    machine: dict[str, Any]
     backend: str
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The measurement as JSON values."""
         return dataclasses.asdict(self)
 
@@ -133,21 +144,22 @@ def benchmark(
             f"Validation data of the classes {listed(run.labels)} was expected. "
             f"Received: {listed(validation.class_names)}. Restore the data that the run was trained on."
         )
-    chosen = evenly(validation, examples)
+    chosen = run.preprocessing.pieces(evenly(validation, examples))
+    labels, task = run.preprocessing.row_labels(chosen), run.task.row_task
     threads = threads or _cores()
     with contextlib.ExitStack() as stack, progress_bar(verbose) as bar:
         contenders = [stack.enter_context(contender) for contender in _contenders(run, threads)]
         probabilities = _answers(run, contenders, chosen, bar)
         singles, batches = _timed(contenders, *_timing_inputs(run, chosen), rounds, bar)
-    decisions = [run.task.decide(answers, run.decision) for answers in probabilities]
+    decisions = [task.decide(answers, run.decision) for answers in probabilities]
     of_keras = decisions[0]
     measured = tuple(
         Measured(
             contender.format,
             contender.path,
             contender.size_bytes,
-            accuracy=float(run.task.hits(decided, chosen.labels).mean()),
-            label_agreement=float(run.task.agreement(decided, of_keras).mean()),
+            accuracy=float(task.hits(decided, labels).mean()),
+            label_agreement=float(task.agreement(decided, of_keras).mean()),
             max_abs_delta=float(np.abs(answers - probabilities[0]).max()),
             latency_ms={f"p{of}": float(np.percentile(single, of) * 1e3) for of in (50, 95)},
             batch=contender.batch or BATCH,
@@ -175,7 +187,9 @@ def benchmark(
 class _Contender(OwnProcess):
     """An artefact or Keras, which is given what it takes."""
 
-    def __init__(self, run, format, path, size_bytes, fixed, threads):
+    def __init__(
+        self, run: Run, format: str, path: str, size_bytes: int, fixed: dict[str, int], threads: int
+    ) -> None:
         super().__init__(format, run.path / path, threads=threads)
         self.format, self.path, self.size_bytes = format, path, size_bytes
         self.batch, self.task = fixed.get("batch"), run.task
@@ -183,7 +197,7 @@ class _Contender(OwnProcess):
             pieces, fixed=fixed, pad_token_id=run.manifest["preprocessing"].get("pad_token_id")
         )
 
-    def probabilities(self, inputs):
+    def probabilities(self, inputs: dict[str, Array]) -> Array:
         answers = np.concatenate([self(piece) for piece in self.pieces(inputs)])
         answers = answers[: len(next(iter(inputs.values())))]
         return self.task.probabilities(answers) if self.format == KERAS else answers
@@ -216,14 +230,14 @@ def pieces(
                 name: np.pad(
                     array,
                     [(0, 0), (0, fixed["sequence"] - array.shape[1])],
-                    constant_values=pad_token_id if name == "token_ids" else 0,
+                    constant_values=(pad_token_id or 0) if name == "token_ids" else 0,
                 )
                 for name, array in piece.items()
             }
         yield piece
 
 
-def _contenders(run, threads):
+def _contenders(run: Run, threads: int) -> Iterator[_Contender]:
     """Keras and the artefacts, each of them checked and started; to be entered."""
     for artefact in artefacts(run):
         path = run.path / artefact.path
@@ -242,7 +256,7 @@ def _contenders(run, threads):
             )
 
 
-def _left_out(run):
+def _left_out(run: Run) -> dict[str, str]:
     return {
         artefact.path: f"needs Flex for {', '.join(artefact.flex_ops)}, which only a phone can time"
         for artefact in artefacts(run)
@@ -250,50 +264,58 @@ def _left_out(run):
     }
 
 
-def _inputs(run, examples, rows):
+def _inputs(run: Run, examples: Examples, rows: Iterable[int]) -> dict[str, Array]:
     return run.modality.by_name(run.preprocessing([examples.inputs[row] for row in rows]))
 
 
-def _answers(run, contenders, examples, bar):
-    """Of each contender, the probabilities `(N, C)`."""
-    found = np.zeros((len(contenders), len(examples), len(run.labels)))
+def _answers(run: Run, contenders: Sequence[_Contender], examples: Examples, bar: Progress) -> list[Array]:
+    """Of each contender, the probabilities of the examples' rows `(R, C)`."""
+    found: list[list[Any]] = [[None] * len(examples) for _ in contenders]
     order = run.preprocessing.order(examples.inputs)
     starts = range(0, len(order), BATCH)
     for start in bar.track(starts, description="answering"):
         rows = order[start : start + BATCH]
         inputs = _inputs(run, examples, rows)
         for answers, contender in zip(found, contenders, strict=True):
-            answers[rows] = contender.probabilities(inputs)
-    return found
+            given = run.preprocessing.rows(contender.probabilities(inputs), examples, rows)
+            for row, each in zip(rows, given, strict=True):
+                answers[row] = each
+    return [np.concatenate(answers) for answers in found]
 
 
-def _timing_inputs(run, examples):
+def _timing_inputs(run: Run, examples: Examples) -> tuple[dict[str, Array], dict[str, Array]]:
     """The example of the middle length, and those around it; the same again where there are too few."""
     order = run.preprocessing.order(examples.inputs)
     around = np.arange(len(order) // 2 - BATCH // 2, len(order) // 2 + BATCH // 2) % len(order)
     return _inputs(run, examples, order[[len(order) // 2]]), _inputs(run, examples, order[around])
 
 
-def _timed(contenders, one, many, rounds, bar):
+def _timed(
+    contenders: Sequence[_Contender],
+    one: dict[str, Array],
+    many: dict[str, Array],
+    rounds: int,
+    bar: Progress,
+) -> tuple[list[list[list[float]]], list[list[list[float]]]]:
     """Seconds of each contender: `(rounds, singles)` of one example, `(rounds, 1)` of many at once."""
     given = [[next(contender.pieces(inputs)) for inputs in (one, many)] for contender in contenders]
     for contender, inputs in zip(contenders, given, strict=True):
         for batch in inputs:
             contender.seconds(batch, _WARM_UP)
-    found = [([], []) for _ in contenders]
+    found: list[tuple[list[list[float]], list[list[float]]]] = [([], []) for _ in contenders]
     for turn in bar.track(range(rounds), description="timing"):
         # None is always the one that follows the slowest.
-        for index in np.roll(np.arange(len(contenders)), turn):
+        for index in np.roll(np.arange(len(contenders)), turn).tolist():
             for seconds, batch, repeats in zip(found[index], given[index], (_SINGLES, 1), strict=True):
                 seconds.append(contenders[index].seconds(batch, repeats))
-    return zip(*found, strict=True)
+    return [of_one for of_one, _ in found], [of_many for _, of_many in found]
 
 
-def _cores():
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _processor():
+def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -1,6 +1,9 @@
 """`ktransfer evaluate`: how good a run is on labelled images."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ktransfer.commands.splits import Say, parts, read_splits
 from ktransfer.core.task import Evaluation
@@ -10,6 +13,9 @@ from ktransfer.evaluation.metrics import Answers
 from ktransfer.runs.run import Run
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import print_line
+
+if TYPE_CHECKING:
+    from ktransfer.data.examples import Examples
 
 
 def evaluate(
@@ -90,10 +96,11 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
 
         judge_parts(run, splits)["validation"].evaluation.accuracy
     """
-    answers, fitted = {}, None
+    answers: dict[str, Answers] = {}
+    fitted: dict[str, Any] = {}
     for name, part in list(parts(splits))[1:]:
         probabilities = run.predict_probabilities(part.inputs)
-        result = run.task.evaluate(probabilities, part.labels, run.labels, fitted=fitted)
+        result = run.task.evaluate(probabilities, part.labels, run.labels, fitted=fitted or None)
         fitted = fitted or result.fitted
         answers[name] = Answers(part, probabilities, result)
         say(f"{name:<11}{result.line()} on {result.examples} {part.noun}")
@@ -104,13 +111,15 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
     return answers
 
 
-def _trained_on(run, examples):
+def _trained_on(run: Run, examples: Examples) -> int:
     """How many of the examples the run was trained on, as far as its own can still be found."""
     try:
         splits = read_splits(run.data, run.recipe.seed)[0]
     except KTransferError:
         return 0
-    train = splits.train.joined(splits.validation) if run.manifest.get("refit") else splits.train
+    train = splits.train
+    if run.manifest.get("refit"):
+        train = train.joined(splits.require_validation())
     same = examples.modality.identity
     known = set(map(same, train.inputs))
     return sum(same(example) in known for example in examples.inputs)

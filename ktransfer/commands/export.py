@@ -1,6 +1,7 @@
 """`ktransfer export`: a run's model as verified artefacts."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from ktransfer.commands.checks import check_temperature
 from ktransfer.commands.splits import (
@@ -66,23 +67,24 @@ def export(
     options.check(formats, run.modality.task)
     warm_up(formats)
     quantized = [name for name in formats if get_format(name).is_quantized]
-    facts, splits = run.data, None
+    facts = run.data
     calibrate = any(get_format(name).needs_calibration for name in quantized)
-    if validation is None or calibrate:
-        splits = read_splits(facts, run.recipe.seed)[0]
-    if validation is None:
-        validation = readable_part(splits.validation, facts)
+    splits = read_splits(facts, run.recipe.seed)[0] if validation is None or calibrate else None
+    if validation is None and splits is not None:
+        validation = readable_part(splits.require_validation(), facts)
+    validation = cast("Examples", validation)  # given, or read
     found, lines = run.modality.write_beside(run.preprocessing, run.path / "artefacts", validation)
     if found:
         run.update(**found)
     for line in lines:
         say(line)
-    exact, judged = {"examples": list(evenly(validation, PARITY_EXAMPLES).inputs)}, {}
+    pieces = run.preprocessing.pieces
+    exact, judged = {"examples": list(pieces(evenly(validation, PARITY_EXAMPLES)).inputs)}, {}
     if quantized:
-        chosen = evenly(validation, JUDGED_EXAMPLES)
-        judged = {"examples": list(chosen.inputs), "labels": chosen.labels}
-    if calibrate:
-        judged["calibration"] = list(readable_part(evenly(splits.train, _CALIBRATED), facts).inputs)
+        chosen = pieces(evenly(validation, JUDGED_EXAMPLES))
+        judged = {"examples": list(chosen.inputs), "labels": run.preprocessing.row_labels(chosen)}
+    if calibrate and splits is not None:
+        judged["calibration"] = list(pieces(readable_part(evenly(splits.train, _CALIBRATED), facts)).inputs)
     shared = {"options": options, "answered": {}}
     return [
         _export(run, name, say, **shared, **judged | {"limits": label_limits(name, run.recipe)})
@@ -105,12 +107,12 @@ def fitted_temperature(run: Run) -> float:
     return check_temperature(run.manifest, run.path)
 
 
-def _export(run, name, say, **options):
+def _export(run: Run, name: str, say: Say, **options: Any) -> Artefact:
     artefact = export_model(
         run.model,
         run.path / "artefacts",
         name,
-        class_names=run.labels,
+        class_names=run.outputs,
         preprocessing=run.preprocessing,
         task=run.task,
         decision=run.decision,
@@ -126,7 +128,7 @@ def _export(run, name, say, **options):
     if artefact.files_read is not None:
         labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
     if parity.accuracy is not None:
-        labels += f", {run.task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
+        labels += f", {run.task.row_task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     asked = told(artefact)
     flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
     say(

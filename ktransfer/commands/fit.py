@@ -1,8 +1,13 @@
 """Everything after the backbone is loaded: the head, fine-tuning, judgement, artefacts."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,10 +15,10 @@ import numpy as np
 from ktransfer.commands.evaluate import judge_parts
 from ktransfer.commands.export import export
 from ktransfer.commands.report import REPORT, write_report
-from ktransfer.commands.splits import Say, dataset, progress_bar
+from ktransfer.commands.splits import Say, dataset, parts, progress_bar
 from ktransfer.data.examples import Splits
 from ktransfer.exporting.artifact import fingerprint
-from ktransfer.features.cached_features import FrozenFeatures, extract_taps
+from ktransfer.features.cached_features import FrozenFeatures, row_features
 from ktransfer.features.plan import can_cache
 from ktransfer.features.store import FeatureStore
 from ktransfer.models.predict import predict_in_batches
@@ -30,14 +35,31 @@ from ktransfer.training.evidence import measure_evidence
 from ktransfer.training.fine_tune import fine_tune
 from ktransfer.training.fine_tune_cached import fine_tune_cached
 from ktransfer.training.interrupts import between_batches
-from ktransfer.training.linear_probe import class_weights, head_score, solve_head, standardise_features
+from ktransfer.training.linear_probe import class_weights, head_score, solve_rows, standardise_features
 from ktransfer.utils.files import write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import shortened
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ktransfer.core.typing import Array
+    from ktransfer.data.examples import Examples
+    from ktransfer.evaluation.metrics import Answers
+    from ktransfer.features.extract import Track
+    from ktransfer.training.interrupts import Interrupts
+
 
 def finish(
-    run: Run, model, splits: Splits, store, formats, say: Say, verbose, *, budget: TimeBudget | None = None
+    run: Run,
+    model: keras.Model,
+    splits: Splits,
+    store: FeatureStore | None,
+    formats: Sequence[str],
+    say: Say,
+    verbose: int | str,
+    *,
+    budget: TimeBudget | None = None,
 ) -> Run:
     """Train, judge and export; where it is cut off, `ktransfer.resume` begins."""
     run.model = model
@@ -75,27 +97,27 @@ def finish(
     return run
 
 
-def _checkpoint(run):
+def _checkpoint(run: Run) -> Path:
     return run.path / "checkpoint.npz"
 
 
-def _refit_checkpoint(run):
+def _refit_checkpoint(run: Run) -> Path:
     return run.path / "refit.npz"
 
 
-def _solved(run):
+def _solved(run: Run) -> Path:
     """The weights that fine-tuning starts from, until it is decided which are kept."""
     return run.path / "solved.npz"
 
 
-def _report(run, splits, answers, say):
+def _report(run: Run, splits: Splits, answers: dict[str, Answers] | None, say: Say) -> None:
     try:
         write_report(run, splits, answers or judge_parts(run, splits, say=say), say=say)
     except Exception as error:  # noqa: BLE001  whatever fails, the run is trained, exported and of use
         say(f"warning    no report ({shortened(str(error))}); make it with `ktransfer report {run.path}`")
 
 
-def _is_written(run, format):
+def _is_written(run: Run, format: str) -> bool:
     """Whether an artefact is there as it was entered when it was proved."""
     return any(
         entry["format"] == format
@@ -105,8 +127,8 @@ def _is_written(run, format):
     )
 
 
-def _tracked(bar, interrupts):
-    def track(batches, total, description):
+def _tracked(bar: Progress, interrupts: Interrupts) -> Track:
+    def track(batches: Iterable[Any], total: int, description: str) -> Iterator[Any]:
         for batch in bar.track(batches, total=total, description=description):
             interrupts.check()
             yield batch
@@ -114,16 +136,41 @@ def _tracked(bar, interrupts):
     return track
 
 
-def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose, interrupts, bar, budget):
-    track = _tracked(bar, interrupts)
+def _pieces(run: Run, splits: Splits) -> Splits:
+    """The splits as a model is trained on them."""
+    cut: dict[str, Any] = {
+        name: run.preprocessing.pieces(part) for name, part in parts(splits) if name != "test"
+    }
+    return dataclasses.replace(splits, **cut)
 
-    def frozen_features(**options):
+
+def _fit(
+    run: Run,
+    splits: Splits,
+    store: FeatureStore | None,
+    say: Say,
+    verbose: int | str,
+    interrupts: Interrupts,
+    bar: Progress,
+    budget: TimeBudget | None,
+) -> None:
+    track = _tracked(bar, interrupts)
+    whole, splits = splits, _pieces(run, splits)
+    for name, part in parts(splits):
+        if len(part) > len(before := getattr(whole, name)):
+            length = run.preprocessing.sequence_length
+            say(
+                f"windows    {name}: {len(before)} {part.noun} are trained on as {len(part)} pieces of up to {length} "
+                "tokens; nothing is cut off"
+            )
+
+    def frozen_features(**options: Any) -> FrozenFeatures | None:
         if store is None:
             return None
         return FrozenFeatures(
             run.model,
             splits.train,
-            splits.validation,
+            splits.require_validation(),
             run.recipe,
             preprocessing=run.preprocessing,
             store=store,
@@ -167,12 +214,12 @@ def _fit(run: Run, splits: Splits, store: FeatureStore | None, say: Say, verbose
         run.update(quantization_aware=dataclasses.asdict(found))
 
 
-def _solve_head(run, pooled, labels):
+def _solve_head(run: Run, pooled: Array, train: Examples) -> dict[str, Any]:
     recipe = run.recipe
-    return solve_head(
+    return solve_rows(
         run.model,
         pooled,
-        labels,
+        run.preprocessing.row_labels(train),
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
         task=run.task,
@@ -180,14 +227,24 @@ def _solve_head(run, pooled, labels):
     )
 
 
-def _refit(run, splits, store, say, verbose, interrupts, bar):
+def _refit(
+    run: Run,
+    splits: Splits,
+    store: FeatureStore | None,
+    say: Say,
+    verbose: int | str,
+    interrupts: Interrupts,
+    bar: Progress,
+) -> None:
     """Train once more, from the pretrained backbone, on training and validation examples together.
 
     Depth, epochs and the share of the way to the last epoch are those that were chosen on validation.
     """
     model, recipe = run.model, run.recipe
     share = _kept_share(run)
-    whole = dataclasses.replace(splits, train=splits.train.joined(splits.validation))
+    splits = _pieces(run, splits)
+    validation = splits.require_validation()
+    whole = dataclasses.replace(splits, train=splits.train.joined(validation))
     say(
         f"refit      on {len(whole.train)} {whole.train.noun}, training and validation; the metrics are an estimate"
     )
@@ -201,7 +258,7 @@ def _refit(run, splits, store, say, verbose, interrupts, bar):
         features = FrozenFeatures(
             model,
             whole.train,
-            splits.validation,
+            validation,
             recipe,
             preprocessing=run.preprocessing,
             store=store,
@@ -209,7 +266,7 @@ def _refit(run, splits, store, say, verbose, interrupts, bar):
             say=lambda line: None,
         )
     if recipe.head == "solve":
-        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train.labels)
+        _solve_head(run, _pooled(run, whole.train, features, track)[0], whole.train)
     bar.stop()
     if not recipe.stages:
         return
@@ -220,7 +277,7 @@ def _refit(run, splits, store, say, verbose, interrupts, bar):
     assign_between(variables, solved, share)
 
 
-def _kept_share(run):
+def _kept_share(run: Run) -> float:
     """How far from the solved head the kept weights of a run lie, in [0, 1]."""
     decision = run.manifest.get("decision", {})
     if "chosen" in decision:
@@ -233,25 +290,23 @@ def _kept_share(run):
 _TAPPED = 10_000
 
 
-def _is_undecided(run):
-    return (
-        run.manifest.get("preset") in (BALANCED, BEST)
-        and "decision" not in run.manifest
-        and run.recipe.stages
-    )
+def _is_undecided(run: Run) -> bool:
+    asked = run.manifest.get("preset") in (BALANCED, BEST)
+    return asked and "decision" not in run.manifest and bool(run.recipe.stages)
 
 
-def _decide(run, train, pooled, taps, say):
+def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: Say) -> None:
     """Choose how much to fine-tune by what the frozen features know, and enter that in the run."""
     recipe = run.recipe
     evidence = measure_evidence(
         pooled,
-        train.labels,
+        run.preprocessing.row_labels(train),
         taps,
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
-        task=train.task,
+        task=train.task.row_task,
         seed=recipe.seed,
+        classes=len(run.outputs),
     ).to_dict()
     preset = run.manifest["preset"]
     long, reason = worth_fine_tuning(evidence)
@@ -267,7 +322,7 @@ def _decide(run, train, pooled, taps, say):
     )
 
 
-def _shorten(run, splits, features, budget, say):
+def _shorten(run: Run, splits: Splits, features: FrozenFeatures | None, budget: TimeBudget, say: Say) -> None:
     """Train as many epochs as the budget has time for."""
     train, recipe = splits.train, run.recipe
     batch = next(iter(dataset(train.subset(range(min(len(train), recipe.batch_size))), run, keep=False)))[0]
@@ -288,24 +343,30 @@ def _shorten(run, splits, features, budget, say):
     run.update(recipe=dataclasses.asdict(shorter))
 
 
-def _choose_weights(run, splits, say):
+def _choose_weights(run: Run, splits: Splits, say: Say) -> None:
     """Keep the weights on the way from the solved head that validation favours, and enter all in the run."""
-    validation, recipe = splits.validation, run.recipe
+    validation = splits.require_validation()
     variables, before = load_weights(_solved(run), run.model)
     order = run.preprocessing.order(validation.inputs)
     batches = dataset(validation.subset(order), run, keep=False)
 
-    def answer():
-        found = np.concatenate(list(predict_in_batches(run.model, (inputs for inputs, *_ in batches))))
-        return found[np.argsort(order)]
+    def answer() -> Array:
+        rows: list[Any] = [None] * len(order)
+        place = 0
+        for answers in predict_in_batches(run.model, (inputs for inputs, *_ in batches)):
+            indices = order[place : place + len(answers)]
+            for index, row in zip(indices, run.preprocessing.rows(answers, validation, indices), strict=True):
+                rows[index] = row
+            place += len(answers)
+        return np.concatenate(rows)
 
     chosen, candidates = choose_weights(
         variables,
         before,
         answer,
-        validation.labels,
-        class_weight=_class_weight(splits.train, recipe),
-        task=run.task,
+        run.preprocessing.row_labels(validation),
+        class_weight=_class_weight(run, splits.train),
+        task=run.task.row_task,
     )
     kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
     say(
@@ -316,18 +377,22 @@ def _choose_weights(run, splits, say):
     run.update(decision=run.manifest.get("decision", {}) | found)
 
 
-def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, say: Say, *, taps):
+def _fit_head(
+    run: Run, splits: Splits, features: FrozenFeatures | None, track: Track, say: Say, *, taps: bool
+) -> tuple[Array, Array | None]:
     """Solve the head; the pooled features, and where asked for the outputs of all blocks."""
-    train, validation = splits.train, splits.validation
+    train, validation = splits.train, splits.require_validation()
     pooled, tapped = _pooled(run, train, features, track, taps=taps)
     recipe = run.recipe
     if recipe.head == "solve":
-        found = _solve_head(run, pooled, train.labels)
-        shape = f"{len(pooled)} {train.noun} x {pooled.shape[1]} features"
+        found = _solve_head(run, pooled, train)
+        words = f"{found['rows']:,} of {len(pooled):,} words of " if run.task.per_token else ""
+        shape = f"{words}{len(train)} {train.noun} x {pooled.shape[1]} features"
         line = f"head       solved on {shape}, L2 {found['l2']:.2g}"
         if features is not None:
             pooled_validation = features.pooled("validation")
-            found["validation"] = head_score(run.model, pooled_validation, validation.labels, task=run.task)
+            labels = run.preprocessing.row_labels(validation)
+            found["validation"] = head_score(run.model, pooled_validation, labels, task=run.task.row_task)
             line += f"; validation {run.task.score_title} {found['validation']:.3f}"
         say(line)
     else:
@@ -338,32 +403,34 @@ def _fit_head(run: Run, splits: Splits, features: FrozenFeatures | None, track, 
     return pooled, tapped
 
 
-def _pooled(run, train, features, track, *, taps=False):
+def _pooled(
+    run: Run, train: Examples, features: FrozenFeatures | None, track: Track, *, taps: bool = False
+) -> tuple[Array, Array | None]:
     """Pooled features of training examples, and where asked for the outputs of all blocks, else `None`."""
     if features is not None:
         return features.pooled(), features.taps()
     order = run.preprocessing.order(train.inputs)
     batches = dataset(train.subset(order), run, keep=False)
     batches = track(batches, len(batches), "running the backbone")
-    found = extract_taps(run.model, batches, taps=taps and len(train) <= _TAPPED)
-    return tuple(None if each is None else each[np.argsort(order)] for each in found)
+    taps = taps and len(train) <= _TAPPED
+    return row_features(run.model, batches, run.preprocessing, train, order, taps=taps)
 
 
 def _fine_tune(
     run: Run,
     splits: Splits,
     features: FrozenFeatures | None,
-    callbacks,
+    callbacks: Sequence[keras.callbacks.Callback],
     say: Say,
-    verbose,
+    verbose: int | str,
     *,
     recipe: Recipe | None = None,
     checkpoint: Checkpoint | None = None,
-):
+) -> None:
     recipe = recipe or run.recipe
     checkpoint = checkpoint or Checkpoint(_checkpoint(run), history=run.path / "history.csv")
     checkpoint.write_history()
-    options = {"checkpoint": checkpoint, "on_trouble": _trouble(run, say), "verbose": verbose}
+    options: dict[str, Any] = {"checkpoint": checkpoint, "on_trouble": _trouble(run, say), "verbose": verbose}
     if features is not None and can_cache(recipe):
         fine_tune_cached(
             run.model,
@@ -377,28 +444,29 @@ def _fine_tune(
         fine_tune(run.model, **data, task=run.task, callbacks=callbacks, **options)
 
 
-def _training_data(run, splits, *, passed=0):
+def _training_data(run: Run, splits: Splits, *, passed: int = 0) -> dict[str, Any]:
     """What a `fit` on the examples themselves is given, of which so many passes were made before."""
     recipe, train = run.recipe, splits.train
     return {
         "train": lambda epoch: dataset(
             train, run, training=True, augmentation=recipe.augmentation, first_pass=passed + epoch
         ),
-        "validation": dataset(splits.validation, run),
+        "validation": dataset(splits.require_validation(), run),
         "recipe": recipe,
-        "class_weight": _class_weight(train, recipe),
+        "class_weight": _class_weight(run, train),
         "examples": len(train),
     }
 
 
-def _class_weight(train, recipe):
-    if not recipe.class_weight:
+def _class_weight(run: Run, train: Examples) -> dict[int, float] | None:
+    if not run.recipe.class_weight:
         return None
-    return dict(enumerate(class_weights(train.labels, len(train.class_names), recipe.class_weight)))
+    labels = run.preprocessing.row_labels(train)
+    return dict(enumerate(class_weights(labels, len(run.outputs), run.recipe.class_weight)))
 
 
-def _trouble(run, say):
-    def on_trouble(text):
+def _trouble(run: Run, say: Say) -> Say:
+    def on_trouble(text: str) -> None:
         say(f"trouble    {text}")
         said = run.manifest.get("trouble", [])
         if text not in said:  # an epoch that is run again has the same

@@ -1,8 +1,11 @@
 """`ktransfer lr-find`: the learning-rate finder on a classifier whose head is solved."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -17,13 +20,22 @@ from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.default_recipes import preset_recipe
 from ktransfer.runs.provenance import absolute
 from ktransfer.training.fine_tune import compile_classifier
-from ktransfer.training.linear_probe import solve_head
+from ktransfer.training.linear_probe import solve_rows
 from ktransfer.training.lr_curve import LearningRateCurve
 from ktransfer.training.lr_finder import find_learning_rate
 from ktransfer.utils.files import write_json
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.oom import is_out_of_memory
 from ktransfer.utils.terminal import print_line
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from ktransfer.data.examples import Splits
+    from ktransfer.features.store import FeatureStore
+    from ktransfer.models.network import Network
+    from ktransfer.recipes.recipe import Recipe
+
 
 JSON, PLOT = "lr_find.json", "lr_find.png"
 
@@ -87,7 +99,7 @@ def lr_find(
     if out is not None:
         check_folder_to_write(out, "--out")
     modality = find_modality(data, data_dir=data_dir)
-    options = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
+    options: dict[str, Any] = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
     options |= {
         "text_column": text_column,
         "file_column": file_column,
@@ -117,12 +129,16 @@ def lr_find(
     blocks = find_blocks(inner)
     unfrozen = resolve_depth(depth, blocks)
     splits = readable(splits, facts, say, verbose=verbose)
+    cut: dict[str, Any] = {
+        name: network.preprocessing.pieces(getattr(splits, name)) for name in ("train", "validation")
+    }
+    splits = dataclasses.replace(splits, **cut)
     with progress_bar(verbose) as bar:
         _solve(network, splits, recipe, feature_store(cache_dir), bar)
         set_depth(inner, blocks, unfrozen)
         compile_classifier(model, recipe, one_hot=True, task=splits.train.task)
         shown = bar.add_task("raising the learning rate", total=steps)
-        options = {"lowest": lowest, "highest": highest, "steps": steps}
+
         try:
             curve = find_learning_rate(
                 model,
@@ -135,7 +151,9 @@ def lr_find(
                     seed=seed,
                 ),
                 on_step=lambda step, rate, loss: bar.update(shown, completed=step + 1),
-                **options,
+                lowest=lowest,
+                highest=highest,
+                steps=steps,
             )
         except Exception as error:
             if not is_out_of_memory(error):
@@ -159,17 +177,16 @@ def lr_find(
     return curve
 
 
-def _solve(network, splits, recipe, store, bar):
+def _solve(network: Network, splits: Splits, recipe: Recipe, store: FeatureStore, bar: Progress) -> None:
     features = FrozenFeatures(
         network.model,
         splits.train,
-        splits.validation,
+        splits.require_validation(),
         dataclasses.replace(recipe, stages=()),  # no stage is cached, only what the head needs
         preprocessing=network.preprocessing,
         store=store,
         track=lambda batches, total, description: bar.track(batches, total=total, description=description),
         say=lambda line: None,
     )
-    solve_head(
-        network.model, features.pooled(), splits.train.labels, task=splits.train.task, seed=recipe.seed
-    )
+    labels = network.preprocessing.row_labels(splits.train)
+    solve_rows(network.model, features.pooled(), labels, task=splits.train.task, seed=recipe.seed)

@@ -1,6 +1,7 @@
 """`ktransfer predict`: what a run makes of images, texts, or files of texts."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from ktransfer.commands.checks import refuse_others
 from ktransfer.commands.splits import Say
@@ -16,7 +17,7 @@ def predict(
     text_column: str | None = None,
     encoding: str | None = None,
     say: Say = print_line,
-) -> tuple[str, list[tuple[str, list[dict]]]]:
+) -> tuple[str, list[tuple[str, list[dict[str, Any]]]]]:
     """Classify what a person names.
 
     Args:

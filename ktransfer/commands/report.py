@@ -40,7 +40,8 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -
     if data is not None:
         facts = facts | {"source": str(data)}
     splits, _ = read_splits(facts, run.recipe.seed)
-    splits = Splits(**{name: readable_part(part, facts) for name, part in parts(splits)})
+    readable = {name: readable_part(part, facts) for name, part in parts(splits)}
+    splits = Splits(readable["train"], readable.get("validation"), readable.get("test"))
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(
             f"The data that the run was trained on was expected in {facts['source']}. Received: other files. "

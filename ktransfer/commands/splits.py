@@ -1,22 +1,31 @@
 """What the verbs share: the parts of a data set, checked, and read the way a run reads them."""
 
-import dataclasses
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from __future__ import annotations
 
-from rich.progress import Progress
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.progress import Progress, TaskID
 
 from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.exclusions import leave_out
 from ktransfer.core.modality import modality_of_facts
 from ktransfer.data.examples import Examples, Splits, printable
-from ktransfer.data.tables.columns import Columns
 from ktransfer.errors import RunError
 from ktransfer.features.store import FeatureStore
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.runs.run import Run
 from ktransfer.utils.files import cache_folder
 from ktransfer.utils.terminal import console
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from ktransfer.core.modality import ColumnsRead
+
 
 # Float32 artefacts are proved on so many examples.
 PARITY_EXAMPLES = 100
@@ -46,7 +55,7 @@ def progress_bar(verbose: int | str) -> Progress:
     return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
 
-def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
+def read_splits(facts: dict[str, Any], seed: int) -> tuple[Splits, ColumnsRead | None]:
     """The examples that the `data` of a run names, and of a table its columns.
 
     Args:
@@ -68,7 +77,7 @@ def read_splits(facts: dict, seed: int) -> tuple[Splits, Columns | None]:
     return splits, columns
 
 
-def _check_facts(facts, names):
+def _check_facts(facts: Any, names: Iterable[str]) -> None:
     """A manifest may be a stranger's, or damaged."""
     for name, kind in {
         **dict.fromkeys(names, str | None),
@@ -87,16 +96,21 @@ def data_root(source: str) -> str | None:
     return None if source.startswith("tfds:") else source
 
 
-def readable(splits: Splits, facts: dict, say: Say, *, verbose: int | str = 0) -> Splits:
+def _moved(bar: Progress, task: TaskID, done: int, total: int) -> None:
+    bar.update(task, completed=done)
+
+
+def readable(splits: Splits, facts: dict[str, Any], say: Say, *, verbose: int | str = 0) -> Splits:
     """The same with each image decoded once; what cannot be is an error, or left out if the facts say so."""
-    found, noun = {}, splits.train.noun
+    found: dict[str, Any] = {}
+    noun = splits.train.noun
     with progress_bar(verbose) as bar:
         for name, part in parts(splits):
             task = bar.add_task(f"checking {name} {noun}", total=len(part))
             found[name] = part.modality.readable(
                 part,
                 facts,
-                progress=lambda done, total, task=task: bar.update(task, completed=done),
+                progress=functools.partial(_moved, bar, task),
             )
     for name, part in found.items():
         skipped = sorted(set(getattr(splits, name).inputs) - set(part.inputs))
@@ -113,7 +127,7 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
     """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
     if splits.held_out and splits.train.groups is None:
-        whole = splits.train.joined(splits.validation)
+        whole = splits.train.joined(splits.require_validation())
         if line := whole.modality.group_hint(whole):
             say(f"hint       {line}")
     for line in doubtful_names(splits):
@@ -124,7 +138,7 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
             say(f"note       {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
     counts = splits.train.counts()
-    most, least = max(counts, key=counts.get), min(counts, key=counts.get)
+    most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
         say(
             f"hint       {splits.train.task.label_noun} are uneven, {most} has {counts[most]:,} examples and {least} "
@@ -132,7 +146,7 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
         )
 
 
-def dataset(examples: Examples, run: Run, **options):
+def dataset(examples: Examples, run: Run, **options: Any) -> tf.data.Dataset:
     """A `dataset` with the preprocessing, the batches and the seed of a run."""
     return run.preprocessing.dataset(
         examples, batch_size=run.recipe.batch_size, one_hot=True, seed=run.recipe.seed, **options
@@ -149,6 +163,6 @@ def evenly(examples: Examples, count: int) -> Examples:
     return examples.evenly(count)
 
 
-def readable_part(examples: Examples, facts: dict) -> Examples:
+def readable_part(examples: Examples, facts: dict[str, Any]) -> Examples:
     """Those of a run's examples that can be read; an error where the run does not leave out the others."""
     return examples.modality.readable(examples, facts)

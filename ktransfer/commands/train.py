@@ -1,12 +1,14 @@
 """`ktransfer train`: data and a backbone to a run folder, and on with one that was interrupted."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -45,6 +47,12 @@ from ktransfer.runs.run import GROUPS, Run
 from ktransfer.utils.files import write_json, write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import print_line
+
+if TYPE_CHECKING:
+    from ktransfer.core.modality import Modality
+    from ktransfer.core.typing import PathLike
+    from ktransfer.data.examples import Splits
+
 
 _FEW = 2_000
 BEGINNING = "beginning"  # the status of a run whose model is not written yet
@@ -193,14 +201,14 @@ def train(
 class _Clock:
     """How long training may take, counted from when it was asked for."""
 
-    def __init__(self, budget, formats):
+    def __init__(self, budget: str | float | None, formats: Sequence[str]) -> None:
         self.seconds = None if budget is None else parse_duration(budget)
         self._formats, self._clock = formats, time.monotonic
         if self.seconds is not None:
             TimeBudget(self.seconds, formats=len(formats))  # refuses what is too short for any backbone
             self._begun = self._clock()
 
-    def limit(self, model):
+    def limit(self, model: keras.Model) -> TimeBudget | None:
         """What is left of it for a model; `None` without a budget."""
         if self.seconds is None:
             return None
@@ -208,7 +216,9 @@ class _Clock:
         return TimeBudget(left, formats=len(self._formats), weights=model.count_params())
 
 
-def _read(data, modality, options, seed, say):
+def _read(
+    data: PathLike, modality: Modality, options: TrainOptions, seed: int, say: Say
+) -> tuple[Splits, dict[str, Any], dict[str, str]]:
     """The splits, the manifest's `data`, and where a function says them the groups of the examples by name."""
     reading, group_by = options.reading(), options.group_by
     facts = {
@@ -221,8 +231,8 @@ def _read(data, modality, options, seed, say):
     }
     groups: dict[str, str] = {}
 
-    def recorded(name):
-        groups[name] = group_by(name)
+    def recorded(name: str) -> str:
+        groups[name] = group_by(name) if group_by else ""
         return groups[name]
 
     splits, columns = read_splits(facts | ({"group_by": recorded} if group_by else {}), seed)
@@ -236,12 +246,20 @@ def _read(data, modality, options, seed, say):
     return splits, facts, groups
 
 
-def _recipe(given, preset, modality, examples, options):
+def _recipe(
+    given: Recipe | None, preset: str, modality: Modality, examples: int, options: TrainOptions
+) -> Recipe:
     """The recipe given, or the preset's for so many examples, with what was chosen apart from it."""
     if given is None:
         # Until it is decided it is the short one, so that one pass gives the cached features of its stage as well.
-        facts = {"examples": examples, "gpu": has_gpu(), "epochs": options.epochs}
-        given = preset_recipe(modality.noun, preset=preset, long=preset == BEST, **facts)
+        given = preset_recipe(
+            modality.noun,
+            examples=examples,
+            preset=preset,
+            long=preset == BEST,
+            gpu=has_gpu(),
+            epochs=options.epochs,
+        )
     recipe = dataclasses.replace(given, **options.changes())
     kind = modality.augmentation
     if not isinstance(recipe.augmentation, kind):
@@ -296,7 +314,7 @@ def resume(
     require_same(given, data, backbone)
     if run.manifest["status"] == BEGINNING:
         # Not decided yet: a preset decides anew.
-        how = {"recipe": run.recipe}
+        how: dict[str, Any] = {"recipe": run.recipe}
         if preset := run.manifest.get("preset"):
             chosen = ("seed", "class_weight", "loss", "augmentation", "quantization_aware")
             how = {"preset": preset, "epochs": run.manifest["epochs_asked"]}
@@ -318,7 +336,7 @@ def resume(
     return finish(run, run.model, splits, store, formats, say, verbose)
 
 
-def _require_room(out, model):
+def _require_room(out: PathLike, model: keras.Model) -> None:
     """Say before training that the disk is too small; Keras' own writes end badly when it fills up."""
     weights = sum(math.prod(v.shape) * 4 for v in model.variables)
     # The model, a checkpoint and the next one (weights, two slots of the optimizer, best ones), artefacts.

@@ -95,7 +95,7 @@ class TrainOptions:
     random_weights: bool = False
     fast_depthwise: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_preset(self.preset or BALANCED)
         if self.budget is not None:
             parse_duration(self.budget)
@@ -139,8 +139,10 @@ class TrainOptions:
 
     def reading(self) -> dict[str, Any]:
         """How examples are read: of images, texts and tables, by the names that modalities have for them."""
-        names = ("image_size", "scaling", "skip_corrupt", "text_column", "file_column", "label_column")
-        names += ("label_separator", "task", "group_column", "encoding", "sequence_length")
+        names = (
+            *("image_size", "scaling", "skip_corrupt", "text_column", "file_column", "label_column"),
+            *("label_separator", "task", "group_column", "encoding", "sequence_length"),
+        )
         return {name: getattr(self, name) for name in names}
 
     def changes(self) -> dict[str, Any]:

@@ -1,8 +1,12 @@
 """`ktransfer verify`: is what a run has exported still what it was, and does it answer as the model does?"""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -18,6 +22,11 @@ from ktransfer.exporting.serving import Serving, reference_function
 from ktransfer.runs.run import Run
 from ktransfer.security.safe_io import read_bytes, visible
 from ktransfer.utils.terminal import print_line
+
+if TYPE_CHECKING:
+    from ktransfer.core.modality import Modality
+    from ktransfer.core.typing import Answer, Array
+    from ktransfer.data.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Checked:
     problems: tuple[str, ...] = ()
     parity: Parity | None = None
     raw_parity: Parity | None = None
-    files_read: dict | None = None
+    files_read: dict[str, Any] | None = None
     flex_ops: tuple[str, ...] = ()
 
 
@@ -70,7 +79,7 @@ class Verification:
         """Whether nothing differs, and all was compared that should have been."""
         return self.not_compared is None and not any(checked.problems for checked in self.checked)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """The findings as JSON values."""
         return {"ok": self.ok, **dataclasses.asdict(self)}
 
@@ -128,7 +137,9 @@ def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verifica
     return Verification(tuple(checked), tuple(unknown), not_compared)
 
 
-def _checks(run, entries, judged):
+def _checks(
+    run: Run, entries: Sequence[Artefact], judged: dict[bool, tuple[Serving, np.ndarray]]
+) -> Iterator[Checked]:
     for entry in entries:
         yield _artefact(run, entry, judged)
     for facts in run.modality.written_beside(run.manifest):
@@ -136,33 +147,37 @@ def _checks(run, entries, judged):
     yield _labels(run, Path(entries[0].path).parent)
 
 
-def _judged_on(run, validation, quantized):
+def _judged_on(run: Run, validation: Examples, quantized: bool) -> tuple[Serving, Array]:
     """As many examples as the export had, as `Serving`, and their labels."""
-    chosen = evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES)
-    serving = run.modality.serving(run.model, run.labels, list(chosen.inputs), run.preprocessing)
-    return dataclasses.replace(serving, task=run.task, decision=run.decision), chosen.labels
+    chosen = run.preprocessing.pieces(evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES))
+    serving = run.modality.serving(run.model, run.outputs, list(chosen.inputs), run.preprocessing)
+    labels = run.preprocessing.row_labels(chosen)
+    return dataclasses.replace(serving, task=run.task, decision=run.decision), labels
 
 
-def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]):
+def _artefact(run: Run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]) -> Checked:
     path = run.path / artefact.path
-    problems = _file(path, artefact.sha256, artefact.size_bytes)
-    checked = Checked(artefact.format, artefact.path, problems, flex_ops=artefact.flex_ops)
+    of_file = _file(path, artefact.sha256, artefact.size_bytes)
+    checked = Checked(artefact.format, artefact.path, of_file, flex_ops=artefact.flex_ops)
     if checked.problems:
         return checked
-    problems, parities, files_read = [], {}, None
+    problems: list[str] = []
+    parities: dict[str, Any] = {}
+    files_read = None
     try:
         with OwnProcess(artefact.format, path) as runtime:
-            if runtime.labels != list(run.labels):
-                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.labels)}")
+            if runtime.labels != list(run.outputs):
+                problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.outputs)}")
             if (found := _bare(runtime.signature)) != (expected := _bare(artefact.signature)):
                 problems.append(f"it takes and gives {found}, {expected} was exported")
             if judged and not problems:
                 serving, labels = judged[artefact.limits is not None]
                 parities = _parities(runtime, artefact, serving, labels)
                 if artefact.files_read is not None:
-                    found = run.modality.files_read(runtime, serving)
-                    files_read = found.to_dict()
-                    found.check(artefact.format)
+                    reading = run.modality.files_read(runtime, serving)
+                    if reading is not None:
+                        files_read = reading.to_dict()
+                        reading.check(artefact.format)
     except ExportError as error:
         problems.append(str(error))
     for name, parity in parities.items():
@@ -174,18 +189,26 @@ def _artefact(run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndar
     return dataclasses.replace(checked, problems=tuple(problems), files_read=files_read, **parities)
 
 
-def _parities(runtime, artefact, serving, labels):
+def _parities(runtime: Answer, artefact: Artefact, serving: Serving, labels: Array) -> dict[str, Parity]:
     decision = decision_at(serving.task, serving.decision, artefact.temperature)
     serving = dataclasses.replace(serving, temperature=artefact.temperature, decision=decision)
-    reference, options = reference_function(serving), {"fixed": fixed_axes(artefact), "labels": labels}
-    options |= {"task": serving.task, "decision": decision}
-    found = {"parity": measure_parity(runtime, reference, serving.examples, **options)}
+    parity = measure_parity(
+        runtime,
+        reference_function(serving),
+        serving.examples,
+        fixed=fixed_axes(artefact),
+        labels=labels,
+        task=serving.task.row_task,
+        decision=decision,
+        positions=serving.positions,
+    )
+    found = {"parity": parity}
     if artefact.raw_parity is not None:
         found["raw_parity"], _ = serving.modality.raw_parity(runtime, serving, artefact.format, labels)
     return found
 
 
-def _as_exported(artefact, parity, modality):
+def _as_exported(artefact: Artefact, parity: Parity, modality: Modality | None) -> bool:
     """Whether answers are within the limits that the export had; `modality` of those to raw examples."""
     try:
         if modality is not None:
@@ -199,7 +222,7 @@ def _as_exported(artefact, parity, modality):
     return True
 
 
-def _beside(run, facts, judged):
+def _beside(run: Run, facts: Mapping[str, Any], judged: dict[bool, tuple[Serving, np.ndarray]]) -> Checked:
     path = run.path / facts["path"]
     problems = list(_file(path, facts["sha256"], facts["size_bytes"]))
     if judged and not problems:
@@ -211,17 +234,18 @@ def _beside(run, facts, judged):
     return Checked(path.name, facts["path"], tuple(problems))
 
 
-def _labels(run, folder):
+def _labels(run: Run, folder: Path) -> Checked:
     """Of `labels.txt`, for programs that read labels from beside the artefact."""
-    path, problems = run.path / folder / "labels.txt", ()
+    path = run.path / folder / "labels.txt"
+    problems: tuple[str, ...] = ()
     if not path.is_file():
         problems = ("it is not there",)
-    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.labels):
-        problems = (f"it has {listed(found)}, the run {listed(run.labels)}",)
+    elif (found := read_bytes(path).decode("utf-8", "replace").splitlines()) != list(run.outputs):
+        problems = (f"it has {listed(found)}, the run {listed(run.outputs)}",)
     return Checked(path.name, (folder / path.name).as_posix(), problems)
 
 
-def _file(path, sha256, size_bytes):
+def _file(path: Path, sha256: str, size_bytes: int) -> tuple[str, ...]:
     if not path.exists():
         return ("it is not there",)
     found, size = fingerprint(path)
@@ -231,7 +255,7 @@ def _file(path, sha256, size_bytes):
     return (f"sha256 is {found[:12]}..., {sha256[:12]}... was exported{sizes}; it was not run",)
 
 
-def _bare(signature):
+def _bare(signature: Mapping[str, Any]) -> dict[str, Any]:
     """A signature as one can be compared: without facts that a file does not have, in any order."""
     return {
         name: _bare(value)
@@ -246,14 +270,14 @@ def _bare(signature):
     }
 
 
-def _unknown(run, checked):
+def _unknown(run: Run, checked: Iterable[Checked]) -> list[str]:
     known = {run.path / found.path for found in checked}
     folders = {path.parent for path in known}
     found = {path for folder in folders if folder.is_dir() for path in folder.iterdir()} - known
     return sorted(path.relative_to(run.path).as_posix() for path in found)
 
 
-def _said(found, run):
+def _said(found: Checked, run: Run) -> str:
     if found.problems:
         return f"DIFFERS  {'; '.join(found.problems)}"
     flex = f", needs Flex for {', '.join(found.flex_ops)}" if found.flex_ops else ""
@@ -271,7 +295,7 @@ def _said(found, run):
     )
 
 
-def _agreement(parity):
+def _agreement(parity: Parity) -> str:
     agreement = f"labels agree {parity.label_agreement:.1%}"
     if parity.accuracy is None:
         return agreement

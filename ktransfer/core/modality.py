@@ -4,10 +4,31 @@ This module, and `find_modality` in `data/modality.py`, are the only places that
 others are given one and call it.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import keras
+    import tensorflow as tf
+
+    from ktransfer.audit.findings import Finding, Item
+    from ktransfer.core.task import Task
+    from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
+    from ktransfer.data.examples import Examples, Splits
+    from ktransfer.data.inputs import Inputs
+    from ktransfer.evaluation.metrics import Answers
+    from ktransfer.exporting.parity import Parity
+    from ktransfer.exporting.serving import Serving
+    from ktransfer.models.network import Network
+    from ktransfer.recipes.default_recipes import FineTuning
+    from ktransfer.recipes.recipe import Recipe
+    from ktransfer.runs.run import Run
 
 # By name, where each is implemented. They are imported when they are first asked for. Pixels alone, without a
 # preprocessing, are of the first.
@@ -17,6 +38,12 @@ _HOMES = {"image": "ktransfer.image.modality", "text": "ktransfer.text.modality"
 class Augmentation(Protocol):
     """How training examples are varied: a frozen dataclass of plain values."""
 
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @classmethod
+    def none(cls) -> Self:
+        """The augmentation that varies nothing."""
+
     @property
     def is_on(self) -> bool:
         """Whether anything is varied."""
@@ -25,7 +52,7 @@ class Augmentation(Protocol):
     def mixes_labels(self) -> bool:
         """Whether labels become shares of classes."""
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As JSON has it."""
 
 
@@ -35,30 +62,89 @@ class Preprocessing(Protocol):
     Attributes:
         task: Of the modality.
         sequence_length: Tokens that an example is cut to; `None` of what is no sequence.
+        raw_in_graph: Whether an artifact can read examples as people have them.
     """
 
     task: ClassVar[str]
-    sequence_length: int | None
+    raw_in_graph: bool
 
-    def __call__(self, inputs: Sequence[str]) -> Any:
+    @property
+    def sequence_length(self) -> int | None: ...
+
+    def __call__(self, inputs: Sequence[str], /) -> ModelInputs:
         """What the model takes: an array `(B, ...)`, or arrays by the names of its inputs."""
 
-    def order(self, inputs: Sequence[str]) -> Any:
+    def order(self, inputs: Sequence[str], /) -> Array:
         """The order in which a model runs over them fastest: int `(n,)`."""
 
-    def dataset(self, examples: Any, *, keep: bool | str = "auto", **options: Any) -> Any:
+    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options: Any) -> tf.data.Dataset:
         """Batches of `(inputs, labels)` for `fit`."""
 
-    def epoch_order(self, examples: Any, *, batch_size: int, seed: int, epoch: int) -> Any:
+    def epoch_order(self, examples: Examples, *, batch_size: int, seed: int, epoch: int) -> Array:
         """The order of an epoch of a training `dataset`: int `(n,)`."""
 
-    def beside(self, examples: Any, indices: Any) -> dict[str, Any]:
+    def beside(self, examples: Examples, indices: Array) -> dict[str, Array]:
         """What goes into every part of the model as well as features of these examples."""
 
-    def digest(self) -> dict:
+    def pieces(self, examples: Examples) -> Examples:
+        """The examples as a model is trained on them: long texts whose words are answered, in pieces."""
+
+    def rows(self, values: Any, examples: Examples, indices: Sequence[int] | Array) -> list[Array]:
+        """Of each of the examples at `indices` the rows `(r, ...)` of what a model gives for them, `(B, ...)`."""
+
+    def row_labels(self, examples: Examples) -> Array:
+        """The labels of the rows of all examples, as the `row_task` has them."""
+
+    def targets(self, examples: Examples) -> Array:
+        """What a loss compares logits with: `(N, C)`, or objects `(N,)`, each `(tokens, C)`."""
+
+    def positions(self, inputs: Sequence[str]) -> list[Array] | None:
+        """Where the rows of each example are in what a model gives; `None` where that is one row."""
+
+    def probabilities(
+        self, model: keras.Model, inputs: Sequence[str], outputs: int, task: Task, *, batch_size: int = 32
+    ) -> Array:
+        """The probabilities of examples, as the task has them."""
+
+    def digest(self) -> dict[str, Any]:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
+        """As the manifest holds it."""
+
+
+class ColumnsRead(Protocol):
+    """How examples and labels were found in a file, as of a table its columns."""
+
+    def facts(self) -> dict[str, Any]:
+        """The options by which the same data is read the same way again."""
+
+    def line(self) -> str:
+        """What a person is told of them."""
+
+
+class FilesRead(Protocol):
+    """How far what an artefact reads from files is from what the run reads of them.
+
+    Attributes:
+        files: How many of the examples were compared.
+        refused_files: How many of the examples the artefact refuses, though the run reads them.
+        refused_for: Why, each reason once.
+    """
+
+    @property
+    def files(self) -> int: ...
+
+    @property
+    def refused_files(self) -> int: ...
+
+    @property
+    def refused_for(self) -> tuple[str, ...]: ...
+
+    def check(self, format: str) -> None:
+        """Raise `ExportError` where the difference is more than it may be."""
+
+    def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it."""
 
 
@@ -94,17 +180,23 @@ class Modality(Protocol):
     near_before_training: bool
     wide_cards: bool
     options: tuple[str, ...]
-    augmentation: type
-    fine_tuning: Any
-    suffixes: tuple[str, ...]
     columns: tuple[str, ...]
     facts: tuple[str, ...]
     export_options: frozenset[str]
 
-    def identity(self, content: str) -> Any:
+    @property
+    def augmentation(self) -> type[Augmentation]: ...
+
+    @property
+    def fine_tuning(self) -> FineTuning: ...
+
+    @property
+    def suffixes(self) -> tuple[str, ...]: ...
+
+    def identity(self, content: str) -> Hashable:
         """What tells an example from others, cheaply: equal for what is the same example."""
 
-    def content_keys(self, inputs: Sequence[str]) -> Iterable:
+    def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
         """For each example a key; equal for those that have to stay on one side of a split."""
 
     def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
@@ -112,12 +204,12 @@ class Modality(Protocol):
 
     def read(
         self,
-        data: Any,
+        data: PathLike,
         *,
         class_names: Sequence[str] | None = None,
-        data_dir: Any = None,
+        data_dir: PathLike | None = None,
         **columns: str | None,
-    ) -> tuple[Any, Any]:
+    ) -> tuple[Splits, ColumnsRead | None]:
         """Read examples as they are.
 
         Args:
@@ -127,13 +219,13 @@ class Modality(Protocol):
             **columns: Options of `train` for tables; those that are not among `columns` are not looked at.
 
         Returns:
-            `Splits`, and of a table `Columns`, else `None`.
+            `Splits`, and of a table `Columns`, of texts with entities `EntityColumns`, else `None`.
 
         Raises:
             DataError: There is nothing usable.
         """
 
-    def load_splits(self, source: str, **options: Any) -> tuple[Any, Any]:
+    def load_splits(self, source: PathLike, **options: Any) -> tuple[Splits, ColumnsRead | None]:
         """Read examples for training, with a validation split in any case.
 
         Args:
@@ -147,10 +239,12 @@ class Modality(Protocol):
             DataError: There is nothing usable.
         """
 
-    def group_hint(self, examples: Any) -> str | None:
+    def group_hint(self, examples: Examples) -> str | None:
         """A line where the names of examples look as if they came in groups, such as frames of one drive."""
 
-    def readable(self, examples: Any, facts: Mapping[str, Any], progress: Callable | None = None) -> Any:
+    def readable(
+        self, examples: Examples, facts: Mapping[str, Any], progress: OnProgress | None = None
+    ) -> Examples:
         """Those of the examples that can be read.
 
         Args:
@@ -165,7 +259,9 @@ class Modality(Protocol):
     def reads_as_missing(self, name: str) -> bool:
         """Whether the name of a class may be what a program wrote for a missing label."""
 
-    def write_beside(self, preprocessing: Any, folder: Any, examples: Any) -> tuple[dict, Iterable[str]]:
+    def write_beside(
+        self, preprocessing: Preprocessing, folder: Path, examples: Examples
+    ) -> tuple[dict[str, Any], Iterable[str]]:
         """Write into the folder of artefacts whatever all of them need.
 
         Returns:
@@ -173,8 +269,8 @@ class Modality(Protocol):
         """
 
     def network(
-        self, name: str, examples: Any, recipe: Any, *, random_weights: bool = False, **options: Any
-    ) -> Any:
+        self, name: str, examples: Examples, recipe: Recipe, *, random_weights: bool = False, **options: Any
+    ) -> Network:
         """A classifier of the examples on a backbone, as `Network`.
 
         Args:
@@ -188,7 +284,7 @@ class Modality(Protocol):
             BackboneError: There is no such backbone, or it does not fit.
         """
 
-    def default_recipe(self, *, examples: int, **options: Any) -> Any:
+    def default_recipe(self, *, examples: int, **options: Any) -> Recipe:
         """The `Recipe` for so many training examples.
 
         Args:
@@ -197,8 +293,8 @@ class Modality(Protocol):
         """
 
     def examine(
-        self, items: Sequence[Any], *, workers: int | None = None, progress: Callable | None = None
-    ) -> tuple[list, list, Sequence[int], Callable]:
+        self, items: Sequence[Item], *, workers: int | None = None, progress: OnProgress | None = None
+    ) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], Array]]:
         """Look at each example of an audit once.
 
         Args:
@@ -212,7 +308,7 @@ class Modality(Protocol):
             the same for what is nearly the same.
         """
 
-    def item_keys(self, root: Any) -> Callable[[str, str], str]:
+    def item_keys(self, root: PathLike | None) -> Callable[[str, str], str]:
         """A function from an example and its class to what names it in an exclusion list.
 
         Args:
@@ -222,10 +318,10 @@ class Modality(Protocol):
     def shown(self, content: str) -> str:
         """An example as JSON holds it."""
 
-    def title(self, item: Any) -> str:
+    def title(self, item: Item) -> str:
         """What names an `Item` to a person."""
 
-    def named(self, item: Any) -> str:
+    def named(self, item: Item) -> str:
         """The same within a sentence."""
 
     def as_html(self, content: str) -> str:
@@ -243,7 +339,7 @@ class Modality(Protocol):
 
     def find_inputs(
         self, inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None
-    ) -> Any:
+    ) -> Inputs:
         """What is to be predicted, of what a person names, as `Inputs`.
 
         Args:
@@ -261,19 +357,19 @@ class Modality(Protocol):
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         """Raise `BackboneError` for what cannot be a backbone, by its path alone."""
 
-    def by_name(self, inputs: Any) -> dict[str, Any]:
+    def by_name(self, inputs: ModelInputs) -> dict[str, Array]:
         """What the preprocessing gives, by the names of the inputs of an artefact."""
 
-    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict]:
+    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What a manifest says of the files that `write_beside` wrote: `path`, `sha256` and `size_bytes` of each."""
 
-    def prove_beside(self, path: Any, serving: Any) -> None:
+    def prove_beside(self, path: PathLike, serving: Serving) -> None:
         """Raise `ExportError` unless what `write_beside` wrote does as the model's own preprocessing."""
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:
         """What examples are made to fit, in words, by `Preprocessing.to_dict`."""
 
-    def card(self, content: str, *, picture: bool) -> dict:
+    def card(self, content: str, *, picture: bool) -> dict[str, Any]:
         """What a card of a report shows of an example.
 
         Args:
@@ -281,7 +377,9 @@ class Modality(Protocol):
             picture: Whether a picture of it is wanted.
         """
 
-    def explained(self, run: Any, answers: Any, card_of: Callable[[int], dict]) -> dict:
+    def explained(
+        self, run: Run, answers: Answers, card_of: Callable[[int], dict[str, Any]]
+    ) -> dict[str, Any]:
         """Cards of wrong and of right answers with what they rest on, and by which method that was found.
 
         Args:
@@ -290,10 +388,10 @@ class Modality(Protocol):
             card_of: From the index of an answer to a card of it.
         """
 
-    def save_preprocessing(self, preprocessing: Preprocessing, run: Any) -> None:
+    def save_preprocessing(self, preprocessing: Preprocessing, run: Run) -> None:
         """Write what the manifest of a run does not hold of it into the run's folder."""
 
-    def load_preprocessing(self, run: Any) -> Preprocessing:
+    def load_preprocessing(self, run: Run) -> Preprocessing:
         """How a run's examples are read.
 
         Args:
@@ -303,21 +401,29 @@ class Modality(Protocol):
             RunError: What its folder says of it is damaged.
         """
 
-    def serving(self, model: Any, class_names: Sequence[str], examples: Any, preprocessing: Any) -> Any:
+    def serving(
+        self,
+        model: keras.Model,
+        class_names: Sequence[str],
+        examples: Sequence[str] | Array,
+        preprocessing: Preprocessing | None,
+    ) -> Serving:
         """The `Serving` of a model, after checking that all fit one another.
 
         Raises:
             ExportError: They do not.
         """
 
-    def as_asked(self, serving: Any, *, any_size: bool, uint8: bool) -> Any:
+    def as_asked(self, serving: Serving, *, any_size: bool, uint8: bool) -> Serving:
         """The `Serving` that takes examples of any size, or as whole numbers, where that is asked for.
 
         Raises:
             ExportError: It cannot.
         """
 
-    def saved_model_signatures(self, serving: Any, serve: Any, *, default: str, module: Any) -> dict:
+    def saved_model_signatures(
+        self, serving: Serving, serve: Callable[..., dict[str, Tensor]], *, default: str, module: tf.Module
+    ) -> dict[str, Any]:
         """The functions of a SavedModel by the names of their signatures, those that take raw examples too.
 
         Args:
@@ -327,15 +433,19 @@ class Modality(Protocol):
             module: `tf.Module`; holds whatever the functions need.
         """
 
-    def described_signatures(self, serving: Any, signature: dict) -> dict:
+    def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         """What the manifest says of these signatures, from what it says of `serve`."""
 
-    def sequence(self, serving: Any, fixed: Mapping[str, int]) -> int | str | None:
+    def sequence(self, serving: Serving, fixed: Mapping[str, int]) -> int | str | None:
         """The sequence length that an artefact takes, `"dynamic"`, or `None` of what is no sequence."""
 
     def raw_parity(
-        self, artefact: Callable, serving: Any, format: str, labels: Any
-    ) -> tuple[Any, int | None]:
+        self,
+        artefact: Callable[[dict[str, Array]], Array],
+        serving: Serving,
+        format: str,
+        labels: Array | None,
+    ) -> tuple[Parity, int | None]:
         """Compare answers to examples as people have them with the model's, which reads them as the run does.
 
         Args:
@@ -348,10 +458,10 @@ class Modality(Protocol):
             `Parity`, and where it is counted how many examples are read otherwise inside the artefact.
         """
 
-    def check_raw_parity(self, parity: Any, format: str, tolerance: float) -> None:
+    def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
         """Raise `ExportError` unless these answers are the model's."""
 
-    def files_read(self, artefact: Callable, serving: Any) -> Any:
+    def files_read(self, artefact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
         """`FilesRead`: how far what an artefact reads from files is from what the run reads of them."""
 
 
@@ -376,7 +486,7 @@ def modalities() -> tuple[Modality, ...]:
     return tuple(map(modality, _HOMES))
 
 
-def augmentations() -> tuple[type, ...]:
+def augmentations() -> tuple[type[Augmentation], ...]:
     """The class of the `Augmentation` of each modality.
 
     Example:
@@ -473,7 +583,7 @@ def modality_of(preprocessing: Preprocessing | None) -> Modality:
     return modality_of_task(None if preprocessing is None else preprocessing.task)
 
 
-def _the_one(attribute, value):
+def _the_one(attribute: str, value: str) -> Modality:
     found = [each for each in modalities() if getattr(each, attribute) == value]
     if not found:
         known = ", ".join(repr(getattr(each, attribute)) for each in modalities())

@@ -4,15 +4,25 @@ A task says what labels look like, how a head is solved and trained for them, an
 a module in `ktransfer/tasks`, named here; nothing else chooses between tasks.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import keras
+
+    from ktransfer.core.typing import Array, PathLike
+    from ktransfer.evaluation.calibration import Calibration
+    from ktransfer.recipes.recipe import Recipe
 
 # By name, where each is implemented, as `TASK`. They are imported when they are first asked for.
 _HOMES = {
     "single_label": "ktransfer.tasks.single_label",
     "multi_label": "ktransfer.tasks.multi_label",
+    "ner": "ktransfer.tasks.token_classification",
 }
 SINGLE_LABEL = "single_label"
 
@@ -24,10 +34,15 @@ class Task(Protocol):
     `targets` are float32 `(N, C)`, what a loss compares logits with; `logits` and `probabilities` are `(N, C)`.
     `decision` is what is stored in a run and its artifacts to get from probabilities to answers, JSON-able.
 
+    What a model gives has rows: one an example, or one a word. Where `per_token` is true, `probabilities` are one value
+    an example, in which its rows are, `targets`, `logits` and `likelihoods` are those of rows, and the metric, the
+    solved head and the parity of artifacts are those of the `row_task`.
+
     Attributes:
         name: As `_HOMES` has it.
         title: For a heading, such as `"single-label classification"`.
-        reads: `"single_label"` where an example is labelled with one class, `"multi_label"` with any number of labels.
+        reads: `"single_label"` where an example is labelled with one class, `"multi_label"` with any number of labels,
+            `"spans"` with entities in a text.
         label_noun: What the classes are called, such as `"classes"`.
         activation: The name of the function of `tf.nn` that makes probabilities of logits.
         score: The name of the metric by which epochs are compared, as `history.csv` has it; higher is better.
@@ -35,6 +50,10 @@ class Task(Protocol):
         hit_title: What the mean of `hits` is called, such as `"accuracy"`.
         uneven_hint: What a person can do about classes of uneven size.
         template: The file of `reporting` that holds the parts of a report that depend on the task.
+        per_token: Whether each word of a text has an answer, by its first token.
+        every_class: Whether a head is solved only where every class has an example.
+        weights_in_loss: Whether the weights of classes are given to `loss`, not to `fit`.
+        row_task: The task of one row: this one, or that of a word's tag.
     """
 
     name: str
@@ -47,27 +66,39 @@ class Task(Protocol):
     hit_title: str
     uneven_hint: str
     template: str
+    per_token: bool
+    every_class: bool
+    weights_in_loss: bool
+
+    @property
+    def row_task(self) -> Task: ...
+
+    def output_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        """The names of a model's outputs, such as the classes themselves, or the tags of types."""
+
+    def output_axes(self, input_axes: Sequence[Any], outputs: int) -> tuple[Any, ...]:
+        """The axes of what a model gives, by those of its first input and the number of outputs."""
 
     # Labels.
 
-    def check_labels(self, labels: Any, *, examples: int, classes: int) -> Any:
+    def check_labels(self, labels: Any, *, examples: int, classes: int) -> Array:
         """The labels as a read-only array.
 
         Raises:
             DataError: They are not labels of so many examples and classes.
         """
 
-    def counts(self, labels: Any, classes: int) -> Any:
+    def counts(self, labels: Array, classes: int) -> Array:
         """How many examples each class has: int `(C,)`."""
 
-    def keys(self, labels: Any) -> list[Hashable]:
+    def keys(self, labels: Array) -> list[Hashable]:
         """For each example a value that is equal for equal labels, and can be sorted."""
 
     def name_of(self, key: Any, class_names: Sequence[str]) -> str:
         """What a person reads for one of `keys`."""
 
     def hold_out(
-        self, labels: Any, alike: Sequence[Sequence[int]], fraction: float, *, seed: int
+        self, labels: Array, alike: Sequence[Sequence[int]], fraction: float, *, seed: int
     ) -> tuple[list[int], int | None]:
         """Choose examples to validate on.
 
@@ -81,66 +112,71 @@ class Task(Protocol):
             Indices of what is held out, and the class of which nothing can be held out or `None`.
         """
 
-    def targets(self, labels: Any, classes: int) -> Any:
+    def targets(self, labels: Array, classes: int) -> Array:
         """float32 `(N, C)`."""
 
-    def labels_of(self, targets: Any) -> Any:
+    def labels_of(self, targets: Array) -> Array:
         """The inverse of `targets`."""
 
-    def folds(self, labels: Any, *, seed: int) -> list[tuple[Any, Any]] | None:
+    def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         """Folds of a cross-validation as `(rest, held out)` indices; `None` where there are too few examples."""
 
-    def sample(self, labels: Any, count: int, *, seed: int) -> Any:
+    def sample(self, labels: Array, count: int, *, seed: int) -> Array:
         """Indices of about `count` examples, each class by its share."""
 
     # Training.
 
-    def check_recipe(self, recipe: Any) -> None:
+    def check_recipe(self, recipe: Recipe) -> None:
         """Raise `RecipeError` for what a recipe asks that the task cannot do."""
 
-    def loss(self, recipe: Any, *, one_hot: bool = True) -> Any:
-        """The Keras loss of logits."""
+    def loss(self, recipe: Recipe, *, one_hot: bool = True) -> keras.losses.Loss:
+        """The Keras loss of logits; where `weights_in_loss` it takes `class_weight`, by the index of an output."""
 
-    def metric(self, *, one_hot: bool = True) -> Any:
+    def head_rows(
+        self, row_labels: Array, class_weight: str | Mapping[int, float] | None, *, seed: int
+    ) -> tuple[Array, Mapping[int, float] | None]:
+        """Indices of the rows that the head is solved on, and what is added to its biases then, by output."""
+
+    def metric(self, *, one_hot: bool = True) -> keras.metrics.Metric:
         """The Keras metric called `score`, of logits."""
 
-    def smoothed(self, targets: Any, smoothing: float) -> Any:
+    def smoothed(self, targets: Array, smoothing: float) -> Array:
         """Targets after label smoothing."""
 
-    def likelihoods(self, logits: Any, targets: Any) -> tuple[Any, Any]:
+    def likelihoods(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         """Negative log likelihoods, `(N, 1)` or `(N, C)`, and their derivatives by the logits, `(N, C)`."""
 
-    def example_weights(self, labels: Any, classes: int, choice: Any) -> Any:
+    def example_weights(self, labels: Array, classes: int, choice: str | Mapping[int, float] | None) -> Array:
         """How much each example counts: float64 `(N,)`; `choice` is `Recipe.class_weight`."""
 
     # Answers.
 
-    def probabilities(self, logits: Any) -> Any:
+    def probabilities(self, logits: Array) -> Array:
         """The probabilities of logits, float64."""
 
-    def decide(self, probabilities: Any, decision: Mapping[str, Any] | None = None) -> Any:
+    def decide(self, probabilities: Array, decision: Mapping[str, Any] | None = None) -> Array:
         """The labels that probabilities stand for, as `check_labels` returns them."""
 
-    def hits(self, decided: Any, labels: Any) -> Any:
+    def hits(self, decided: Array, labels: Array) -> Array:
         """How right each answer is, in [0, 1]: float `(N,)`."""
 
-    def agreement(self, decided: Any, other: Any) -> Any:
+    def agreement(self, decided: Array, other: Array) -> Array:
         """How far two answers agree, in [0, 1]: float `(N,)`."""
 
-    def look_like_probabilities(self, logits: Any) -> bool:
+    def look_like_probabilities(self, logits: Array) -> bool:
         """Whether what a model answers as logits are probabilities."""
 
     def answers(
         self,
-        probabilities: Any,
+        probabilities: Array,
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
         *,
         top_k: int,
-    ) -> list[dict]:
+    ) -> list[dict[str, Any]]:
         """What `predict` returns for one example, of its probabilities `(C,)`."""
 
-    def at_temperature(self, decision: dict, temperature: float) -> dict:
+    def at_temperature(self, decision: dict[str, Any], temperature: float) -> dict[str, Any]:
         """The same decision on probabilities whose logits were divided by a temperature."""
 
     def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
@@ -150,12 +186,12 @@ class Task(Protocol):
 
     def evaluate(
         self,
-        probabilities: Any,
-        labels: Any,
+        probabilities: Array,
+        labels: Array,
         class_names: Sequence[str],
         *,
         fitted: Mapping[str, Any] | None = None,
-    ) -> Any:
+    ) -> Evaluation:
         """Compare answers with the truth.
 
         Args:
@@ -171,29 +207,32 @@ class Task(Protocol):
     # Reports.
 
     def explained(
-        self, probabilities: Any, labels: Any, decision: Mapping[str, Any] | None, most: int
+        self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
     ) -> tuple[list[int], list[int], list[list[int]]]:
         """Which answers a report explains: wrong ones and right ones, at most so many of each, and their classes."""
 
-    def log_odds(self, probabilities: Any, classes: Sequence[int]) -> Any:
+    def log_odds(self, probabilities: Array, classes: Sequence[int]) -> Array:
         """`log(p / (1 - p))` of one class in each row of probabilities: `(N,)`."""
 
-    def worst(self, probabilities: Any, labels: Any, most: int) -> list[int]:
+    def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """Examples whose truth is given least, at most so many, the worst first."""
 
     def card(
         self,
-        probabilities: Any,
+        probabilities: Array,
         label: Any,
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """What a card says of one answer: `truth`, `answer`, `right`, `sure` in [0, 1], and `loss` in nats."""
 
-    def reliability(self, evaluation: Any) -> tuple[Any, Any, bool]:
+    def confidence(self, probabilities: Array) -> float:
+        """The mean of the highest probability of each row."""
+
+    def reliability(self, evaluation: Any) -> tuple[Calibration, Calibration, bool]:
         """`Calibration` of probabilities as they are and after temperature scaling; whether that is cross-fitted."""
 
-    def report(self, evaluation: Any, counts: Mapping[str, int]) -> dict:
+    def report(self, evaluation: Any, counts: Mapping[str, int]) -> dict[str, Any]:
         """What `template` needs of an evaluation, given how many training examples each class has."""
 
 
@@ -207,12 +246,19 @@ class Evaluation(Protocol):
         fitted: What was fitted and stays fixed on other examples, JSON-able: `temperature`, and `decision`.
     """
 
-    examples: int
-    value: float
-    value_title: str
-    fitted: dict[str, Any]
+    @property
+    def examples(self) -> int: ...
 
-    def to_dict(self) -> dict:
+    @property
+    def value(self) -> float: ...
+
+    @property
+    def value_title(self) -> str: ...
+
+    @property
+    def fitted(self) -> dict[str, Any]: ...
+
+    def to_dict(self) -> dict[str, Any]:
         """As `metrics.json` has it."""
 
     def line(self) -> str:
@@ -221,7 +267,7 @@ class Evaluation(Protocol):
     def tables(self, noun: str) -> list[list[list[str]]]:
         """Tables for a terminal, each a list of rows of which the first is the heading."""
 
-    def save_picture(self, path: Any) -> None:
+    def save_picture(self, path: PathLike) -> None:
         """Draw it as a PNG."""
 
 
@@ -252,6 +298,6 @@ def task_names() -> tuple[str, ...]:
 
     Example:
         >>> task_names()
-        ('single_label', 'multi_label')
+        ('single_label', 'multi_label', 'ner')
     """
     return tuple(_HOMES)

@@ -7,6 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -15,6 +16,8 @@ from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.data.stratification import connected, held_out_units
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
+
+_DEFAULT_TASK = cast("Task", SINGLE_LABEL)  # a name, which is replaced by its task
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,10 +48,10 @@ class Examples:
     labels: np.ndarray
     class_names: tuple[str, ...]
     kind: str = "file"
-    task: Task = SINGLE_LABEL  # type: ignore[assignment]  # its name is replaced by the task
+    task: Task = _DEFAULT_TASK
     groups: tuple[Hashable, ...] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         kinds = [each.kind for each in modalities()]
         if self.kind not in kinds:
             known = " or ".join(f'"{kind}"' for kind in kinds)
@@ -77,7 +80,7 @@ class Examples:
         object.__setattr__(self, "task", task)
         object.__setattr__(self, "groups", None if self.groups is None else tuple(self.groups))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.inputs)
 
     @property
@@ -120,7 +123,7 @@ class Examples:
         """
         return [self.task.name_of(key, self.class_names) for key in self.task.keys(self.labels)]
 
-    def subset(self, indices: Sequence[int]) -> "Examples":
+    def subset(self, indices: Sequence[int] | np.ndarray) -> "Examples":
         """The examples at `indices`, in that order, with the same class names.
 
         Raises:
@@ -130,10 +133,10 @@ class Examples:
             >>> Examples(("a.jpg", "b.jpg"), np.array([0, 1]), ("daisy", "rose")).subset([1]).inputs
             ('b.jpg',)
         """
-        indices = np.asarray(indices, dtype=np.int64)
-        inputs = tuple(self.inputs[i] for i in indices.tolist())
-        groups = self.groups and tuple(self.groups[i] for i in indices.tolist())
-        return dataclasses.replace(self, inputs=inputs, labels=self.labels[indices], groups=groups)
+        chosen = np.asarray(indices, dtype=np.int64)
+        inputs = tuple(self.inputs[i] for i in chosen.tolist())
+        groups = self.groups and tuple(self.groups[i] for i in chosen.tolist())
+        return dataclasses.replace(self, inputs=inputs, labels=self.labels[chosen], groups=groups)
 
     def evenly(self, count: int) -> "Examples":
         """At most `count` of them, evenly over the examples and so over the classes.
@@ -188,7 +191,7 @@ class Examples:
             )
         contents = self.modality.content_keys(self.inputs)
         if self.groups is not None:
-            held_out = self._hold_out_groups(connected(contents, self.groups), fraction, seed)
+            held_out = self._hold_out_groups(self.groups, connected(contents, self.groups), fraction, seed)
         else:
             alike = connected(contents)
             held_out, lacking = self.task.hold_out(self.labels, alike, fraction, seed=seed)
@@ -204,14 +207,16 @@ class Examples:
         held = np.isin(np.arange(len(self)), held_out)
         return self.subset(np.flatnonzero(~held)), self.subset(np.flatnonzero(held))
 
-    def _hold_out_groups(self, units, fraction, seed):
+    def _hold_out_groups(
+        self, groups: Sequence[Hashable], units: list[list[int]], fraction: float, seed: int
+    ) -> list[int]:
         classes = len(self.class_names)
         counts = np.array([self.task.counts(self.labels[unit], classes) for unit in units])
         held = held_out_units(counts, np.array([len(unit) for unit in units]), fraction, seed=seed)
         if held is None:
             raise DataError(
                 f"Expected groups of which some can be held out, and the others have {self.noun} of every class, got "
-                f"{len(set(self.groups))} groups, {len(units)} without examples in common. Use smaller groups, or pass "
+                f"{len(set(groups))} groups, {len(units)} without examples in common. Use smaller groups, or pass "
                 f"a validation {self.modality.holder}."
             )
         return [index for unit, out in zip(units, held, strict=True) if out for index in unit]
@@ -265,13 +270,31 @@ class Splits:
     notes: tuple[str, ...] = ()
     held_out: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for part in (self.validation, self.test):
             if part is not None and part.class_names != self.train.class_names:
                 raise DataError(
                     f"Expected the same classes in each part: {listed(self.train.class_names)}. "
                     f"Received: {listed(part.class_names)}. Read the parts with the same class_names."
                 )
+
+    def require_validation(self) -> Examples:
+        """The validation split, which data that is trained on always has.
+
+        Returns:
+            `validation`.
+
+        Raises:
+            DataError: There is none.
+
+        Example:
+            >>> Splits(train=examples).require_validation()  # doctest: +SKIP
+            Traceback (most recent call last):
+            ktransfer.errors.DataError: Expected a validation split, got training data alone. Hold out a part of it.
+        """
+        if self.validation is None:
+            raise DataError("Expected a validation split, got training data alone. Hold out a part of it.")
+        return self.validation
 
 
 def printable(path: str) -> str:

@@ -5,13 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 from ktransfer.data.examples import printable
 from ktransfer.errors import DataError
 
 
-def content_keys(paths: Sequence[str]) -> list:
+def content_keys(paths: Sequence[str]) -> list[Any]:
     """A key for each file that is equal exactly when the bytes are; reads only files of equal size.
 
     Raises:
@@ -39,13 +39,16 @@ def digests(paths: Sequence[str]) -> list[bytes]:
     return _each(_digest, paths)
 
 
-def _digest(path):
+def _digest(path: str) -> bytes:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def _each(function: Callable[[str], Any], paths):
-    def guarded(path):
+_Found = TypeVar("_Found")
+
+
+def _each(function: Callable[[str], _Found], paths: Sequence[str]) -> list[_Found]:
+    def guarded(path: str) -> _Found:
         try:
             return function(path)
         except OSError as error:

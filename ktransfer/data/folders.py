@@ -1,16 +1,24 @@
 """A folder of examples to splits and classes: which layouts are read, and what in them is not used."""
 
+from __future__ import annotations
+
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from ktransfer.data.examples import printable
 from ktransfer.data.junk import junk_name
 from ktransfer.data.split_names import SPLITS, parse_split_name
 from ktransfer.errors import DataError
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+    from ktransfer.data.split_names import SplitName
+
 
 _MOST_VISITS = 1_000  # of one real folder through links; what is linked more often multiplies without end
 _NAMED = 3
@@ -60,7 +68,7 @@ class FileKind:
             'convert them to PNG, or run `pip install "ktransfer[heic]"` for .heic'
         """
         suffixes = {Path(name).suffix.lower() for name in names}
-        extras = {}
+        extras: dict[str, list[str]] = {}
         for suffix in sorted(suffixes & self.extras.keys()):
             extras.setdefault(self.extras[suffix], []).append(suffix)
         installs = [
@@ -89,22 +97,22 @@ class _Folder:
 
     path: Path
     identity: tuple[int, int]
-    parent: "_Folder | None" = None
+    parent: _Folder | None = None
     examples: list[str] = field(default_factory=list)
-    folders: "list[_Folder]" = field(default_factory=list)
+    folders: list[_Folder] = field(default_factory=list)
     total: int = 0
 
     @property
-    def name(self):
+    def name(self) -> str:
         # macOS may hand out the same name decomposed, and labels are compared across machines.
         return unicodedata.normalize("NFC", self.path.name)
 
     @property
-    def used(self):
+    def used(self) -> list[_Folder]:
         return [child for child in self.folders if child.total]
 
     @property
-    def is_layered(self):
+    def is_layered(self) -> bool:
         """Whether there are folders of examples below it."""
         return any(child.total for child in self.folders)
 
@@ -160,11 +168,14 @@ def counted(names: Collection[str], noun: str = "") -> str:
 class _Reader:
     """Scans a folder once; then decides what its folders are and keeps notes."""
 
-    def __init__(self, folder, kind):
+    def __init__(self, folder: Path, kind: FileKind) -> None:
         self.kind = kind
-        self.notes = []
-        self.junk, self.other = Counter(), Counter()
-        self.convertible, self.lists, self.repeated = [], [], []
+        self.notes: list[str] = []
+        self.junk: Counter[str] = Counter()
+        self.other: Counter[str] = Counter()
+        self.convertible: list[str] = []
+        self.lists: list[str] = []
+        self.repeated: list[str] = []
         self.top = folder
         self.root = self._scan(folder)
 
@@ -186,9 +197,9 @@ class _Reader:
         if self.repeated:
             yield f"not used: links to a folder that they lie in, {counted(self.repeated)}"
 
-    def _scan(self, folder):
+    def _scan(self, folder: Path) -> _Folder:
         """The tree of folders below `folder`; links cannot loop or multiply without end."""
-        visits = Counter()
+        visits: Counter[tuple[int, int]] = Counter()
         root = _Folder(folder, _identity(folder))
         above = {_identity(parent) for parent in folder.resolve().parents}
         nodes, order = {str(folder): root}, []
@@ -222,7 +233,7 @@ class _Reader:
             node.total = len(node.examples) + sum(child.total for child in node.folders)
         return root
 
-    def _take_files(self, node, names):
+    def _take_files(self, node: _Folder, names: list[str]) -> None:
         for name in names:
             label = junk_name(name, is_folder=False)
             if label:
@@ -236,17 +247,17 @@ class _Reader:
             else:
                 self.other[Path(name).suffix.lower() or "without a suffix"] += 1
 
-    def _below(self, path):
+    def _below(self, path: Path) -> str:
         return os.path.relpath(path, self.top)
 
-    def _shown(self, node):
+    def _shown(self, node: _Folder) -> str:
         """A folder as messages name it: below the data, with a slash."""
         below = os.path.relpath(node.path, self.top)
         return "the folder itself" if below == "." else printable(below) + "/"
 
     # Splits.
 
-    def find_splits(self, node, known):
+    def find_splits(self, node: _Folder, known: Sequence[str]) -> dict[str, dict[str, list[str]]]:
         """`{split: {class name: [path, ...]}}` of the data's folder, or of the only folder in it."""
         children = node.used
         found = self._splits_among(children)
@@ -264,7 +275,7 @@ class _Reader:
             return by_class
         return {"train": self.find_classes(node, known)}
 
-    def _splits_among(self, children):
+    def _splits_among(self, children: list[_Folder]) -> dict[str, _Folder] | None:
         """`{split: folder}` of those that are splits by their names and by what is in them."""
         names = {child: parse_split_name(child.name) for child in children}
         classes = [
@@ -273,13 +284,14 @@ class _Reader:
             if child.examples and not (names[child].split or names[child].unlabelled)
         ]
 
-        def is_split(child):
+        def is_split(child: _Folder) -> bool:
             # A class may well be called "train": its folder holds examples, a split's holds folders.
             return child.is_layered and not (child.examples and classes) and not names[child].unlabelled
 
         able = [child for child in children if names[child].split and is_split(child)]
         own = [child for child in able if not names[child].rest]
-        found = self._one_each(own, names)
+        splits = {child: split for child in able if (split := names[child].split)}
+        found = self._one_each(own, splits)
         # A name with other words in it, as seg_train or a class bullet_train, needs classes in common.
         others = [child for child in able if names[child].rest]
         trains = [found["train"]] if "train" in found else []
@@ -297,22 +309,22 @@ class _Reader:
                 if names[child].split not in found
                 and (child in trains or any(_share(child, t) for t in trains))
             ]
-            found |= self._one_each(akin, names)
+            found |= self._one_each(akin, splits)
         return found
 
-    def _one_each(self, folders, names):
-        found = {}
+    def _one_each(self, folders: list[_Folder], splits: Mapping[_Folder, str]) -> dict[str, _Folder]:
+        found: dict[str, _Folder] = {}
         for child in folders:
-            split = names[child].split
+            split = splits[child]
             if split in found:
                 raise DataError(
-                    f"Expected one {split} folder in {self._place(child.parent)}. "
+                    f"Expected one {split} folder in {self._place(child.parent or child)}. "
                     f"Received: {printable(found[split].name)}/ and {printable(child.name)}/. Remove one."
                 )
             found[split] = child
         return found
 
-    def _read_splits(self, node, found):
+    def _read_splits(self, node: _Folder, found: dict[str, _Folder]) -> dict[str, dict[str, list[str]]]:
         noun = self.kind.noun
         if "train" not in found:
             other = next(iter(found.values()))
@@ -340,7 +352,7 @@ class _Reader:
             name = parse_split_name(child.name)
             if child not in found.values():
                 self._leave(child, name, classes, found)
-            elif name.split != "train":
+            elif name.split is not None and name.split != "train":
                 if (bare := _unlabelled(child, classes)) is not None:
                     self._leave_unlabelled(bare, name.split)
                 else:
@@ -350,7 +362,7 @@ class _Reader:
                 self.notes.append(f"not used: {self._shown(child)}, which holds no {noun}")
         return {split: splits[split] for split in SPLITS if split in splits}
 
-    def _refuse_empty_splits(self, node):
+    def _refuse_empty_splits(self, node: _Folder) -> None:
         for child in node.folders:
             name = parse_split_name(child.name)
             if not child.total and name.split and not name.rest and not name.unlabelled:
@@ -359,7 +371,9 @@ class _Reader:
                     f"Received: {self._contents(child)}. Add them, or remove that folder."
                 )
 
-    def _leave(self, child, name, classes, found):
+    def _leave(
+        self, child: _Folder, name: SplitName, classes: Collection[str], found: dict[str, _Folder]
+    ) -> None:
         """Name a folder next to the splits that is none of them, or refuse it."""
         if name.unlabelled or (name.split == "test" and _unlabelled(child, classes) is not None):
             self._leave_unlabelled(child, "test")
@@ -383,7 +397,7 @@ class _Reader:
                 "rename it to val/ or test/ if it is a split, or remove it."
             )
 
-    def _leave_unlabelled(self, child, split):
+    def _leave_unlabelled(self, child: _Folder, split: str) -> None:
         noun, shown = self.kind.noun, self._shown(child)
         if split == "test":
             self.notes.append(
@@ -395,7 +409,7 @@ class _Reader:
             f"Put the {noun} of each class into a folder named after it, or remove that folder."
         )
 
-    def _splits_in_classes(self, node):
+    def _splits_in_classes(self, node: _Folder) -> dict[str, dict[str, list[str]]] | None:
         """The splits of folders whose classes lie at the top and hold `train/` and so on; None if none do."""
         found = {}
         for child in node.used:
@@ -428,7 +442,7 @@ class _Reader:
         self.notes.append(
             f"read the splits below each class, such as {self._shown(next(iter(found[child])))}"
         )
-        splits = {}
+        splits: dict[str, dict[str, list[str]]] = {}
         for child, inner in found.items():
             for folder, split in inner.items():
                 splits.setdefault(split, {})[self._class_name(child)] = self._paths(folder)
@@ -436,7 +450,7 @@ class _Reader:
 
     # Classes.
 
-    def find_classes(self, node, known):
+    def find_classes(self, node: _Folder, known: Sequence[str]) -> dict[str, list[str]]:
         """`{class name: [path, ...]}` of a folder of class folders."""
         noun = self.kind.noun
         while (inner := self._wrapped(node, known)) is not None:
@@ -469,16 +483,16 @@ class _Reader:
                 f"read the folders below {counted([f'{child.name}/' for child in layered], 'class folders')}, such as "
                 f"{below}, as part of their class"
             )
-        classes = {}
+        classes: dict[str, list[str]] = {}
         for child in node.folders:
             if child.total:
                 classes.setdefault(self._class_name(child), []).extend(self._paths(child))
         return classes
 
-    def _are_known(self, node, known):
+    def _are_known(self, node: _Folder, known: Sequence[str]) -> bool:
         return bool(known) and {child.name for child in node.used} <= set(known)
 
-    def _wrapped(self, node, known):
+    def _wrapped(self, node: _Folder, known: Sequence[str]) -> _Folder | None:
         """The only folder with examples in `node`, where it holds folders of examples itself."""
         if len(node.used) != 1:
             return None
@@ -491,7 +505,7 @@ class _Reader:
                 self.notes.append(f"not used: {self._shown(child)}, which holds no {self.kind.noun}")
         return inner
 
-    def _class_name(self, child):
+    def _class_name(self, child: _Folder) -> str:
         name = child.name
         if printable(name) != name:
             raise DataError(
@@ -499,7 +513,7 @@ class _Reader:
             )
         return name
 
-    def _paths(self, node):
+    def _paths(self, node: _Folder) -> list[str]:
         """The paths of the examples below a class folder, of each real folder once."""
         seen, found, waiting = set(), [], [node]
         while waiting:
@@ -520,13 +534,13 @@ class _Reader:
 
     # What is refused.
 
-    def _wanted(self):
+    def _wanted(self) -> str:
         return (
             f"Put the {self.kind.noun} into {printable(str(self.root.path))}/CLASS/, or into "
             f"{printable(str(self.root.path))}/train/CLASS/ and val/CLASS/."
         )
 
-    def _refuse_split_names(self, node):
+    def _refuse_split_names(self, node: _Folder) -> None:
         """Folders that are all called as splits are, with the examples directly in them, are no classes."""
         used = [child for child in node.used if child.name.lower() not in (*_COMPANIONS, *_IMAGES)]
         names = [parse_split_name(child.name) for child in used]
@@ -540,14 +554,14 @@ class _Reader:
                 f"splits{hold}. {self._wanted()}"
             )
 
-    def _note_split_names(self, node):
+    def _note_split_names(self, node: _Folder) -> None:
         names = {child: parse_split_name(child.name) for child in node.used}
         called = [child for child, name in names.items() if name.split and not name.rest]
         if called:
             shown = ", ".join(self._shown(child) for child in called)
             self.notes.append(f"read {shown} as classes like the others, not as splits")
 
-    def _refuse_companions(self, node):
+    def _refuse_companions(self, node: _Folder) -> None:
         """Images next to their masks or labels are a layout for other tasks."""
         names = {child.name.lower() for child in node.folders}
         if self.kind.has_masks and names <= {*_COMPANIONS, *_IMAGES} and names & set(_IMAGES) and node.used:
@@ -557,7 +571,7 @@ class _Reader:
                 f"classes, but data for detection, segmentation or a table of labels. {self._wanted()}"
             )
 
-    def _refuse_unlabelled(self, node):
+    def _refuse_unlabelled(self, node: _Folder) -> None:
         for child in node.used:
             if child.name.lower() in ("unsup", "unlabeled", "unlabelled"):
                 raise DataError(
@@ -565,7 +579,7 @@ class _Reader:
                     f"{self._many(child)} without labels. Move it out of {self._place(node)}."
                 )
 
-    def _refuse_empty(self, node):
+    def _refuse_empty(self, node: _Folder) -> None:
         for child in node.folders:
             if child.total:
                 continue
@@ -583,9 +597,10 @@ class _Reader:
                 f"{fix}, or remove its folder."
             )
 
-    def _refuse_repeated(self, node):
+    def _refuse_repeated(self, node: _Folder) -> None:
         """Sub-folders that are the same in several folders may be the classes, and these no classes."""
-        holders, names = {}, {child.name for child in node.used}
+        holders: dict[str, list[_Folder]] = {}
+        names = {child.name for child in node.used}
         for child in node.used:
             # A folder of the same classes again, such as more/cats/ next to cats/.
             again = sorted(_subnames(child) & names - {child.name}) if not child.examples else []
@@ -611,21 +626,21 @@ class _Reader:
                 f"{self._shown(other)}: either may be the classes. {self._wanted()}"
             )
 
-    def _many(self, node):
+    def _many(self, node: _Folder) -> str:
         noun = self.kind.noun
         return f"{node.total:,} {noun.removesuffix('s') if node.total == 1 else noun}"
 
-    def _note_loose(self, node):
+    def _note_loose(self, node: _Folder) -> None:
         if node.examples:
             loose = counted(node.examples, self.kind.noun)
             self.notes.append(
                 f"not used: {loose} directly in {self._shown(node)}, outside of every class folder"
             )
 
-    def _place(self, node):
+    def _place(self, node: _Folder) -> str:
         return printable(str(node.path))
 
-    def _contents(self, node):
+    def _contents(self, node: _Folder) -> str:
         """What lies directly in a folder, in a few words."""
         try:
             names = sorted(name for name in os.listdir(node.path) if not name.startswith("."))
@@ -637,7 +652,7 @@ class _Reader:
         return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5)) or "an empty folder"
 
 
-def _kinds(counts):
+def _kinds(counts: Counter[str]) -> str:
     """Kinds and how many of each, the most frequent first."""
     common = counts.most_common(6)
     more = sum(counts.values()) - sum(count for _, count in common)
@@ -645,46 +660,47 @@ def _kinds(counts):
     return ", ".join(said + ([f"{more:,} others"] if more else []))
 
 
-def _effective(node):
+def _effective(node: _Folder) -> _Folder:
     """`node`, or the folder that its only folders lead to."""
     while not node.examples and len(node.used) == 1 and node.used[0].is_layered:
         node = node.used[0]
     return node
 
 
-def _subnames(node):
+def _subnames(node: _Folder) -> set[str]:
     """Names of the folders of examples in a folder, wrappers looked through."""
     return {child.name for child in _effective(node).used}
 
 
-def _share(one, other):
+def _share(one: _Folder, other: _Folder) -> bool:
     """Whether two folders hold a folder of the same name."""
     return bool(_subnames(one) & _subnames(other))
 
 
-def _has_splits(node):
+def _has_splits(node: _Folder) -> bool:
     return any(parse_split_name(name).split for name in _subnames(node))
 
 
-def _unlabelled(node, classes):
+def _unlabelled(node: _Folder, classes: Collection[str]) -> _Folder | None:
     """The folder with all examples of a split that has no class folders, None where it has some."""
     while not node.examples and len(node.used) == 1 and node.used[0].name not in classes:
         node = node.used[0]
     return node if node.examples and not node.is_layered else None
 
 
-def _identity(path):
+def _identity(path: PathLike) -> tuple[int, int]:
     status = os.stat(path)
     return status.st_dev, status.st_ino
 
 
-def _identities(node):
-    while node is not None:
-        yield node.identity
-        node = node.parent
+def _identities(node: _Folder) -> Iterator[tuple[int, int]]:
+    here: _Folder | None = node
+    while here is not None:
+        yield here.identity
+        here = here.parent
 
 
-def _raise(error):
+def _raise(error: OSError) -> NoReturn:
     raise error
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
 
 from ktransfer.data.label_names import label_name
 from ktransfer.data.tables.file_bytes import named_rows
@@ -75,7 +76,7 @@ def groups_by(function: Callable[[str], str], names: Iterable[str]) -> tuple[str
     return tuple(found)
 
 
-def require_groups(groups: Sequence[str] | None, source: str) -> None:
+def require_groups(groups: Sequence[Hashable] | None, source: str) -> None:
     """Raise `DataError` where all examples are of one group, which then cannot be split.
 
     Example:
@@ -88,14 +89,15 @@ def require_groups(groups: Sequence[str] | None, source: str) -> None:
         )
 
 
-def shared_groups(one: Iterable[str] | None, other: Iterable[str] | None) -> list[str]:
+def shared_groups(one: Iterable[Hashable] | None, other: Iterable[Hashable] | None) -> list[Any]:
     """The groups that two splits have in common.
 
     Example:
         >>> shared_groups(("7", "8"), ("8", "9"))
         ['8']
     """
-    return sorted(set(one or ()) & set(other or ()))
+    common: set[Any] = set(one or ()) & set(other or ())
+    return sorted(common)
 
 
 def suggest_groups(names: Sequence[str], labels: Sequence[object] | None = None) -> str | None:
@@ -140,7 +142,7 @@ average; where files of a group resemble each other, split by group
     )
 
 
-def groups_note(train: Sequence[str] | None, other: Sequence[str] | None, split: str) -> str | None:
+def groups_note(train: Sequence[Hashable] | None, other: Sequence[Hashable] | None, split: str) -> str | None:
     """A line on groups of a given split that training has too; `None` where there are none.
 
     Example:
@@ -148,16 +150,16 @@ def groups_note(train: Sequence[str] | None, other: Sequence[str] | None, split:
         '2 of 2 rows of validation are of groups that train has too: 8'
     """
     common = shared_groups(train, other)
-    if not common:
+    if other is None or not common:
         return None
     count = sum(group in set(common) for group in other)
     return f"{count:,} of {len(other):,} rows of {split} are of groups that train has too: {listed(common)}"
 
 
-def _stem(name):
+def _stem(name: str) -> str:
     base = name.replace("\\", "/").rpartition("/")[2]
     return base.rpartition(".")[0] or base
 
 
-def _where(rows):
+def _where(rows: Sequence[int | str]) -> str:
     return named_rows(rows, "row" if isinstance(rows[0], int) else "file")

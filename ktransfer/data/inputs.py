@@ -1,14 +1,21 @@
 """What `ktransfer predict` is given: the files below folders, and a word on those that are left out."""
 
+from __future__ import annotations
+
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from ktransfer.data.examples import printable
 from ktransfer.data.junk import junk_name
 from ktransfer.errors import DataError, listed
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+
 
 _NAMED = 3  # files
 
@@ -42,14 +49,16 @@ def files_below(folder: str, suffixes: tuple[str, ...]) -> tuple[list[str], list
         >>> files_below("holiday", (".jpg",))  # doctest: +SKIP
         (['holiday/beach.jpg'], ['holiday/notes.txt'], ['holiday/Thumbs.db'])
     """
-    found, others, junk = [], [], []
+    found: list[str] = []
+    others: list[str] = []
+    junk: list[str] = []
     for path, is_junk in _files(folder):
         used = path.lower().endswith(suffixes)
         (junk if is_junk else found if used else others).append(path)
     return found, others, junk
 
 
-def _files(folder) -> Iterator[tuple[str, bool]]:
+def _files(folder: PathLike) -> Iterator[tuple[str, bool]]:
     """Every file below a folder, sorted, and whether it is never data; of such folders their own path."""
     seen = set()
     try:
@@ -71,7 +80,7 @@ def _files(folder) -> Iterator[tuple[str, bool]]:
         ) from error
 
 
-def _raise(error):
+def _raise(error: OSError) -> NoReturn:
     raise error
 
 
@@ -90,7 +99,7 @@ def left_out(folder: str, paths: Sequence[str], which: str) -> list[str]:
     return [f"skipped    {len(paths):,} {files} in {printable(folder)} ({which}): {names}{more}"]
 
 
-def kinds_of(others: Sequence[str], broken: Collection[str]) -> str:
+def kinds_of(others: Sequence[str], broken: Sequence[str]) -> str:
     """Which kinds of files these are, in words; `broken` are of the right kind.
 
     Example:

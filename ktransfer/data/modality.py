@@ -1,22 +1,30 @@
 """What a person names as data: images or texts?"""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ktransfer.core.modality import Modality, modality_of_task
+from ktransfer.data.entities.files import find_annotated
 from ktransfer.data.junk import junk_name
 from ktransfer.data.split_names import parse_split_name, without_shard
 from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES, table_suffix
 from ktransfer.data.tables.file_cells import names_files
 from ktransfer.data.tfds import find_prepared, import_tfds
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+
+
 IMAGES, TEXTS = "image-classification", "text-classification"
 
 _PEEK = 2**16  # bytes of a table that are looked at
 
 
-def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> str:
+def find_task(data: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] | None = None) -> str:
     """Which task data is for, by the files in it.
 
     A file is a table of texts, or of images where its rows name image files (`names_files`). A folder is of
@@ -47,6 +55,8 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
             return IMAGES if _names_images(path) else TEXTS
         # What is not there at all may be either; by its name it was meant as one of them.
         return TEXTS if table_suffix(path) else IMAGES
+    if find_annotated(path):
+        return TEXTS
     path = _inside(path)
     tables, texts, images, folders_of_images = [], 0, 0, set()
     for folder, names in _walk(path):
@@ -72,7 +82,9 @@ def find_task(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = N
     return IMAGES if classes or not tables else TEXTS
 
 
-def find_modality(data: str | os.PathLike, *, data_dir: str | os.PathLike | None = None) -> Modality:
+def find_modality(
+    data: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] | None = None
+) -> Modality:
     """What data is of, by the files in it: as `find_task`, but the object that knows how to go on.
 
     Example:
@@ -82,11 +94,11 @@ def find_modality(data: str | os.PathLike, *, data_dir: str | os.PathLike | None
     return modality_of_task(find_task(data, data_dir=data_dir))
 
 
-def _image_suffixes():
+def _image_suffixes() -> tuple[str, ...]:
     return modality_of_task(IMAGES).suffixes
 
 
-def _inside(path):
+def _inside(path: Path) -> Path:
     """The folder that the only folder, where nothing else is, leads to."""
     while True:
         children = _children(path)
@@ -100,14 +112,14 @@ def _inside(path):
         path = only[0]
 
 
-def _children(folder):
+def _children(folder: Path) -> list[Path]:
     try:
         return [c for c in folder.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
     except OSError:  # whoever reads the data says so
         return []
 
 
-def _walk(path) -> Iterator[tuple[Path, list[str]]]:
+def _walk(path: Path) -> Iterator[tuple[Path, list[str]]]:
     """`(folder, names of files)` without what is never data; each real folder once."""
     seen = set()
     for folder, folders, files in os.walk(path, followlinks=True):
@@ -120,21 +132,21 @@ def _walk(path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(folder), [name for name in files if junk_name(name, is_folder=False) is None]
 
 
-def _is_for_training(name):
+def _is_for_training(name: str) -> bool:
     found = parse_split_name(without_shard(name.split(".")[0]))
     return found.split == "train" and not found.unlabelled
 
 
-def _names_images(table):
+def _names_images(table: Path) -> bool:
     return names_files(table, _image_suffixes())
 
 
-def _rows(table):
+def _rows(table: Path) -> int:
     """How many rows the beginning of a table of text has."""
     return len([line for line in _lines(table) if line.strip()])
 
 
-def _lines(table):
+def _lines(table: Path) -> list[str]:
     try:
         with open(table, "rb") as file:
             return file.read(_PEEK).decode("latin-1").splitlines()
@@ -142,7 +154,7 @@ def _lines(table):
         return []
 
 
-def _task_of_tfds(spec, data_dir):
+def _task_of_tfds(spec: str, data_dir: PathLike | None) -> str:
     tfds = import_tfds(spec)
     features = tfds.builder_from_directory(str(find_prepared(spec, data_dir))).info.features.values()
     kinds = {type(feature) for feature in features}

@@ -1,8 +1,16 @@
 """`tf.data` datasets in batches of another size or of any length."""
 
-import math
+from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
 import tensorflow as tf
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
 
 def rebatched(
@@ -27,7 +35,7 @@ def rebatched(
     return dataset.rebatch(size).apply(number)
 
 
-def of_any_length(batches) -> tf.data.Dataset:
+def of_any_length(batches: Sequence[tuple[dict[str, Array], Array]]) -> tf.data.Dataset:
     """A `keras.utils.PyDataset` whose batches have lengths of their own.
 
     Keras takes the shapes of all batches of a `PyDataset` to be those of the first two.
@@ -45,7 +53,11 @@ def of_any_length(batches) -> tf.data.Dataset:
     return dataset_of_batches(lambda: (batches[index] for index in range(count)), batches[0], count)
 
 
-def dataset_of_batches(batches, like, count):
+def dataset_of_batches(
+    batches: Callable[[], Iterator[tuple[dict[str, Array], Array]]],
+    like: tuple[dict[str, Array], Array],
+    count: int,
+) -> tf.data.Dataset:
     """A pass is what `batches()` gives: `count` batches like this one but for their size and length."""
     inputs, labels = like
     signature = (
@@ -53,7 +65,34 @@ def dataset_of_batches(batches, like, count):
             name: tf.TensorSpec((None, None, *array.shape[2:]), array.dtype, name=name)
             for name, array in inputs.items()
         },
-        tf.TensorSpec((None, *labels.shape[1:]), labels.dtype),
+        # Those of tokens are as long as their texts.
+        tf.TensorSpec(
+            (None, None, *labels.shape[2:]) if labels.ndim > 2 else (None, *labels.shape[1:]), labels.dtype
+        ),
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)
+
+
+def padded(targets: np.ndarray, length: int) -> np.ndarray:
+    """Targets of a batch as one array.
+
+    Args:
+        targets: `(B, ...)`, which is returned as it is, or objects `(B,)`, each `(tokens, C)`.
+        length: Tokens that the latter are padded to with zeros.
+
+    Returns:
+        `(B, length, C)` of the latter.
+
+    Example:
+        >>> each = np.empty(1, object)
+        >>> each[0] = np.ones((2, 3), "float32")
+        >>> padded(each, 4).shape
+        (1, 4, 3)
+    """
+    if targets.dtype != object:
+        return targets
+    whole = np.zeros((len(targets), length, targets[0].shape[1]), np.float32)
+    for row, each in zip(whole, targets, strict=True):
+        row[: len(each)] = each
+    return whole

@@ -1,8 +1,16 @@
 """Divide examples into folds so that each fold has its share of every label, with groups that stay together."""
 
-from collections.abc import Hashable, Iterable, Sequence
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # Up to so many units all ways of holding some of them out are compared: 2 ** 12 of them.
 _FEW_UNITS = 12
@@ -34,12 +42,12 @@ def stratified_folds(
     counts, sizes = np.asarray(counts), np.asarray(sizes)
     random = np.random.default_rng(seed)
     rank = random.permutation(len(sizes))  # among units that are alike
-    shares = np.asarray(shares, float)
-    wanted, room = np.outer(shares, counts.sum(axis=0)), shares * sizes.sum()
+    parts = np.asarray(shares, float)
+    wanted, room = np.outer(parts, counts.sum(axis=0)), parts * sizes.sum()
     left, open_ = counts.sum(axis=0), np.ones(len(sizes), bool)
     fold = np.zeros(len(sizes), int)
 
-    def assign(units, lacking):
+    def assign(units: Array, lacking: Callable[[], Array]) -> None:
         for unit in units:
             lacks = lacking()
             best = np.flatnonzero(lacks >= lacks.max() - 1e-9)
@@ -55,7 +63,7 @@ def stratified_folds(
         label = int(np.argmin(np.where(left > 0, left, np.iinfo(left.dtype).max)))
         units = np.flatnonzero(open_ & (counts[:, label] > 0))
         units = units[np.lexsort((rank[units], -counts[units, label]))]
-        assign(units, lambda label=label: wanted[:, label])
+        assign(units, functools.partial(_column, wanted, label))
     rest = np.flatnonzero(open_)  # examples without any label
     assign(rest[np.lexsort((rank[rest], -sizes[rest]))], lambda: room)
     return fold
@@ -95,7 +103,11 @@ def held_out_units(counts: np.ndarray, sizes: np.ndarray, fraction: float, *, se
     return held if held.any() else None
 
 
-def _best_of_all(counts, sizes, fraction, seed):
+def _column(matrix: Array, at: int) -> Array:
+    return matrix[:, at]
+
+
+def _best_of_all(counts: Array, sizes: Array, fraction: float, seed: int) -> Array | None:
     units = len(sizes)
     ways = (np.arange(1, 2**units - 1)[:, None] >> np.arange(units)) & 1
     if not len(ways):
@@ -128,7 +140,7 @@ def connected(*keys: Iterable[Hashable]) -> list[list[int]]:
     """
     parent: list[int] = []
 
-    def root(index):
+    def root(index: int) -> int:
         while parent[index] != index:
             parent[index] = parent[parent[index]]
             index = parent[index]

@@ -8,7 +8,9 @@ from ktransfer.core.task import get_task, task_names
 from ktransfer.errors import DataError, did_you_mean
 
 
-def read_as(read: Callable[..., tuple[Any, Any]], source: Any, *, task: str | None, **options: Any) -> tuple:
+def read_as(
+    read: Callable[..., tuple[Any, Any]], source: Any, *, task: str | None, **options: Any
+) -> tuple[Any, ...]:
     """Read splits, and let their examples be of a task.
 
     Args:

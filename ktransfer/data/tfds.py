@@ -1,23 +1,34 @@
 """A data set that TensorFlow Datasets has prepared: images, laid out as files once, or texts."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import re
 import shutil
 import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ktransfer.data.split_names import SPLITS, parse_split_name
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import inside
 from ktransfer.utils.files import cache_folder
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+
+
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 _SPEC = re.compile(r"(?P<name>\w+)(/(?P<config>[\w.+-]+))?(:(?P<version>\d+\.\d+\.\d+))?")
 
 
 def read_tfds(
-    spec: str, *, data_dir: str | os.PathLike | None = None, cache_dir: str | os.PathLike | None = None
+    spec: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[dict[str, dict[str, list[str]]], tuple[str, ...]]:
     """Lay out the images of a prepared data set as files and list them.
 
@@ -75,7 +86,7 @@ def read_tfds(
 
 
 def read_tfds_texts(
-    spec: str, text_feature: str | None, label_feature: str | None, *, data_dir: str | os.PathLike | None
+    spec: str, text_feature: str | None, label_feature: str | None, *, data_dir: str | os.PathLike[str] | None
 ) -> tuple[dict[str, tuple[tuple[str, ...], list[str]]], str, str, tuple[str, ...]]:
     """Read the texts of a prepared data set.
 
@@ -122,7 +133,7 @@ def read_tfds_texts(
     return found, text, label, tuple(_split_notes(builder, examples, "texts"))
 
 
-def import_tfds(spec):
+def import_tfds(spec: str) -> Any:
     """The module `tensorflow_datasets`, an extra.
 
     Raises:
@@ -138,7 +149,7 @@ def import_tfds(spec):
     return tfds
 
 
-def find_prepared(spec, data_dir):
+def find_prepared(spec: str, data_dir: PathLike | None) -> Path:
     """The folder of one prepared version.
 
     TFDS's own lookup imports the data set's code, fails without it, and may go to the network.
@@ -171,7 +182,7 @@ def find_prepared(spec, data_dir):
     return root / name / max(versions, key=lambda version: tuple(map(int, version.split("."))))
 
 
-def _split_names(builder):
+def _split_names(builder: Any) -> dict[str, str]:
     """`{name in TFDS: split}`; of several names for one split that which is the split's own, or the first."""
     chosen = {}
     for name in builder.info.splits:
@@ -186,7 +197,7 @@ def _split_names(builder):
     return {name: split for split, name in chosen.items()}
 
 
-def _split_notes(builder, examples, noun):
+def _split_notes(builder: Any, examples: Mapping[str, object], noun: str) -> Iterator[str]:
     names = _split_names(builder)
     left = [name for name in builder.info.splits if name not in names]
     if left:
@@ -197,7 +208,7 @@ def _split_notes(builder, examples, noun):
             yield f"not used: {missing:,} {noun} of {name} without a label"
 
 
-def _versions(folder):
+def _versions(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return [
@@ -207,7 +218,7 @@ def _versions(folder):
     ]
 
 
-def _write(target, builder, image_key, label_key, folders):
+def _write(target: Path, builder: Any, image_key: str, label_key: str, folders: Sequence[str]) -> None:
     import tensorflow_datasets as tfds
 
     # Examples in the order they are stored, and no copy of them kept in memory.
@@ -239,7 +250,7 @@ def _write(target, builder, image_key, label_key, folders):
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _listed(target, folders, spec):
+def _listed(target: Path, folders: Mapping[str, str], spec: str) -> dict[str, dict[str, list[str]]]:
     found = {}
     for split in SPLITS:
         classes = {
@@ -257,6 +268,6 @@ def _listed(target, folders, spec):
     return found
 
 
-def _folder_name(class_name):
+def _folder_name(class_name: str) -> str:
     """`class_name` as a file system takes it: separators and leading dots as %XX."""
     return re.sub(r'[/\\:*?"<>|%\x00-\x1f]|^\.', lambda match: f"%{ord(match[0]):02X}", class_name)

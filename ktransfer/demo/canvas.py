@@ -1,7 +1,16 @@
 """What every drawing is made of: a pen that draws in its own coordinates, noise, surfaces and compositing."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 SUPERSAMPLE = 3  # masks are drawn this many times larger, then averaged down: smooth edges
 
@@ -24,7 +33,15 @@ class Pen:
         (64, 64)
     """
 
-    def __init__(self, rng, size, *, scale=(0.5, 0.95), tilt=np.pi, shift=0.3):
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        size: int,
+        *,
+        scale: tuple[float, float] = (0.5, 0.95),
+        tilt: float = np.pi,
+        shift: float = 0.3,
+    ) -> None:
         self._size = size
         self._image = Image.new("L", (size * SUPERSAMPLE, size * SUPERSAMPLE))
         self._draw = ImageDraw.Draw(self._image)
@@ -36,15 +53,15 @@ class Pen:
         room = max(0.0, 1 - reach) + 0.1  # so that little of the drawing leaves the image
         self._centre = (1 + rng.uniform(-1, 1, 2) * min(shift, room)) * size * SUPERSAMPLE / 2
 
-    def polygon(self, points, *, ink=255):
+    def polygon(self, points: Array | Sequence[tuple[float, float]], *, ink: int = 255) -> None:
         """Fill the polygon through `points`, `(N, 2)`; `ink=0` cuts it out again."""
         self._draw.polygon(self._place(points), fill=ink)
 
-    def ellipse(self, x, y, width, height, *, ink=255):
+    def ellipse(self, x: float, y: float, width: float, height: float, *, ink: int = 255) -> None:
         """Fill an ellipse by its centre and half-axes."""
         self.polygon(arc(x, y, width, height), ink=ink)
 
-    def line(self, points, width, *, ink=255):
+    def line(self, points: Array | Sequence[tuple[float, float]], width: float, *, ink: int = 255) -> None:
         """Draw a polyline through `points`, `(N, 2)`, with round ends; `width` in the pen's units."""
         placed, pixels = self._place(points), max(2.0, width * self._half)
         self._draw.line(placed, fill=ink, width=round(pixels), joint="curve")
@@ -52,7 +69,7 @@ class Pen:
             r = pixels / 2
             self._draw.ellipse((x - r, y - r, x + r, y + r), fill=ink)
 
-    def points(self, points):
+    def points(self, points: Array | Sequence[tuple[float, float]]) -> None:
         """Fill the pixels that `points`, `(N, 2)`, fall on."""
         x, y = (np.asarray(points) @ self._matrix.T + self._centre).T.astype(int)
         inside = (x >= 0) & (y >= 0) & (x < self._image.width) & (y < self._image.height)
@@ -61,21 +78,31 @@ class Pen:
         self._image = Image.fromarray(pixels)
         self._draw = ImageDraw.Draw(self._image)
 
-    def mask(self):
+    def mask(self) -> Array:
         """float32 `(size, size)`, 0 where nothing was drawn and 1 where it was."""
         return np.asarray(self._image.reduce(SUPERSAMPLE), np.float32) / 255
 
-    def _place(self, points):
-        return [tuple(p) for p in np.asarray(points, float) @ self._matrix.T + self._centre]
+    def _place(self, points: Array | Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+        return [(float(x), float(y)) for x, y in np.asarray(points, float) @ self._matrix.T + self._centre]
 
 
-def arc(x, y, width, height, start=0.0, stop=2 * np.pi, count=32):
+def arc(
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    start: float = 0.0,
+    stop: float = 2 * np.pi,
+    count: int = 32,
+) -> Array:
     """`(count, 2)` points along an ellipse, angles in radians, clockwise from the right."""
     angle = np.linspace(start, stop, count)
     return np.stack([x + width * np.cos(angle), y + height * np.sin(angle)], axis=1)
 
 
-def noise(rng, size, *, cells=4.0, octaves=3, falloff=0.5):
+def noise(
+    rng: np.random.Generator, size: int, *, cells: float = 4.0, octaves: int = 3, falloff: float = 0.5
+) -> Array:
     """Octave noise: float32 `(size, size)` from 0 to 1.
 
     `cells` is how many bumps fit the side in the first octave; each further octave doubles it and has
@@ -91,13 +118,13 @@ def noise(rng, size, *, cells=4.0, octaves=3, falloff=0.5):
     return unit(field)
 
 
-def unit(field):
+def unit(field: Array) -> Array:
     """`field` shifted and scaled to run from 0 to 1."""
     low, high = field.min(), field.max()
     return (field - low) / max(high - low, 1e-6)
 
 
-def grid(rng, size, *, turn=np.pi):
+def grid(rng: np.random.Generator, size: int, *, turn: float = np.pi) -> tuple[Array, Array]:
     """x and y, each `(size, size)` and from about -1 to 1, rotated by up to `turn` radians and shifted."""
     axis = np.linspace(-1, 1, size, dtype=np.float32)
     x, y = np.meshgrid(axis, axis)
@@ -109,7 +136,7 @@ def grid(rng, size, *, turn=np.pi):
     )
 
 
-def colours(rng, *, contrast):
+def colours(rng: np.random.Generator, *, contrast: int) -> Array:
     """Two random colours, float32 `(2, 3)` in 0-255, at least `contrast` apart on average."""
     while True:
         pair = rng.uniform(15, 240, (2, 3))
@@ -120,7 +147,7 @@ def colours(rng, *, contrast):
             return pair.astype(np.float32)
 
 
-def surface(rng, size, colour, *, roughness):
+def surface(rng: np.random.Generator, size: int, colour: Array, *, roughness: int) -> Array:
     """`(size, size, 3)` of one colour that noise, stripes or a slope lighten and darken.
 
     `roughness` is the largest departure from `colour`, in grey levels of 0-255.
@@ -138,7 +165,9 @@ def surface(rng, size, colour, *, roughness):
     return colour + (2 * field[..., None] - 1) * tint
 
 
-def compose(rng, mask, *, contrast=45, roughness=40, clutter=0):
+def compose(
+    rng: np.random.Generator, mask: Array, *, contrast: int = 45, roughness: int = 40, clutter: int = 0
+) -> Array:
     """An image of what `mask` shows: one surface on another, soft clutter, light, blur and grain.
 
     Args:
@@ -163,7 +192,7 @@ def compose(rng, mask, *, contrast=45, roughness=40, clutter=0):
     return finish(rng, image)
 
 
-def finish(rng, image):
+def finish(rng: np.random.Generator, image: Array) -> Array:
     """Light, blur and grain on float `(size, size, 3)` in 0-255, as uint8."""
     image = 128 + (image - 128) * rng.uniform(0.75, 1.15) + rng.uniform(-20, 20)
     image += rng.normal(0, rng.uniform(0, 10), image.shape)

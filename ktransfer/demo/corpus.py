@@ -5,7 +5,10 @@ images are jittered around them) and Baradad et al. 2021, "Learning to See by Lo
 and noise with natural spectra).
 """
 
+from __future__ import annotations
+
 from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,8 +17,11 @@ from ktransfer.demo.canvas import Pen, arc, compose
 from ktransfer.demo.textures import TEXTURES, dead_leaves
 from ktransfer.errors import DataError
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
-def draw_pretraining(kind, rng, size=DEMO_IMAGE_SIZE):
+
+def draw_pretraining(kind: str, rng: np.random.Generator, size: int = DEMO_IMAGE_SIZE) -> Array:
     """Draw one image of the pretraining corpus.
 
     Args:
@@ -51,47 +57,47 @@ def draw_pretraining(kind, rng, size=DEMO_IMAGE_SIZE):
     return compose(rng, pen.mask(), contrast=30, roughness=45, clutter=6)
 
 
-def _star(pen, rng, corners, inner):
+def _star(pen: Pen, rng: np.random.Generator, corners: int, inner: float) -> None:
     reach = np.tile([1.0, inner * rng.uniform(0.9, 1.1)], corners)
     pen.polygon(arc(0, 0, 1, 1, count=2 * corners + 1)[:-1] * reach[:, None])
 
 
-def _crescent(pen, rng):
+def _crescent(pen: Pen, rng: np.random.Generator) -> None:
     pen.ellipse(0, 0, 0.9, 0.9)
     pen.ellipse(rng.uniform(0.35, 0.55), 0, 0.75, 0.75, ink=0)
 
 
-def _ring(pen, rng):
+def _ring(pen: Pen, rng: np.random.Generator) -> None:
     pen.ellipse(0, 0, 0.9, 0.9)
     pen.ellipse(0, 0, *rng.uniform(0.4, 0.65, 2), ink=0)
 
 
-def _plus(pen, rng):
+def _plus(pen: Pen, rng: np.random.Generator) -> None:
     width = rng.uniform(0.25, 0.6)
     pen.line([(-0.85, 0), (0.85, 0)], width)
     pen.line([(0, -0.85), (0, 0.85)], width)
 
 
-def _arrow(pen, rng):
+def _arrow(pen: Pen, rng: np.random.Generator) -> None:
     head = rng.uniform(0.4, 0.7)
     pen.line([(-0.9, 0), (0.2, 0)], rng.uniform(0.15, 0.35))
     pen.polygon([(0.1, -head), (0.95, 0), (0.1, head)])
 
 
-def _spiral(pen, rng):
+def _spiral(pen: Pen, rng: np.random.Generator) -> None:
     angle = np.linspace(0, rng.uniform(9, 15), 60)
     pen.line(
         np.stack([np.cos(angle), np.sin(angle)], 1) * (angle / angle[-1])[:, None], rng.uniform(0.1, 0.18)
     )
 
 
-def _rose(pen, rng):
+def _rose(pen: Pen, rng: np.random.Generator) -> None:
     angle = np.linspace(0, 2 * np.pi, 90)
     reach = np.abs(np.cos(rng.integers(3, 5) / 2 * angle)) * 0.85 + 0.1
     pen.polygon(np.stack([np.cos(angle), np.sin(angle)], 1) * reach[:, None])
 
 
-def _zigzag(pen, rng):
+def _zigzag(pen: Pen, rng: np.random.Generator) -> None:
     count = rng.integers(5, 9)
     height = np.where(np.arange(count) % 2, 1, -1) * rng.uniform(0.3, 0.6)
     pen.line(np.stack([np.linspace(-0.95, 0.95, count), height], 1), rng.uniform(0.12, 0.25))
@@ -114,15 +120,15 @@ _FIGURES = {
 
 
 @cache
-def _compound_parts(number):
+def _compound_parts(number: int) -> list[tuple[bool, float, float, float, float, float]]:
     """A body and three parts set around it: `(is round, x, y, half-width, half-height, angle)` each."""
     rng = np.random.default_rng([1, number])
-    parts = [(rng.integers(2), 0, 0, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.6), 0)]
+    parts = [(bool(rng.integers(2)), 0.0, 0.0, rng.uniform(0.3, 0.6), rng.uniform(0.3, 0.6), 0.0)]
     for angle in rng.uniform(0, 2 * np.pi) + np.array([0, 1.6, 3.4]) * rng.uniform(0.7, 1.2):
         far, long, wide = rng.uniform(0.5, 0.7), rng.uniform(0.25, 0.5), rng.uniform(0.07, 0.25)
         parts.append(
             (
-                rng.integers(2),
+                bool(rng.integers(2)),
                 far * np.cos(angle),
                 far * np.sin(angle),
                 long,
@@ -133,7 +139,7 @@ def _compound_parts(number):
     return parts
 
 
-def _compound(pen, rng, number):
+def _compound(pen: Pen, rng: np.random.Generator, number: int) -> None:
     for is_round, x, y, width, height, angle in _compound_parts(number):
         x, y = np.array([x, y]) + rng.normal(0, 0.04, 2)
         width, height = np.array([width, height]) * rng.uniform(0.8, 1.2, 2)
@@ -147,7 +153,7 @@ def _compound(pen, rng, number):
         pen.polygon(outline @ turn + (x, y))
 
 
-def _contour(pen, rng, number):
+def _contour(pen: Pen, rng: np.random.Generator, number: int) -> None:
     own = np.random.default_rng([2, number])
     angle, reach = np.linspace(0, 2 * np.pi, 80, endpoint=False), 0.6
     for wave in range(1, 6):
@@ -159,7 +165,7 @@ def _contour(pen, rng, number):
         pen.polygon(outline * rng.uniform(0.5, 0.65), ink=0)
 
 
-def _glyph(pen, rng, number):
+def _glyph(pen: Pen, rng: np.random.Generator, number: int) -> None:
     own = np.random.default_rng([3, number])
     width = rng.uniform(0.12, 0.28)
     for _ in range(own.integers(2, 4)):
@@ -169,7 +175,7 @@ def _glyph(pen, rng, number):
 
 
 @cache
-def _fractal_code(number):
+def _fractal_code(number: int) -> Array:
     """Affine maps `(K, 2, 3)` whose attractor is neither a dust nor a blob."""
     rng = np.random.default_rng([4, number])
     while True:
@@ -182,7 +188,7 @@ def _fractal_code(number):
             return maps
 
 
-def _attractor(rng, maps):
+def _attractor(rng: np.random.Generator, maps: Array) -> Array:
     """`(8000, 2)` points of the maps' attractor, by the chaos game, scaled to -1 to 1."""
     weight = np.abs(np.linalg.det(maps[:, :, :2])) + 0.02
     points, seen = rng.uniform(-1, 1, (400, 2)), []
@@ -196,7 +202,7 @@ def _attractor(rng, maps):
     return (points - (low + high) / 2) / max((high - low).max() / 2, 1e-6)
 
 
-def _fractal(pen, rng, number):
+def _fractal(pen: Pen, rng: np.random.Generator, number: int) -> None:
     maps = _fractal_code(number)
     pen.points(_attractor(rng, maps * rng.uniform(0.9, 1.1, maps.shape)))
 

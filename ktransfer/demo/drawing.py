@@ -7,9 +7,12 @@ regression on standardised pooled features, 30 images a class to learn from and 
 with random weights; chance is 0.167.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -18,8 +21,11 @@ from ktransfer.demo import DEMO_CLASSES, DEMO_IMAGE_SIZE
 from ktransfer.demo.canvas import Pen, arc, compose
 from ktransfer.errors import DataError
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
-def draw_target(kind, rng, size=DEMO_IMAGE_SIZE):
+
+def draw_target(kind: str, rng: np.random.Generator, size: int = DEMO_IMAGE_SIZE) -> Array:
     """Draw one image of the target task.
 
     Args:
@@ -47,7 +53,14 @@ def draw_target(kind, rng, size=DEMO_IMAGE_SIZE):
     return compose(rng, pen.mask(), contrast=35, roughness=35, clutter=4)
 
 
-def write_target_task(folder, *, train_per_class=30, validation_per_class=40, seed=0, size=DEMO_IMAGE_SIZE):
+def write_target_task(
+    folder: Path,
+    *,
+    train_per_class: int = 30,
+    validation_per_class: int = 40,
+    seed: int = 0,
+    size: int = DEMO_IMAGE_SIZE,
+) -> Path:
     """Write the target task as a folder of images: `train/<class>/*.png` and `val/<class>/*.png`.
 
     Image number i of a class is the same whatever the counts, so a larger task contains a smaller one.
@@ -87,7 +100,7 @@ def write_target_task(folder, *, train_per_class=30, validation_per_class=40, se
     return folder
 
 
-def _boat(pen, rng, side):
+def _boat(pen: Pen, rng: np.random.Generator, side: int) -> None:
     deck, keel = rng.uniform(0.7, 0.95), rng.uniform(0.35, 0.65)
     pen.polygon([(-deck, 0.35), (deck, 0.35), (keel, 0.8), (-keel, 0.8)])
     mast, top = rng.uniform(-0.15, 0.15) * side, rng.uniform(-0.95, -0.75)
@@ -99,7 +112,7 @@ def _boat(pen, rng, side):
         )
 
 
-def _fish(pen, rng, side):
+def _fish(pen: Pen, rng: np.random.Generator, side: int) -> None:
     height = rng.uniform(0.35, 0.55)
     pen.ellipse(0.15 * side, 0, 0.7, height)
     tail = rng.uniform(0.3, 0.5)
@@ -109,7 +122,7 @@ def _fish(pen, rng, side):
     pen.ellipse(0.55 * side, -height * 0.25, 0.09, 0.09, ink=0)
 
 
-def _key(pen, rng, side):
+def _key(pen: Pen, rng: np.random.Generator, side: int) -> None:
     ring = rng.uniform(0.26, 0.38)
     pen.ellipse(0, -0.6, ring, ring * rng.uniform(0.8, 1.2))
     pen.ellipse(0, -0.6, ring * 0.5, ring * 0.5, ink=0)
@@ -119,7 +132,7 @@ def _key(pen, rng, side):
         pen.line([(0, y), (side * rng.uniform(0.25, 0.42), y)], 0.13)
 
 
-def _lamp(pen, rng, side):
+def _lamp(pen: Pen, rng: np.random.Generator, side: int) -> None:
     brim, crown, drop = rng.uniform(0.55, 0.8), rng.uniform(0.2, 0.4), rng.uniform(-0.2, 0.05)
     pen.polygon([(-crown, -0.9), (crown, -0.9), (brim, drop), (-brim, drop)])
     pen.line([(0, drop), (0, 0.8)], rng.uniform(0.1, 0.2))
@@ -129,7 +142,7 @@ def _lamp(pen, rng, side):
         pen.line([(side * brim * 0.6, drop), (side * brim * 0.6, drop + 0.35)], 0.06)
 
 
-def _mug(pen, rng, side):
+def _mug(pen: Pen, rng: np.random.Generator, side: int) -> None:
     rim, foot, top = rng.uniform(0.45, 0.6), rng.uniform(0.38, 0.55), rng.uniform(-0.8, -0.5)
     reach, middle = rng.uniform(0.35, 0.5), (top + 0.7) / 2
     pen.line(arc(side * rim * 0.9, middle, side * reach, 0.4, -np.pi / 2, np.pi / 2), rng.uniform(0.14, 0.22))
@@ -143,7 +156,7 @@ def _mug(pen, rng, side):
     )
 
 
-def _umbrella(pen, rng, side):
+def _umbrella(pen: Pen, rng: np.random.Generator, side: int) -> None:
     span, rise = rng.uniform(0.75, 0.98), rng.uniform(0.6, 0.85)
     pen.polygon(arc(0, 0, span, rise, np.pi, 2 * np.pi))
     scallops = rng.integers(3, 5)

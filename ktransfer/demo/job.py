@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from ktransfer.commands.train import train
 from ktransfer.demo import DEMO_CLASSES, DEMO_IMAGE_SIZE, PRESET_PATH
@@ -11,7 +12,9 @@ from ktransfer.runs.run import Run
 from ktransfer.utils.terminal import print_line
 
 
-def run_demo(folder: str | Path, *, say: Callable[[str], None] = print_line, verbose: int | str = 1) -> dict:
+def run_demo(
+    folder: str | Path, *, say: Callable[[str], None] = print_line, verbose: int | str = 1
+) -> dict[str, Any]:
     """Draw the toy task, train on it from the shipped and from a random backbone, export the former.
 
     Args:
@@ -38,12 +41,12 @@ def run_demo(folder: str | Path, *, say: Callable[[str], None] = print_line, ver
     data = write_target_task(folder / "data")
     say("--- from the pretrained backbone")
     run = train(
-        data, PRESET_PATH, folder / "pretrained", image_size=DEMO_IMAGE_SIZE, say=say, verbose=verbose
+        data, str(PRESET_PATH), folder / "pretrained", image_size=DEMO_IMAGE_SIZE, say=say, verbose=verbose
     )
     say("\n--- the same recipe from a random backbone")
     rival = train(
         data,
-        PRESET_PATH,
+        str(PRESET_PATH),
         folder / "random",
         image_size=DEMO_IMAGE_SIZE,
         random_weights=True,

@@ -7,10 +7,13 @@ work shared, and holds 0.5 GiB of images in memory. Formula-driven pretraining i
 Baradad et al. 2021; see `corpus.py`.
 """
 
+from __future__ import annotations
+
 import os
 import shutil
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import keras
 import keras_hub
@@ -19,6 +22,10 @@ import typer
 
 from ktransfer.demo import DEMO_IMAGE_SIZE, PRESET_PATH
 from ktransfer.demo.corpus import PRETRAINING_KINDS, draw_pretraining
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 HELD_OUT_PER_KIND = 20  # images; drawn from seeds of their own, never trained on
 
@@ -31,7 +38,7 @@ def pretrain(
     batch_size: int = 128,
     learning_rate: float = 0.002,
     seed: int = 0,
-):
+) -> float:
     """Pretrain the demo's backbone on the drawn corpus and write it as a keras-hub preset.
 
     Args:
@@ -111,25 +118,25 @@ def pretrain(
 class _Corpus(keras.utils.PyDataset):
     """Shuffled batches, half of them mirrored, each with its colour channels in a random order."""
 
-    def __init__(self, images, labels, batch_size, seed):
+    def __init__(self, images: Array, labels: Array, batch_size: int, seed: int) -> None:
         super().__init__()
         self._images, self._labels, self._batch_size = images, labels, batch_size
         self._rng = np.random.default_rng(seed)
         self.on_epoch_end()
 
-    def on_epoch_end(self):
+    def on_epoch_end(self) -> None:
         self._order = self._rng.permutation(len(self._images))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._images) // self._batch_size
 
-    def __getitem__(self, number):
+    def __getitem__(self, number: int) -> tuple[Array, Array]:
         chosen = self._order[number * self._batch_size : (number + 1) * self._batch_size]
         batch = self._images[chosen][..., self._rng.permutation(3)]
         return batch[:, :, :: self._rng.choice([-1, 1])], self._labels[chosen]
 
 
-def _draw_corpus(per_kind, seed, *, split):
+def _draw_corpus(per_kind: int, seed: int, *, split: int) -> tuple[Array, Array]:
     """Images uint8 `(N, H, W, 3)` and labels int32 `(N,)`, kind by kind."""
     images = np.empty((len(PRETRAINING_KINDS) * per_kind, DEMO_IMAGE_SIZE, DEMO_IMAGE_SIZE, 3), np.uint8)
     for row in range(len(images)):

@@ -1,14 +1,21 @@
 """Made-up messages to a shop and a small random text backbone: what tutorials and tests on texts need offline."""
 
+from __future__ import annotations
+
 import csv
 import io
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ktransfer.errors import DataError
 from ktransfer.utils.files import write_text
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+
 
 _TOPICS = {
     "delivery": (
@@ -38,7 +45,7 @@ TEXT_CLASSES = tuple(sorted(_TOPICS))
 """Classes of the messages, in label order."""
 
 
-def write_text_task(path, *, rows=240, several_labels=False, seed=0):
+def write_text_task(path: PathLike, *, rows: int = 240, several_labels: bool = False, seed: int = 0) -> Path:
     """Write made-up messages to a shop as a CSV table with the columns `text` and `label`.
 
     Args:
@@ -81,7 +88,7 @@ def write_text_task(path, *, rows=240, several_labels=False, seed=0):
     return path
 
 
-def write_text_preset(folder, *, hidden_dim=64, seed=0):
+def write_text_preset(folder: PathLike, *, hidden_dim: int = 64, seed: int = 0) -> Path:
     """Write a small BERT with random weights, which knows the words of the messages, as a keras-hub preset.
 
     It shows how texts are trained and exported where no pretrained backbone is at hand, and is of no other use.

@@ -1,11 +1,19 @@
 """The corpus' textures: fields without a figure, and dead leaves."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ktransfer.demo.canvas import Pen, arc, colours, finish, grid, noise
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
-def _sites(rng, size, count):
+
+def _sites(rng: np.random.Generator, size: int, count: int) -> tuple[Array, Array, Array]:
     """Distances to the nearest and second nearest of `count` random sites, and the nearest's number."""
     axis = np.linspace(0, 1, size)
     x, y = rng.uniform(-0.1, 1.1, (2, count))
@@ -14,33 +22,33 @@ def _sites(rng, size, count):
     return two[..., 0], two[..., 1], far.argmin(axis=2)
 
 
-def _cells(rng, size):
-    nearest = _sites(rng, size, rng.integers(8, 30))[2]
+def _cells(rng: np.random.Generator, size: int) -> Array:
+    nearest = _sites(rng, size, int(rng.integers(8, 30)))[2]
     return rng.random(nearest.max() + 1)[nearest]
 
 
-def _cracks(rng, size):
-    first, second, _ = _sites(rng, size, rng.integers(8, 30))
+def _cracks(rng: np.random.Generator, size: int) -> Array:
+    first, second, _ = _sites(rng, size, int(rng.integers(8, 30)))
     return np.clip((second - first) * rng.uniform(12, 25), 0, 1)
 
 
-def _waves(rng, size):
+def _waves(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(rng, size)
     return np.sin((x + 0.15 * np.sin(y * rng.uniform(4, 9))) * rng.uniform(12, 35)) / 2 + 0.5
 
 
-def _checks(rng, size):
+def _checks(rng: np.random.Generator, size: int) -> Array:
     x, y = (np.sin(a * rng.uniform(8, 22)) for a in grid(rng, size))
     return np.clip(x * y * 4 + 0.5, 0, 1)
 
 
-def _dots(rng, size):
+def _dots(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(rng, size)
     each = rng.uniform(10, 24)
     return np.clip((np.cos(x * each) + np.cos(y * each) - rng.uniform(0, 0.8)) * 3, 0, 1)
 
 
-def _bricks(rng, size):
+def _bricks(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(rng, size)
     tall, long = rng.uniform(2.5, 6), rng.uniform(1.2, 3)
     row = np.floor(y * tall)
@@ -48,28 +56,28 @@ def _bricks(rng, size):
     return np.clip((gap - 0.1) * 8, 0, 1)
 
 
-def _maze(rng, size):
+def _maze(rng: np.random.Generator, size: int) -> Array:
     """Noise of one scale cut along a level line: the look that reaction and diffusion leave behind."""
     fine = noise(rng, size, cells=rng.uniform(7, 13), octaves=1)
     return np.clip((np.abs(fine - 0.5) * 2 - 0.25) * 6, 0, 1)
 
 
-def _rings(rng, size):
+def _rings(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(rng, size)
     return np.sin(np.hypot(x, y * rng.uniform(0.7, 1.4)) * rng.uniform(12, 35)) / 2 + 0.5
 
 
-def _rays(rng, size):
+def _rays(rng: np.random.Generator, size: int) -> Array:
     x, y = grid(rng, size)
     return np.clip(np.sin(np.arctan2(y, x) * rng.integers(5, 14)) * 2 + 0.5, 0, 1)
 
 
-def _marble(rng, size):
+def _marble(rng: np.random.Generator, size: int) -> Array:
     bend = noise(rng, size, cells=2, octaves=3) * rng.uniform(8, 16)
     return np.sin(grid(rng, size)[0] * rng.uniform(3, 9) + bend) / 2 + 0.5
 
 
-def _hatching(rng, size):
+def _hatching(rng: np.random.Generator, size: int) -> Array:
     pen = Pen(rng, size, scale=(0.95, 1.3), shift=0.1)
     for x, y in rng.uniform(-1.2, 1.2, (rng.integers(25, 60), 2)):
         dx, dy = rng.normal(0, 0.04), rng.uniform(0.1, 0.3)
@@ -77,7 +85,7 @@ def _hatching(rng, size):
     return pen.mask()
 
 
-TEXTURES = {
+TEXTURES: dict[str, Callable[[np.random.Generator, int], np.ndarray]] = {
     "stripes": lambda rng, size: np.clip(np.sin(grid(rng, size)[0] * rng.uniform(9, 40)) * 2 + 0.5, 0, 1),
     "waves": _waves,
     "checks": _checks,
@@ -96,7 +104,7 @@ TEXTURES = {
 """Name -> function of `(rng, size)` to a float `(size, size)` field from 0 to 1."""
 
 
-def dead_leaves(rng, size, corners):
+def dead_leaves(rng: np.random.Generator, size: int, corners: int) -> Array:
     """Leaves of `corners` corners fallen on each other, sizes by a power law (Lee, Mumford & Huang 2001)."""
     image = np.broadcast_to(colours(rng, contrast=20)[0], (size, size, 3))
     palette = rng.uniform(20, 235, (6, 3)).astype(np.float32)

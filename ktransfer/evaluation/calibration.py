@@ -1,11 +1,18 @@
 """Whether probabilities mean what they say, and the one number that mends them."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 BINS = 15  # as Guo et al. 2017 take
 _COLDEST, _HOTTEST = 0.05, 20.0
@@ -131,7 +138,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
         return 1.0
     logits = _logits(probabilities)
 
-    def loss(log_temperature):
+    def loss(log_temperature: float) -> float:
         likely = log_softmax(logits / math.exp(log_temperature), axis=-1)
         return -likely[np.arange(len(labels)), labels].mean()
 
@@ -178,5 +185,5 @@ def cross_fitted(probabilities: np.ndarray, labels: np.ndarray, *, seed: int = 0
     return found
 
 
-def _logits(probabilities):
+def _logits(probabilities: Array) -> Array:
     return np.log(np.maximum(np.asarray(probabilities, float), _TINY))

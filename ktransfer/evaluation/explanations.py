@@ -1,8 +1,11 @@
 """Why a model answers as it does: what each place of an image, and each word of a text, adds to an answer."""
 
+from __future__ import annotations
+
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -11,6 +14,10 @@ from keras import ops
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.models.heads import Head
 from ktransfer.models.predict import predict_in_batches
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # Pieces that a text is taken apart into at most, and rows and columns of patches that cover an image.
 PIECES, PATCHES = 32, 6
@@ -91,7 +98,7 @@ def word_effects(
     for text, parts in zip(texts, pieces, strict=True):
         variants.append(text)
         variants += ["".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts))]
-    owners = np.repeat(classes, [len(parts) + 1 for parts in pieces])
+    owners = np.repeat(classes, [len(parts) + 1 for parts in pieces]).tolist()
     odds = iter(get_task(task).log_odds(predict(variants), owners).tolist())
     found = []
     for parts in pieces:
@@ -132,7 +139,8 @@ def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) ->
     answers, sure = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
     by_confidence = np.argsort(-sure, kind="stable")
     wrong = [int(i) for i in by_confidence if answers[i] != labels[i]]
-    right, ranks = [], {}
+    right: list[tuple[int, int, int]] = []
+    ranks: dict[int, int] = {}
     for index in (int(i) for i in by_confidence if answers[i] == labels[i]):
         label = int(labels[index])
         ranks[label] = ranks.get(label, -1) + 1
@@ -140,9 +148,11 @@ def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) ->
     return wrong[:most], [index for _, _, index in sorted(right)[:most]]
 
 
-def _grid(model):
+def _grid(model: keras.Model) -> tuple[int, int] | None:
     """Rows and columns of the places that the head averages; None where it does something else."""
     pooled = Head.of(model).pooling
+    if pooled is None:
+        return None
     shape = pooled.input.shape
     if isinstance(pooled, keras.layers.GlobalAveragePooling2D):
         return shape[1:3]
@@ -154,24 +164,27 @@ def _grid(model):
     return None
 
 
-def _activation_maps(model, pixels, classes):
+def _activation_maps(model: keras.Model, pixels: Array, classes: Sequence[Sequence[int]]) -> list[Array]:
     head = Head.of(model)
     norm, logits = head.norm, head.logits
     mean, variance, kernel = (
         ops.convert_to_numpy(value) for value in (norm.moving_mean, norm.moving_variance, logits.kernel)
     )
     weights = kernel / np.sqrt(variance + norm.epsilon)[:, None]
+    grid = _grid(model)
+    if head.pooling is None or grid is None:
+        raise ValueError("the head averages no places")
     below = keras.Model(model.input, head.pooling.input)
     batches = (pixels[start : start + _BATCH] for start in range(0, len(pixels), _BATCH))
     features = np.concatenate([np.asarray(rows, "float32") for rows in predict_in_batches(below, batches)])
-    features = features.reshape(len(pixels), *_grid(model), -1)
+    features = features.reshape(len(pixels), *grid, -1)
     return [
         np.moveaxis((image - mean) @ weights[:, list(wanted)], -1, 0)
         for image, wanted in zip(features, classes, strict=True)
     ]
 
 
-def _occluded(model, image, classes, task):
+def _occluded(model: keras.Model, image: Array, classes: Sequence[int], task: Task) -> Array:
     variants = [image]
     for rows in np.array_split(np.arange(image.shape[0]), PATCHES):
         for columns in np.array_split(np.arange(image.shape[1]), PATCHES):
@@ -185,7 +198,7 @@ def _occluded(model, image, classes, task):
     return (odds[:, :1] - odds[:, 1:]).reshape(len(classes), PATCHES, PATCHES).astype("float32")
 
 
-def _pieces(text):
+def _pieces(text: str) -> list[str]:
     """Words with the white space after them, or runs of them; of characters where there are no spaces."""
     starts = [i for i, c in enumerate(text) if not c.isspace() and (i == 0 or text[i - 1].isspace())]
     if len(starts) < 3 and len(text) > 20:

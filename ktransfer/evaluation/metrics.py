@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from ktransfer.core.task import Evaluation as TaskEvaluation
 from ktransfer.data.examples import Examples
 from ktransfer.evaluation.calibration import (
     Calibration,
@@ -79,7 +80,7 @@ class Evaluation(Calibration):
         """The temperature."""
         return {"temperature": self.calibrated.temperature}
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def line(self) -> str:
@@ -134,17 +135,19 @@ class Answers:
 
     examples: Examples
     probabilities: np.ndarray
-    evaluation: Any
+    evaluation: TaskEvaluation
 
 
-def confusions(confusion: Sequence[Sequence[int]], names: Sequence[str], most: int = 8) -> list[dict]:
+def confusions(
+    confusion: Sequence[Sequence[int]], names: Sequence[str], most: int = 8
+) -> list[dict[str, Any]]:
     """The most frequent mistakes: `{"truth", "answer", "count", "share"}`, the share being of the true class.
 
     Example:
 
         confusions([[8, 2], [0, 10]], ["cat", "dog"])   # [{"truth": "cat", "answer": "dog", "count": 2, ...}]
     """
-    found = [
+    found: list[dict[str, Any]] = [
         {"truth": names[i], "answer": names[j], "count": count, "share": count / sum(row)}
         for i, row in enumerate(confusion)
         for j, count in enumerate(row)
@@ -184,12 +187,14 @@ def evaluate(
     }
     present = [score for score in per_class.values() if score.support]
     macro = ClassScore(
-        *(float(np.mean([getattr(s, key) for s in present])) for key in ("precision", "recall", "f1")),
+        precision=float(np.mean([score.precision for score in present])),
+        recall=float(np.mean([score.recall for score in present])),
+        f1=float(np.mean([score.f1 for score in present])),
         support=len(labels),
     )
     right = int((predicted == labels).sum())
     fit = temperature is None
-    if fit:
+    if temperature is None:
         temperature = fit_temperature(probabilities, labels)
         softened = cross_fitted(probabilities, labels)
     else:

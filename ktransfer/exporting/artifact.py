@@ -4,8 +4,10 @@ import contextlib
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Self
 
 from ktransfer.exporting.parity import Parity
 
@@ -48,24 +50,24 @@ class Artefact:
     path: str
     sha256: str
     size_bytes: int
-    signature: dict
+    signature: dict[str, Any]
     batch: str | int
     parity: Parity
     sequence: str | int | None = None
     raw_parity: Parity | None = None
     differing_texts: int | None = None
-    files_read: dict | None = None
+    files_read: dict[str, Any] | None = None
     limits: dict[str, float] | None = None
     temperature: float = 1.0
     flex_ops: tuple[str, ...] = ()
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the artefact as a dictionary of JSON values."""
         parities = {"parity": self.parity, "raw_parity": self.raw_parity}
         return asdict(self) | {name: parity and parity.to_dict() for name, parity in parities.items()}
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Any) -> Self:
         """Return the artefact that `to_dict` gave.
 
         Raises:
@@ -104,9 +106,9 @@ _KINDS = {
 }
 
 
-def _check_signature(signature):
+def _check_signature(signature: Mapping[str, Any]) -> None:
     """Raise `ValueError` unless it, and any under a name in it, has inputs and an output as in `Artefact`."""
-    for name, value in ({"inputs": None, "output": None} | signature).items():
+    for name, value in {"inputs": None, "output": None, **signature}.items():
         if name not in ("inputs", "output"):
             if not isinstance(value, dict) or "inputs" not in value or "output" not in value:
                 raise ValueError(f"{value!r:.80} for a signature")
@@ -118,7 +120,7 @@ def _check_signature(signature):
                 raise ValueError(f"{tensor!r:.80} for an input or output")
 
 
-def fingerprint(path):
+def fingerprint(path: Path) -> tuple[str, int]:
     """Return `(sha256, size_bytes)` of the file or folder `path`, whatever the order of a listing."""
     if path.is_file():
         with path.open("rb") as file:
@@ -134,7 +136,7 @@ def fingerprint(path):
 
 
 @contextlib.contextmanager
-def staging(folder):
+def staging(folder: Path) -> Iterator[Path]:
     """Make an empty `folder`, yield it, and remove it with all that is left in it, whatever happens."""
     shutil.rmtree(folder, ignore_errors=True)  # what a killed export left
     folder.mkdir(parents=True)
@@ -144,7 +146,7 @@ def staging(folder):
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def publish(source: Path, target: Path):
+def publish(source: Path, target: Path) -> None:
     """Put `source` in the place of `target`; both are on one file system.
 
     A folder cannot be replaced in one step, so the old one is kept in `source`'s folder until the new one

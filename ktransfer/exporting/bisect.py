@@ -1,15 +1,22 @@
 """Which operation is it that a converter does not survive?"""
 
+from __future__ import annotations
+
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from ktransfer.exporting.saved_model import exporter as saved_model
 from ktransfer.exporting.serving import OUTPUT
 
+if TYPE_CHECKING:
+    from ktransfer.exporting.serving import Serving
 
-def fatal_operation(serve, serving, folder, survives):
+
+def fatal_operation(serve: Any, serving: Serving, folder: Path, survives: Callable[[Path], bool]) -> str:
     """Find the operation with which a converter ends its process, by halves: of a thousand in ten tries.
 
     Args:
@@ -39,7 +46,7 @@ def fatal_operation(serve, serving, folder, survives):
     return f"{found.type} in {found.name}"
 
 
-def _needed(operation):
+def _needed(operation: tf.Operation) -> set[tf.Operation]:
     """All operations that one needs, itself among them."""
     found, waiting = set(), [operation]
     while waiting:
@@ -50,13 +57,13 @@ def _needed(operation):
     return found
 
 
-def _computed(operation):
+def _computed(operation: tf.Operation) -> list[tf.Operation]:
     """Those of them, in their order, that compute something."""
     kept, needed = {"Placeholder", "Const", "ReadVariableOp", "NoOp"}, _needed(operation)
     return [each for each in operation.graph.get_operations() if each in needed and each.type not in kept]
 
 
-def _up_to(serve, operation):
+def _up_to(serve: Any, operation: tf.Operation) -> Any:
     """The function that gives what this operation gives."""
     names = {each.name for each in _needed(operation)}
     definition = serve.graph.as_graph_def()
@@ -67,7 +74,7 @@ def _up_to(serve, operation):
     specs = serve.structured_input_signature[0] or tuple(serve.structured_input_signature[1].values())
 
     @tf.function(input_signature=specs, autograph=False)
-    def part(*tensors):
+    def part(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
         values = [*tensors, *map(tf.identity, serve.captured_inputs)]
         given = zip(serve.inputs[: len(specs)] + captured, values, strict=True)
         known = {tensor.name: value for tensor, value in given if tensor.op.name in names}

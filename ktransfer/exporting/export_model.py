@@ -1,10 +1,14 @@
 """From a trained model to verified artefacts: SavedModel, TFLite, ONNX."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import logging
 import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ktransfer.core.modality import modality_of
 from ktransfer.core.task import SINGLE_LABEL, get_task
@@ -18,7 +22,21 @@ from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.registry import get_format
 from ktransfer.exporting.runtimes import open_artefact
 from ktransfer.recipes.recipe import Recipe
-from ktransfer.utils.progress import silent
+from ktransfer.utils.progress import Tell, silent
+
+if TYPE_CHECKING:
+    import keras
+
+    from ktransfer.core.modality import FilesRead, Preprocessing
+    from ktransfer.core.task import Task
+    from ktransfer.core.typing import Answer, Array, PathLike
+    from ktransfer.exporting.registry import FormatSpec
+    from ktransfer.exporting.serving import Serving
+
+
+# What an artifact was written with and what was measured: sizes of fixed axes, parity, parity on raw examples, texts
+# with other ids, and how it reads files.
+_Proved = tuple[dict[str, int], Parity, "Parity | None", "int | None", "FilesRead | None"]
 
 __all__ = [
     "ALL_FORMATS",
@@ -36,7 +54,7 @@ __all__ = [
 _LOG = logging.getLogger(__name__)
 
 
-def check_formats(formats):
+def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     """Return the names of `formats` as `format_names` has them.
 
     Raises:
@@ -55,24 +73,24 @@ def check_formats(formats):
 
 
 def export_model(
-    model,
-    folder,
-    format,
+    model: keras.Model,
+    folder: PathLike,
+    format: str,
     *,
-    class_names,
-    examples,
-    preprocessing=None,
-    tolerance=TOLERANCE,
-    extra=None,
-    labels=None,
-    calibration=None,
-    limits=None,
-    options=ExportOptions(),  # noqa: B008  frozen
-    answered=None,
-    task=SINGLE_LABEL,
-    decision=None,
-    tell=silent,
-):
+    class_names: Sequence[str],
+    examples: Sequence[str] | Array,
+    preprocessing: Preprocessing | None = None,
+    tolerance: float = TOLERANCE,
+    extra: Mapping[str, Any] | None = None,
+    labels: Array | None = None,
+    calibration: Sequence[str] | Array | None = None,
+    limits: dict[str, float] | None = None,
+    options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
+    answered: dict[bytes, Array] | None = None,
+    task: str | Task = SINGLE_LABEL,
+    decision: dict[str, Any] | None = None,
+    tell: Tell = silent,
+) -> Artefact:
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
     The artefact of an image classifier takes raw pixels (`image`, float32 RGB in 0-255); a SavedModel takes
@@ -103,7 +121,7 @@ def export_model(
         tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
             formats in float32.
         extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
-        labels: True labels of the examples, as `Examples.labels`, to measure accuracy by.
+        labels: True labels of the examples' rows, as `Preprocessing.row_labels` gives them, to measure accuracy by.
         calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
         limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
@@ -145,7 +163,8 @@ def export_model(
     serving = _as_asked(serving, spec, options)
     if answered is not None:
         serving = dataclasses.replace(serving, answered=answered)
-    takes_raw = preprocessing is not None and not quantized and family.takes_raw(options)
+    raw = preprocessing is not None and preprocessing.raw_in_graph
+    takes_raw = raw and not quantized and family.takes_raw(options)
     reads_files = family.reads_files and bool(serving.files)
     if quantized:
         limits = limits or label_limits(format)
@@ -156,14 +175,14 @@ def export_model(
     exporter = spec.exporter()
     folder, name = Path(folder), spec.file_name
     facts = {"task": serving.task.name} | (serving.decision or {})
-    written = {"extra": {**(extra or {}), **facts}}
+    written: dict[str, Any] = {"extra": {**(extra or {}), **facts}}
     if quantized:
         written |= {"precision": spec.precision, "tell": tell}
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
-        def write_and_prove(fixed, flex):
+        def write_and_prove(fixed: dict[str, int], flex: dict[str, bool]) -> _Proved:
             if quantized:
                 tell("converting the model")
             exporter.write(serving, path, fixed=fixed, **written, **flex)
@@ -176,8 +195,9 @@ def export_model(
                     serving.examples,
                     fixed=fixed,
                     labels=labels,
-                    task=serving.task,
+                    task=serving.task.row_task,
                     decision=serving.decision,
+                    positions=serving.positions,
                 )
                 if not quantized:
                     parity.check(format, tolerance)
@@ -190,10 +210,10 @@ def export_model(
             write_and_prove, options.attempts(attempts, format), format
         )
         if quantized:
-            parity.check_labels(format, **limits)
-        if takes_raw:
+            parity.check_labels(format, **(limits or {}))
+        if raw_parity is not None:
             modality.check_raw_parity(raw_parity, format, tolerance)
-        if reads_files:
+        if files_read is not None:
             files_read.check(format)
             if files_read.refused_files:
                 _LOG.warning(
@@ -220,14 +240,16 @@ def export_model(
         sequence=modality.sequence(serving, fixed),
         raw_parity=raw_parity,
         differing_texts=differing_texts,
-        files_read=files_read and files_read.to_dict(),
+        files_read=None if files_read is None else files_read.to_dict(),
         limits=limits if quantized else None,
         temperature=options.temperature,
         flex_ops=found,
     )
 
 
-def decision_at(task, decision, temperature):
+def decision_at(
+    task: str | Task, decision: dict[str, Any] | None, temperature: float
+) -> dict[str, Any] | None:
     """Return a decision for probabilities whose logits are divided by a temperature.
 
     Example:
@@ -237,7 +259,7 @@ def decision_at(task, decision, temperature):
     return get_task(task).at_temperature(decision, temperature) if decision and temperature != 1 else decision
 
 
-def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen
+def label_limits(format: str, recipe: Recipe = Recipe(stages=())) -> dict[str, float]:  # noqa: B008  frozen
     """Return what a quantized format is judged by, as `Parity.check_labels` takes it.
 
     Example:
@@ -249,24 +271,26 @@ def label_limits(format, recipe=Recipe(stages=())):  # noqa: B008  frozen
     return {"agreement": recipe.int8_agreement, "accuracy_drop": recipe.int8_accuracy_drop}
 
 
-def _opened(spec, path):
+def _opened(spec: FormatSpec, path: Path) -> contextlib.AbstractContextManager[Answer]:
     """The artefact to be called; in a process of its own, but for TensorFlow's, which is here anyhow."""
     if spec.family.in_process:
         return contextlib.nullcontext(open_artefact(spec.name, path).answer)
     return OwnProcess(spec.name, path)
 
 
-def warm_up(formats):
+def warm_up(formats: Iterable[str]) -> None:
     """Start what converts to these formats, so that its imports are done when it is wanted.
 
     Example:
         >>> warm_up(["savedmodel", "tflite"])
     """
-    for module in {get_format(name).family.warm_up for name in formats} - {None}:
-        prepare(module)
+    modules = {get_format(name).family.warm_up for name in formats}
+    for module in modules:
+        if module is not None:
+            prepare(module)
 
 
-def _as_asked(serving, spec, options):
+def _as_asked(serving: Serving, spec: FormatSpec, options: ExportOptions) -> Serving:
     """The `Serving` with what its format and the options ask for."""
     from ktransfer.exporting.serving import one_at_a_time
 
@@ -281,16 +305,19 @@ def _as_asked(serving, spec, options):
     return serving
 
 
-def _signature(serving, fixed, takes_raw):
-    from ktransfer.exporting.serving import OUTPUT
+def _signature(serving: Serving, fixed: dict[str, int], takes_raw: bool) -> dict[str, Any]:
+    from ktransfer.exporting.serving import OUTPUT, Input
 
-    shape = [fixed.get("batch"), len(serving.class_names)]
-    output = {"name": OUTPUT, "shape": shape, "dtype": "float32"}
+    output = Input(OUTPUT, serving.output_axes, "float32").describe(fixed)
     signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
     return serving.modality.described_signatures(serving, signature) if takes_raw else signature
 
 
-def _first_that_works(attempt, attempts, format):
+def _first_that_works(
+    attempt: Callable[[dict[str, int], dict[str, bool]], _Proved],
+    attempts: Sequence[tuple[dict[str, int], dict[str, bool]]],
+    format: str,
+) -> _Proved:
     *preferred, last = attempts
     for (fixed, flex), (after, then_flex) in zip(preferred, attempts[1:], strict=True):
         try:

@@ -21,7 +21,7 @@ class Opened:
     """
 
     labels: list[str]
-    signature: dict
+    signature: dict[str, Any]
     answer: Callable[[dict[str, np.ndarray]], np.ndarray]
 
 

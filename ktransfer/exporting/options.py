@@ -1,5 +1,6 @@
 """What an artefact takes and gives, beyond what its format says."""
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ktransfer.core.modality import modality_of_task
@@ -34,14 +35,16 @@ class ExportOptions:
     allow_flex: bool = False
     temperature: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ExportError(
                 f"A temperature above 0 was expected. Received: {self.temperature}. Leave it out, or fit it "
                 "on validation examples."
             )
 
-    def attempts(self, attempts, format):
+    def attempts(
+        self, attempts: Sequence[dict[str, int]], format: str
+    ) -> list[tuple[dict[str, int], dict[str, bool]]]:
         """Return each of `Serving.attempts` with what a converter is told of Flex beside it, in order.
 
         First nothing, then that it is allowed, if it is. A batch that was asked to be dynamic is rather had
@@ -57,7 +60,7 @@ class ExportOptions:
         pairs = [(fixed, flex) for flex in [{}, {"allow_flex": True}][: 1 + allowed] for fixed in attempts]
         return sorted(pairs, key=lambda pair: self.dynamic_batch and "batch" in pair[0])
 
-    def check(self, formats, task):
+    def check(self, formats: Iterable[str], task: str | None) -> None:
         """Raise `ExportError` if an option is for none of `formats`, or not for the task.
 
         Args:

@@ -1,12 +1,23 @@
 """Does an artefact, run by its own runtime, answer as the Keras model does?"""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ktransfer.core.task import SINGLE_LABEL, get_task
 from ktransfer.errors import ExportError
+
+if TYPE_CHECKING:
+    from ktransfer.core.task import Task
+    from ktransfer.core.typing import Answer, Array
+    from ktransfer.exporting.serving import Examples
+
 
 # Below this, float32 probabilities have no digits left to compare (the smallest normal number is 1.2e-38).
 _SMALLEST_PROBABILITY = 1e-30
@@ -56,7 +67,7 @@ class Parity:
     accuracy: float | None = None
     accuracy_of_model: float | None = None
 
-    def check(self, format, tolerance):
+    def check(self, format: str, tolerance: float) -> None:
         """Raise unless the artefact answers as the Keras model does.
 
         Probabilities may differ by `tolerance`, logits by `tolerance * max(1, logit_scale)`: a float32
@@ -82,7 +93,7 @@ class Parity:
                 )
         self.check_input(format, tolerance)
 
-    def check_labels(self, format, *, agreement, accuracy_drop=None):
+    def check_labels(self, format: str, *, agreement: float, accuracy_drop: float | None = None) -> None:
         """Raise unless the labels are the model's, and as often right: how a quantized artefact is judged.
 
         The shares are counted in whole examples. One may always differ where there are ten or more: of a
@@ -107,7 +118,7 @@ class Parity:
                 f"{what}with the same label for {agreement:.1%} of the examples. Received: "
                 f"{self.label_agreement:.1%} of {self.examples}{self._accuracies()}. {mend}"
             )
-        if accuracy_drop is None or self.accuracy is None:
+        if accuracy_drop is None or self.accuracy is None or self.accuracy_of_model is None:
             return
         if self._examples(self.accuracy_of_model - self.accuracy) > self._allowed(accuracy_drop):
             raise ExportError(
@@ -115,19 +126,19 @@ class Parity:
                 f"{self._accuracies().removeprefix(', ')} on {self.examples} examples. {mend}"
             )
 
-    def _examples(self, share):
+    def _examples(self, share: float) -> int:
         return round(share * self.examples)
 
-    def _allowed(self, share):
+    def _allowed(self, share: float) -> int:
         # A share such as 0.02 of 100 is a little less than 2 in binary.
         return max(int(share * self.examples + 1e-6), int(self.examples >= _ENOUGH_FOR_ONE))
 
-    def _accuracies(self):
+    def _accuracies(self) -> str:
         if self.accuracy is None:
             return ""
         return f", accuracy {self.accuracy:.1%} where the model's is {self.accuracy_of_model:.1%}"
 
-    def check_input(self, format, tolerance):
+    def check_input(self, format: str, tolerance: float) -> None:
         """Raise `ExportError` if the artefact's answers stay within `tolerance` when its input is made wrong.
 
         Not if the model's own answers change by less than twice as much.
@@ -139,21 +150,22 @@ class Parity:
                 f"by {self.wrong_input_delta_of_model:.1e}. Export another format; nothing was written."
             )
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the measurement as a dictionary of JSON values."""
         return {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Mapping[str, Any]) -> Parity:
         """Return the measurement that `to_dict` gave."""
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        )
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**fields)
 
 
-def check_logits(model, examples, task=None):
+def check_logits(model: Answer, examples: Examples, task: Task | None = None) -> None:
     """Raise `ExportError` unless a model answers real examples with logits: finite, and no probabilities.
 
     An artefact makes probabilities of them, and one of probabilities would agree with itself, and be wrong.
@@ -174,7 +186,17 @@ def check_logits(model, examples, task=None):
         )
 
 
-def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=None, decision=None):
+def measure_parity(
+    artefact: Answer,
+    model: Answer,
+    examples: Examples,
+    *,
+    fixed: Mapping[str, int] = MappingProxyType({}),
+    labels: Array | None = None,
+    task: Task | None = None,
+    decision: Mapping[str, Any] | None = None,
+    positions: Sequence[Array] | None = None,
+) -> Parity:
     """Run an artefact and the model on the same examples and compare the answers.
 
     All examples are run in batches of 8 (a shorter last batch is filled up with the first examples), or of 2
@@ -186,9 +208,11 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=Non
         model: Callable, the same inputs to logits `(B, C)`; the Keras model in inference mode.
         examples: Real ones, `Examples`, at least 1.
         fixed: Sizes of the axes by name of which the artefact takes but one size.
-        labels: True labels of the examples, as the task has them, to measure the accuracy too.
+        labels: True labels of the examples' rows, as the task has them, to measure the accuracy too.
         task: `Task`. Defaults to single-label classification.
         decision: As in `Serving`. Defaults to `None`.
+        positions: As in `Serving`: of each example the tokens whose answers are compared, each as a row of the task.
+            Defaults to `None`, an answer an example.
 
     Returns:
         `Parity`; nothing is judged yet, see `Parity.check`.
@@ -206,7 +230,7 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=Non
         >>> parity.label_agreement, parity.batch_sizes
         (1.0, (1, 4))
     """
-    fixed, count, task = dict(fixed), len(examples), task or get_task(SINGLE_LABEL)
+    count, task = len(examples), task or get_task(SINGLE_LABEL)
     size = fixed.get("batch", min(_LARGER_BATCH, max(2, count)))
     single = fixed.get("batch", 1)
     first = min(_LARGER_BATCH, count)
@@ -215,11 +239,14 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=Non
     singles = _batches(examples, first, single, longest=[True, padded])
     wrong = [_made_wrong(inputs) for inputs in every[: -(-first // size)]]
     rounds = ((every, count), (singles, first), (wrong, first))
-    logits, single_logits, wrong_logits = (_answers(model, _merged(each), rows) for each, rows in rounds)
+    logits, single_logits, wrong_logits = (
+        _answers(model, _merged(each), rows, positions) for each, rows in rounds
+    )
+    first = len(single_logits)
     _check_finite(logits)
     sizes = tuple(sorted({single, size}))
     try:
-        answers, single_answers, wrong_answers = (_answers(artefact, *batches) for batches in rounds)
+        answers, single_answers, wrong_answers = (_answers(artefact, *each, positions) for each in rounds)
     except Exception as error:  # each runtime has its own kinds, none of them public
         raise ExportError(f"The artefact has to run at batch sizes {sizes}. Received: {error}") from error
     if answers.shape != logits.shape:
@@ -261,7 +288,7 @@ def measure_parity(artefact, model, examples, *, fixed=(), labels=None, task=Non
     )
 
 
-def _check_finite(logits):
+def _check_finite(logits: Array) -> None:
     if not np.isfinite(logits).all():
         raise ExportError(
             "The model has to answer real examples with finite logits. Received: NaN or infinity from the "
@@ -269,15 +296,15 @@ def _check_finite(logits):
         )
 
 
-def _share(holds):
+def _share(holds: Array) -> float:
     return float(np.mean(holds))
 
 
-def _log(probabilities):
+def _log(probabilities: Array) -> Array:
     return np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))
 
 
-def _batches(examples, count, size, *, longest):
+def _batches(examples: Examples, count: int, size: int, *, longest: Sequence[bool]) -> list[dict[str, Array]]:
     """The first `count` examples in batches of `size`, never fewer: the last is filled up from the start.
 
     `longest` says for each batch, its last value for all that follow, whether to pad it to the longest.
@@ -286,27 +313,36 @@ def _batches(examples, count, size, *, longest):
     return [examples.batch(row, longest=longest[min(i, len(longest) - 1)]) for i, row in enumerate(rows)]
 
 
-def _merged(batches):
+def _merged(batches: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
     """The same examples in larger batches where they have one shape, as the model may have had them before.
 
     Texts as people write them stay as they are: how they are padded depends on their batch.
     """
     merged = []
     for shapes, alike in itertools.groupby(batches, lambda batch: [a.shape[1:] for a in batch.values()]):
-        alike = list(alike)
-        rows = len(next(iter(alike[0].values())))
+        group = list(alike)
+        rows = len(next(iter(group[0].values())))
         each = max(1, _LARGER_BATCH // rows) if all(shapes) else 1
-        for start in range(0, len(alike), each):
-            parts = alike[start : start + each]
+        for start in range(0, len(group), each):
+            parts = group[start : start + each]
             merged.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
     return merged
 
 
-def _answers(function, batches, count):
-    return np.concatenate([np.asarray(function(inputs)) for inputs in batches])[:count]
+def _answers(
+    function: Answer, batches: Sequence[dict[str, Array]], count: int, positions: Sequence[Array] | None
+) -> Array:
+    """The rows of the answers to the first `count` examples."""
+    found = [np.asarray(function(inputs)) for inputs in batches]
+    if positions is None:
+        return np.concatenate(found)[:count]
+    each = (answer for batch in found for answer in batch)
+    return np.concatenate(
+        [answer[positions[index]] for index, answer in zip(range(count), each, strict=False)]
+    )
 
 
-def _made_wrong(inputs):
+def _made_wrong(inputs: dict[str, Array]) -> dict[str, Array]:
     """The same with red and blue swapped, tokens in reverse order under the old mask, or texts reversed."""
     name = next(iter(inputs))
     return {**inputs, name: np.ascontiguousarray(inputs[name][..., ::-1])}

@@ -1,11 +1,13 @@
 """A model in float32, whatever it was trained in."""
 
+from typing import Any
+
 import keras
 
 from ktransfer.errors import ExportError, listed
 
 
-def in_float32(model):
+def in_float32(model: keras.Model) -> keras.Model:
     """Return `model`, or where its policy is another one, a copy of it in float32 with the same weights.
 
     TFLite never converts a mixed-precision model as it is, ONNX sometimes.
@@ -36,12 +38,12 @@ def in_float32(model):
     return clone
 
 
-def _policies(layer):
+def _policies(layer: keras.layers.Layer) -> set[str]:
     """Names of the dtype policies of a model and of all layers in it."""
     return {layer.dtype_policy.name}.union(*(_policies(inner) for inner in getattr(layer, "layers", ())))
 
 
-def _with_float32_policy(config):
+def _with_float32_policy(config: Any) -> Any:
     """Return a copy of a Keras config in which every dtype policy is float32."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":

@@ -1,11 +1,18 @@
 """The formats of export: what each is called, made by, run by and can do. Everything else reads them from here."""
 
+from __future__ import annotations
+
 import functools
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ktransfer.exporting.options import ExportOptions
+
 
 # The modules that describe a format, as `FORMAT`; those who ask for none of several in particular get them in this
 # order.
@@ -53,13 +60,13 @@ class Format:
     converts: bool = True
     one_example: bool = False
     options: frozenset[str] = frozenset()
-    takes_raw: Callable[[Any], bool] = lambda options: False
+    takes_raw: Callable[[ExportOptions], bool] = lambda options: False
     reads_files: bool = False
     uint8: frozenset[str] = frozenset()
     calibrated: frozenset[str] = frozenset()
     in_process: bool = False
     warm_up: str | None = None
-    operations: Callable[[Any], tuple[str, ...]] = lambda path: ()
+    operations: Callable[[Path], tuple[str, ...]] = lambda path: ()
 
 
 @dataclass(frozen=True)

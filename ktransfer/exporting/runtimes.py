@@ -1,15 +1,22 @@
 """An artefact as its own runtime sees it: the labels it carries, what it takes and gives, what it answers."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.opened import Opened, limit_tensorflow
 from ktransfer.exporting.registry import format_specs, get_format
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array, PathLike
+
+
 KERAS = "keras"
 
 
-def open_artefact(format, path, *, threads=None):
+def open_artefact(format: str, path: PathLike, *, threads: int | None = None) -> Opened:
     """Load an artefact by nothing but its own runtime, or a run's model by Keras.
 
     No more is imported than that runtime needs: ONNX Runtime and LiteRT are there within a second.
@@ -40,7 +47,7 @@ def open_artefact(format, path, *, threads=None):
     return get_format(format).runtime().open_file(Path(path), threads)
 
 
-def _open_keras(path, threads):
+def _open_keras(path: Path, threads: int | None) -> Opened:
     import keras
 
     if keras.backend.backend() == "tensorflow":
@@ -51,7 +58,7 @@ def _open_keras(path, threads):
     run = Run.load(path)
     model = run.model
 
-    def answer(given):
+    def answer(given: dict[str, Array]) -> Array:
         return model.predict_on_batch(as_taken(model, given))
 
-    return Opened(list(run.labels), {}, answer)
+    return Opened(list(run.outputs), {}, answer)

@@ -1,11 +1,13 @@
 """What every format is made from: named inputs, examples to prove it on, and the one function exported."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import keras
 import numpy as np
@@ -16,6 +18,10 @@ from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import ExportError
 from ktransfer.models.inputs import as_taken
 from ktransfer.security.safe_io import is_line
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Answer, Array
+
 
 OUTPUT = "probabilities"
 BATCH, SEQUENCE, HEIGHT, WIDTH = "batch", "sequence", "height", "width"
@@ -39,13 +45,13 @@ class Input:
     name: str
     axes: tuple[int | str, ...]
     dtype: str
-    facts: dict = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
 
-    def shape(self, fixed):
+    def shape(self, fixed: Mapping[str, int]) -> tuple[int | None, ...]:
         """Return the sizes of the axes, those in `fixed` by name as given there; `None` for any size."""
         return tuple(fixed.get(axis) if isinstance(axis, str) else axis for axis in self.axes)
 
-    def describe(self, fixed):
+    def describe(self, fixed: Mapping[str, int]) -> dict[str, Any]:
         """Return the input's entry in an artefact's signature."""
         return {"name": self.name, "shape": list(self.shape(fixed)), "dtype": self.dtype, **self.facts}
 
@@ -64,8 +70,9 @@ class Serving:
     """A model that fits its labels, inputs and examples, as `serve_images` and `serve_texts` make it.
 
     Args:
-        model: Functional Keras model of float32, one tensor or a dictionary of tensors to logits `(None, C)`.
-        class_names: C names.
+        model: Functional Keras model of float32, one tensor or a dictionary of tensors to logits `(None, C)`, of tokens
+            `(None, None, C)`.
+        class_names: C names of outputs.
         inputs: What an artefact of ids or pixels takes.
         examples: To measure parity on.
         attempts: Which axes a converter is asked to fix, to which sizes, in the order to try.
@@ -77,6 +84,7 @@ class Serving:
         decision: How the task gets from probabilities to labels; `None` takes the task's own way.
         temperature: What logits are divided by before they become probabilities (Guo et al. 2017).
         answered: What the model has answered so far, before the temperature, by a hash of what it was given.
+        positions: Of each example the tokens whose answers count, int `(rows,)`; `None` where an example has one.
     """
 
     model: keras.Model
@@ -87,18 +95,24 @@ class Serving:
     preprocessing: Preprocessing | None = None
     calibration: Examples | None = None
     files: Sequence[str] = ()
-    prepare: Callable[[dict], dict] = lambda inputs: inputs
+    prepare: Callable[[dict[str, Any]], dict[str, Any]] = lambda inputs: inputs
     task: Task = field(default_factory=lambda: get_task(SINGLE_LABEL))
-    decision: dict | None = None
+    decision: dict[str, Any] | None = None
     temperature: float = 1.0
     answered: dict[bytes, np.ndarray] = field(default_factory=dict)
+    positions: Sequence[np.ndarray] | None = None
 
     @property
     def modality(self) -> Modality:
         """What the examples are."""
         return modality_of(self.preprocessing)
 
-    def require_files(self):
+    @property
+    def output_axes(self) -> tuple[int | str, ...]:
+        """The axes of the probabilities, as `Input.axes`."""
+        return self.task.output_axes(self.inputs[0].axes, len(self.class_names))
+
+    def require_files(self) -> None:
         """Raise `ExportError` unless it is known which image files the examples are, and how they are read."""
         if not self.files:
             raise ExportError(
@@ -106,7 +120,7 @@ class Serving:
                 "Received: neither how it resizes, nor image files to prove it on. Give both, or leave it out."
             )
 
-    def check_calibration(self):
+    def check_calibration(self) -> None:
         """Raise `ExportError` if there is nothing to calibrate on."""
         if not self.calibration:
             raise ExportError(
@@ -114,18 +128,21 @@ class Serving:
                 "Give some as `calibration`; a hundred are enough."
             )
 
-    def calibration_batches(self):
+    def calibration_batches(self) -> list[dict[str, Array]]:
         """Return the inputs by name of each example to calibrate on, alone and padded to the longest."""
-        return [self.calibration.batch(np.array([i]), longest=True) for i in range(len(self.calibration))]
+        examples = self.calibration
+        return [examples.batch(np.array([i]), longest=True) for i in range(len(examples))] if examples else []
 
 
-def one_at_a_time(serving):
+def one_at_a_time(serving: Serving) -> Serving:
     """Return the `Serving` of which the batch is 1, whatever else may have any size."""
     attempts = dict.fromkeys(tuple(sorted({**fixed, BATCH: 1}.items())) for fixed in serving.attempts)
     return dataclasses.replace(serving, attempts=tuple(map(dict, attempts)))
 
 
-def serving_function(serving, fixed, *, activation=None):
+def serving_function(
+    serving: Serving, fixed: Mapping[str, int], *, activation: Callable[[tf.Tensor], tf.Tensor] | None = None
+) -> Any:
     """Return the function that is exported: raw inputs to probabilities, in inference mode.
 
     Args:
@@ -148,15 +165,20 @@ def serving_function(serving, fixed, *, activation=None):
     specs = [tf.TensorSpec(given.shape(fixed), given.dtype, name=given.name) for given in serving.inputs]
 
     @tf.function(input_signature=specs, autograph=False)
-    def serve(*tensors):
-        tensors = [tf.cast(each, tf.float32) if each.dtype == tf.uint8 else each for each in tensors]
-        inputs = serving.prepare(dict(zip(names, tensors, strict=True)))
+    def serve(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+        floats = [tf.cast(each, tf.float32) if each.dtype == tf.uint8 else each for each in tensors]
+        inputs = serving.prepare(dict(zip(names, floats, strict=True)))
         return {OUTPUT: probabilities(serving, inputs, activation=activation)}
 
     return serve
 
 
-def probabilities(serving, inputs, *, activation=None):
+def probabilities(
+    serving: Serving,
+    inputs: Mapping[str, tf.Tensor],
+    *,
+    activation: Callable[[tf.Tensor], tf.Tensor] | None = None,
+) -> tf.Tensor:
     """Return the probabilities `(B, C)` of the model's inputs by name; to be called in a `tf.function`.
 
     Args:
@@ -171,7 +193,7 @@ def probabilities(serving, inputs, *, activation=None):
     return (activation or getattr(tf.nn, serving.task.activation))(logits)
 
 
-def reference_function(serving):
+def reference_function(serving: Serving) -> Answer:
     """Return a callable from the model's inputs by name to its own logits `(B, C)`, nothing traced.
 
     They are divided by the temperature, if there is one. What it was given before it does not compute again.
@@ -180,11 +202,11 @@ def reference_function(serving):
     then takes a second an image on a CPU instead of twenty milliseconds.
     """
 
-    def logits(inputs):
+    def logits(inputs: dict[str, Array]) -> Array:
         digest = hashlib.sha256()
         for name, array in sorted(inputs.items()):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         key = digest.digest()
         if key not in serving.answered:
             with inlined_functions():
@@ -196,7 +218,7 @@ def reference_function(serving):
 
 
 @contextlib.contextmanager
-def inlined_functions():
+def inlined_functions() -> Iterator[None]:
     """Trace or call with the functions inside a function inlined.
 
     Keras wraps grouped convolutions and some attention paths in a `tf.function` of its own, whose call node
@@ -210,7 +232,7 @@ def inlined_functions():
         tf.config.run_functions_eagerly(before)
 
 
-def check_class_names(class_names, classes):
+def check_class_names(class_names: Sequence[str], classes: int) -> None:
     """Raise `ExportError` unless there are `classes` different names of one line each."""
     if len(set(class_names)) != classes or not all(map(is_line, class_names)):
         raise ExportError(

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,7 +39,7 @@ class FeatureKeys:
         examples: Mapping[str, Examples],
         recipe: Recipe,
         preprocessing: Preprocessing,
-    ):
+    ) -> None:
         self._blocks, self._recipe = blocks, recipe
         self._examples = {name: [part.fingerprint(), part.inputs] for name, part in examples.items()}
         self._reading = [
@@ -72,12 +73,12 @@ class FeatureKeys:
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _without_given_names(config):
+def _without_given_names(config: Mapping[str, Any]) -> Any:
     """A functional model's config with its layers numbered: names that Keras gives count up in a process."""
     names = {layer["name"]: f"layer {place}" for place, layer in enumerate(config.get("layers", ()))}
     names[config.get("name")] = "backbone"
 
-    def replaced(value):
+    def replaced(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: replaced(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple):

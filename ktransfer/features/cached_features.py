@@ -1,9 +1,12 @@
 """What the frozen part of a classifier makes of the data: computed once, kept, served to each stage."""
 
+from __future__ import annotations
+
 import functools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -11,7 +14,7 @@ import numpy as np
 from ktransfer.core.modality import Preprocessing
 from ktransfer.data.examples import Examples
 from ktransfer.data.rebatching import rebatched
-from ktransfer.features.extract import FrozenPass, extract_features, untracked
+from ktransfer.features.extract import FrozenPass, Track, untracked
 from ktransfer.features.plan import plan_stages
 from ktransfer.features.split_model import HEAD, FeatureBatches, find_taps, lower_part, upper_part
 from ktransfer.features.store import FeatureStore
@@ -21,6 +24,14 @@ from ktransfer.models.locate import find_backbone
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.terminal import print_line
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from ktransfer.core.typing import Array
+    from ktransfer.features.split_model import Cut
+    from ktransfer.features.store import Rows
+_READ_AT_ONCE = 1024  # examples
 
 
 class FrozenFeatures:
@@ -60,9 +71,9 @@ class FrozenFeatures:
         preprocessing: Preprocessing,
         store: FeatureStore,
         taps: bool = False,
-        track: Callable[[Iterable, int, str], Iterable] = untracked,
+        track: Track = untracked,
         say: Callable[[str], None] = print_line,
-    ):
+    ) -> None:
         self.examples = {"train": train, "validation": validation}
         self.recipe, self.preprocessing = recipe, preprocessing
         self._model, self._say = model, say
@@ -90,8 +101,11 @@ class FrozenFeatures:
         self._unsaid = {stage.cut.name: stage.expected for stage in self._plan if stage.cut}
 
     def pooled(self, part: str = "train") -> np.ndarray:
-        """Pooled features of the examples of a part as they are, not varied; float32 `(N, features)`."""
-        wanted = {(part, None): [HEAD]}
+        """Features of the rows of a part as they are, not varied: float32 `(N, features)`, or of words `(R, features)`.
+
+        Rows are in the order of `Preprocessing.row_labels`.
+        """
+        wanted: dict[tuple[str, int | None], list[Cut]] = {(part, None): [HEAD]}
         if part == "train":  # one pass for all that will be asked for
             wanted["validation", None] = [HEAD]
             for stage in self._plan:
@@ -100,9 +114,18 @@ class FrozenFeatures:
             if self._taps is not None:
                 wanted["train", None].append(self._taps)
         found, places = self._rows(wanted), self._places(part, None)
+        examples = self.examples[part]
         if found is None:
-            return extract_features(self._model, self._pass.inputs(part, None))[0][places]
-        return found[part, None, HEAD.name].read(places)
+            order = self._pass.order(part, None)
+            return row_features(
+                self._model, self._pass.inputs(part, None), self.preprocessing, examples, order, taps=False
+            )[0]
+        rows, whole = found[part, None, HEAD.name], []
+        # Of texts whose words are answered most of what is kept is other tokens.
+        for start in range(0, len(examples), _READ_AT_ONCE):
+            indices = np.arange(start, min(start + _READ_AT_ONCE, len(examples)))
+            whole += self.preprocessing.rows(rows.read(places[indices]), examples, indices)
+        return np.concatenate(whole)
 
     def taps(self) -> np.ndarray | None:
         """What every block but the topmost makes of the training images, averaged over each: `(N, F)`.
@@ -118,7 +141,7 @@ class FrozenFeatures:
         """How many times fewer multiplications an epoch of a stage has on what is kept; 1 where nothing is."""
         return self._plan[stage].expected
 
-    def dataset(self, part: str, *, batch_size: int | None = None, first_pass: int = 0):
+    def dataset(self, part: str, *, batch_size: int | None = None, first_pass: int = 0) -> tf.data.Dataset:
         """Batches of the examples themselves, as `part` of a `fit`: `"train"` or `"validation"`.
 
         Args:
@@ -151,18 +174,18 @@ class FrozenFeatures:
         cut = self._plan[stage].cut
         if cut is None:
             return None
-        wanted: dict = {}
+        wanted: dict[tuple[str, int | None], list[Cut]] = {}
         batch_size = batch_size or self.recipe.batch_size
         self._want(wanted, cut)
         found = self._rows(wanted)
         if found is None:
             return None
-        targets = {name: part.targets for name, part in self.examples.items()}
+        targets = {name: self.preprocessing.targets(part) for name, part in self.examples.items()}
 
-        def rows(part, view):
+        def rows(part: str, view: int | None) -> tuple[Rows, Array]:
             return found[part, view, cut.name], self._places(part, view)
 
-        def beside(part):
+        def beside(part: str) -> Callable[[Array], dict[str, Array]] | None:
             # What is pooled already has no length.
             if cut is HEAD or not named_inputs(self._model):
                 return None
@@ -184,20 +207,22 @@ class FrozenFeatures:
         )
         return upper_part(self._model, self._backbone, cut), training, judged
 
-    def _training_views(self):
+    def _training_views(self) -> Sequence[int | None]:
         return range(self._views) if self._views else [None]
 
-    def _places(self, part, view):
+    def _places(self, part: str, view: int | None) -> Array:
         """The row of each example."""
         return np.argsort(self._pass.order(part, view))
 
-    def _want(self, wanted, cut):
+    def _want(self, wanted: dict[tuple[str, int | None], list[Cut]], cut: Cut) -> None:
         for part, view in [*(("train", view) for view in self._training_views()), ("validation", None)]:
             cuts = wanted.setdefault((part, view), [])
             if cut.name not in [other.name for other in cuts]:
                 cuts.append(cut)
 
-    def _rows(self, wanted):
+    def _rows(
+        self, wanted: dict[tuple[str, int | None], list[Cut]]
+    ) -> dict[tuple[str, int | None, str], Rows] | None:
         """What `FrozenPass.rows` gives; of each cut it is said, once, what is kept and what it is worth."""
         start = time.perf_counter()
         found, computed = self._pass.rows(wanted)
@@ -205,7 +230,7 @@ class FrozenFeatures:
             self._report(found, time.perf_counter() - start if computed else 0.0)
         return found
 
-    def _report(self, found, seconds):
+    def _report(self, found: dict[tuple[str, int | None, str], Rows], seconds: float) -> None:
         took = f"computed in {seconds:.1f} s" if seconds else "kept from before"
         for name in list(self._unsaid):
             kept = [rows for (_, _, cut), rows in found.items() if cut == name]
@@ -222,29 +247,43 @@ class FrozenFeatures:
             )
 
 
-def extract_taps(
-    model: keras.Model, batches: Iterable, *, taps: bool = True
+def row_features(
+    model: keras.Model,
+    batches: Iterable[Any],
+    preprocessing: Preprocessing,
+    examples: Examples,
+    order: np.ndarray,
+    *,
+    taps: bool = True,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pooled features of a classifier's backbone, and the outputs of its blocks, without a store.
+    """Features of the rows of examples before the head, and the outputs of the backbone's blocks, without a store.
 
     Args:
         model: From `build_classifier` or `build_text_classifier`.
-        batches: Of `(inputs, labels)`, not augmented.
+        batches: Of `(inputs, labels)`, not augmented, in `order`.
+        preprocessing: How the examples are read.
+        examples: All of them.
+        order: int `(N,)`, the example of each place in the batches.
         taps: Whether the outputs of the blocks are wanted.
 
     Returns:
-        float32 `(N, F)`, and `(N, G)` as `FrozenFeatures.taps` has them, or `None`.
+        float32 `(R, F)` in the order of the examples, R being N unless words are answered; and `(N, G)` as
+        `FrozenFeatures.taps` has them, or `None`.
 
     Example:
 
-        pooled, tapped = extract_taps(model, batches)
+        pooled, tapped = row_features(model, batches, preprocessing, examples, np.arange(len(examples)))
     """
     backbone = find_backbone(model)
     cut = find_taps(find_blocks(backbone)) if taps and not named_inputs(model) else None
     lower = lower_part(model, backbone, [HEAD] if cut is None else [HEAD, cut])
-    found = [
-        keras.tree.flatten(outputs)
-        for outputs in predict_in_batches(lower, (inputs for inputs, *_ in batches))
-    ]
-    pooled, *tapped = (np.concatenate(outputs) for outputs in zip(*found, strict=True))
-    return pooled, tapped[0] if tapped else None
+    rows: list[Any] = [None] * len(order)
+    tapped, place = [], 0
+    for outputs in predict_in_batches(lower, (inputs for inputs, *_ in batches)):
+        values, *more = keras.tree.flatten(outputs)
+        indices = order[place : place + len(values)]
+        for index, row in zip(indices, preprocessing.rows(values, examples, indices), strict=True):
+            rows[index] = row
+        tapped += more
+        place += len(values)
+    return np.concatenate(rows), np.concatenate(tapped)[np.argsort(order)] if tapped else None

@@ -1,8 +1,11 @@
 """One pass of the frozen part over the examples: what is missing is computed and kept, the rest is opened."""
 
+from __future__ import annotations
+
 import contextlib
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -21,10 +24,14 @@ from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.machine import has_gpu
 
-Track = Callable[[Iterable, int, str], Iterable]
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
-def untracked(batches: Iterable, total: int, description: str) -> Iterable:
+Track = Callable[[Iterable[Any], int, str], Iterable[Any]]
+
+
+def untracked(batches: Iterable[Any], total: int, description: str) -> Iterable[Any]:
     """A `Track` that shows nothing."""
     return batches
 
@@ -55,13 +62,13 @@ class FrozenPass:
         preprocessing: Preprocessing,
         store: FeatureStore,
         track: Track = untracked,
-    ):
+    ) -> None:
         self._model, self._backbone, self._blocks = model, backbone, blocks
         self._examples, self._recipe, self._preprocessing = examples, recipe, preprocessing
         self._store: FeatureStore | None = store
         self._track = track
         self._key = FeatureKeys(model, backbone, blocks, examples, recipe, preprocessing)
-        self._lower: dict[tuple, keras.Model] = {}
+        self._lower: dict[tuple[Any, ...], keras.Model] = {}
 
     def order(self, part: str, view: int | None) -> np.ndarray:
         """The examples in the order of the rows that are kept of them: of a view that of its epoch."""
@@ -73,12 +80,12 @@ class FrozenPass:
         )
 
     @property
-    def _batch_size(self):
+    def _batch_size(self) -> int:
         return 256 if has_gpu() else 32
 
     def rows(
         self, wanted: Mapping[tuple[str, int | None], Sequence[Cut]]
-    ) -> tuple[dict[tuple, Rows] | None, bool]:
+    ) -> tuple[dict[tuple[Any, ...], Rows] | None, bool]:
         """The rows of each part, view and cut, and whether any were computed; `None` if none can be kept.
 
         Args:
@@ -99,7 +106,7 @@ class FrozenPass:
             if missing:
                 computed = True
                 try:
-                    self._compute(part, view, missing)
+                    self._compute(self._store, part, view, missing)
                     for cut in missing:
                         rows = self._store.open(self._key(cut, part, view))
                         if rows is None:
@@ -122,25 +129,26 @@ class FrozenPass:
         self._lower = {}
         return found, computed
 
-    def _compute(self, part, view, missing):
+    def _compute(self, store: FeatureStore, part: str, view: int | None, missing: list[Cut]) -> None:
         # The lowest is entered first and so kept last: were it kept without the others, these would be
         # computed from it after a kill, and differ in their last bits.
         missing = sorted(missing, key=lambda cut: -cut.above)
-        start = rows = None
+        rows: Rows | None = None
         for start in cuts_below(self._blocks, max(cut.above for cut in missing)):
-            if rows := self._store.open(self._key(start, part, view)):
+            if rows := store.open(self._key(start, part, view)):
+                lower = self._lower_part(missing, start, rows.shape[1:])
                 break
+        whole: Any
         if rows:
-            lower = self._lower_part(missing, start, rows.shape[1:])
             size, order = self._batch_size, self.order(part, view)
-            batches = [np.arange(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
+            whole = [np.arange(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
         else:
             lower = self._lower_part(missing)
-            batches = self.inputs(part, view)
+            whole = self.inputs(part, view)
         description = f"running the frozen backbone, {part} {self._examples[part].noun}"
-        batches = self._track(batches, len(batches), description)
+        batches = self._track(whole, len(whole), description)
 
-        def given(batch):
+        def given(batch: Any) -> Any:
             if not rows:
                 return batch[0]
             ids = self._preprocessing.beside(self._examples[part], order[batch])
@@ -150,7 +158,7 @@ class FrozenPass:
         with contextlib.ExitStack() as stack:
             writers = [
                 stack.enter_context(
-                    self._store.writer(
+                    store.writer(
                         self._key(cut, part, view),
                         (len(self._examples[part]), *shape),
                         kept_dtype(tensor, self._recipe),
@@ -164,14 +172,16 @@ class FrozenPass:
                     sides = zip(shape, output.shape[1:], strict=True)
                     append(np.pad(output, [(0, 0), *((0, whole - side) for whole, side in sides)]))
 
-    def _lower_part(self, cuts, *start):
+    def _lower_part(
+        self, cuts: list[Cut], start: Cut | None = None, shape: tuple[int, ...] | None = None
+    ) -> keras.Model:
         """The same for each part of the data, so that it is compiled once."""
-        names = (*(cut.name for cut in cuts), *(cut.name for cut in start[:1]))
+        names = (*(cut.name for cut in cuts), *(cut.name for cut in (start,) if cut))
         if names not in self._lower:
-            self._lower[names] = lower_part(self._model, self._backbone, cuts, *start)
+            self._lower[names] = lower_part(self._model, self._backbone, cuts, start, shape)
         return self._lower[names]
 
-    def inputs(self, part: str, view: int | None):
+    def inputs(self, part: str, view: int | None) -> tf.data.Dataset:
         """Batches of `(what the classifier takes, labels)` in the order in which their features are kept."""
         if view is None:
             return self._preprocessing.dataset(
@@ -191,7 +201,7 @@ class FrozenPass:
 
 
 def extract_features(
-    model: keras.Model, dataset, *, task: str | Task = SINGLE_LABEL
+    model: keras.Model, dataset: tf.data.Dataset, *, task: str | Task = SINGLE_LABEL
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pooled features of a classifier's backbone, in inference mode, and their labels.
 
@@ -211,7 +221,7 @@ def extract_features(
     pooled = keras.Model(model.input, Head.of(model).features)
     labels = []
 
-    def images():
+    def images() -> Iterator[Any]:
         for batch, targets in dataset:
             labels.append(task.labels_of(np.asarray(targets)))
             yield batch

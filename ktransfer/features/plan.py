@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -37,14 +38,15 @@ def can_cache(recipe: Recipe) -> bool:
     return recipe.batch_norm == "frozen" and (not recipe.augmentation.is_on or recipe.cached_views > 0)
 
 
-def kept_dtype(tensor, recipe: Recipe) -> str:
+def kept_dtype(tensor: keras.KerasTensor, recipe: Recipe) -> str:
     """How features are kept; what was computed in half precision loses nothing by being kept in it."""
     return "float16" if tensor.dtype == "float16" else recipe.cache_dtype
 
 
-def kept_shape(tensor, sequence_length: int | None) -> tuple[int, ...]:
+def kept_shape(tensor: keras.KerasTensor, sequence_length: int | None) -> tuple[int, ...]:
     """Of the features of one example; those of a text are kept at the length that all are cut to."""
-    return tuple(sequence_length if side is None else side for side in tensor.shape[1:])
+    sides: tuple[Any, ...] = tuple(tensor.shape[1:])
+    return sides if sequence_length is None else tuple(sequence_length if s is None else s for s in sides)
 
 
 def plan_stages(
@@ -83,7 +85,7 @@ def plan_stages(
         outputs = lower_part(model, backbone, list(distinct.values())).outputs
         tensors = dict(zip(distinct, outputs, strict=True))
 
-    def cost(output):
+    def cost(output: keras.KerasTensor) -> int:
         inputs, given = keras.tree.flatten(backbone.input), keras.tree.flatten(model.input)
         # The same pixels go into every input of a backbone for images.
         return multiply_adds(
@@ -114,7 +116,7 @@ def plan_stages(
     return planned
 
 
-def _faster(whole, above, counts):
+def _faster(whole: int, above: int, counts: Mapping[str, int]) -> float:
     """A training step costs the forward pass of what trains three times, of what is frozen once."""
     train, judged = counts["train"], counts["validation"]
     uncached = train * (whole + 2 * above) + judged * whole

@@ -1,18 +1,25 @@
 """A classifier cut in two where nothing trains below: the parts, and batches of what is kept between."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from ktransfer.data.rebatching import of_any_length
+from ktransfer.data.rebatching import of_any_length, padded
 from ktransfer.errors import RecipeError, listed
 from ktransfer.features.store import Rows
 from ktransfer.models.blocks import Block, sublayers
 from ktransfer.models.heads import Head
 from ktransfer.models.inputs import named_inputs
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from ktransfer.core.typing import Array, ModelInputs
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +111,7 @@ def lower_part(
         pooled, = lower_part(model, backbone, [HEAD])(images)
     """
     _require_repeatable(model, backbone)
-    if start is None:
+    if start is None or shape is None:
         given = keras.tree.map_structure(
             lambda t: keras.Input(t.shape[1:], dtype=t.dtype, name=t.name), model.input
         )
@@ -129,7 +136,7 @@ def lower_part(
     first_tap = len(outputs) - len(taps)
     tapped, inner_values = _side_by_side(outputs[first_tap:]), iter(outputs[:first_tap])
 
-    def value(cut):
+    def value(cut: Cut) -> keras.KerasTensor:
         if cut.entry is None:
             return pooled
         return tapped if isinstance(cut.entry, tuple) else next(inner_values)
@@ -137,7 +144,7 @@ def lower_part(
     return keras.Model(given, [value(cut) for cut in cuts], name="lower")
 
 
-def _side_by_side(maps):
+def _side_by_side(maps: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
     """Means of feature maps over all but the batch and the last axis, `(B, F)`."""
     means = [keras.ops.mean(each, axis=tuple(range(1, len(each.shape) - 1))) for each in maps]
     return keras.ops.cast(keras.ops.concatenate(means, axis=-1), "float32") if means else None
@@ -164,7 +171,9 @@ def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Mod
     return keras.Model(given, answers, name="upper")
 
 
-def _features_and_ids(model, entry, shape):
+def _features_and_ids(
+    model: keras.Model, entry: keras.KerasTensor, shape: Sequence[int | None]
+) -> tuple[Any, keras.KerasTensor, dict[str, keras.KerasTensor]]:
     """What a part that starts at `entry` is given, the features in it, and what rides along by name."""
     ids = named_inputs(model)
     ids = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in ids.items()}
@@ -174,13 +183,18 @@ def _features_and_ids(model, entry, shape):
     return ({"features": features, **ids} if ids else features), features, ids
 
 
-def _after_backbone(model, features, ids, output):
+def _after_backbone(
+    model: keras.Model,
+    features: keras.KerasTensor,
+    ids: Mapping[str, keras.KerasTensor],
+    output: keras.KerasTensor,
+) -> keras.KerasTensor:
     """`output` of the classifier's graph, computed from what its backbone gives."""
     entry = [model.get_layer("features").output, *(model.input[name] for name in ids)]
     return _between(entry, output, [features, *ids.values()])
 
 
-def _between(entry, outputs, inputs):
+def _between(entry: Any, outputs: Any, inputs: Any) -> Any:
     """What a graph makes of `inputs` between the tensors `entry` and `outputs`."""
     if isinstance(entry, list) and len(entry) > 1:
         # `keras.Model` of inputs and tensors in the graph together leaves the model they are of without a
@@ -194,7 +208,7 @@ def layers_before(model: keras.Model) -> list[keras.layers.Layer]:
     return [layer for layer in model.layers if layer.name == "scaling"]
 
 
-def last_output(backbone: keras.Model):
+def last_output(backbone: keras.Model) -> keras.KerasTensor:
     """The tensor that a classifier's head sees: of several outputs the deepest, which is named last."""
     output = backbone.output
     if isinstance(output, dict):
@@ -202,7 +216,7 @@ def last_output(backbone: keras.Model):
     return output[-1] if isinstance(output, list | tuple) else output
 
 
-def _require_repeatable(model, backbone):
+def _require_repeatable(model: keras.Model, backbone: keras.Model) -> None:
     before = [] if named_inputs(model) else model.layers[: model.layers.index(backbone)]
     layers = [layer for layer in before if not isinstance(layer, keras.layers.InputLayer)]
     for layer in [*layers, *sublayers(backbone)]:
@@ -228,7 +242,7 @@ class FeatureBatches(keras.utils.PyDataset):
     Args:
         views: For each view of the examples their features, and int `(N,)`, the row that each example's are
             in; epochs take turns.
-        targets: `(N, ...)`, in the order of the examples.
+        targets: `(N, ...)`, in the order of the examples, or objects `(N,)`, each of the tokens of one.
         batch_size: Examples in a batch; the last may be smaller.
         order: From an epoch to its order of the examples, taken at each `begin_epoch`; `None` leaves them in
             their own.
@@ -244,25 +258,26 @@ class FeatureBatches(keras.utils.PyDataset):
         batch_size: int,
         order: Callable[[int], np.ndarray] | None = None,
         beside: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
-    ):
+    ) -> None:
         super().__init__()
         self._views, self._targets, self._batch_size = views, targets, batch_size
         self._epoch_order, self._beside = order, beside
         self._view, self._order = 0, np.arange(len(targets))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return -(-len(self._targets) // self._batch_size)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[ModelInputs, Array]:
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         rows, places = self._views[self._view]
         features = rows.read(places[chosen])
         if self._beside:
-            features = with_ids(features, self._beside(chosen))
-        return features, self._targets[chosen]
+            given = with_ids(features, self._beside(chosen))
+            return given, padded(self._targets[chosen], given["features"].shape[1])
+        return features, padded(self._targets[chosen], features.shape[1])
 
     @property
-    def data(self):
+    def data(self) -> FeatureBatches | tf.data.Dataset:
         """What `fit` takes: itself, or where lengths differ a dataset of the same batches."""
         return of_any_length(self) if self._beside else self
 

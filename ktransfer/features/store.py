@@ -1,5 +1,7 @@
 """Arrays on disk by key: streamed, written whole or not at all, checked when opened, evicted past a limit."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import math
@@ -8,15 +10,20 @@ import shutil
 import time
 import uuid
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from filelock import FileLock
 
 from ktransfer.security.safe_io import read_json
 from ktransfer.utils.files import read_at
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 FORMAT = 1
 _META, _DATA = "meta.json", "rows.bin"
@@ -32,7 +39,7 @@ class Entry:
     key: str
     size_bytes: int
     used: float
-    facts: dict
+    facts: dict[str, Any]
 
 
 class Rows:
@@ -43,12 +50,12 @@ class Rows:
         dtype: As stored.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str):
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
         self.shape, self.dtype = shape, np.dtype(dtype)
         self._row_bytes = math.prod(shape[1:]) * self.dtype.itemsize
         self._file = open(path, "rb")  # noqa: SIM115  open as long as the rows are in use
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.shape[0]
 
     def read(self, indices: np.ndarray) -> np.ndarray:
@@ -78,7 +85,7 @@ class FeatureStore:
         rows = store.open(key) or store.write(key, (500, 1024), "float32", batches, {"cut": "stack2_block5"})
     """
 
-    def __init__(self, folder: str | os.PathLike, *, limit_gib: float = 20.0):
+    def __init__(self, folder: str | os.PathLike[str], *, limit_gib: float = 20.0) -> None:
         self.folder = Path(folder)
         self.limit_bytes = int(limit_gib * 2**30)
 
@@ -103,7 +110,9 @@ class FeatureStore:
             os.utime(path / _META)
         return Rows(path / _DATA, shape, dtype)
 
-    def write(self, key: str, shape: tuple[int, ...], dtype: str, batches, facts: dict) -> Rows:
+    def write(
+        self, key: str, shape: tuple[int, ...], dtype: str, batches: Iterable[Array], facts: dict[str, Any]
+    ) -> Rows:
         """Keep the rows that `batches` yields and open them; as `writer`, in one go."""
         with self.writer(key, shape, dtype, facts) as append:
             for batch in batches:
@@ -112,7 +121,7 @@ class FeatureStore:
 
     @contextlib.contextmanager
     def writer(
-        self, key: str, shape: tuple[int, ...], dtype: str, facts: dict
+        self, key: str, shape: tuple[int, ...], dtype: str, facts: dict[str, Any]
     ) -> Iterator[Callable[[np.ndarray], None]]:
         """A function that appends a batch of rows `(B, ...)`; at the end of the block they are all kept.
 
@@ -142,7 +151,7 @@ class FeatureStore:
                 lock.acquire()  # until released, or killed
             with open(partial / _DATA, "wb") as file:
 
-                def append(batch):
+                def append(batch: Array) -> None:
                     nonlocal crc, rows
                     content = _as(np.asarray(batch), dtype)
                     if content.shape[1:] != tuple(shape[1:]):
@@ -188,7 +197,7 @@ class FeatureStore:
         return freed
 
     @staticmethod
-    def _publish(partial, target):
+    def _publish(partial: Path, target: Path) -> None:
         if not (target / _META).is_file():
             shutil.rmtree(target, ignore_errors=True)  # what is left of a damaged entry
             try:
@@ -198,7 +207,7 @@ class FeatureStore:
                 if not (target / _META).is_file():
                     raise
 
-    def _sweep(self):
+    def _sweep(self) -> None:
         """Remove what writers that were killed have left; those at work hold a lock."""
         for path in self.folder.glob(".*.partial"):
             with contextlib.suppress(OSError):
@@ -208,7 +217,7 @@ class FeatureStore:
                         pass
                     shutil.rmtree(path, ignore_errors=True)
 
-    def _evict(self, keep):
+    def _evict(self, keep: str) -> None:
         total = 0
         for entry in self.entries():
             total += entry.size_bytes
@@ -217,7 +226,7 @@ class FeatureStore:
                 total -= entry.size_bytes
 
 
-def _as(batch, dtype):
+def _as(batch: Array, dtype: str) -> Array:
     with np.errstate(over="ignore"):  # told below
         content = np.ascontiguousarray(batch, dtype=dtype)
     if content.dtype != batch.dtype and not np.isfinite(content).all() and np.isfinite(batch).all():
@@ -225,7 +234,7 @@ def _as(batch, dtype):
     return content
 
 
-def _checksum(path):
+def _checksum(path: Path) -> int:
     crc = 0
     with open(path, "rb") as file:
         while chunk := file.read(1 << 22):

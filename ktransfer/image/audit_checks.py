@@ -1,12 +1,15 @@
 """One pass over image files: what cannot be decoded, what is odd, and what near-duplicates are told by."""
 
+from __future__ import annotations
+
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -15,6 +18,10 @@ from ktransfer.audit.findings import Finding, Item
 from ktransfer.audit.near_duplicates import near_images
 from ktransfer.errors import DataError
 from ktransfer.image.decoding import Resize, formats_for, load_image, unreadable_reason
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 SIDE = 32  # pixels of a thumbnail, which is 3 KiB: 60 MiB for 20,000 images
 # Each thread holds one decoded image, so that more of them cost memory.
@@ -46,7 +53,7 @@ class ImageFacts:
     thumbnail: np.ndarray | None = None
 
 
-def read_facts(path: str | os.PathLike) -> ImageFacts:
+def read_facts(path: str | os.PathLike[str]) -> ImageFacts:
     """Read and decode one image in full, as training does.
 
     Example:
@@ -102,7 +109,8 @@ def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[F
     Example:
         >>> image_findings(items, read_all_facts([item.input for item in items]))  # doctest: +SKIP
     """
-    findings, traits = [], {}
+    findings = []
+    traits: dict[str, list[Item]] = {}
     sides = [min(one.size) for one in facts if one.reason is None]
     median = float(np.median(sides)) if sides else 0
     for item, one in zip(items, facts, strict=True):
@@ -125,7 +133,7 @@ def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[F
 
 def examine_images(
     items: Sequence[Item], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
-) -> tuple[list[Finding], list[bytes | None], list[int], Callable]:
+) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], np.ndarray]]:
     """What `Modality.examine` gives, of images: each is read and decoded once.
 
     Example:
@@ -135,14 +143,16 @@ def examine_images(
     # Pictures of one colour look the same and are told apart by their bytes only.
     usable = [i for i, one in enumerate(facts) if one.thumbnail is not None and not is_constant(one)]
 
-    def near(indices):
+    def near(indices: Sequence[int]) -> Array:
         sides = [min(facts[index].size) for index in indices]
-        return near_images(np.stack([facts[index].thumbnail for index in indices]), sides)
+        # All of them were decoded.
+        thumbnails = [cast("np.ndarray", facts[index].thumbnail) for index in indices]
+        return near_images(np.stack(thumbnails), np.array(sides))
 
     return image_findings(items, facts), [one.digest or None for one in facts], usable, near
 
 
-def path_below(path: str, root: str | os.PathLike | None) -> str:
+def path_below(path: str, root: str | os.PathLike[str] | None) -> str:
     """A path as it is below a folder, or from the root where it lies elsewhere.
 
     Example:
@@ -155,7 +165,7 @@ def path_below(path: str, root: str | os.PathLike | None) -> str:
     return Path(os.path.relpath(path, root)).as_posix() if inside else path
 
 
-def _traits(image):
+def _traits(image: Image.Image) -> tuple[str, ...]:
     facts = {
         "cmyk": image.mode == "CMYK",
         "transparent": image.has_transparency_data,
@@ -166,7 +176,7 @@ def _traits(image):
     return tuple(name for name, holds in facts.items() if holds)
 
 
-def _orientation(image):
+def _orientation(image: Image.Image) -> int | None:
     # A PNG that has none in front is decoded in full by Pillow to look for one at its end.
     if image.format == "PNG" and "exif" not in image.info:
         return None

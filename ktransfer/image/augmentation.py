@@ -41,7 +41,7 @@ class Augmentation:
     mixup: float = 0.0
     cutmix: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         crop = tuple(self.crop)
         if len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1:
             raise RecipeError(

@@ -7,7 +7,9 @@ import tensorflow as tf
 from ktransfer.image.augmentation import Augmentation
 
 
-def augment(images, labels, seed, augmentation: Augmentation):
+def augment(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Vary each image of a batch by its own draw.
 
     Args:
@@ -32,7 +34,7 @@ def augment(images, labels, seed, augmentation: Augmentation):
     return images, labels
 
 
-def _geometry(images, seed, augmentation):
+def _geometry(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     """Crop, turn and flip in one bilinear resampling; what lies outside is the image reflected."""
     if not (augmentation.flip or augmentation.rotation or augmentation.crop != (1, 1)):
         return images
@@ -62,7 +64,7 @@ def _geometry(images, seed, augmentation):
     return tf.ensure_shape(varied, images.shape)
 
 
-def _colour(images, seed, augmentation):
+def _colour(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
     strengths = (augmentation.brightness, augmentation.contrast, augmentation.saturation)
     if not any(strengths):
         return images
@@ -77,7 +79,9 @@ def _colour(images, seed, augmentation):
     return tf.clip_by_value(images, 0.0, 255.0)
 
 
-def _mix(images, labels, seed, augmentation):
+def _mix(
+    images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Blend each image with its neighbour, or paste a part of it: the batch is shuffled already."""
     batch, height, width = (tf.shape(images)[axis] for axis in range(3))
     mixup_seed, cutmix_seed, seed = tf.unstack(tf.random.split(seed, 3))
@@ -95,7 +99,7 @@ def _mix(images, labels, seed, augmentation):
     return tf.clip_by_value(images, 0.0, 255.0), labels + share * (tf.roll(labels, 1, axis=0) - labels)
 
 
-def _stripe(length, side, position):
+def _stripe(length: tf.Tensor, side: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
     """float32 `(B, length)`: 1 on a stretch of `side * length` pixels, moved inside by `position` in 0-1."""
     pixels = tf.range(length, dtype=tf.float32)[None, :]
     length = tf.cast(length, tf.float32)
@@ -104,11 +108,11 @@ def _stripe(length, side, position):
     return tf.cast((pixels >= start[:, None]) & (pixels < (start + extent)[:, None]), tf.float32)
 
 
-def _uniform(seed, batch, count):
+def _uniform(seed: tf.Tensor, batch: tf.Tensor, count: int) -> list[tf.Tensor]:
     return tf.unstack(tf.random.stateless_uniform((count, batch), seed=seed), num=count)
 
 
-def _beta(seed, batch, alpha):
+def _beta(seed: tf.Tensor, batch: tf.Tensor, alpha: float) -> tf.Tensor:
     """The neighbour's share: the smaller side of a Beta(alpha, alpha) draw; no image is lost to it."""
     if not alpha:
         return tf.zeros((batch,))

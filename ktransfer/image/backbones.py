@@ -1,7 +1,10 @@
 """A preset name, a hub handle, a folder or a `.keras` file -> a headless backbone and its preprocessing."""
 
+from __future__ import annotations
+
 import difflib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import keras
 import keras_hub
@@ -15,6 +18,9 @@ from ktransfer.models.backbone_names import HUB_PREFIXES
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.models.presets import load_part
 from ktransfer.security.keras_archive import load_keras_file
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
 
 def load_backbone(
@@ -61,7 +67,9 @@ def load_backbone(
     return backbone, preprocessing
 
 
-def _from_preset(name, size, **options):
+def _from_preset(
+    name: str, size: tuple[int, int] | None, **options: Any
+) -> tuple[keras.Model, Preprocessing]:
     preset = _checked_preset(name)
     converter = load_part(keras_hub.layers.ImageConverter, preset, "an image converter")
     size = size or _own_size(converter)
@@ -78,7 +86,7 @@ def _from_preset(name, size, **options):
     return backbone, _preprocessing(converter, size)
 
 
-def _checked_preset(name):
+def _checked_preset(name: str) -> str:
     if name.startswith(HUB_PREFIXES):
         return name
     path = Path(name).expanduser()
@@ -95,7 +103,7 @@ def _checked_preset(name):
     return name
 
 
-def _image_input(backbone):
+def _image_input(backbone: keras.Model) -> keras.KerasTensor:
     # A model that was never built, or is no graph, has none.
     inputs = keras.tree.flatten(getattr(backbone, "inputs", None) or [])
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
@@ -107,7 +115,7 @@ def _image_input(backbone):
     return inputs[0]
 
 
-def _own_size(converter):
+def _own_size(converter: keras.layers.Layer) -> tuple[int, int]:
     size = converter.image_size or (224, 224)
     if not isinstance(size, list | tuple) or [type(pixels) for pixels in size] != [int, int]:
         raise BackboneError(
@@ -118,7 +126,7 @@ def _own_size(converter):
     return tuple(size)
 
 
-def _preprocessing(converter, size):
+def _preprocessing(converter: keras.layers.Layer, size: tuple[int, int]) -> Preprocessing:
     """Read scale and offset off what the converter does to pixels, whatever its class calls them."""
     config = converter.get_config()
     mode = "crop" if config["crop_to_aspect_ratio"] else "pad" if config["pad_to_aspect_ratio"] else "stretch"
@@ -143,14 +151,16 @@ def _preprocessing(converter, size):
     return Preprocessing(resize, _exact(config["scale"], scale, 1.0), _exact(config["offset"], offset, 0.0))
 
 
-def _exact(given, measured, neutral):
+def _exact(given: Any, measured: Array, neutral: float) -> list[float]:
     """The converter's own figures where they explain what it does, else the measured ones, in float64."""
     given = neutral if given is None else given
     values = np.broadcast_to(np.asarray(given, "float64"), (3,))
     return values.tolist() if np.allclose(values, measured, rtol=1e-4, atol=1e-5) else measured.tolist()
 
 
-def _from_file(path, size, scaling):
+def _from_file(
+    path: Path, size: tuple[int, int] | None, scaling: str | None
+) -> tuple[keras.Model, Preprocessing]:
     try:
         model = load_keras_file(path)
     except (OSError, ValueError, MemoryError) as error:
@@ -170,5 +180,7 @@ def _from_file(path, size, scaling):
             f"The backbone in {path} takes images of {fixed[0]} by {fixed[1]} pixels only. "
             f"Received: {size[0]} by {size[1]}. Leave --image-size out."
         )
-    resize = Resize(*(size or fixed), mode="crop", interpolation="bilinear", antialias=True)
-    return model, Preprocessing(resize, *SCALINGS[scaling])
+    height, width = size or fixed
+    resize = Resize(height, width, mode="crop", interpolation="bilinear", antialias=True)
+    scale, offset = SCALINGS[str(scaling)]  # checked with the name
+    return model, Preprocessing(resize, scale, offset)

@@ -1,12 +1,18 @@
 """Raw pixels -> scaling -> backbone -> pooling -> standardised features -> logits, in one model."""
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 import keras
 
 from ktransfer.errors import BackboneError
 from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.models.heads import POOLED, add_head
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Tensor
 
 
 def build_classifier(
@@ -51,7 +57,7 @@ def build_classifier(
     return keras.Model(images, logits, name="classifier")
 
 
-def backbone_features(backbone: keras.Model, pixels):
+def backbone_features(backbone: keras.Model, pixels: Tensor) -> Tensor:
     """What the backbone makes of `pixels`: its output, of several the deepest, which is named last.
 
     Example:
@@ -65,7 +71,7 @@ def backbone_features(backbone: keras.Model, pixels):
     return outputs[-1] if isinstance(outputs, list | tuple) else outputs
 
 
-def _pool(features, pixels):
+def _pool(features: keras.KerasTensor, pixels: int) -> keras.KerasTensor:
     rank = len(features.shape)
     if rank == 4:
         return keras.layers.GlobalAveragePooling2D(dtype="float32", name=POOLED)(features)
@@ -82,7 +88,7 @@ def _pool(features, pixels):
     )
 
 
-def _has_class_token(tokens, pixels):
+def _has_class_token(tokens: int, pixels: int) -> bool:
     """Patches that tile the image are squares of pixels; with one token more, no size of patch fits."""
     if tokens is None:
         return False

@@ -1,11 +1,16 @@
 """Examples to batches of pixels and labels, as tf.data."""
 
+from __future__ import annotations
+
 import contextlib
+import io
 import itertools
 import math
 import shutil
 import tempfile
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +21,10 @@ from ktransfer.image.augmentation import Augmentation
 from ktransfer.image.augmentation_ops import augment
 from ktransfer.image.decoding import Resize, load_image
 from ktransfer.utils.files import cache_folder, read_at, write_at
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # Of the free disk that kept pixels may take.
 CACHE_SHARE = 0.5
@@ -75,14 +84,14 @@ def image_dataset(
     epochs = itertools.count(first_pass)
     labels = examples.targets if one_hot or varied.mixes_labels else examples.labels
 
-    def batches():
+    def batches() -> Iterator[tuple[Array, Array, Array]]:
         random = np.random.default_rng([seed, next(epochs)])
         order = random.permutation(len(examples)) if training else np.arange(len(examples))
         for start in range(0, len(examples), batch_size):
             indices = order[start : start + batch_size]
             yield pixels.read(indices), labels[indices], random.integers(2**31, size=2)
 
-    def finish(images, labels, batch_seed):
+    def finish(images: tf.Tensor, labels: tf.Tensor, batch_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return augment(images, labels, batch_seed, varied)
 
     signature = (
@@ -98,7 +107,9 @@ def image_dataset(
 class _Pixels:
     """Resized images by index, read by a few threads at once and kept if asked to."""
 
-    def __init__(self, paths, resize, *, keep, workers):
+    def __init__(
+        self, paths: Sequence[str], resize: Resize, *, keep: bool | str, workers: int | None
+    ) -> None:
         self._paths, self._resize = paths, resize
         self._pool = ThreadPoolExecutor(workers)
         self._shape = (resize.height, resize.width, 3)
@@ -106,25 +117,26 @@ class _Pixels:
         self._file = _scratch_file(len(paths) * self._bytes, keep)
         self._kept = np.zeros(len(paths), dtype=bool)
 
-    def read(self, indices):
+    def read(self, indices: Array) -> Array:
         """uint8 `(len(indices), H, W, 3)`."""
         images = np.empty((len(indices), *self._shape), np.uint8)
         for _ in self._pool.map(self._read, indices.tolist(), images):
             pass  # what one of them raises is raised here
         return images
 
-    def _read(self, index, image):
+    def _read(self, index: int, image: Array) -> None:
         offset = index * self._bytes
         # Not a memory map, whose pages would count as this process's memory.
-        if self._kept[index] and read_at(self._file, image, offset) == self._bytes:
+        file = self._file
+        if file is not None and self._kept[index] and read_at(file, image, offset) == self._bytes:
             return
         image[:] = load_image(self._paths[index], self._resize)
-        if self._file is not None:
+        if file is not None:
             with contextlib.suppress(OSError):  # a disk that is full by now: decoded again next time
-                self._kept[index] = write_at(self._file, image, offset) == self._bytes
+                self._kept[index] = write_at(file, image, offset) == self._bytes
 
 
-def _scratch_file(size, keep):
+def _scratch_file(size: int, keep: bool | str) -> io.BufferedRandom | None:
     """A file that is gone when it is closed, or the process killed; `None` where there is no room for one."""
     if not keep:
         return None

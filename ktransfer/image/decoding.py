@@ -1,17 +1,23 @@
 """One image file to one array of pixels, sized as the preset's image converter sizes it."""
 
+from __future__ import annotations
+
 import os
 import struct
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps, features
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from ktransfer.data.examples import printable
 from ktransfer.errors import DataError, RecipeError, did_you_mean
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+
 
 # Pillow opens some fifty formats, a few through outside programs; nothing else than these is opened. A value
 # is what Pillow has to be built with. MPO, of which the first image is taken, is opened by the JPEG plugin.
@@ -88,7 +94,7 @@ _OTHERS = (
 )
 
 
-def _has_heif():
+def _has_heif() -> bool:
     try:
         from pi_heif import register_heif_opener
     except ImportError:
@@ -97,7 +103,7 @@ def _has_heif():
     return True
 
 
-def _supported():
+def _supported() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """`(formats, suffixes)` that the installed Pillow reads."""
     found = {
         name: suffixes for name, (suffixes, needs) in _READ.items() if needs is None or features.check(needs)
@@ -177,7 +183,7 @@ class Resize:
     interpolation: str = "bilinear"
     antialias: bool = True
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise RecipeError(
                 "Expected an image size of at least 1 by 1 pixels. "
@@ -196,7 +202,7 @@ class Resize:
             )
 
 
-def load_image(path_or_file: str | os.PathLike | BinaryIO, resize: Resize) -> np.ndarray:
+def load_image(path_or_file: PathLike | BinaryIO, resize: Resize) -> np.ndarray:
     """Decode and resize one image of a format that `IMAGE_EXTENSIONS` lists.
 
     The camera's orientation is applied, of an animation or of several pages the first is taken, 16-bit grey
@@ -220,7 +226,7 @@ def load_image(path_or_file: str | os.PathLike | BinaryIO, resize: Resize) -> np
     return np.asarray(_resized(_read(path_or_file), resize))
 
 
-def read_pixels(path_or_file: str | os.PathLike | BinaryIO) -> np.ndarray:
+def read_pixels(path_or_file: PathLike | BinaryIO) -> np.ndarray:
     """Decode an image as `load_image` does, and leave it as large as it is: uint8 `(H, W, 3)`.
 
     Raises:
@@ -243,7 +249,7 @@ def resize_pixels(pixels: np.ndarray, resize: Resize) -> np.ndarray:
     return np.asarray(_resized(Image.fromarray(pixels), resize))
 
 
-def _read(path_or_file):
+def _read(path_or_file: PathLike | BinaryIO) -> Image.Image:
     try:
         return _rgb(_decoded(path_or_file))
     except _BROKEN as error:
@@ -255,7 +261,7 @@ def _read(path_or_file):
         ) from error
 
 
-def load_images(paths: Iterable[str | os.PathLike], resize: Resize) -> np.ndarray:
+def load_images(paths: Iterable[PathLike | BinaryIO], resize: Resize) -> np.ndarray:
     """Load several images as a batch for a model: float32 `(N, height, width, 3)`, RGB 0-255.
 
     Example:
@@ -265,7 +271,7 @@ def load_images(paths: Iterable[str | os.PathLike], resize: Resize) -> np.ndarra
     return np.stack([load_image(path, resize) for path in paths]).astype("float32")
 
 
-def unreadable_reason(path: str | os.PathLike) -> str | None:
+def unreadable_reason(path: str | os.PathLike[str]) -> str | None:
     """Decode `path` in full and say in a few words why that fails, or return None.
 
     Example:
@@ -279,7 +285,7 @@ def unreadable_reason(path: str | os.PathLike) -> str | None:
     return None
 
 
-def _decoded(path_or_file):
+def _decoded(path_or_file: PathLike | BinaryIO) -> Image.Image:
     """The image, decoded and upright."""
     with Image.open(path_or_file, formats=formats_for(path_or_file)) as image:
         orientation = _orientation(image)
@@ -291,7 +297,7 @@ def _decoded(path_or_file):
         return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
 
 
-def formats_for(path_or_file: str | os.PathLike | BinaryIO) -> tuple[str, ...]:
+def formats_for(path_or_file: PathLike | BinaryIO) -> tuple[str, ...]:
     """The formats, as Pillow names them, that a file may be opened as.
 
     Example:
@@ -304,20 +310,21 @@ def formats_for(path_or_file: str | os.PathLike | BinaryIO) -> tuple[str, ...]:
     return (*_FORMATS, *(format for format, suffixes in _BY_SUFFIX.items() if name.endswith(suffixes)))
 
 
-def _require_range(image):
+def _require_range(image: Image.Image) -> None:
     """Raise `ValueError` for pixels that become 8-bit RGB in no agreed way."""
     grey16 = image.mode.startswith("I;16")
     if image.mode not in _MODES_READ and not grey16:
         raise ValueError(f"pixels of mode {image.mode}; convert it to 8-bit RGB")
     if image.mode == "I":
-        low, high = image.getextrema()
+        low, high = cast("tuple[int, int]", image.getextrema())
         if low < 0 or high > 65535:
             raise ValueError(f"grey levels from {low} to {high}; convert it to 8 or 16 bits")
-    if (grey16 or image.mode == "I") and image.format == "TIFF" and image.tag_v2.get(_PHOTOMETRIC) == 0:
+    inverted = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0
+    if (grey16 or image.mode == "I") and inverted:
         raise ValueError("16-bit grey whose 0 is white; convert it to 8 bits")
 
 
-def _orientation(image):
+def _orientation(image: Image.Image) -> int | None:
     try:
         return image.getexif().get(ExifTags.Base.Orientation)
     except _BROKEN:
@@ -325,7 +332,7 @@ def _orientation(image):
         return None
 
 
-def _rgb(image):
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # Pillow's own conversion does not scale; 65535 / 257 is 255.
         grey = np.clip(np.asarray(image, dtype=np.float32) / 257, 0, 255)
@@ -337,7 +344,7 @@ def _rgb(image):
     return image.convert("RGB")
 
 
-def _resized(image, resize):
+def _resized(image: Image.Image, resize: Resize) -> Image.Image:
     target, resample = (resize.width, resize.height), _FILTERS[resize.interpolation]
     width, height = image.size
     # What has the target's shape, rounded down as keras.layers.Resizing does.
@@ -363,15 +370,15 @@ def _resized(image, resize):
     return image.transform(target, Image.Transform.EXTENT, box, resample)
 
 
-def _reason(path_or_file, error):
+def _reason(path_or_file: PathLike | BinaryIO, error: Exception) -> str:
     if isinstance(error, Image.DecompressionBombError):
-        return f"more than {2 * Image.MAX_IMAGE_PIXELS // 10**6} million pixels"
+        return f"more than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 10**6} million pixels"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
     size, start = _size_and_start(path_or_file)
     if not size:
         return "empty file"
-    if isinstance(error, Image.UnidentifiedImageError):
+    if isinstance(error, UnidentifiedImageError):
         if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS and EXTRAS:
             return 'a HEIF image; convert it to JPEG or PNG, or run `pip install "ktransfer[heic]"`'
         text = all(byte >= 0x20 or byte in b"\t\n\r" for byte in start)
@@ -385,7 +392,7 @@ def _reason(path_or_file, error):
     return f"broken: {error}"
 
 
-def _size_and_start(path_or_file):
+def _size_and_start(path_or_file: PathLike | BinaryIO) -> tuple[int, bytes]:
     if isinstance(path_or_file, str | os.PathLike):
         with open(path_or_file, "rb") as file:
             return os.fstat(file.fileno()).st_size, file.read(512)

@@ -50,7 +50,7 @@ def image_recipe(
     """
     few = images < 2_000
     epochs = (2 if few else 8) if epochs is None else epochs
-    lengths = {0.15: epochs} if few else {0.3: (epochs + 1) // 2, "all": epochs // 2}
+    lengths: dict[float | str, int] = {0.15: epochs} if few else {0.3: (epochs + 1) // 2, "all": epochs // 2}
     return Recipe(
         stages=tuple(
             Stage(

@@ -1,9 +1,13 @@
 """Proof that an artefact reads image files, or pixels of any size, as the run does."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -14,7 +18,13 @@ from ktransfer.exporting.serving import BATCH, Input, reference_function
 from ktransfer.image.decoding import load_images, read_pixels, resize_pixels
 from ktransfer.image.file_variants import image_variants
 from ktransfer.image.in_graph.decoders import ADVICE, FORMATS, REFUSAL, REFUSED, decoded
-from ktransfer.image.serving import INPUT
+from ktransfer.image.serving import INPUT, resize_of
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Answer, Array, PathLike
+    from ktransfer.exporting.parity import Parity
+    from ktransfer.exporting.serving import Serving
+
 
 FILE = Input("image_bytes", (BATCH,), "string", {"formats": FORMATS, "refused": list(REFUSED)})
 # The same files to the pixels that the model is given, by a signature of this name.
@@ -49,7 +59,7 @@ class FilesRead:
     refused_for: tuple[str, ...]
     variants: tuple[str, ...]
 
-    def check(self, format):
+    def check(self, format: str) -> None:
         """Raise `ExportError` unless the pixels are the run's within a grey level."""
         if not self.max_pixel_delta <= PIXEL_LIMIT:
             raise ExportError(
@@ -58,7 +68,7 @@ class FilesRead:
                 "Export another format; nothing was written."
             )
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Return the measurement as a dictionary of JSON values."""
         return {
             name: list(value) if isinstance(value, tuple) else value
@@ -66,14 +76,15 @@ class FilesRead:
         }
 
     @classmethod
-    def from_dict(cls, values):
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the measurement that `to_dict` gave."""
-        return cls(
-            **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-        )
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+        }
+        return cls(**fields)
 
 
-def graph_refusal(content):
+def graph_refusal(content: bytes) -> str | None:
     """Say why a graph refuses an image file, or return `None` where it reads it.
 
     Args:
@@ -92,7 +103,7 @@ def graph_refusal(content):
 
 
 @functools.cache
-def _graph_reader():
+def _graph_reader() -> Any:
     """Traced once a process."""
     spec = tf.TensorSpec([], tf.string)
     return tf.function(
@@ -100,7 +111,7 @@ def _graph_reader():
     )
 
 
-def measure_file_parity(artefact, serving, labels=None):
+def measure_file_parity(artefact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
     """Compare what an artefact makes of files with what the model makes of them as the run reads them.
 
     The files that the graph refuses are left out; where it refuses all, those of own making are compared.
@@ -113,15 +124,15 @@ def measure_file_parity(artefact, serving, labels=None):
     Returns:
         `Parity`.
     """
-    model, resize = reference_function(serving), serving.preprocessing.resize
+    model, resize = reference_function(serving), resize_of(serving)
     places = [place for place, path in enumerate(serving.files) if graph_refusal(_read(path)) is None]
-    chosen = [serving.files[place] for place in places]
+    chosen: Sequence[str | bytes] = [serving.files[place] for place in places]
     if labels is not None:
         labels = np.asarray(labels)[places]
     if not chosen:
         chosen, labels = [content for _, content in image_variants(resize.width, resize.height)], None
 
-    def logits(inputs):
+    def logits(inputs: dict[str, Array]) -> Array:
         return model({INPUT: load_images(map(io.BytesIO, inputs[FILE.name]), resize)})
 
     return measure_parity(
@@ -129,7 +140,7 @@ def measure_file_parity(artefact, serving, labels=None):
     )
 
 
-def measure_pixels(artefact, serving):
+def measure_pixels(artefact: Answer, serving: Serving) -> FilesRead:
     """Compare the pixels that an artefact reads from files with those that the run reads.
 
     Args:
@@ -139,10 +150,10 @@ def measure_pixels(artefact, serving):
     Returns:
         `FilesRead`, of the files and of `image_variants` of the model's own size.
     """
-    resize = serving.preprocessing.resize
+    resize = resize_of(serving)
     largest, worst, reasons = 0.0, "", []
 
-    def compare(names, contents):
+    def compare(names: Sequence[str], contents: Sequence[bytes]) -> None:
         nonlocal largest, worst
         found = np.asarray(artefact({PIXEL_FILE.name: np.array(contents, object)}))
         expected = load_images(map(io.BytesIO, contents), resize)
@@ -170,11 +181,11 @@ def measure_pixels(artefact, serving):
     )
 
 
-def measure_size_parity(artefact, serving, labels=None):
+def measure_size_parity(artefact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
     """The same of an artefact that takes pixels of any size, `{"image": (1, H, W, 3)}`."""
-    model, resize = reference_function(serving), serving.preprocessing.resize
+    model, resize = reference_function(serving), resize_of(serving)
 
-    def logits(inputs):
+    def logits(inputs: dict[str, Array]) -> Array:
         pixels = [resize_pixels(each.astype("uint8"), resize) for each in inputs[INPUT]]
         return model({INPUT: np.stack(pixels).astype("float32")})
 
@@ -190,23 +201,23 @@ def measure_size_parity(artefact, serving, labels=None):
     )
 
 
-def _read(path):
+def _read(path: PathLike | bytes) -> bytes:
     """The bytes of a file, or those that are given."""
     return path if isinstance(path, bytes) else Path(path).read_bytes()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Files:
-    paths: list
+    paths: Sequence[str | bytes]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.paths)
 
-    def batch(self, indices, *, longest=False):
+    def batch(self, indices: Array, *, longest: bool = False) -> dict[str, Array]:
         return {FILE.name: np.array([_read(self.paths[i]) for i in np.ravel(indices)], object)}
 
 
 class _Pixels(_Files):
-    def batch(self, indices, *, longest=False):
+    def batch(self, indices: Array, *, longest: bool = False) -> dict[str, Array]:
         [index] = np.ravel(indices)
         return {INPUT: read_pixels(self.paths[index])[None].astype("float32")}

@@ -1,12 +1,19 @@
 """Small image files of every variant that people have, to prove that a graph reads each as the run does."""
 
+from __future__ import annotations
+
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GREY, _RGB, _PALETTE, _GREY_ALPHA, _RGBA = 0, 2, 3, 4, 6
@@ -40,7 +47,7 @@ def image_variants(width: int, height: int) -> Iterator[tuple[str, bytes]]:
     yield from _webps(picture)
 
 
-def exif_of(orientation, big=False):
+def exif_of(orientation: int, big: bool = False) -> bytes:
     """Return EXIF of an orientation, with an entry before it.
 
     Example:
@@ -54,7 +61,7 @@ def exif_of(orientation, big=False):
     return exif.tobytes()
 
 
-def _picture(width, height):
+def _picture(width: int, height: int) -> Image.Image:
     """RGBA, smooth so that JPEG keeps it."""
     y, x = np.mgrid[:height, :width].astype("float32")
     channels = [
@@ -66,13 +73,13 @@ def _picture(width, height):
     return Image.fromarray(np.stack(channels, -1).round().astype("uint8"))
 
 
-def _saved(image, format, **options):
+def _saved(image: Image.Image, format: str, **options: Any) -> bytes:
     file = io.BytesIO()
     image.save(file, format, **options)
     return file.getvalue()
 
 
-def _jpegs(picture):
+def _jpegs(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
     rgb = picture.convert("RGB")
     for name, subsampling in (("4:4:4", 0), ("4:2:2", 1), ("4:2:0", 2)):
         yield f"JPEG RGB {name}", _saved(rgb, "JPEG", subsampling=subsampling)
@@ -99,7 +106,7 @@ def _jpegs(picture):
     yield "JPEG MPO", _saved(rgb, "MPO", save_all=True, append_images=[Image.open(io.BytesIO(second))])
 
 
-def _pngs(picture):
+def _pngs(picture: Array) -> Iterator[tuple[str, bytes]]:
     rgb = picture[..., :3]
     grey = np.asarray(Image.fromarray(rgb).convert("L"))[..., None]
     deep = (rgb.astype("uint16") << 8) | rgb[::-1]
@@ -155,8 +162,8 @@ def _pngs(picture):
     xmp = b"XML:com.adobe.xmp\0\0\0\0\0" + _XMP % 8
     yield "PNG XMP orientation 8", png_of(rgb, _RGB, 8, before=[(b"iTXt", xmp)])
     profile = b"a profile\0\0" + zlib.compress(b"of colours")
-    colours = [(b"gAMA", struct.pack(">I", 100000)), (b"iCCP", profile), (b"sBIT", b"\5\6\5")]
-    yield "PNG gamma and ICC profile", png_of(rgb, _RGB, 8, before=colours)
+    about_colours = [(b"gAMA", struct.pack(">I", 100000)), (b"iCCP", profile), (b"sBIT", b"\5\6\5")]
+    yield "PNG gamma and ICC profile", png_of(rgb, _RGB, 8, before=about_colours)
     frames = [Image.fromarray(rgb), Image.fromarray(rgb[::-1].copy())]
     yield "PNG animated", _saved(frames[0], "PNG", save_all=True, append_images=frames[1:])
     frames = [Image.fromarray(picture), Image.fromarray(picture[::-1].copy())]
@@ -165,11 +172,20 @@ def _pngs(picture):
     yield "PNG animated, with a picture of its own", _saved(frames[0], "PNG", default_image=True, **animated)
 
 
-def _also(interlaced):
+def _also(interlaced: bool) -> str:
     return ", interlaced" if interlaced else ""
 
 
-def png_of(samples, colour, bits, interlaced=False, palette=b"", transparency=b"", before=(), after=()):
+def png_of(
+    samples: Array,
+    colour: int,
+    bits: int,
+    interlaced: bool = False,
+    palette: bytes = b"",
+    transparency: bytes = b"",
+    before: Sequence[tuple[bytes, bytes]] = (),
+    after: Sequence[tuple[bytes, bytes]] = (),
+) -> bytes:
     """Return a PNG file of samples as they are, which Pillow cannot write in all depths.
 
     Args:
@@ -207,7 +223,7 @@ def png_of(samples, colour, bits, interlaced=False, palette=b"", transparency=b"
     )
 
 
-def _packed(row, bits):
+def _packed(row: Array, bits: int) -> bytes:
     if bits == 16:
         return row.astype(">u2").tobytes()
     if bits == 8:
@@ -216,11 +232,11 @@ def _packed(row, bits):
     return np.packbits(digits.astype("uint8").ravel()).tobytes()
 
 
-def _gifs(picture):
+def _gifs(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
     rgb = picture.convert("RGB")
     palette = rgb.quantize(40, dither=Image.Dither.NONE)
     other = rgb.rotate(180).quantize(20, dither=Image.Dither.NONE)
-    index = palette.getpixel((picture.width // 2, picture.height // 2))
+    index = cast("int", palette.getpixel((picture.width // 2, picture.height // 2)))
     yield "GIF", _saved(palette, "GIF", interlace=0)
     yield "GIF interlaced", _saved(palette, "GIF", interlace=1)
     yield "GIF grey", _saved(rgb.convert("L"), "GIF")
@@ -263,7 +279,16 @@ def _gifs(picture):
     )
 
 
-def bmp_of(pixels, bits, *, palette=b"", compression=0, masks=b"", header=40, top_down=False):
+def bmp_of(
+    pixels: Array,
+    bits: int,
+    *,
+    palette: bytes = b"",
+    compression: int = 0,
+    masks: bytes = b"",
+    header: int = 40,
+    top_down: bool = False,
+) -> bytes:
     """Return a BMP file of rows of bytes as they are.
 
     Args:
@@ -313,7 +338,7 @@ def bmp_of(pixels, bits, *, palette=b"", compression=0, masks=b"", header=40, to
     return begin + struct.pack("<I", header) + fields + outside + palette + body
 
 
-def _bmps(picture):
+def _bmps(picture: Array) -> Iterator[tuple[str, bytes]]:
     red, green, blue, opacity = np.moveaxis(picture.astype("int64"), -1, 0)
     steps = (red // 86) + 3 * (green // 86) + 9 * (blue // 86)
     colours = np.random.default_rng(1).integers(0, 256, (27, 3), np.uint8)
@@ -340,16 +365,16 @@ def _bmps(picture):
             f"BMP 16 bits, fields {name}",
             bmp_of(pixels, 16, compression=3, masks=struct.pack("<3I", *masks)),
         )
-    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
-    yield "BMP RGBA", bmp_of((opacity << 24) | full, 32, compression=3, masks=masks, header=124)
-    masks = struct.pack("<4I", 0xFF, 0xFF00, 0xFF0000, 0xFF000000)
+    fields = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    yield "BMP RGBA", bmp_of((opacity << 24) | full, 32, compression=3, masks=fields, header=124)
+    fields = struct.pack("<4I", 0xFF, 0xFF00, 0xFF0000, 0xFF000000)
     pixels = (opacity << 24) | (blue << 16) | (green << 8) | red
-    yield "BMP RGBA, red first", bmp_of(pixels, 32, compression=3, masks=masks, header=56)
-    masks = struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF)
-    yield "BMP 32 bits, fields", bmp_of(full, 32, compression=3, masks=masks)
+    yield "BMP RGBA, red first", bmp_of(pixels, 32, compression=3, masks=fields, header=56)
+    fields = struct.pack("<3I", 0xFF0000, 0xFF00, 0xFF)
+    yield "BMP 32 bits, fields", bmp_of(full, 32, compression=3, masks=fields)
 
 
-def _webps(picture):
+def _webps(picture: Image.Image) -> Iterator[tuple[str, bytes]]:
     rgb = picture.convert("RGB")
     for name, image in (("RGB", rgb), ("RGBA", picture)):
         for kind, lossless in (("lossy", False), ("lossless", True)):

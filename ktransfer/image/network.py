@@ -21,7 +21,7 @@ def image_network(
 ) -> Network:
     """A classifier of images on the backbone `name` (see `load_backbone`)."""
     backbone, preprocessing = load_backbone(
-        name,
+        str(name),
         image_size=image_size,
         scaling=scaling,
         load_weights=not random_weights,

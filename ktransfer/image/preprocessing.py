@@ -1,21 +1,28 @@
 """What becomes of pictures before the backbone, and how a run reads them."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ktransfer.data.examples import Examples
 from ktransfer.image.dataset import image_dataset
 from ktransfer.image.decoding import Resize, load_images
+from ktransfer.models.rows import RowAnExample
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 _LARGEST = 4_096  # pixels a side, that a manifest may ask for
 
 
 @dataclass(frozen=True)
-class Preprocessing:
+class Preprocessing(RowAnExample):
     """What becomes of a picture before the backbone: resized outside the model, scaled inside it.
 
     Its methods are those of `TextPreprocessing`, so that whatever trains, judges or predicts need not know
@@ -45,7 +52,7 @@ class Preprocessing:
         """The order in which a model runs over them fastest: int `(n,)`; for images any will do."""
         return np.arange(len(paths))
 
-    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options):
+    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options: Any) -> tf.data.Dataset:
         """`image_dataset` with this `resize`; `keep` is its `cache`."""
         return image_dataset(examples, resize=self.resize, cache=keep, **options)
 
@@ -57,16 +64,16 @@ class Preprocessing:
         """What goes into every part of the model beside features of these examples: of images nothing."""
         return {}
 
-    def digest(self) -> dict:
+    def digest(self) -> dict[str, Any]:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
         return self.to_dict()
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it, flat."""
         return {**dataclasses.asdict(self.resize), "scale": self.scale, "offset": self.offset}
 
     @classmethod
-    def from_dict(cls, values: dict) -> "Preprocessing":
+    def from_dict(cls, values: dict[str, Any]) -> Preprocessing:
         """The inverse of `to_dict`.
 
         Raises:

@@ -1,18 +1,25 @@
 """What a report shows of images."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ktransfer.data.examples import printable
 from ktransfer.evaluation.explanations import class_maps, has_exact_map
 from ktransfer.evaluation.metrics import Answers
 from ktransfer.image.thumbnails import overlaid, picture, thumbnail
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+    from ktransfer.runs.run import Run
+
+
 _OF_EACH = 6  # right and wrong answers that are explained
 _OF_EACH_BY_COVERING = 2  # where each takes 36 more runs of the model
 
 
-def image_card(path: str, *, picture: bool) -> dict:
+def image_card(path: str, *, picture: bool) -> dict[str, Any]:
     """What a card has of an image: the end of its path, and where wanted a thumbnail.
 
     Example:
@@ -23,7 +30,7 @@ def image_card(path: str, *, picture: bool) -> dict:
     return {"name": name, "image": thumbnail(path) if picture else ""}
 
 
-def explained_images(run: Any, answers: Answers, card_of: Callable) -> dict:
+def explained_images(run: Run, answers: Answers, card_of: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
     """Cards of wrong and of right answers with what each place of the image adds, and the method.
 
     Args:
@@ -42,15 +49,15 @@ def explained_images(run: Any, answers: Answers, card_of: Callable) -> dict:
     indices = [*wrong, *right]
     if not indices:
         return {"method": "map" if exact else "covered", "wrong": [], "right": []}
-    pixels = run.preprocessing([answers.examples.inputs[index] for index in indices])
+    pixels = cast("Array", run.preprocessing([answers.examples.inputs[index] for index in indices]))
     cards = []
     for index, image, wanted, maps in zip(
         indices, pixels, classes, class_maps(run.model, pixels, classes, task=run.task), strict=True
     ):
-        most = max(float(maps.max()), 1e-6)
+        largest = max(float(maps.max()), 1e-6)
         card = card_of(index)
         card["images"] = [("the image", picture(image))] + [
-            (f"for {run.labels[label]}", overlaid(image, each, most=most))
+            (f"for {run.labels[label]}", overlaid(image, each, most=largest))
             for label, each in zip(wanted, maps, strict=True)
         ]
         cards.append(card)

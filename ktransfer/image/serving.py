@@ -1,6 +1,10 @@
 """An image classifier, made ready for export."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -9,10 +13,24 @@ from ktransfer.exporting.precision import in_float32
 from ktransfer.exporting.serving import BATCH, HEIGHT, WIDTH, Input, Serving, check_class_names
 from ktransfer.image.in_graph.preprocessing import resized
 
+if TYPE_CHECKING:
+    import keras
+
+    from ktransfer.core.modality import Preprocessing
+    from ktransfer.core.typing import Array
+    from ktransfer.image.decoding import Resize
+    from ktransfer.image.preprocessing import Preprocessing as ImagePreprocessing
+
+
 INPUT = "image"
 
 
-def serve_images(model, class_names, images, preprocessing=None):
+def serve_images(
+    model: keras.Model,
+    class_names: Sequence[str],
+    images: Sequence[str] | Array,
+    preprocessing: Preprocessing | None = None,
+) -> Serving:
     """Return the `Serving` of an image classifier, after checking that all fit one another.
 
     Args:
@@ -39,11 +57,13 @@ def serve_images(model, class_names, images, preprocessing=None):
             f"Received: {shapes}. Build it with `build_classifier` or `build_text_classifier`."
         )
     check_class_names(class_names, shapes[1][1])
-    files = ()
+    files: Sequence[str] = ()
+    pixels = images
     if preprocessing is not None and len(images):
-        files, images = list(images), preprocessing(images)
-    size, received = shapes[0][1:], np.shape(images)
-    if not len(images) or received[1:] != size:
+        files = list(images)
+        pixels = cast("Array", preprocessing(files))
+    size, received = shapes[0][1:], np.shape(pixels)
+    if not len(pixels) or received[1:] != size:
         raise ExportError(
             f"Parity is measured on at least one image of shape {size}. "
             f"Received: {received}. Give images as the model takes them."
@@ -52,14 +72,14 @@ def serve_images(model, class_names, images, preprocessing=None):
         model=in_float32(model),
         class_names=list(class_names),
         inputs=(Input(INPUT, (BATCH, *size), "float32", {"range": "0-255 RGB"}),),
-        examples=Images(images),
+        examples=Images(np.asarray(pixels)),
         attempts=({}, {BATCH: 1}),
         preprocessing=preprocessing,
         files=files,
     )
 
 
-def in_uint8(serving):
+def in_uint8(serving: Serving) -> Serving:
     """Return the `Serving` that takes its images in uint8, the others unchanged.
 
     Cast to float first thing, and not by way of a quantized input, whose steps would be those of the darkest
@@ -72,7 +92,7 @@ def in_uint8(serving):
     return dataclasses.replace(serving, inputs=tuple(inputs))
 
 
-def of_any_size(serving):
+def of_any_size(serving: Serving) -> Serving:
     """Return the `Serving` that takes images of any height and width, and resizes them as the run does.
 
     Raises:
@@ -80,23 +100,33 @@ def of_any_size(serving):
     """
     serving.require_files()
     [given] = serving.inputs
-    resize = serving.preprocessing.resize
+    resize = resize_of(serving)
 
-    def prepare(inputs):
+    def prepare(inputs: dict[str, Any]) -> dict[str, Any]:
         return {INPUT: resized(inputs[INPUT], resize)}
 
     given = dataclasses.replace(given, axes=(BATCH, HEIGHT, WIDTH, 3))
     return dataclasses.replace(serving, inputs=(given,), prepare=prepare)
 
 
+def resize_of(serving: Serving) -> Resize:
+    """How the examples of an image classifier, whose files are known, are brought to its size.
+
+    Example:
+        >>> resize_of(serving).height  # doctest: +SKIP
+        160
+    """
+    return cast("ImagePreprocessing", serving.preprocessing).resize
+
+
 class Images:
     """`(N, H, W, 3)` in 0-255, as `Examples`."""
 
-    def __init__(self, images):
+    def __init__(self, images: Array) -> None:
         self._images = np.asarray(images, "float32")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._images)
 
-    def batch(self, indices, *, longest=False):
+    def batch(self, indices: Array, *, longest: bool = False) -> dict[str, Array]:
         return {INPUT: self._images[indices]}

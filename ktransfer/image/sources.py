@@ -1,10 +1,15 @@
 """What a person names as data, a folder, a table or a TFDS name, to examples."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.folders import FileKind, counted, read_class_folders, read_folders
@@ -31,6 +36,12 @@ from ktransfer.data.tables.table import read_table
 from ktransfer.errors import DataError, did_you_mean, listed
 from ktransfer.image.decoding import EXTRAS, IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+    from ktransfer.data.folders import Layout
+    from ktransfer.data.tables.split_tables import TableFiles
+
+
 IMAGE_FILES = FileKind("images", IMAGE_EXTENSIONS, UNREAD_EXTENSIONS, "JPEG or PNG", extras=EXTRAS)
 IMAGE_CELLS = image_cells(tuple(IMAGE_EXTENSIONS), tuple(UNREAD_EXTENSIONS))
 
@@ -49,12 +60,12 @@ class _Read:
 
 
 def read_data(
-    data: str | os.PathLike,
+    data: str | os.PathLike[str],
     *,
     class_names: Sequence[str] | None = None,
-    data_dir: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    **columns,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **columns: Any,
 ) -> Splits:
     """Read the examples that `data` names; nothing is decoded.
 
@@ -91,7 +102,7 @@ def read_data(
 
 
 def read_images(
-    data: str | os.PathLike,
+    data: str | os.PathLike[str],
     *,
     class_names: Sequence[str] | None = None,
     file_column: str | None = None,
@@ -101,8 +112,8 @@ def read_images(
     task: str | None = None,
     encoding: str | None = None,
     group_by: Callable[[str], str] | None = None,
-    data_dir: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Splits, Columns | None]:
     """Read the examples that `data` names, as `read_data`, and the columns of a table.
 
@@ -142,18 +153,18 @@ def read_images(
         group_by,
     )
     found = _read(data, options, class_names, data_dir, cache_dir)
-    return found.splits, found.tables and found.tables.columns
+    return found.splits, None if found.tables is None else found.tables.columns
 
 
 def load_splits(
-    data: str | os.PathLike,
+    data: str | os.PathLike[str],
     *,
-    validation: str | os.PathLike | None = None,
+    validation: str | os.PathLike[str] | None = None,
     validation_fraction: float = 0.2,
     seed: int = 0,
-    data_dir: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
-    **columns,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    **columns: Any,
 ) -> Splits:
     """Read `data` for training, with a validation part in any case.
 
@@ -177,14 +188,21 @@ def load_splits(
     Example:
         >>> splits = load_splits("flowers", validation_fraction=0.1, seed=7)  # doctest: +SKIP
     """
-    options = {"validation": validation, "validation_fraction": validation_fraction, "seed": seed}
-    return load_image_splits(data, **options, data_dir=data_dir, cache_dir=cache_dir, **columns)[0]
+    return load_image_splits(
+        data,
+        validation=validation,
+        validation_fraction=validation_fraction,
+        seed=seed,
+        data_dir=data_dir,
+        cache_dir=cache_dir,
+        **columns,
+    )[0]
 
 
 def load_image_splits(
-    data: str | os.PathLike,
+    data: str | os.PathLike[str],
     *,
-    validation: str | os.PathLike | None = None,
+    validation: str | os.PathLike[str] | None = None,
     validation_fraction: float = 0.2,
     seed: int = 0,
     file_column: str | None = None,
@@ -194,8 +212,8 @@ def load_image_splits(
     task: str | None = None,
     encoding: str | None = None,
     group_by: Callable[[str], str] | None = None,
-    data_dir: str | os.PathLike | None = None,
-    cache_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Splits, Columns | None]:
     """Read `data` for training, as `load_splits`, and the columns of a table.
 
@@ -225,7 +243,7 @@ def load_image_splits(
     found = _read(data, options, None, data_dir, cache_dir)
     splits, tables = found.splits, found.tables
     train, held_out, notes = splits.train, splits.validation, splits.notes
-    columns = tables and tables.columns
+    columns = None if tables is None else tables.columns
     if validation is not None:
         if held_out is not None:
             notes += (
@@ -241,7 +259,13 @@ def load_image_splits(
     return Splits(train, held_out, splits.test, notes), columns
 
 
-def _read(data, options, class_names, data_dir, cache_dir):
+def _read(
+    data: PathLike,
+    options: ReadOptions,
+    class_names: Sequence[str] | None,
+    data_dir: PathLike | None,
+    cache_dir: PathLike | None,
+) -> _Read:
     if str(data).startswith("tfds:"):
         # Here, as the module needs the optional package only when it is asked for.
         from ktransfer.data.tfds import read_tfds
@@ -265,13 +289,13 @@ def _read(data, options, class_names, data_dir, cache_dir):
         notes = options.for_class_folders(str(data), unused=("encoding",))
         return _of_folders(layout.splits, layout.notes + notes, class_names, data, options, folder)
     asked = (options.input_column, options.label_column, options.group_column, options.label_separator)
-    layout, parts = None, None
+    of_folders: Layout | None = None
     if all(value is None for value in asked) and options.task != MULTI_LABEL:
-        layout = _class_folders(folder, class_names)
+        of_folders = _class_folders(folder, class_names)
     names = ", ".join(printable(path.name) for paths in tables.splits.values() for path in paths)
-    if layout is None:
-        parts = read_table_splits(tables, options)
-    elif unclear := _unclear(tables, options):
+    if of_folders is None:
+        return _of_tables(read_table_splits(tables, options), class_names, data, top, whole=True)
+    if unclear := _unclear(tables, options):
         notes = (f"not used: {names}, as folders are the classes ({unclear})",)
     else:
         try:
@@ -280,18 +304,15 @@ def _read(data, options, class_names, data_dir, cache_dir):
             raise DataError(
                 f"{error} Or move {names} out of {printable(str(folder))} to read its class folders."
             ) from error
-        if _say_the_same(parts, layout):
-            parts = None
-            notes = (f"not used: {names}, as folders are the classes and say the same",)
-        else:
+        if not _say_the_same(parts, of_folders):
             note = f"read {names}; folders are not read as classes, as they say something else"
             parts = dataclasses.replace(parts, notes=(*parts.notes, note))
-    if parts is None:
-        return _of_folders(layout.splits, layout.notes + notes, class_names, data, options, folder)
-    return _of_tables(parts, class_names, data, top, whole=True)
+            return _of_tables(parts, class_names, data, top, whole=True)
+        notes = (f"not used: {names}, as folders are the classes and say the same",)
+    return _of_folders(of_folders.splits, of_folders.notes + notes, class_names, data, options, folder)
 
 
-def _class_folders(folder, class_names):
+def _class_folders(folder: Path, class_names: Sequence[str] | None) -> Layout | None:
     """The layout of a folder of class folders; None where it is no such."""
     try:
         return read_folders(folder, IMAGE_FILES, known=class_names or ())
@@ -299,7 +320,7 @@ def _class_folders(folder, class_names):
         return None
 
 
-def _unclear(tables, options):
+def _unclear(tables: TableFiles, options: ReadOptions) -> str | None:
     """Why it is not clear which column of the training table holds labels; None where it is."""
     path = tables.splits["train"][0]
     try:
@@ -309,7 +330,7 @@ def _unclear(tables, options):
     return None if found.is_clear else f"its column {found.columns.label!r} may hold no labels"
 
 
-def _say_the_same(parts, layout):
+def _say_the_same(parts: Parts, layout: Layout) -> bool:
     """Whether the class folders tell the images of a training table apart as its labels do."""
     part = parts.splits["train"]
     if part.task == MULTI_LABEL:
@@ -329,7 +350,7 @@ def _say_the_same(parts, layout):
     )
 
 
-def _find_tables(folder):
+def _find_tables(folder: Path) -> tuple[TableFiles | None, DataError | None]:
     """`(tables, None)` where tables for training name images; else `(None, the reason, where there is one)`."""
     try:
         found = find_split_tables(folder, named=tuple(IMAGE_EXTENSIONS))
@@ -344,7 +365,7 @@ def _find_tables(folder):
     return found, None
 
 
-def _only_folder(folder):
+def _only_folder(folder: Path) -> Path:
     """The folder, or the only folder in it where nothing else is."""
     while True:
         children = [c for c in folder.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
@@ -353,7 +374,9 @@ def _only_folder(folder):
         [folder] = children
 
 
-def _of_tables(parts, class_names, data, folder, *, whole):
+def _of_tables(
+    parts: Parts, class_names: Sequence[str] | None, data: PathLike, folder: Path, *, whole: bool
+) -> _Read:
     train = parts.splits["train"]
     names = tuple(class_names) if class_names is not None else part_classes(train, parts.plan)
     if len(names) < 2:
@@ -364,10 +387,10 @@ def _of_tables(parts, class_names, data, folder, *, whole):
     notes = parts.notes + label_notes(parts, names) + unused_columns(parts, names)
     notes += _not_named(folder, [path for part in parts.splits.values() for path in part.inputs], whole=whole)
     splits = {split: examples_of(part, names, _KIND) for split, part in parts.splits.items()}
-    return _Read(Splits(**splits, notes=notes), parts)
+    return _Read(Splits(splits["train"], splits.get("validation"), splits.get("test"), notes), parts)
 
 
-def _not_named(folder, paths, *, whole):
+def _not_named(folder: Path, paths: Sequence[str], *, whole: bool) -> tuple[str, ...]:
     """A note on images that no table names, in the folder or, of a single table, next to those it names."""
     named = {os.path.normpath(path) for path in paths}
     parents = {os.path.dirname(path) for path in named}
@@ -390,12 +413,19 @@ def _not_named(folder, paths, *, whole):
     return (f"not used: {shown} that no table names",)
 
 
-def _leads_to(folder, parents):
+def _leads_to(folder: str, parents: Iterable[str]) -> bool:
     folder = os.path.normpath(folder)
     return any(parent == folder or parent.startswith(folder + os.sep) for parent in parents)
 
 
-def _of_folders(found, notes, class_names, data, options, folder=None):
+def _of_folders(
+    found: dict[str, dict[str, list[str]]],
+    notes: tuple[str, ...],
+    class_names: Sequence[str] | None,
+    data: PathLike,
+    options: ReadOptions,
+    folder: Path | None = None,
+) -> _Read:
     names = tuple(class_names) if class_names is not None else class_order(found["train"])
     if len(names) < 2:
         raise DataError(
@@ -418,17 +448,19 @@ def _of_folders(found, notes, class_names, data, options, folder=None):
     for split, examples in splits.items():
         if split != "train" and (note := groups_note(train.groups, examples.groups, split)):
             notes += (note,)
-    return _Read(Splits(**splits, notes=tuple(notes)))
+    return _Read(Splits(train, splits.get("validation"), splits.get("test"), tuple(notes)))
 
 
-def _read_validation(path, options, train, tables):
+def _read_validation(
+    path: Path, options: ReadOptions, train: Examples, tables: Parts | None
+) -> tuple[Examples, tuple[str, ...]]:
     """`(examples, notes)` of a table or a folder of class folders to validate on."""
     if path.is_file() and (table_suffix(path) or names_files(path, IMAGE_EXTENSIONS)):
         part, notes = read_more(path, options, train.class_names, tables)
         notes += _not_named(path.parent, part.inputs, whole=False)
         return examples_of(part, train.class_names, _KIND), notes
     folder = _folder(path)
-    if tables is not None and tables.plan.task == MULTI_LABEL:
+    if tables is not None and tables.plan is not None and tables.plan.task == MULTI_LABEL:
         raise DataError(
             f"Expected a table to validate on, as the data is multi-label, got the folder {printable(str(path))}. "
             "Pass a table."
@@ -440,7 +472,7 @@ def _read_validation(path, options, train, tables):
     return examples, layout.notes
 
 
-def _folder(path):
+def _folder(path: PathLike) -> Path:
     path = Path(path).expanduser()
     if not path.is_dir():
         received = f"the file {path}" if path.exists() else f"{path}, which does not exist"
@@ -451,7 +483,13 @@ def _folder(path):
     return path
 
 
-def _examples(classes, names, source, group_by=None, folder=None):
+def _examples(
+    classes: Mapping[str, Sequence[str]],
+    names: Sequence[str],
+    source: str,
+    group_by: Callable[[str], str] | None = None,
+    folder: Path | None = None,
+) -> Examples:
     labels = {name: label for label, name in enumerate(names)}
     unknown = sorted(set(classes) - set(names))
     if unknown:
@@ -468,4 +506,4 @@ def _examples(classes, names, source, group_by=None, folder=None):
             for path in paths
         ]
         groups = groups_by(group_by, names_below)
-    return Examples(paths, indices, names, groups=groups)
+    return Examples(paths, np.array(indices), tuple(names), groups=groups)

@@ -72,7 +72,7 @@ def overlaid(pixels: np.ndarray, class_map: np.ndarray, *, most: float) -> str:
     return picture(grey * (1 - 0.75 * heat) + color * 0.75 * heat)
 
 
-def _address(image, *, quality):
+def _address(image: Image.Image, *, quality: int) -> str:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=quality)
     return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

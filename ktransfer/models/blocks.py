@@ -3,6 +3,7 @@
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,7 +76,7 @@ def find_blocks(backbone: keras.Model) -> tuple[Block, ...]:
     return tuple(reversed(_distinct_names(blocks)))
 
 
-def _pieces(backbone):
+def _pieces(backbone: keras.Model) -> list[tuple[keras.KerasTensor | None, list[keras.layers.Layer]]]:
     """(entry tensor, layers with weights) between the cuts that are kept, from the input up."""
     segments = _segments(backbone)
     sizes = _sizes(backbone, [segment.entry for segment in segments[1:]])
@@ -99,13 +100,13 @@ def _pieces(backbone):
 @dataclass(eq=False)
 class _Segment:
     entry: Any  # the tensor it starts from
-    layers: list  # those with weights
+    layers: list[keras.layers.Layer]  # those with weights
     forks: bool = False  # its entry is read in more than one place: a residual or branched block starts
     edge: bool = False  # its entry leaves or enters a composite layer, which its author took for a block
     alone: bool = True  # nothing else that depends on weights rides along with its entry
 
 
-def _segments(backbone):
+def _segments(backbone: keras.Model) -> list[_Segment]:
     """What lies between all articulation points of the graph, from the input up."""
     if not isinstance(backbone, keras.Model) or not getattr(backbone, "operations", None):
         raise BackboneError(
@@ -113,13 +114,13 @@ def _segments(backbone):
             f"Received: {type(backbone).__name__}. Rebuild it with `keras.Model(inputs, outputs)`."
         )
     operations = [op for op in backbone.operations if not isinstance(op, keras.layers.InputLayer)]
-    readers = {}
+    readers: dict[int, list[keras.Operation]] = {}
     for operation in operations:
         for tensor in keras.tree.flatten(operation.input):
             readers.setdefault(id(tensor), []).append(operation)
     known = {id(tensor) for tensor in keras.tree.flatten(backbone.inputs)}
     unread = {key: len(operations) for key, operations in readers.items()}
-    live = {}  # tensors that depend on weights and are still to be read
+    live: dict[int, keras.KerasTensor] = {}  # tensors that depend on weights and are still to be read
     segments = [_Segment(None, [])]
     repeated = _repeated(backbone, operations, known)
     # In topological order, so that all that leads to an articulation point comes before it, and it is the one
@@ -149,19 +150,21 @@ def _segments(backbone):
     return segments
 
 
-def _rides_along(readers):
+def _rides_along(readers: Sequence[keras.Operation]) -> bool:
     """Whether a tensor goes into one composite layer after another, as DeBERTa's relative embeddings do."""
     return len(readers) > 1 and all(map(_is_composite, readers))
 
 
-def _repeated(backbone, operations, inputs):
+def _repeated(
+    backbone: keras.Model, operations: Sequence[keras.Operation], inputs: set[int]
+) -> set[keras.Operation]:
     """The layers that the graph uses more than once."""
     made = inputs.union(*({id(t) for t in keras.tree.flatten(op.output)} for op in operations))
     if all(id(tensor) in made for op in operations for tensor in keras.tree.flatten(op.input)):
         return set()
-    uses = Counter()
+    uses: Counter[keras.Operation] = Counter()
 
-    def call(layer, *args, **kwargs):
+    def call(layer: keras.Operation, *args: Any, **kwargs: Any) -> Any:
         uses[layer] += 1
         return layer(*args, **kwargs)
 
@@ -170,11 +173,11 @@ def _repeated(backbone, operations, inputs):
     return {layer for layer, count in uses.items() if count > 1}
 
 
-def _is_composite(operation):
+def _is_composite(operation: keras.Operation) -> bool:
     return isinstance(operation, keras.layers.Layer) and any(inner.weights for inner in sublayers(operation))
 
 
-def _sizes(backbone, tensors):
+def _sizes(backbone: keras.Model, tensors: list[keras.KerasTensor]) -> list[int]:
     """Elements of each tensor for one example, unknown sides of the input taken as 256."""
     if not tensors:
         return []
@@ -186,18 +189,18 @@ def _sizes(backbone, tensors):
     return [math.prod(tensor.shape[1:]) for tensor in outputs]
 
 
-def _has_kernel(layer):
+def _has_kernel(layer: keras.layers.Layer) -> bool:
     return any(len(weight.shape) > 1 for weight in layer.weights)
 
 
-def _split(layers, entry):
+def _split(layers: list[keras.layers.Layer], entry: keras.KerasTensor | None) -> list[Block]:
     """A layer that stacks alike layers gives a block for each of these; anything else is one block."""
     kernels = [layer for layer in layers if _has_kernel(layer)]
     children = [c for c in sublayers(kernels[0], recursive=False) if c.weights] if len(kernels) == 1 else []
     stacked = [type(child) for child in children if sum(map(_has_kernel, _leaves(child))) > 1]
     if not any(stacked.count(kind) > 1 for kind in stacked):
         return [Block(_shared_name(layers), tuple(layers), entry)]
-    groups = [[]]
+    groups: list[list[keras.layers.Layer]] = [[]]
     for layer in [inner for outer in layers for inner in (children if outer is kernels[0] else [outer])]:
         if _has_kernel(layer) and any(map(_has_kernel, groups[-1])):
             groups.append([])
@@ -209,11 +212,11 @@ def _split(layers, entry):
     return blocks
 
 
-def _leaves(layer):
+def _leaves(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return [inner for inner in sublayers(layer) if not sublayers(inner, recursive=False)]
 
 
-def _shared_name(layers):
+def _shared_name(layers: list[keras.layers.Layer]) -> str:
     names = [layer.name for layer in layers if _has_kernel(layer)] or [layers[0].name]
     # By characters, though the function is from os.path.
     shared = os.path.commonprefix(names)  # noqa: RUF071
@@ -221,8 +224,9 @@ def _shared_name(layers):
     return names[0] if shared == names[0] else shared.rpartition("_")[0] or names[0]
 
 
-def _distinct_names(blocks):
-    seen, distinct = {}, []
+def _distinct_names(blocks: list[Block]) -> list[Block]:
+    seen: dict[str, int] = {}
+    distinct = []
     for block in blocks:
         name = block.name or block.layers[0].name
         seen[name] = seen.get(name, 0) + 1

@@ -1,11 +1,17 @@
 """Depthwise convolutions that are written as grouped ones, computed as what they are."""
 
+from __future__ import annotations
+
 import types
+from typing import TYPE_CHECKING
 
 import keras
 from keras import ops
 
 from ktransfer.models.blocks import sublayers
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Tensor
 
 
 def use_depthwise(model: keras.Model) -> int:
@@ -35,7 +41,7 @@ def use_depthwise(model: keras.Model) -> int:
     return len(layers)
 
 
-def _is_depthwise(layer):
+def _is_depthwise(layer: keras.layers.Layer) -> bool:
     return (
         type(layer) is keras.layers.Conv2D
         and layer.built
@@ -47,7 +53,7 @@ def _is_depthwise(layer):
     )
 
 
-def _depthwise_op(self, inputs, kernel):
+def _depthwise_op(self: keras.layers.Layer, inputs: Tensor, kernel: Tensor) -> Tensor:
     height, width, _, filters = kernel.shape
     # A group's filters lie side by side, as the multiples of a channel do in a depthwise kernel.
     kernel = ops.reshape(kernel, (height, width, self.groups, filters // self.groups))

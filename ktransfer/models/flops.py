@@ -7,7 +7,9 @@ import keras
 from ktransfer.models.blocks import sublayers
 
 
-def multiply_adds(model: keras.Model, inputs=None) -> int:
+def multiply_adds(
+    model: keras.Model, inputs: keras.KerasTensor | list[keras.KerasTensor] | None = None
+) -> int:
     """Multiplications in one forward pass of one example, about.
 
     Each kernel is counted once for each position of its layer's output, which is exact for convolutions and
@@ -39,7 +41,7 @@ def multiply_adds(model: keras.Model, inputs=None) -> int:
     )
 
 
-def _kernel_sizes(layer):
+def _kernel_sizes(layer: keras.layers.Layer) -> int:
     tables = {
         id(weight)
         for inner in (layer, *sublayers(layer))

@@ -91,7 +91,7 @@ class DepthFreezing:
         freezing.set_depth(3)
     """
 
-    def __init__(self, located: Located, *, batch_norm: str = "frozen"):
+    def __init__(self, located: Located, *, batch_norm: str = "frozen") -> None:
         self._located, self._batch_norm = located, batch_norm
         roots = located.layers if located.root is None else [located.root]
         partly = any(layer.trainable_variables for layer in roots)
@@ -128,7 +128,7 @@ class DepthFreezing:
                         variable.trainable = False
 
 
-def _set_depth(located, depth, batch_norm):
+def _set_depth(located: Located, depth: int, batch_norm: str) -> None:
     # Parents first: setting one cascades to every layer below, and a frozen parent hides unfrozen children.
     for layer in [located.root] if located.root is not None else located.layers:
         layer.trainable = depth > 0
@@ -151,7 +151,7 @@ def _set_depth(located, depth, batch_norm):
                 _FROZEN_HERE.add(layer)
 
 
-def _unfreeze_alone(wrapper):
+def _unfreeze_alone(wrapper: keras.layers.Layer) -> None:
     """Make a layer around the backbone trainable, and nothing else in it."""
     if wrapper.trainable:
         return

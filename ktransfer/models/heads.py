@@ -12,7 +12,7 @@ from ktransfer.errors import RecipeError
 POOLED, _NORM, _DROPOUT, _LOGITS = "pooled", "feature_norm", "dropout", "logits"
 
 
-def add_head(features, num_classes: int, dropout: float, seed: int):
+def add_head(features: keras.KerasTensor, num_classes: int, dropout: float, seed: int) -> keras.KerasTensor:
     """Pooled features `(B, C)` to logits: normalisation, dropout if any, the last layer.
 
     Example:

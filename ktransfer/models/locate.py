@@ -1,5 +1,6 @@
 """Find the backbone in a model, however the model holds it, and the blocks to unfreeze."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -114,7 +115,7 @@ def locate(model: keras.Model, backbone: Any) -> Located:
     )
 
 
-def _at(model, layer):
+def _at(model: keras.Model, layer: keras.layers.Layer) -> Located:
     root = layer
     if not isinstance(layer, keras.Model) and (inner := _inner_model(layer)) is not None:
         root = inner  # such as that of a TimeDistributed
@@ -135,25 +136,25 @@ def _at(model, layer):
     return Located(root.name, root, layers, blocks, wrappers)
 
 
-def _unbuilt(layer):
+def _unbuilt(layer: keras.layers.Layer) -> BackboneError:
     return BackboneError(
         f"Expected a backbone whose weights exist, got {layer.name!r}, which is not built. "
         "Give it an Input, or call the model on a batch before fit."
     )
 
 
-def _inner_model(layer):
+def _inner_model(layer: keras.layers.Layer) -> keras.Model | None:
     found = [inner for inner in sublayers(layer) if isinstance(inner, keras.Model) and inner.weights]
     outermost = [one for one in found if not any(one in sublayers(other) for other in found)]
     return outermost[0] if len(outermost) == 1 else None
 
 
-def _alike(one, other):
+def _alike(one: keras.layers.Layer, other: keras.layers.Layer) -> bool:
     shapes = [[tuple(weight.shape) for weight in layer.weights] for layer in (one, other)]
     return type(one).__name__ == type(other).__name__ and shapes[0] == shapes[1]
 
 
-def _by_name(model, inside, name):
+def _by_name(model: keras.Model, inside: Sequence[keras.layers.Layer], name: str) -> keras.layers.Layer:
     found = [layer for layer in model.layers if layer.name == name] or [
         layer for layer in inside if layer.name == name
     ]
@@ -170,7 +171,7 @@ def _by_name(model, inside, name):
     return found[0]
 
 
-def _hint(model, inside, name=None):
+def _hint(model: keras.Model, inside: Sequence[keras.layers.Layer], name: str | None = None) -> str:
     nested = [layer.name for layer in inside if isinstance(layer, keras.Model) and layer.weights]
     names = [layer.name for layer in model.layers]
     suggestion = did_you_mean(name, [layer.name for layer in inside]) if name else ""
@@ -182,7 +183,7 @@ def _hint(model, inside, name=None):
     )
 
 
-def _from_layers(model, inside, given):
+def _from_layers(model: keras.Model, inside: Sequence[keras.layers.Layer], given: Sequence[Any]) -> Located:
     if not given:
         raise BackboneError(
             "Expected at least one layer as the backbone, got an empty list. Name its layers."
@@ -216,25 +217,29 @@ def _from_layers(model, inside, given):
     return Located(f"{chosen[0].name} to {chosen[-1].name}", None, layers, blocks, wrappers)
 
 
-def _span(model, inside, first, last):
+def _span(
+    model: keras.Model, inside: Sequence[keras.layers.Layer], first: str, last: str
+) -> list[keras.layers.Layer]:
     """The layers from `first` to `last` of the model that holds both."""
     ends = [_by_name(model, inside, name) for name in (first, last)]
     for holder in (model, *(layer for layer in inside if isinstance(layer, keras.Model))):
         order = list(holder.layers)
-        places = [next((i for i, layer in enumerate(order) if layer is end), None) for end in ends]
-        if None not in places:
-            if places[0] > places[1]:
+        start, stop = (next((i for i, layer in enumerate(order) if layer is end), None) for end in ends)
+        if start is not None and stop is not None:
+            if start > stop:
                 raise BackboneError(
                     f"Expected the first layer before the last one, got {first!r} after {last!r}. Swap them."
                 )
-            return order[places[0] : places[1] + 1]
+            return order[start : stop + 1]
     raise BackboneError(
         f"Expected the first and the last layer in one model, got {first!r} and {last!r} of different ones. "
         "Pass a list of layers."
     )
 
 
-def _blocks_of(model, inside, chosen) -> tuple[Block, ...]:
+def _blocks_of(
+    model: keras.Model, inside: Sequence[keras.layers.Layer], chosen: Sequence[keras.layers.Layer]
+) -> tuple[Block, ...]:
     """Blocks, topmost first, of layers that are part of a graph, or given from input to output."""
     for holder in (model, *(layer for layer in inside if isinstance(layer, keras.Model))):
         operations = list(getattr(holder, "operations", None) or ())
@@ -259,7 +264,7 @@ def _blocks_of(model, inside, chosen) -> tuple[Block, ...]:
         if {id(w) for part in kept for w in part.weights} == {id(w) for one in chosen for w in one.weights}:
             return tuple(kept)
         break
-    groups: list[list] = []
+    groups: list[list[Any]] = []
     for layer in chosen:
         if not layer.weights:
             continue
@@ -269,15 +274,16 @@ def _blocks_of(model, inside, chosen) -> tuple[Block, ...]:
             groups[-1].append(layer)  # BatchNorm, scale or bias
         else:
             groups.append([layer])
-    blocks, names = [], {}
+    found: list[Block] = []
+    names: dict[str, int] = {}
     for group in groups:
         first = group[0]
         layers = tuple(one for part in group for one in (part.layers if isinstance(part, Block) else (part,)))
         own = first.own_variables if isinstance(first, Block) else ()
         names[first.name] = names.get(first.name, 0) + 1
         name = first.name if names[first.name] == 1 else f"{first.name}_{names[first.name]}"
-        blocks.append(Block(name, layers, None, own))
-    return tuple(reversed(blocks))
+        found.append(Block(name, layers, None, own))
+    return tuple(reversed(found))
 
 
 def find_backbone(model: keras.Model) -> keras.Model:

@@ -1,6 +1,7 @@
 """A backbone with its preprocessing and a classifier on it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -20,5 +21,5 @@ class Network:
 
     model: keras.Model
     preprocessing: Preprocessing
-    facts: dict
+    facts: dict[str, Any]
     size: str

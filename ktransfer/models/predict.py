@@ -1,17 +1,21 @@
 """Predictions in batches, smaller ones where memory runs out."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
 from ktransfer.utils.oom import is_out_of_memory
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array, ModelInputs
 
-def predict_in_batches(
-    model: keras.Model, batches: Iterable[np.ndarray]
-) -> Iterator[np.ndarray | list[np.ndarray]]:
+
+def predict_in_batches(model: keras.Model, batches: Iterable[Any]) -> Iterator[np.ndarray | list[np.ndarray]]:
     """What `model` answers to each batch, in inference mode.
 
     A batch smaller than the first is filled up and cut again: a new size would be compiled anew. Where memory
@@ -33,7 +37,7 @@ def predict_in_batches(
         batch = keras.tree.map_structure(np.asarray, batch)  # JAX takes no tensors of TensorFlow
         count = len(keras.tree.flatten(batch)[0])
         size = size or count
-        answers = []
+        answers: list[Any] = []
         while (start := sum(len(keras.tree.flatten(answer)[0]) for answer in answers)) < count:
             try:
                 answers.append(_predict_part(model, batch, start, size))
@@ -48,7 +52,7 @@ def predict_in_batches(
             yield keras.tree.map_structure(lambda *parts: np.concatenate(parts), *answers)
 
 
-def _predict_part(model, batch, start, size):
+def _predict_part(model: keras.Model, batch: ModelInputs, start: int, size: int) -> Array | list[Array]:
     """The answers to `size` examples from `start` on, or as many as there are."""
     part = keras.tree.map_structure(lambda rows: rows[start : start + size], batch)
     count = len(keras.tree.flatten(part)[0])

@@ -1,13 +1,14 @@
 """The presets of keras-hub: their list, and the object that a name stands for."""
 
 from pathlib import Path
+from typing import Any
 
 from ktransfer.core.modality import modalities, modality
 from ktransfer.errors import BackboneError
 from ktransfer.security.keras_archive import check_preset
 
 
-def list_backbones(task: str = "image", *, max_params: int | None = None) -> list[dict]:
+def list_backbones(task: str = "image", *, max_params: int | None = None) -> list[dict[str, Any]]:
     """The presets that keras-hub's registry names for a task, smallest first; needs no network.
 
     Args:
@@ -41,7 +42,7 @@ def list_backbones(task: str = "image", *, max_params: int | None = None) -> lis
     return sorted(rows, key=lambda row: (row["parameters"], row["name"]))
 
 
-def load_part(kind, preset, what, **options):
+def load_part(kind: Any, preset: str, what: str, **options: Any) -> Any:
     """`from_preset`, whose failures are of many kinds: of the network, the hub's client, the files, Keras."""
     try:
         if (folder := Path(preset)).is_dir():

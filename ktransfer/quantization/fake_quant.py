@@ -1,16 +1,23 @@
 """A model that answers as its int8 file will: the same weights, rounded while it runs."""
 
+from __future__ import annotations
+
 import contextlib
 import itertools
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from ktransfer.models.blocks import sublayers
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Tensor
+
 
 # Around -1e9 or minus infinity no 8 bits hold anything: what is masked stays in float, as in an int8 file.
 _WIDEST = 1e8
@@ -44,16 +51,16 @@ class RoundedModel(keras.Model):
         difference = rounded.predict(images) - model.predict(images)
     """
 
-    def __init__(self, model: keras.Model, batches: Iterable):
+    def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
         super().__init__(name=f"rounded_{model.name}")
         self.original = model
         self._rounding = _Rounding(model, batches)
         self.build(keras.tree.map_structure(lambda tensor: tensor.shape, model.input))
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         self.built = True
 
-    def call(self, inputs, training=None):
+    def call(self, inputs: Any, training: bool | None = None) -> Tensor:
         with self._rounding.applied():
             return self.original(inputs, training=training)
 
@@ -66,19 +73,19 @@ class RoundedModel(keras.Model):
 class _Rounding:
     """Which layers of a model are rounded and how; not of Keras, so that nothing of it is tracked twice."""
 
-    def __init__(self, model, batches):
+    def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
         self._operations = _operations(model)
         batches = iter(batches)
         first = next(batches)
         self.ranges = self._measure(model, itertools.chain([first], batches), self._places(model, first))
 
-    def applied(self):
+    def applied(self) -> contextlib.AbstractContextManager[None]:
         """Round while this context is open."""
 
-        def rounded(operation, call):
+        def rounded(operation: keras.Operation, call: Callable[..., Any]) -> Callable[..., Any] | None:
             kernels, found = _kernels(operation), self.ranges.get(operation)
 
-            def called(*args, **kwargs):
+            def called(*args: Any, **kwargs: Any) -> Any:
                 with _rounded_weights(operation, kernels):
                     outputs = call(*args, **kwargs)
                 return keras.quantizers.fake_quant_with_min_max_vars(outputs, *found) if found else outputs
@@ -87,12 +94,12 @@ class _Rounding:
 
         return _calling(self._operations, rounded)
 
-    def _places(self, model, batch):
+    def _places(self, model: keras.Model, batch: Any) -> set[keras.Operation]:
         """The operations whose output an int8 file has: seen on one example, by which tensor goes where."""
         calls = []  # with the tensors themselves, so that no two have the same id
 
-        def listening(operation, call):
-            def called(*args, **kwargs):
+        def listening(operation: keras.Operation, call: Callable[..., Any]) -> Callable[..., Any]:
+            def called(*args: Any, **kwargs: Any) -> Any:
                 outputs = call(*args, **kwargs)
                 calls.append((operation, _floats((args, kwargs)), outputs))
                 return outputs
@@ -101,7 +108,8 @@ class _Rounding:
 
         with _calling(self._operations, listening):
             model(keras.tree.map_structure(lambda rows: rows[:1], batch), training=False)
-        makers, readers = {}, defaultdict(list)
+        makers: dict[int, keras.Operation] = {}
+        readers: dict[int, list[keras.Operation]] = defaultdict(list)
         for operation, inputs, outputs in calls:  # what is inside a layer comes before it
             read = {id(tensor) for tensor in inputs}
             if not (isinstance(operation, keras.Layer) and sublayers(operation)):
@@ -117,11 +125,13 @@ class _Rounding:
             if not isinstance(operation, _NOT_ROUNDED) and not _is_fused(operation, readers[key])
         }
 
-    def _measure(self, model, batches, places):
+    def _measure(
+        self, model: keras.Model, batches: Iterable[Any], places: set[keras.Operation]
+    ) -> dict[keras.Operation, tuple[float, float]]:
         seen = defaultdict(list)
 
-        def measuring(operation, call):
-            def called(*args, **kwargs):
+        def measuring(operation: keras.Operation, call: Callable[..., Any]) -> Callable[..., Any] | None:
+            def called(*args: Any, **kwargs: Any) -> Any:
                 outputs = call(*args, **kwargs)
                 values = ops.convert_to_numpy(ops.cast(outputs, "float32"))
                 seen[operation].append((values.min(), values.max()))
@@ -140,7 +150,7 @@ class _Rounding:
         }
 
 
-def _operations(model):
+def _operations(model: keras.Model) -> list[keras.Operation]:
     """All layers, and of functional models what is computed without one."""
     layers = sublayers(model)
     graphs = [model, *(layer for layer in layers if isinstance(layer, keras.Model))]
@@ -149,7 +159,10 @@ def _operations(model):
 
 
 @contextlib.contextmanager
-def _calling(operations, replaced):
+def _calling(
+    operations: Iterable[keras.Operation],
+    replaced: Callable[[keras.Operation, Callable[..., Any]], Callable[..., Any] | None],
+) -> Iterator[None]:
     """Let Keras call `replaced(operation, call)`, where that is something, instead of `operation.call`.
 
     On the instance, as in `use_depthwise`, and only while a model is called: keras-hub's layers call others
@@ -168,7 +181,9 @@ def _calling(operations, replaced):
 
 
 @contextlib.contextmanager
-def _rounded_weights(layer, kernels):
+def _rounded_weights(
+    layer: keras.Operation, kernels: Sequence[tuple[keras.Variable, tuple[int, ...]]]
+) -> Iterator[None]:
     if not kernels:
         yield
         return
@@ -181,20 +196,20 @@ def _rounded_weights(layer, kernels):
         yield
 
 
-def _rounded(kernel, axes):
+def _rounded(kernel: Tensor, axes: tuple[int, ...]) -> Tensor:
     """`kernel` in 255 steps for each channel, gradients straight through."""
     step = ops.maximum(ops.max(ops.abs(kernel), axis=axes, keepdims=True), 1e-12) / 127
     return kernel + ops.stop_gradient(ops.round(kernel / step) * step - kernel)
 
 
-def _kernels(layer):
+def _kernels(layer: keras.Operation) -> list[tuple[keras.Variable, tuple[int, ...]]]:
     """The weights of a layer that are rounded, each with the axes that share a step."""
     if not isinstance(layer, keras.Layer) or sublayers(layer):
         return []
     return [(weight, _shared_axes(layer, weight)) for weight in layer.weights if len(weight.shape) > 1]
 
 
-def _shared_axes(layer, weight):
+def _shared_axes(layer: keras.layers.Layer, weight: keras.Variable) -> tuple[int, ...]:
     """All but those of the output channels."""
     rank = len(weight.shape)
     if isinstance(layer, keras.layers.Embedding):
@@ -206,7 +221,7 @@ def _shared_axes(layer, weight):
     return tuple(range(rank - (2 if depthwise or "depthwise" in weight.name else 1)))
 
 
-def _floats(tree):
+def _floats(tree: Any) -> list[Tensor]:
     return [
         tensor
         for tensor in keras.tree.flatten(tree)
@@ -214,7 +229,7 @@ def _floats(tree):
     ]
 
 
-def _is_fused(operation, readers):
+def _is_fused(operation: keras.Operation, readers: Sequence[keras.Operation]) -> bool:
     """Whether all that reads what `operation` gives becomes one with it in an int8 file."""
     followers = [reader for reader in readers if not isinstance(reader, keras.layers.Identity)]
     if not followers:

@@ -1,11 +1,20 @@
 """int8 where it costs little: which layers stay in float is measured, whatever the format."""
 
+from __future__ import annotations
+
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ktransfer.utils.progress import Tell, silent
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Answer, Array
+
+
+_Candidate = TypeVar("_Candidate")
 
 # On how many examples ranges are calibrated: those of few leave rare extremes out.
 CALIBRATED = (20, 5)
@@ -17,7 +26,7 @@ _COMPARED = 40  # examples
 _SMALLEST = 1e-12  # probability that is looked at
 
 
-def evenly(calibration: list[dict], count: int) -> list[dict]:
+def evenly(calibration: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """At most so many of the examples, evenly over them and so over the classes.
 
     Example:
@@ -29,7 +38,7 @@ def evenly(calibration: list[dict], count: int) -> list[dict]:
 
 
 def choices(
-    error: Callable,
+    error: Callable[[Sequence[int]], float],
     weights: Sequence[int],
     share: float,
     *,
@@ -60,7 +69,7 @@ def choices(
     lowest = tuple(range(int((np.cumsum(weights) <= room).sum())))
     light = [index for index, count in enumerate(weights) if 0 < count <= room]
     parts = [_with_neighbours(part, weights, beside) for part in _split(light, _MEASURED)]
-    errors = []
+    errors: list[float] = []
     for part in parts:
         tell("measuring what each layer loses in int8", len(errors) + 1, len(parts))
         errors.append(error(part))
@@ -73,7 +82,7 @@ def choices(
     return list(dict.fromkeys([(), lowest, tuple(sorted(set(worst)))]))
 
 
-def _with_neighbours(part, weights, steps):
+def _with_neighbours(part: Sequence[int], weights: Sequence[int], steps: Sequence[int]) -> list[int]:
     """Operations, and those without weights that lie right beside each; they cost no space."""
     found = set(part)
     for index, step in itertools.product(part, steps):
@@ -84,13 +93,15 @@ def _with_neighbours(part, weights, steps):
     return sorted(found)
 
 
-def _split(items, count):
+def _split(items: Sequence[int], count: int) -> list[Sequence[int]]:
     """The items in order, in at most so many parts of about one length."""
     edges = np.linspace(0, len(items), min(len(items), count) + 1).round().astype(int)
     return [items[start:end] for start, end in itertools.pairwise(edges)]
 
 
-def error_against(load: Callable, reference, calibration: list[dict]) -> Callable:
+def error_against(
+    load: Callable[[Any], Answer], reference: Any, calibration: Sequence[dict[str, Any]]
+) -> Callable[[Any], float]:
     """A function from a candidate to how far its log-probabilities lie from those of the reference.
 
     Args:
@@ -108,20 +119,25 @@ def error_against(load: Callable, reference, calibration: list[dict]) -> Callabl
     """
     compared = evenly(calibration, _COMPARED)
 
-    def answers(model):
+    def answers(model: Any) -> Array:
         run = load(model)
         return np.log(np.maximum(np.concatenate([run(inputs) for inputs in compared]), _SMALLEST))
 
     expected = answers(reference)
 
-    def error(candidate):
+    def error(candidate: Any) -> float:
         difference = np.square(answers(candidate) - expected).mean()
         return float(difference) if np.isfinite(difference) else np.inf
 
     return error
 
 
-def closest(error: Callable, candidates: Callable, *, tell: Tell = silent):
+def closest(
+    error: Callable[[_Candidate], float],
+    candidates: Callable[[float], Iterable[_Candidate]],
+    *,
+    tell: Tell = silent,
+) -> _Candidate:
     """The candidate of the smallest error, with more in float only where int8 collapses without.
 
     Args:
@@ -139,7 +155,7 @@ def closest(error: Callable, candidates: Callable, *, tell: Tell = silent):
     return best
 
 
-def _counted(candidates, share, tell):
+def _counted(candidates: Iterable[_Candidate], share: float, tell: Tell) -> Iterator[_Candidate]:
     for done, candidate in enumerate(candidates, start=1):
         tell(f"comparing int8 models with up to {share:.1%} of the weights in float", done, None)
         yield candidate

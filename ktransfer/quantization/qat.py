@@ -1,8 +1,11 @@
 """Quantization-aware fine-tuning: the last epochs on a model that is rounded as its int8 file will be."""
 
+from __future__ import annotations
+
 import dataclasses
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,6 +15,10 @@ from ktransfer.models.locate import find_backbone
 from ktransfer.quantization.fake_quant import RoundedModel
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.training.fine_tune import compile_classifier, fine_tune, warn
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 
 _CALIBRATED = 4  # batches
 _SLOWER = 0.1  # than the last stage
@@ -36,7 +43,7 @@ class QuantizedFit:
     kept: bool
     metric: str = "accuracy"
 
-    def __str__(self):
+    def __str__(self) -> str:
         said = (
             f"{self.metric} rounded to int8 {self.int8_before:.3f} -> {self.int8_after:.3f}, "
             f"in float {self.float_before:.3f} -> {self.float_after:.3f}"
@@ -46,8 +53,8 @@ class QuantizedFit:
 
 def fine_tune_quantized(
     model: keras.Model,
-    train,
-    validation,
+    train: Any,
+    validation: Any,
     recipe: Recipe,
     *,
     backbone: keras.Model | None = None,
@@ -94,8 +101,8 @@ def fine_tune_quantized(
     """
     task = get_task(task)
     data = train if callable(train) else lambda epoch: train
-    batches = itertools.islice((inputs for inputs, *_ in data(0)), _CALIBRATED)
-    batches = [keras.tree.map_structure(np.asarray, batch) for batch in batches]
+    first = itertools.islice((inputs for inputs, *_ in data(0)), _CALIBRATED)
+    batches = [keras.tree.map_structure(np.asarray, batch) for batch in first]
     rounded = RoundedModel(model, batches)
     one_hot = len(validation.element_spec[1].shape) == 2
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
@@ -125,18 +132,21 @@ def fine_tune_quantized(
     return QuantizedFit(int8_before, int8_after, float_before, float_after, kept, task.score_title)
 
 
-def _stage(recipe):
+def _stage(recipe: Recipe) -> Stage:
     last = recipe.stages[-1] if recipe.stages else Stage(depth=0, epochs=1, learning_rate=1e-3)
     return dataclasses.replace(
         last,
         epochs=recipe.quantization_aware,
-        learning_rate=last.learning_rate * _SLOWER,
+        # A recipe's stages have one.
+        learning_rate=(last.learning_rate or 1e-3) * _SLOWER,
         warmup=0.0,
         schedule="cosine",
         patience=None,
     )
 
 
-def _score(model, validation, recipe, one_hot, task):
+def _score(
+    model: keras.Model, validation: tf.data.Dataset, recipe: Recipe, one_hot: bool, task: Task
+) -> float:
     compile_classifier(model, recipe, one_hot=one_hot, task=task)
     return float(model.evaluate(validation, verbose=0, return_dict=True)[task.score])

@@ -21,7 +21,7 @@ class FineTuning:
 
     Attributes:
         learning_rate: Peak of the head's.
-        schedule: As in `Stage`.
+        schedule, lowest_rate: As in `Stage`.
         weight_decay: As in `Recipe`.
         depth: As in `Stage`, by preset.
         epochs: The least and the most, by preset.
@@ -32,6 +32,7 @@ class FineTuning:
     weight_decay: float
     depth: Mapping[str, float | str]
     epochs: Mapping[str, tuple[int, int]]
+    lowest_rate: float = 0.3
 
 
 def check_preset(preset: str) -> None:
@@ -93,9 +94,10 @@ def preset_recipe(
 
     `"fast"` is `image_recipe` or `text_recipe`. The others train one stage from the solved head: all blocks, or with
     `"balanced"` the upper half for texts. It is as long as the sum of its learning rates over the steps needs to come
-    to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 3 to 6 and 5 to 10 for texts, at a
-    peak of 5e-4 and 2e-4, the lowest block at 0.3 of it, with half an epoch of warmup and a cosine (images) or linear
-    (texts) decay to zero. Weights between the solved head and the last epoch are kept by their log loss on validation.
+    to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 4 to 8 and 6 to 12 for texts, at a
+    peak of 5e-4 and 2e-4, the lowest block of images at 0.3 of it, with half an epoch of warmup and a cosine (images)
+    or linear (texts) decay to zero. Weights between the solved head and the last epoch are kept by their log loss on
+    validation.
 
     Args:
         kind: `"images"` or `"texts"`.
@@ -123,22 +125,32 @@ def preset_recipe(
         fast = modality.default_recipe(examples=examples, **facts)
         if preset == FAST or not fast.stages:
             return fast
-        plain = {"label_smoothing": 0.0, "dropout": 0.0, "final_weights": "interpolated"}
-        return dataclasses.replace(fast, augmentation=modality.augmentation.none(), **plain)
+        return dataclasses.replace(
+            fast,
+            augmentation=modality.augmentation.none(),
+            label_smoothing=0.0,
+            dropout=0.0,
+            final_weights="interpolated",
+        )
     tuning, batch_size = modality.fine_tuning, 64 if gpu else 32
     if epochs is None:
         least, most = tuning.epochs[preset]
         # A decay to zero halves the sum.
         needed = _DISPLACEMENT[preset] / (tuning.learning_rate / 2 * math.ceil(examples / batch_size))
         epochs = min(most, max(least, round(needed)))
-    stage = {
-        "depth": tuning.depth[preset],
-        "learning_rate": tuning.learning_rate,
-        "lowest_rate": 0.3,
-        "schedule": tuning.schedule,
-    }
+    stages: tuple[Stage, ...] = ()
+    if epochs:
+        stage = Stage(
+            depth=tuning.depth[preset],
+            epochs=epochs,
+            learning_rate=tuning.learning_rate,
+            lowest_rate=tuning.lowest_rate,
+            warmup=min(0.5, epochs),
+            schedule=tuning.schedule,
+        )
+        stages = (stage,)
     return Recipe(
-        stages=(Stage(epochs=epochs, warmup=min(0.5, epochs), **stage),) if epochs else (),
+        stages=stages,
         batch_size=batch_size,
         weight_decay=tuning.weight_decay,
         augmentation=modality.augmentation.none(),

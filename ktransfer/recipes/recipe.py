@@ -1,14 +1,21 @@
 """How a model is trained: stages and everything else that is chosen, checked at birth, JSON both ways."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ktransfer.core.modality import Augmentation, augmentations
 from ktransfer.errors import RecipeError, did_you_mean, listed
 from ktransfer.security.safe_io import parse_json
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_Built = TypeVar("_Built", bound="DataclassInstance")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +45,7 @@ class Stage:
     schedule: str = "constant"
     patience: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         _check(
             self.depth == "all"
             or (isinstance(self.depth, str) and self.depth)
@@ -113,9 +120,10 @@ def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tu
     upper = max(1, (epochs - head) // 2)
     lengths = [length for length in (head, min(upper, epochs - head), epochs - head - upper) if length > 0]
     rates = [None if learning_rate is None else learning_rate * share for share in (1.0, 0.1, 0.03)]
+    depths: tuple[int | float | str, ...] = (0, 0.5, "all")
     return tuple(
         Stage(depth=depth, epochs=length, learning_rate=rate, warmup=min(1.0, length / 4) if depth else 0.0)
-        for depth, length, rate in zip((0, 0.5, "all"), lengths, rates, strict=False)
+        for depth, length, rate in zip(depths, lengths, rates, strict=False)
     )
 
 
@@ -180,7 +188,7 @@ class Recipe:
     quantization_aware: int = 0
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
         _check(all(isinstance(s, Stage) for s in self.stages), "stages must be Stage objects", self.stages)
         _check(self.head in ("solve", "train"), 'head must be "solve" or "train"', self.head)
@@ -251,7 +259,7 @@ class Recipe:
         return json.dumps(dataclasses.asdict(self), indent=2)
 
     @classmethod
-    def from_json(cls, text: str | bytes) -> "Recipe":
+    def from_json(cls, text: str | bytes) -> Recipe:
         """Read what `to_json` wrote.
 
         Raises:
@@ -266,7 +274,7 @@ class Recipe:
         return cls.from_dict(values)
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Recipe":
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
         values = dict(_mapping(values, "A recipe"))
         stages = values.get("stages", ())
         _check(isinstance(stages, list | tuple), "stages must be a list", stages)
@@ -279,30 +287,30 @@ class Recipe:
         return _build(cls, values, "A recipe")
 
 
-def _is_positive(value):
+def _is_positive(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
 
 
-def _check(holds, expected, received):
+def _check(holds: object, expected: str, received: object) -> None:
     if not holds:
         raise RecipeError(f"A recipe's {expected}. Received: {received!r}.")
 
 
-def _mapping(values, what):
+def _mapping(values: object, what: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
         raise RecipeError(f"{what} must be an object of named values. Received: {values!r}.")
     return values
 
 
-def _build(kind, values, what):
-    values = _mapping(values, what)
+def _build(kind: type[_Built], values: object, what: str) -> _Built:
+    given = _mapping(values, what)
     names = {item.name for item in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - names):
+    if unknown := sorted(set(given) - names):
         raise RecipeError(
             f"{what} has {listed(sorted(names))}. Received: {listed(unknown)} as well. "
             f"{did_you_mean(unknown[0], names)}".rstrip()
         )
     try:
-        return kind(**values)
+        return kind(**given)
     except TypeError as error:
         raise RecipeError(f"{what} has missing or ill-typed values. Received: {error}.") from error

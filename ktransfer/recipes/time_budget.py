@@ -58,7 +58,7 @@ class TimeBudget:
         formats: int = 0,
         weights: int = 0,
         clock: Callable[[], float] = time.monotonic,
-    ):
+    ) -> None:
         self._clock, self._end = clock, clock() + seconds
         self.reserve = _FIXED + formats * (_EACH_FORMAT + _EACH_MILLION_WEIGHTS * weights / 1e6)
         if seconds < self.reserve:

@@ -1,9 +1,11 @@
 """What a run's report says, as plain values that the page is filled with."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from markupsafe import Markup
 
 from ktransfer.data.examples import Splits, printable
@@ -17,8 +19,11 @@ from ktransfer.reporting.history import Trained, read_history, trained_stages
 from ktransfer.reporting.rationale import is_default, reasons
 from ktransfer.runs.run import Run
 
+if TYPE_CHECKING:
+    from ktransfer.core.task import Task
 
-def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict:
+
+def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str, Any]:
     """Everything that the page shows.
 
     Numbers are of the test part where there is one, and which examples are shown are of the validation part
@@ -61,7 +66,7 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict:
     }
 
 
-def stages_of(run: Run) -> tuple[list[dict], list[Trained], list[str]]:
+def stages_of(run: Run) -> tuple[list[dict[str, Any]], list[Trained], list[str]]:
     """The history's rows, the stages that were trained, and the names of the backbone's blocks from the top.
 
     Example:
@@ -74,7 +79,7 @@ def stages_of(run: Run) -> tuple[list[dict], list[Trained], list[str]]:
     return rows, trained_stages(rows, run.recipe.stages, depths), [block.name for block in blocks]
 
 
-def _data(run, splits):
+def _data(run: Run, splits: Splits) -> dict[str, Any]:
     facts = run.manifest["data"]
     parts = {name: part for name in ("train", "validation", "test") if (part := getattr(splits, name))}
     counts = {name: part.counts() for name, part in parts.items()}
@@ -87,7 +92,7 @@ def _data(run, splits):
     }
 
 
-def _network(run):
+def _network(run: Run) -> dict[str, Any]:
     facts, read = run.manifest["backbone"], run.manifest["preprocessing"]
     return {
         "name": facts["name"],
@@ -97,7 +102,7 @@ def _network(run):
     }
 
 
-def _training(run):
+def _training(run: Run) -> dict[str, Any]:
     rows, stages, blocks = stages_of(run)
     head, recipe = run.manifest.get("head", {}), run.recipe
     steps = math.ceil(run.manifest["data"]["examples"]["train"] / recipe.batch_size)
@@ -124,8 +129,8 @@ def _training(run):
     }
 
 
-def _stage(trained, blocks: Sequence[str]):
-    peak = trained.stage.learning_rate
+def _stage(trained: Trained, blocks: Sequence[str]) -> dict[str, Any]:
+    peak = trained.stage.learning_rate or 0.0  # a recipe's stages have one
     lowest = peak * trained.stage.rates(len(blocks))[trained.depth - 1] if trained.depth else None
     return {
         "index": trained.index,
@@ -139,7 +144,7 @@ def _stage(trained, blocks: Sequence[str]):
     }
 
 
-def _calibration(answers, task):
+def _calibration(answers: Answers, task: Task) -> dict[str, Any]:
     as_trained, scaled, cross_fitted = task.reliability(answers.evaluation)
     drawn = [
         plots.reliability(as_trained.reliability, "as trained"),
@@ -151,12 +156,12 @@ def _calibration(answers, task):
         "after": scaled,
         "cross_fitted": cross_fitted,
         "temperature": answers.evaluation.fitted["temperature"],
-        "confidence": float(np.max(answers.probabilities, axis=-1).mean()),
+        "confidence": task.confidence(answers.probabilities),
         "plots": list(map(Markup, drawn)),
     }
 
 
-def _reproduce(run):
+def _reproduce(run: Run) -> dict[str, Any]:
     return {
         "command": run.manifest.get("reproduce", {}).get("command"),
         "seed": run.recipe.seed,

@@ -5,9 +5,10 @@ import csv
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ class Trained:
     epochs: int
 
 
-def read_history(path: str | os.PathLike) -> list[dict[str, float]]:
+def read_history(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     """The rows of a `history.csv`, one an epoch, in order; none where there is no such file.
 
     Returns:
@@ -105,7 +106,11 @@ def learning_rates(trained: Trained, blocks: int, *, steps: int) -> tuple[np.nda
     )
     climb = np.minimum(1, (step + 1) / max(warmup, 1))
     progress = np.clip((step - warmup) / max(last - warmup, 1), 0, 1)
-    fall = {"constant": 1, "cosine": 0.5 * (1 + np.cos(math.pi * progress)), "linear": 1 - progress}
+    fall: dict[str, Any] = {
+        "constant": 1,
+        "cosine": 0.5 * (1 + np.cos(math.pi * progress)),
+        "linear": 1 - progress,
+    }
     head = (stage.learning_rate or 0) * climb * fall[stage.schedule]
     shares = [1.0, *stage.rates(blocks)[: trained.depth]]
     return trained.start + step / steps, {group: head * share for group, share in enumerate(shares)}
@@ -115,7 +120,7 @@ def write_tensorboard(
     rows: Sequence[dict[str, float]],
     stages: Sequence[Trained],
     blocks: Sequence[str],
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
 ) -> None:
     """Write a history for TensorBoard: `train/` and `validation/`, with the learning rate of every group.
 
@@ -155,7 +160,9 @@ def write_tensorboard(
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _rates_at(row, stages, blocks):
+def _rates_at(
+    row: Mapping[str, float], stages: Sequence[Trained], blocks: Sequence[str]
+) -> Iterator[tuple[str, float]]:
     """`(group, rate)` at the end of an epoch; that of a frozen block is zero."""
     trained = next((stage for stage in stages if stage.index == row.get("stage")), None)
     if trained is None or "learning_rate" not in row:

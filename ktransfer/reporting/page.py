@@ -1,13 +1,15 @@
 """The report as one HTML page that holds all it shows."""
 
 from pathlib import Path
+from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 _FOLDER = Path(__file__).parent
 
 
-def render(values: dict) -> str:
+def render(values: dict[str, Any]) -> str:
     """Fill the page.
 
     Whatever a file, a class or a text is called, it is shown as text: the template escapes everything, there
@@ -31,7 +33,7 @@ def render(values: dict) -> str:
         lstrip_blocks=True,
     )
     environment.filters["percent"] = percent
-    style = jinja2.utils.markupsafe.Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))
+    style = Markup((_FOLDER / "page.css").read_text(encoding="utf-8"))
     return environment.get_template(values["task"].template).render(values, style=style)
 
 

@@ -3,7 +3,8 @@
 import html
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from ktransfer.reporting.history import Trained, learning_rates
 # Drawn in these, which nothing else has, and then named as the page's own colours are.
 _INK, _MUTED, _TRAIN, _VALIDATION = "#010101", "#010102", "#010103", "#010104"
 _NAMES = {_INK: "--ink", _MUTED: "--muted", _TRAIN: "--train", _VALIDATION: "--validation"}
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text, for search, for screen readers and for the page's font
     "text.parse_math": False,  # a class may be called "$1"
     "font.size": 11,
@@ -56,7 +57,7 @@ def curve(
         curve(rows, stages, "accuracy", start=0.89)
     """
 
-    def draw(axes):
+    def draw(axes: Any) -> None:
         _mark(axes, stages)
         for key, label, color in ((name, "training", _TRAIN), (f"val_{name}", "validation", _VALIDATION)):
             points = [(epoch + 1, row[key]) for epoch, row in enumerate(rows) if key in row]
@@ -88,7 +89,7 @@ def rates(rows: Sequence[dict[str, float]], stages: Sequence[Trained], blocks: i
         rates(rows, stages, blocks=17, steps=16)
     """
 
-    def draw(axes):
+    def draw(axes: Any) -> None:
         _mark(axes, stages)
         for number, trained in enumerate(stages):
             times, groups = learning_rates(trained, blocks, steps=steps)
@@ -124,7 +125,7 @@ def reliability(bins: Sequence[Bin], title: str) -> str:
         reliability(evaluation.reliability, "as trained")
     """
 
-    def draw(axes):
+    def draw(axes: Any) -> None:
         axes.plot([0, 1], [0, 1], color=_MUTED, linewidth=1, linestyle=":")
         lower, width = [b.lower for b in bins], [b.upper - b.lower for b in bins]
         weight = np.array([b.count for b in bins]) / max((b.count for b in bins), default=1)
@@ -137,7 +138,9 @@ def reliability(bins: Sequence[Bin], title: str) -> str:
     return _figure(draw, title, size=(4.2, 4.2), epochs=False)
 
 
-def _figure(draw, title, *, size=(4.8, 3.2), epochs=True):
+def _figure(
+    draw: Callable[[Any], None], title: str, *, size: tuple[float, float] = (4.8, 3.2), epochs: bool = True
+) -> str:
     # Here, as matplotlib takes a second to load. Its own canvas: pyplot would keep the figure.
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
@@ -159,7 +162,7 @@ def _figure(draw, title, *, size=(4.8, 3.2), epochs=True):
     return _inlined(file.getvalue(), title)
 
 
-def _inlined(svg, title):
+def _inlined(svg: str, title: str) -> str:
     """Only the element, with the page's colours, a name, and no ids but those that it refers to."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", svg, flags=re.DOTALL)
@@ -171,7 +174,7 @@ def _inlined(svg, title):
     return f'<svg role="img" aria-label="{html.escape(title)}" viewBox="0 0 {width} {height}">{rest}'
 
 
-def _mark(axes, stages):
+def _mark(axes: Any, stages: Sequence[Trained]) -> None:
     """A line where a stage starts, with its number and how many blocks train."""
     for trained in stages:
         if trained.start:

@@ -1,6 +1,7 @@
 """A recipe in sentences: what was chosen, and why."""
 
 import dataclasses
+from typing import Any
 
 from ktransfer.core.modality import modalities
 from ktransfer.recipes.recipe import Recipe
@@ -21,7 +22,7 @@ def is_default(recipe: Recipe, examples: int) -> bool:
     return recipe in defaults
 
 
-def reasons(recipe: Recipe, head: dict) -> list[tuple[str, str]]:
+def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
     """`(what was chosen, why)`, the most important first.
 
     Args:

@@ -1,6 +1,7 @@
 """`manifest.json` of a run folder, read as what a stranger may have written."""
 
 from pathlib import Path
+from typing import Any
 
 from ktransfer.core.modality import modalities, modality_of_task
 from ktransfer.core.task import SINGLE_LABEL, task_names
@@ -26,7 +27,7 @@ _MORE = {
 }
 
 
-def read_manifest(folder: Path) -> dict:
+def read_manifest(folder: Path) -> dict[str, Any]:
     """What the manifest of a run says, its parts of the types that they have to be of.
 
     Args:
@@ -120,7 +121,7 @@ def check_free(path: str | Path, *, overwrite: bool = False) -> None:
         )
 
 
-def _damaged(folder, expected, received):
+def _damaged(folder: Path, expected: str, received: object) -> RunError:
     return RunError(
         f"{folder / MANIFEST} was expected to have {expected}. Received: {received!r:.80}. Train again."
     )

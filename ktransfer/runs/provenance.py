@@ -1,16 +1,22 @@
 """What is needed to repeat a run: what `train` was given, as a command, and the machine it ran on."""
 
+from __future__ import annotations
+
 import os
 import platform
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from ktransfer.errors import RunError
 from ktransfer.exporting.export_model import FORMATS
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+
 
 RECIPE = "recipe.json"
 # What `train` is given besides the recipe, its types in a manifest, and the option on the command line.
@@ -53,7 +59,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
         arguments({"data": "flowers", ...})["data"]   # "/home/me/flowers"
     """
-    found = dict.fromkeys(_ADDED) | {name: given[name] for name in _ARGUMENTS if name in given}
+    found: dict[str, Any] = dict.fromkeys(_ADDED) | {n: given[n] for n in _ARGUMENTS if n in given}
     found |= {name: absolute(found[name]) for name in _PATHS if found[name]}
     found["backbone"] = _named(found["backbone"])
     found["formats"] = list(found["formats"])
@@ -66,9 +72,9 @@ def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         RunError: They are not there, or of other types.
     """
-    found = manifest.get("reproduce", {}).get("arguments")
+    stored = manifest.get("reproduce", {}).get("arguments")
     # The first runs have none of these, and were begun without them.
-    found = dict.fromkeys(_ADDED) | found if isinstance(found, dict) else {}
+    found: dict[str, Any] = dict.fromkeys(_ADDED) | stored if isinstance(stored, dict) else {}
     for name, (kind, _) in _ARGUMENTS.items():
         if name not in found or not isinstance(found[name], kind):
             raise RunError(
@@ -130,15 +136,15 @@ def machine() -> dict[str, Any]:
     }
 
 
-def absolute(data: str | Path) -> str:
+def absolute(data: str | os.PathLike[str]) -> str:
     """A path from the root; the name of a TensorFlow data set as it is."""
     return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())
 
 
-def _named(backbone):
+def _named(backbone: PathLike) -> str:
     """A preset's name or handle as it is; where something of that name lies here, that, which is loaded."""
     return absolute(backbone) if Path(backbone).exists() else str(backbone)
 
 
-def _is_pair(size):
+def _is_pair(size: Any) -> bool:
     return isinstance(size, list | tuple)

@@ -16,7 +16,6 @@ from ktransfer.core.modality import Modality, Preprocessing, modality_of_manifes
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import DataError, RunError
 from ktransfer.models.depthwise import use_depthwise
-from ktransfer.models.predict import predict_in_batches
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.runs.manifest import FORMAT, MANIFEST, check_free, read_manifest
 from ktransfer.security.keras_archive import load_keras_file
@@ -47,12 +46,12 @@ class Run:
         run.predict(["rose.jpg"])[0]   # [{"label": "roses", "probability": 0.97}, ...]
     """
 
-    def __init__(self, path: Path, manifest: dict):
+    def __init__(self, path: Path, manifest: dict[str, Any]) -> None:
         self.path = path
         self.manifest = manifest
 
     @classmethod
-    def create(cls, path: str | Path, manifest: dict, *, overwrite: bool = False) -> "Run":
+    def create(cls, path: str | Path, manifest: dict[str, Any], *, overwrite: bool = False) -> "Run":
         """Make the folder and write its manifest.
 
         Raises:
@@ -88,12 +87,17 @@ class Run:
         return tuple(self.manifest["labels"])
 
     @property
+    def outputs(self) -> tuple[str, ...]:
+        """The names of the model's outputs: its labels, or of types of entities their tags."""
+        return self.task.output_names(self.labels)
+
+    @property
     def task(self) -> Task:
         """What the labels are of, such as single-label classification."""
         return get_task(self.manifest.get("task", SINGLE_LABEL))
 
     @property
-    def decision(self) -> dict | None:
+    def decision(self) -> dict[str, Any] | None:
         """How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; `None` until evaluated."""
         return self.manifest.get("fitted", {}).get("decision")
 
@@ -162,7 +166,8 @@ class Run:
             model = load_keras_file(path)
         except (OSError, ValueError, MemoryError) as error:
             raise RunError(f"A readable Keras model was expected in {path}. Received: {error}.") from error
-        if getattr(model, "output_shape", None) != (None, len(self.labels)):
+        expected = self.task.output_axes((None, None), len(self.outputs))
+        if getattr(model, "output_shape", None) != expected:
             raise RunError(
                 f"A classifier of the {len(self.labels)} labels in {MANIFEST} was expected in {path}. "
                 f"Received: a model with another output. Train again."
@@ -182,20 +187,15 @@ class Run:
             keras.Model(model.input, model.output, name=model.name).save(partial)
 
     def predict_probabilities(self, inputs: Sequence[str | Path], *, batch_size: int = 32) -> np.ndarray:
-        """Class probabilities of image files or texts, float32 `(N, classes)`."""
-        inputs = list(inputs)
-        found = np.zeros((len(inputs), len(self.labels)), "float32")
-        if inputs:
-            order = self.preprocessing.order(inputs)
-            batches = (
-                self.preprocessing([inputs[index] for index in order[start : start + batch_size]])
-                for start in range(0, len(inputs), batch_size)
-            )
-            logits = np.concatenate(list(predict_in_batches(self.model, batches)))
-            found[order] = self.task.probabilities(logits)
-        return found
+        """Probabilities of image files or texts: float32 `(N, classes)`.
 
-    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict]]:
+        Of texts whose words are answered (`"ner"`) objects `(N,)`, each `WordAnswers`.
+        """
+        return self.preprocessing.probabilities(
+            self.model, list(map(str, inputs)), len(self.outputs), self.task, batch_size=batch_size
+        )
+
+    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict[str, Any]]]:
         """The most probable labels of image files or texts.
 
         Args:
@@ -204,7 +204,8 @@ class Run:
 
         Returns:
             For each `[{"label": ..., "probability": ...}, ...]`, most probable first. With several labels an example
-            `chosen` says whether a label is answered; these come first, and all of them.
+            `chosen` says whether a label is answered; these come first, and all of them. Of named entities it is
+            `{"label", "start", "end", "text", "probability"}` of each, in characters, in the order of the text.
 
         Raises:
             DataError: A file cannot be read as an image.
@@ -215,11 +216,11 @@ class Run:
         ]
 
 
-def _now():
+def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _versions():
+def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "backend": keras.backend.backend()}
     for package in _PACKAGES:
         try:

@@ -6,7 +6,7 @@ or one that was registered by its owner.
 """
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,7 +72,7 @@ def check_preset(folder: Path) -> None:
             _check_weight_list(read_json(folder / name))
 
 
-def _check_weight_list(values):
+def _check_weight_list(values: object) -> None:
     listed = values.get("weight_map") if isinstance(values, dict) else None
     for names in (listed if isinstance(listed, dict) else {}).values():
         for name in names if isinstance(names, list) else [names]:
@@ -95,7 +95,7 @@ def check_config(config: Any) -> None:
             _check_object(node)
 
 
-def _check_object(node):
+def _check_object(node: Mapping[str, Any]) -> None:
     name, module, inner = node["class_name"], node.get("module"), node.get("config")
     if not isinstance(name, str) or not isinstance(module, str | None):
         raise ValueError(f"an object of class {name!r:.80} in {module!r:.80}")
@@ -117,7 +117,7 @@ def _check_object(node):
         raise ValueError(f"{what!r:.80} of {module!r:.80}, which no model is made of")
 
 
-def _objects(config) -> Iterator[dict]:
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
     level = [config]
     while level:
         value = level.pop()
@@ -128,7 +128,7 @@ def _objects(config) -> Iterator[dict]:
             level += value
 
 
-def _check_archive(path):
+def _check_archive(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
         names = [member.filename for member in members]

@@ -17,7 +17,7 @@ _DEEPEST = 64  # levels; what ktransfer and Keras write has some ten
 _DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
-def read_bytes(path: str | os.PathLike, *, most: int = MOST_JSON) -> bytes:
+def read_bytes(path: str | os.PathLike[str], *, most: int = MOST_JSON) -> bytes:
     """The content of a regular file of at most so many bytes; a pipe or device could go on for ever.
 
     Raises:
@@ -67,7 +67,7 @@ def parse_json(content: str | bytes) -> Any:
     return values
 
 
-def read_json(path: str | os.PathLike, *, most: int = MOST_JSON) -> Any:
+def read_json(path: str | os.PathLike[str], *, most: int = MOST_JSON) -> Any:
     """`parse_json` of a file, within `read_bytes`.
 
     Example:
@@ -77,7 +77,7 @@ def read_json(path: str | os.PathLike, *, most: int = MOST_JSON) -> Any:
     return parse_json(read_bytes(path, most=most))
 
 
-def inside(folder: str | os.PathLike, relative: str) -> Path:
+def inside(folder: str | os.PathLike[str], relative: str) -> Path:
     """The path of `relative` in `folder`, symbolic links followed.
 
     Raises:
@@ -97,7 +97,7 @@ def inside(folder: str | os.PathLike, relative: str) -> Path:
     return path
 
 
-def require_contained(folder: str | os.PathLike) -> None:
+def require_contained(folder: str | os.PathLike[str]) -> None:
     """Raise `ValueError` where a link in a folder leads out of it, or something is no file and no folder.
 
     What is written to such a link later, such as a history, would be written elsewhere.
@@ -136,16 +136,16 @@ def visible(text: str) -> str:
     return "".join(_escaped(character) if _obeyed(character) else character for character in text)
 
 
-def _obeyed(character):
+def _obeyed(character: str) -> bool:
     # Control, half of a surrogate pair, line and paragraph separator.
     return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in _DIRECTIONS
 
 
-def _escaped(character):
+def _escaped(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 
-def _each_once(pairs):
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a key given twice")

@@ -1,8 +1,10 @@
 """Multi-label classification: each example has any number of labels, also none."""
 
+from __future__ import annotations
+
 import dataclasses
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +12,14 @@ import numpy as np
 
 from ktransfer.data.stratification import held_out_units, stratified_folds
 from ktransfer.errors import DataError, RecipeError
+from ktransfer.tasks.one_answer import OneAnswer
 
 if TYPE_CHECKING:
+    import keras
+
+    from ktransfer.core.typing import Array, PathLike
     from ktransfer.evaluation.calibration import Calibration
+    from ktransfer.recipes.recipe import Recipe
 
 _FOLDS = 5
 # A label of fewer examples than this has no threshold of its own.
@@ -86,8 +93,8 @@ class MultiLabelEvaluation:
     subset_accuracy: float
     samples_f1: float
     per_label: dict[str, LabelScore]
-    calibration: "Calibration"
-    calibrated: "Calibration"
+    calibration: Calibration
+    calibrated: Calibration
     temperature: float
     thresholds: tuple[float, ...]
     cross_fitted: bool
@@ -104,7 +111,7 @@ class MultiLabelEvaluation:
         """Temperature and thresholds."""
         return {"temperature": self.temperature, "decision": {"thresholds": list(self.thresholds)}}
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As `metrics.json` has it."""
         return dataclasses.asdict(self)
 
@@ -129,7 +136,7 @@ class MultiLabelEvaluation:
             rows.append([name, *values, ranked, "", str(self.examples)])
         return [rows]
 
-    def save_picture(self, path) -> None:
+    def save_picture(self, path: PathLike) -> None:
         """Draw precision, recall and F1 of each label as a PNG."""
         # Its own canvas: pyplot would keep the figure and may want a screen.
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -154,7 +161,7 @@ class MultiLabelEvaluation:
             figure.savefig(partial, dpi=120)
 
 
-class MultiLabel:
+class MultiLabel(OneAnswer):
     """Labels do not exclude each other: sigmoids, one binary cross-entropy a label, and a threshold a label.
 
     Implements `ktransfer.core.task.Task`. Labels are uint8 `(N, C)`, 1 where an example has the label.
@@ -171,7 +178,7 @@ class MultiLabel:
 
     # Labels.
 
-    def check_labels(self, labels, *, examples, classes):
+    def check_labels(self, labels: Any, *, examples: int, classes: int) -> Array:
         labels = np.array(labels)
         if labels.shape != (examples, classes):
             raise DataError(
@@ -187,16 +194,18 @@ class MultiLabel:
         labels.setflags(write=False)
         return labels
 
-    def counts(self, labels, classes):
+    def counts(self, labels: Array, classes: int) -> Array:
         return labels.sum(axis=0, dtype=np.int64)
 
-    def keys(self, labels):
+    def keys(self, labels: Array) -> list[Hashable]:
         return [tuple(np.flatnonzero(row).tolist()) for row in labels]
 
-    def name_of(self, key, class_names):
+    def name_of(self, key: Any, class_names: Sequence[str]) -> str:
         return " | ".join(class_names[index] for index in key) or "(no label)"
 
-    def hold_out(self, labels, alike, fraction, *, seed):
+    def hold_out(
+        self, labels: Array, alike: Sequence[Sequence[int]], fraction: float, *, seed: int
+    ) -> tuple[list[int], int | None]:
         counts = np.array([labels[unit].sum(axis=0, dtype=np.int64) for unit in alike])
         sizes = np.array([len(unit) for unit in alike])
         held = held_out_units(counts, sizes, fraction, seed=seed)
@@ -204,33 +213,33 @@ class MultiLabel:
             return [], int(np.argmin(np.where(counts.any(axis=0), (counts > 0).sum(axis=0), len(labels) + 1)))
         return [index for unit, out in zip(alike, held, strict=True) if out for index in unit], None
 
-    def targets(self, labels, classes):
+    def targets(self, labels: Array, classes: int) -> Array:
         return labels.astype(np.float32)
 
-    def labels_of(self, targets):
+    def labels_of(self, targets: Array) -> Array:
         return (np.asarray(targets) > 0.5).astype(np.uint8)
 
-    def folds(self, labels, *, seed):
+    def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         if len(labels) < 2 * _FOLDS:
             return None
         fold = stratified_folds(labels, np.ones(len(labels), int), [1 / _FOLDS] * _FOLDS, seed=seed)
         return [(np.flatnonzero(fold != each), np.flatnonzero(fold == each)) for each in range(_FOLDS)]
 
-    def sample(self, labels, count, *, seed):
+    def sample(self, labels: Array, count: int, *, seed: int) -> Array:
         share = count / len(labels)
         fold = stratified_folds(labels, np.ones(len(labels), int), [share, 1 - share], seed=seed)
         return np.flatnonzero(fold == 0)
 
     # Training.
 
-    def check_recipe(self, recipe):
+    def check_recipe(self, recipe: Recipe) -> None:
         if recipe.class_weight is not None:
             raise RecipeError(
                 f"Expected no class_weight with several labels an example, got {recipe.class_weight!r}. Leave it out: "
                 "each label has a threshold of its own, fitted for its F1."
             )
 
-    def loss(self, recipe, *, one_hot=True):
+    def loss(self, recipe: Recipe, *, one_hot: bool = True) -> keras.losses.Loss:
         import keras
 
         smoothing = recipe.label_smoothing
@@ -240,46 +249,53 @@ class MultiLabel:
             )
         return keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing)
 
-    def metric(self, *, one_hot=True):
+    def metric(self, *, one_hot: bool = True) -> keras.metrics.Metric:
         import keras
 
         return keras.metrics.AUC(curve="PR", multi_label=True, from_logits=True, name=self.score)
 
-    def smoothed(self, targets, smoothing):
+    def smoothed(self, targets: Array, smoothing: float) -> Array:
         return targets * (1 - smoothing) + smoothing / 2
 
-    def likelihoods(self, logits, targets):
+    def likelihoods(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         from scipy.special import expit
 
         return np.logaddexp(0, logits) - targets * logits, expit(logits) - targets
 
-    def example_weights(self, labels, classes, choice):
+    def example_weights(self, labels: Array, classes: int, choice: str | Mapping[int, float] | None) -> Array:
         return np.ones(len(labels))
 
     # Answers.
 
-    def probabilities(self, logits):
+    def probabilities(self, logits: Array) -> Array:
         from scipy.special import expit
 
         return expit(np.float64(logits))
 
-    def decide(self, probabilities, decision=None):
+    def decide(self, probabilities: Array, decision: Mapping[str, Any] | None = None) -> Array:
         return (np.asarray(probabilities) >= self._thresholds(decision)).astype(np.uint8)
 
-    def hits(self, decided, labels):
+    def hits(self, decided: Array, labels: Array) -> Array:
         """The F1 of each example."""
         both = np.logical_and(decided, labels).sum(axis=1)
         either = decided.sum(axis=1, dtype=int) + labels.sum(axis=1, dtype=int)
         return np.where(either == 0, 1.0, 2 * both / np.maximum(either, 1))
 
-    def agreement(self, decided, other):
+    def agreement(self, decided: Array, other: Array) -> Array:
         """The share of the labels of each example that are answered alike."""
         return (decided == other).mean(axis=1)
 
-    def look_like_probabilities(self, logits):
+    def look_like_probabilities(self, logits: Array) -> bool:
         return bool(((logits >= 0) & (logits <= 1)).all())
 
-    def answers(self, probabilities, class_names, decision=None, *, top_k):
+    def answers(
+        self,
+        probabilities: Array,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+        *,
+        top_k: int,
+    ) -> list[dict[str, Any]]:
         chosen = self.decide(probabilities[None], decision)[0]
         # All that are answered, and of the others the most probable.
         ranked = np.lexsort((-probabilities, -chosen.astype(int)))
@@ -292,25 +308,32 @@ class MultiLabel:
             for i in ranked[: max(top_k, int(chosen.sum()))]
         ]
 
-    def answer_line(self, answers):
+    def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
         chosen = [each for each in answers if each["chosen"]]
         if chosen:
             return ", ".join(f"{each['label']} {each['probability']:.1%}" for each in chosen)
         first = f"; the nearest is {answers[0]['label']} {answers[0]['probability']:.1%}" if answers else ""
         return f"no label{first}"
 
-    def at_temperature(self, decision, temperature):
+    def at_temperature(self, decision: dict[str, Any], temperature: float) -> dict[str, Any]:
         """The same decision on probabilities whose logits were divided by a temperature."""
         thresholds = _scaled(np.array(decision["thresholds"]), temperature)
         return {**decision, "thresholds": thresholds.tolist()}
 
     @staticmethod
-    def _thresholds(decision):
+    def _thresholds(decision: Mapping[str, Any] | None) -> Array | float:
         return np.array(decision["thresholds"]) if decision else 0.5
 
     # Evaluation.
 
-    def evaluate(self, probabilities, labels, class_names, *, fitted: Mapping[str, Any] | None = None):
+    def evaluate(
+        self,
+        probabilities: Array,
+        labels: Array,
+        class_names: Sequence[str],
+        *,
+        fitted: Mapping[str, Any] | None = None,
+    ) -> MultiLabelEvaluation:
         probabilities, labels = np.asarray(probabilities, float), np.asarray(labels)
         if fitted is None:
             thresholds, temperature = (
@@ -343,13 +366,13 @@ class MultiLabel:
             for c, name in enumerate(class_names)
         }
         spread = _resampled(labels, decided, present)
-        micro = (float(each) for each in _scores(true.sum(), answered.sum(), both.sum()))
-        macro = (float(each[present].mean()) if present.any() else 0.0 for each in (precision, recall, f1))
+        micro = [float(each) for each in _scores(true.sum(), answered.sum(), both.sum())]
+        macro = [float(each[present].mean()) if present.any() else 0.0 for each in (precision, recall, f1)]
         ranked = [value for value in averages if value is not None]
         return MultiLabelEvaluation(
             examples=len(labels),
-            micro=Averages(*micro, interval=spread["micro"]),
-            macro=Averages(*macro, interval=spread["macro"]),
+            micro=Averages(micro[0], micro[1], micro[2], spread["micro"]),
+            macro=Averages(macro[0], macro[1], macro[2], spread["macro"]),
             mean_average_precision=float(np.mean(ranked)) if ranked else 0.0,
             mean_average_precision_interval=_ranking_interval(labels, probabilities, present),
             subset_accuracy=float((decided == labels).all(axis=1).mean()),
@@ -362,7 +385,9 @@ class MultiLabel:
             cross_fitted=fitted is None,
         )
 
-    def _cross_fitted(self, probabilities, labels, thresholds, temperature):
+    def _cross_fitted(
+        self, probabilities: Array, labels: Array, thresholds: Array, temperature: float
+    ) -> tuple[Array, Array]:
         folds = self.folds(labels, seed=0)
         if folds is None:  # too few to leave any out
             return (probabilities >= thresholds).astype(np.uint8), _scaled(probabilities, temperature)
@@ -373,7 +398,7 @@ class MultiLabel:
             scaled[held] = _scaled(probabilities[held], _temperature(probabilities[rest], labels[rest]))
         return decided, scaled
 
-    def report(self, evaluation, counts):
+    def report(self, evaluation: MultiLabelEvaluation, counts: Mapping[str, int]) -> dict[str, Any]:
         scores = [(name, score) for name, score in evaluation.per_label.items() if score.support]
         name, weakest = min(scores, key=lambda entry: entry[1].f1, default=("", None))
         total = sum(counts.values())
@@ -384,10 +409,12 @@ class MultiLabel:
             "training_labels": total,
         }
 
-    def reliability(self, evaluation):
+    def reliability(self, evaluation: MultiLabelEvaluation) -> tuple[Calibration, Calibration, bool]:
         return evaluation.calibration, evaluation.calibrated, evaluation.cross_fitted
 
-    def explained(self, probabilities, labels, decision, most: int):
+    def explained(
+        self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
+    ) -> tuple[list[int], list[int], list[list[int]]]:
         """Which examples a report explains: wrong ones, right ones, and for each in this order its labels."""
         decided = self.decide(probabilities, decision)
         hits = self.hits(decided, labels)
@@ -402,12 +429,18 @@ class MultiLabel:
             classes.append(list(dict.fromkeys(chosen)))
         return wrong, right, classes
 
-    def log_odds(self, probabilities, classes):
+    def log_odds(self, probabilities: Array, classes: Sequence[int]) -> Array:
         """`log(p / (1 - p))` of one label in each row."""
         chosen = np.asarray(probabilities, float)[np.arange(len(classes)), classes]
         return np.log(np.maximum(chosen, 1e-30)) - np.log(np.maximum(1 - chosen, 1e-30))
 
-    def card(self, probabilities, label, class_names: Sequence[str], decision=None) -> dict:
+    def card(
+        self,
+        probabilities: Array,
+        label: Any,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """What a card of a report says of the answer to one example."""
         decided = self.decide(probabilities[None], decision)[0]
         given = np.where(label, probabilities, 1 - probabilities)
@@ -421,7 +454,7 @@ class MultiLabel:
             "loss": float(-np.log(np.maximum(given, _TINY)).sum()),
         }
 
-    def worst(self, probabilities, labels, most: int) -> list[int]:
+    def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """The examples whose labels were given least, all together; the worst first."""
         given = np.where(labels, probabilities, 1 - probabilities)
         losses = -np.log(np.maximum(given, _TINY)).sum(axis=1)
@@ -473,7 +506,7 @@ def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray, *, seed: int =
     return np.where((own > shared) & (own >= _USEFUL) & (true >= _FEW), 1 / (1 + np.exp(-odds)), overall)
 
 
-def _best_thresholds(probabilities, labels):
+def _best_thresholds(probabilities: Array, labels: Array) -> Array:
     """Of each column the threshold with the highest F1: between two probabilities, in (0, 1)."""
     found = np.empty(probabilities.shape[1])
     for column, (values, truth) in enumerate(zip(probabilities.T, labels.T, strict=True)):
@@ -488,7 +521,7 @@ def _best_thresholds(probabilities, labels):
     return np.clip(found, 1e-6, 1 - 1e-6)
 
 
-def _scores(true, answered, both):
+def _scores(true: Any, answered: Any, both: Any) -> tuple[Array, Array, Array]:
     """Precision, recall and F1; 0 where there is nothing to divide by."""
     return (
         both / np.maximum(answered, 1),
@@ -497,7 +530,7 @@ def _scores(true, answered, both):
     )
 
 
-def _average_precision(truth, values):
+def _average_precision(truth: Array, values: Array) -> float | None:
     if not truth.any():
         return None
     from sklearn.metrics import average_precision_score
@@ -505,18 +538,19 @@ def _average_precision(truth, values):
     return float(average_precision_score(truth, values))
 
 
-def _draws(count):
+def _draws(count: int) -> Array:
     """How often each example is in each resample: `(resamples, N)`."""
     random = np.random.default_rng(0)
     return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float32)
 
 
-def _interval(values):
+def _interval(values: Array | Sequence[float]) -> tuple[float, float]:
     tail = (1 - _CONFIDENCE) / 2
-    return tuple(float(each) for each in np.quantile(values, [tail, 1 - tail]))
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return float(low), float(high)
 
 
-def _resampled(labels, decided, present):
+def _resampled(labels: Array, decided: Array, present: Array) -> dict[str, tuple[float, float]]:
     draws = _draws(len(labels))
     true, answered, both = (draws @ each.astype(np.float32) for each in (labels, decided, labels & decided))
     micro = _scores(true.sum(1), answered.sum(1), both.sum(1))[2]
@@ -524,7 +558,7 @@ def _resampled(labels, decided, present):
     return {"micro": _interval(micro), "macro": _interval(f1.mean(axis=1)) if present.any() else (0.0, 1.0)}
 
 
-def _ranking_interval(labels, probabilities, present):
+def _ranking_interval(labels: Array, probabilities: Array, present: Array) -> tuple[float, float]:
     """Bootstrap interval of the mean average precision, over a tenth of the resamples: each is a sort."""
     draws, means = _draws(len(labels))[: _RESAMPLES // 10], []
     if not present.any():
@@ -539,11 +573,11 @@ def _ranking_interval(labels, probabilities, present):
                 values.append(
                     float((weight * truth * hits / np.maximum(np.cumsum(weight), 1)).sum() / hits[-1])
                 )
-        means.append(np.mean(values) if values else 0.0)
+        means.append(float(np.mean(values)) if values else 0.0)
     return _interval(means)
 
 
-def _calibration(probabilities, labels):
+def _calibration(probabilities: Array, labels: Array) -> Calibration:
     from ktransfer.evaluation.calibration import Bin, Calibration
 
     chance, truth = probabilities.ravel(), labels.ravel().astype(float)
@@ -568,16 +602,16 @@ def _calibration(probabilities, labels):
     )
 
 
-def _odds(probabilities):
+def _odds(probabilities: Array) -> Array:
     clipped = np.clip(probabilities, 1e-12, 1 - 1e-12)
     return np.log(clipped) - np.log1p(-clipped)
 
 
-def _scaled(probabilities, temperature):
+def _scaled(probabilities: Array, temperature: float) -> Array:
     return 1 / (1 + np.exp(-_odds(probabilities) / temperature))
 
 
-def _temperature(probabilities, labels):
+def _temperature(probabilities: Array, labels: Array) -> float:
     """The number by which to divide the logits so that the log loss is least; 1 where all answers are right."""
     from scipy.optimize import minimize_scalar
 
@@ -585,7 +619,7 @@ def _temperature(probabilities, labels):
     if ((odds > 0) == labels.astype(bool)).all():
         return 1.0
 
-    def loss(log_temperature):
+    def loss(log_temperature: float) -> float:
         return TASK.likelihoods(odds / np.exp(log_temperature), labels)[0].mean()
 
     return float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20)), method="bounded").x))

@@ -1,17 +1,29 @@
 """Single-label classification: each example has one class out of several."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ktransfer.errors import DataError, RecipeError
+from ktransfer.tasks.one_answer import OneAnswer
+
+if TYPE_CHECKING:
+    import keras
+
+    from ktransfer.core.typing import Array
+    from ktransfer.evaluation.calibration import Calibration
+    from ktransfer.evaluation.metrics import Evaluation
+    from ktransfer.recipes.recipe import Recipe
+
 
 _FOLDS = 5
 _LARGEST_MATRIX = 20  # classes that a table of all pairs can be read with
 
 
-class SingleLabel:
+class SingleLabel(OneAnswer):
     """Classes exclude each other: softmax, cross-entropy, and the most probable class as the answer.
 
     Implements `ktransfer.core.task.Task`. Labels are int32 `(N,)`, indices of classes.
@@ -27,7 +39,7 @@ class SingleLabel:
 
     # Labels.
 
-    def check_labels(self, labels, *, examples, classes):
+    def check_labels(self, labels: Any, *, examples: int, classes: int) -> Array:
         labels = np.array(labels)
         if labels.shape != (examples,):
             raise DataError(
@@ -43,17 +55,19 @@ class SingleLabel:
         labels.setflags(write=False)
         return labels
 
-    def counts(self, labels, classes):
+    def counts(self, labels: Array, classes: int) -> Array:
         return np.bincount(labels, minlength=classes)
 
-    def keys(self, labels):
+    def keys(self, labels: Array) -> list[Hashable]:
         return labels.tolist()
 
-    def name_of(self, key, class_names):
+    def name_of(self, key: int, class_names: Sequence[str]) -> str:
         return class_names[key]
 
-    def hold_out(self, labels, alike, fraction, *, seed):
-        units: dict[int, list] = {label: [] for label in np.unique(labels).tolist()}
+    def hold_out(
+        self, labels: Array, alike: Sequence[Sequence[int]], fraction: float, *, seed: int
+    ) -> tuple[list[int], int | None]:
+        units: dict[int, list[Sequence[int]]] = {label: [] for label in np.unique(labels).tolist()}
         contradicted = set()
         for unit in alike:
             found = set(labels[unit].tolist())
@@ -72,14 +86,14 @@ class SingleLabel:
             held_out += [index for unit in order[:taken] for index in choices[unit]]
         return held_out, None
 
-    def targets(self, labels, classes):
+    def targets(self, labels: Array, classes: int) -> Array:
         return np.eye(classes, dtype=np.float32)[labels]
 
-    def labels_of(self, targets):
+    def labels_of(self, targets: Array) -> Array:
         targets = np.asarray(targets)
         return targets.argmax(axis=-1) if targets.ndim == 2 else targets
 
-    def folds(self, labels, *, seed):
+    def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         from sklearn.model_selection import StratifiedKFold
 
         count = int(min(_FOLDS, np.bincount(labels).min()))
@@ -88,7 +102,7 @@ class SingleLabel:
         folds = StratifiedKFold(count, shuffle=True, random_state=seed)
         return list(folds.split(labels, labels))
 
-    def sample(self, labels, count, *, seed):
+    def sample(self, labels: Array, count: int, *, seed: int) -> Array:
         from sklearn.model_selection import StratifiedKFold
 
         # The first fold of a split into that many.
@@ -99,10 +113,10 @@ class SingleLabel:
 
     # Training.
 
-    def check_recipe(self, recipe):
+    def check_recipe(self, recipe: Recipe) -> None:
         pass
 
-    def loss(self, recipe, *, one_hot=True):
+    def loss(self, recipe: Recipe, *, one_hot: bool = True) -> keras.losses.Loss:
         import keras
 
         if not one_hot:
@@ -121,22 +135,22 @@ class SingleLabel:
             )
         return keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=smoothing)
 
-    def metric(self, *, one_hot=True):
+    def metric(self, *, one_hot: bool = True) -> keras.metrics.Metric:
         import keras
 
         kind = keras.metrics.CategoricalAccuracy if one_hot else keras.metrics.SparseCategoricalAccuracy
         return kind(name=self.score)
 
-    def smoothed(self, targets, smoothing):
+    def smoothed(self, targets: Array, smoothing: float) -> Array:
         return targets * (1 - smoothing) + smoothing / targets.shape[1]
 
-    def likelihoods(self, logits, targets):
+    def likelihoods(self, logits: Array, targets: Array) -> tuple[Array, Array]:
         from scipy.special import log_softmax
 
         logs = log_softmax(logits, axis=1)
         return -(targets * logs).sum(axis=1, keepdims=True), np.exp(logs) - targets
 
-    def example_weights(self, labels, classes, choice):
+    def example_weights(self, labels: Array, classes: int, choice: str | Mapping[int, float] | None) -> Array:
         if choice is None:
             return np.ones(len(labels))
         from ktransfer.training.linear_probe import class_weights
@@ -145,47 +159,61 @@ class SingleLabel:
 
     # Answers.
 
-    def probabilities(self, logits):
+    def probabilities(self, logits: Array) -> Array:
         powers = np.exp(np.float64(logits) - np.max(logits, axis=-1, keepdims=True))
         return powers / powers.sum(-1, keepdims=True)
 
-    def decide(self, probabilities, decision=None):
+    def decide(self, probabilities: Array, decision: Mapping[str, Any] | None = None) -> Array:
         return np.asarray(probabilities).argmax(axis=-1)
 
-    def hits(self, decided, labels):
+    def hits(self, decided: Array, labels: Array) -> Array:
         return (decided == labels).astype(float)
 
     agreement = hits
 
-    def look_like_probabilities(self, logits):
+    def look_like_probabilities(self, logits: Array) -> bool:
         return bool((logits >= 0).all() and np.allclose(logits.sum(-1), 1, atol=1e-5))
 
-    def answers(self, probabilities, class_names, decision=None, *, top_k):
+    def answers(
+        self,
+        probabilities: Array,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+        *,
+        top_k: int,
+    ) -> list[dict[str, Any]]:
         return [
             {"label": class_names[i], "probability": float(probabilities[i])}
             for i in np.argsort(-probabilities, kind="stable")[:top_k]
         ]
 
-    def at_temperature(self, decision, temperature):
+    def at_temperature(self, decision: dict[str, Any], temperature: float) -> dict[str, Any]:
         return decision
 
-    def answer_line(self, answers):
+    def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
         return ", ".join(f"{each['label']} {each['probability']:.1%}" for each in answers)
 
     # Evaluation.
 
-    def evaluate(self, probabilities, labels, class_names, *, fitted: Mapping[str, Any] | None = None):
+    def evaluate(
+        self,
+        probabilities: Array,
+        labels: Array,
+        class_names: Sequence[str],
+        *,
+        fitted: Mapping[str, Any] | None = None,
+    ) -> Evaluation:
         from ktransfer.evaluation.metrics import evaluate
 
         temperature = None if fitted is None else fitted.get("temperature")
         return evaluate(probabilities, labels, class_names, temperature=temperature)
 
-    def report(self, evaluation, counts):
+    def report(self, evaluation: Evaluation, counts: Mapping[str, int]) -> dict[str, Any]:
         from ktransfer.evaluation.metrics import confusions
 
         scores = [(name, score) for name, score in evaluation.per_class.items() if score.support]
         name, weakest = min(scores, key=lambda entry: entry[1].f1)
-        usual = max(counts, key=counts.get)
+        usual = max(counts, key=counts.__getitem__)
         names = list(evaluation.per_class)
         return {
             "right": round(evaluation.accuracy * evaluation.examples),
@@ -200,11 +228,11 @@ class SingleLabel:
             "mistakes": confusions(evaluation.confusion, names),
         }
 
-    def reliability(self, evaluation):
+    def reliability(self, evaluation: Evaluation) -> tuple[Calibration, Calibration, bool]:
         return evaluation, evaluation.calibrated, evaluation.calibrated.cross_fitted
 
     def explained(
-        self, probabilities, labels, decision, most: int
+        self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
     ) -> tuple[list[int], list[int], list[list[int]]]:
         """Which examples a report explains: wrong ones, right ones, and for each in this order its classes."""
         from ktransfer.evaluation.explanations import choose_examples
@@ -214,13 +242,19 @@ class SingleLabel:
         classes = [list(dict.fromkeys([int(answers[i]), int(labels[i])])) for i in [*wrong, *right]]
         return wrong, right, classes
 
-    def log_odds(self, probabilities, classes):
+    def log_odds(self, probabilities: Array, classes: Sequence[int]) -> Array:
         """`log(p / (1 - p))` of one class in each row, where `p` may be so close to 1 that `1 - p` is lost."""
         from ktransfer.evaluation.explanations import log_odds
 
         return log_odds(probabilities, classes)
 
-    def card(self, probabilities, label, class_names: Sequence[str], decision=None) -> dict:
+    def card(
+        self,
+        probabilities: Array,
+        label: Any,
+        class_names: Sequence[str],
+        decision: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         """What a card of a report says of the answer to one example."""
         label, answer = int(label), int(probabilities.argmax())
         return {
@@ -231,7 +265,7 @@ class SingleLabel:
             "loss": float(-np.log(max(float(probabilities[label]), 1e-12))),
         }
 
-    def worst(self, probabilities, labels, most: int) -> list[int]:
+    def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """The examples whose truth was given least, below one half; the worst first."""
         given = probabilities[np.arange(len(labels)), labels]
         return [int(i) for i in np.argsort(given, kind="stable")[:most] if given[i] < 0.5]

@@ -1,14 +1,22 @@
 """What an audit looks at in texts: which are the same but for case and white space, and which nearly so."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import TYPE_CHECKING
 
 from ktransfer.audit.findings import Finding, Item
 from ktransfer.data.examples import normalised
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
-def examine_texts(items: Sequence[Item]) -> tuple[list[Finding], list[str], Sequence[int], Callable]:
+
+def examine_texts(
+    items: Sequence[Item],
+) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], Array]]:
     """What `Modality.examine` gives, of texts.
 
     Example:
@@ -17,12 +25,12 @@ def examine_texts(items: Sequence[Item]) -> tuple[list[Finding], list[str], Sequ
     """
     contents = [normalised(item.input) for item in items]
 
-    def near(indices):
+    def near(indices: Sequence[int]) -> Array:
         from ktransfer.audit.near_duplicates import near_texts
 
         return near_texts([contents[index] for index in indices])
 
-    return [], contents, range(len(items)), near
+    return [], list(contents), range(len(items)), near
 
 
 def text_keys() -> Callable[[str, str], str]:
@@ -33,9 +41,9 @@ def text_keys() -> Callable[[str, str], str]:
         >>> key("hello", "ham")[-2:], key("hello", "ham")[-2:]
         ('-1', '-2')
     """
-    seen = Counter()
+    seen: Counter[str] = Counter()
 
-    def key(content, label):
+    def key(content: str, label: str) -> str:
         digest = hashlib.sha256(f"{label}\0{content}".encode()).hexdigest()[:16]
         seen[digest] += 1
         return f"{digest}-{seen[digest]}"

@@ -1,5 +1,7 @@
 """How training texts are varied: words swapped, words left out, slips of the finger."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,7 +41,7 @@ class TextAugmentation:
     deletion: float = 0.0
     typos: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, value in dataclasses.asdict(self).items():
             if not 0 <= value <= 1:
                 raise RecipeError(
@@ -47,7 +49,7 @@ class TextAugmentation:
                 )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "TextAugmentation":
+    def from_dict(cls, values: Mapping[str, Any]) -> TextAugmentation:
         """The inverse of `to_dict`; what is left out takes its default.
 
         Raises:
@@ -76,7 +78,7 @@ class TextAugmentation:
         return dataclasses.asdict(self)
 
     @classmethod
-    def none(cls) -> "TextAugmentation":
+    def none(cls) -> TextAugmentation:
         """The augmentation that changes nothing.
 
         Example:
@@ -96,7 +98,7 @@ class TextAugmentation:
         return False
 
 
-def augment_text(text: str, random: "np.random.Generator", augmentation: TextAugmentation) -> str:
+def augment_text(text: str, random: np.random.Generator, augmentation: TextAugmentation) -> str:
     """Vary one text.
 
     Args:
@@ -127,12 +129,12 @@ def augment_text(text: str, random: "np.random.Generator", augmentation: TextAug
     return " ".join(words)
 
 
-def _count(length, share, random):
+def _count(length: int, share: float, random: np.random.Generator) -> int:
     """`share * length`, rounded up as often as its fraction says: short texts get their share as well."""
     return int(share * length + random.random())
 
 
-def _neighbours():
+def _neighbours() -> dict[str, list[str]]:
     """{key: the keys that touch it}; each row of keys lies half a key to the right of the one above."""
     places = {key: (row, x + row / 2) for row, keys in enumerate(_KEYBOARD) for x, key in enumerate(keys)}
     return {
@@ -144,7 +146,7 @@ def _neighbours():
 _NEIGHBOURS = _neighbours()
 
 
-def _mistype(word, random):
+def _mistype(word: str, random: np.random.Generator) -> str:
     letters = [index for index, letter in enumerate(word) if letter.lower() in _NEIGHBOURS]
     if not letters:
         return word

@@ -97,7 +97,7 @@ def load_text_preprocessing(
     return dataclasses.replace(found, fixed_length=_feels_padding(backbone, found))
 
 
-def _feels_padding(backbone, preprocessing):
+def _feels_padding(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
     """Whether more padding changes what a backbone makes of a text; those with a mask leave it out."""
     if "padding_mask" in preprocessing.inputs:
         return False
@@ -108,7 +108,7 @@ def _feels_padding(backbone, preprocessing):
     return not np.allclose(first, second, atol=1e-3)
 
 
-def _takes_accents_off(name):
+def _takes_accents_off(name: str) -> bool:
     """Whether a Hugging Face BERT folder does so: by default with lower case, unlike keras-hub."""
     path = Path(name).expanduser() / "tokenizer_config.json"
     try:

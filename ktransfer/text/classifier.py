@@ -16,6 +16,7 @@ def build_text_classifier(
     *,
     dropout: float = 0.0,
     seed: int = 0,
+    per_token: bool = False,
 ) -> keras.Model:
     """Put a classification head on a text backbone.
 
@@ -29,9 +30,11 @@ def build_text_classifier(
         preprocessing: From `load_text_preprocessing`, for the names of the inputs.
         dropout: Share of features dropped before the last layer, in training.
         seed: Of the last layer's weights and the dropout.
+        per_token: Whether each token gets logits of its own, by the same head. Defaults to `False`.
 
     Returns:
-        A functional model, a dict of int32 ids `(B, L)` -> float32 logits `(B, num_classes)`.
+        A functional model, a dict of int32 ids `(B, L)` -> float32 logits `(B, num_classes)`, of tokens
+        `(B, L, num_classes)`.
 
     Raises:
         BackboneError: The backbone gives no vector for each token.
@@ -55,7 +58,9 @@ def build_text_classifier(
         # Without the layer that BERT has for its first token, which nothing here would train or use.
         encoder = keras.Model(backbone.input, vectors, name=backbone.name)
     tokens = keras.layers.Identity(name="features")(encoder(inputs))
-    if "padding_mask" not in inputs:
+    if per_token:
+        pooled = keras.layers.Identity(dtype="float32", name=POOLED)(tokens)
+    elif "padding_mask" not in inputs:
         pooled = keras.layers.Identity(dtype="float32", name=POOLED)(tokens[:, 0])
     else:
         mask = inputs["padding_mask"]
@@ -66,7 +71,7 @@ def build_text_classifier(
     return keras.Model(inputs, add_head(pooled, num_classes, dropout, seed), name="classifier")
 
 
-def _looks_back_only(backbone, preprocessing):
+def _looks_back_only(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
     """Whether what comes after a token leaves its vector as it is: measured, whatever the family is."""
     firsts = []
     for last in (0, 1):
@@ -74,4 +79,5 @@ def _looks_back_only(backbone, preprocessing):
         outputs = backbone(preprocessing.pack(ids, 3), training=False)
         outputs = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
         firsts.append(ops.convert_to_numpy(outputs)[:, 0])
-    return np.allclose(*firsts, atol=1e-4)
+    first, second = firsts
+    return np.allclose(first, second, atol=1e-4)

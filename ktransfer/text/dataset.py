@@ -1,15 +1,24 @@
 """Texts to batches of ids and labels, as tf.data; texts of like length share a batch."""
 
+from __future__ import annotations
+
 import itertools
 import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tensorflow as tf
 
 from ktransfer.data.examples import Examples
-from ktransfer.data.rebatching import dataset_of_batches
+from ktransfer.data.rebatching import dataset_of_batches, padded
 from ktransfer.errors import DataError
 from ktransfer.text.augmentation import TextAugmentation, augment_text
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+    from ktransfer.text.preprocessing import TextPreprocessing
+
 
 # Batches that are sorted by length among themselves. Of the padded tokens of sms_spam (32 texts a batch, 56
 # tokens at most) windows of 8 save 45 %, of 32 49 %, of 64 49 %; the larger, the less is left to chance.
@@ -19,7 +28,7 @@ _WINDOW = 32
 def text_dataset(
     examples: Examples,
     *,
-    preprocessing,
+    preprocessing: TextPreprocessing,
     batch_size: int,
     training: bool = False,
     augmentation: TextAugmentation | None = None,
@@ -46,7 +55,8 @@ def text_dataset(
 
     Returns:
         A dataset of `(ids, labels)` with a known number of batches: int32 `(B, length)` by the names of the
-        backbone's inputs, and labels as the examples have them or, as targets, float32 `(B, C)`.
+        backbone's inputs, and labels as the examples have them or, as targets, float32 `(B, C)`, of tokens
+        `(B, length, C)`.
 
     Raises:
         DataError: `batch_size` is below 1, or the examples are files.
@@ -63,12 +73,12 @@ def text_dataset(
             "Read them with load_text_splits."
         )
     varied = augmentation if training and augmentation is not None else TextAugmentation()
-    labels = examples.targets if one_hot else examples.labels
+    targets = preprocessing.targets(examples) if one_hot or examples.task.per_token else examples.labels
     kept = preprocessing.ids(examples)
     lengths = np.array([len(ids) for ids in kept])
     epochs = itertools.count(first_pass)
 
-    def batches():
+    def batches() -> Iterator[tuple[dict[str, Array], Array]]:
         epoch, order = next(epochs), np.arange(len(examples))
         random = np.random.default_rng([seed, epoch, 1])
         if training:
@@ -80,9 +90,13 @@ def text_dataset(
                 ids = preprocessing.tokenize(texts)
             else:
                 ids = [kept[index] for index in indices]
-            yield preprocessing.pack(ids), labels[indices]
+            yield packed(ids, targets[indices])
 
-    first = preprocessing.pack(kept[:1]), labels[:1]
+    def packed(ids: Sequence[Array], chosen: Array) -> tuple[dict[str, Array], Array]:
+        inputs = preprocessing.pack(ids)
+        return inputs, padded(chosen, next(iter(inputs.values())).shape[1])
+
+    first = packed(kept[:1], targets[:1])
     return dataset_of_batches(batches, first, math.ceil(len(examples) / batch_size))
 
 

@@ -1,7 +1,11 @@
 """The tokenizer inside a TensorFlow graph, so that a SavedModel takes texts as people write them."""
 
+from __future__ import annotations
+
 import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import keras_hub
 import numpy as np
@@ -12,6 +16,13 @@ from ktransfer.exporting.serving import BATCH, Input, reference_function
 from ktransfer.text.preprocessing import TextPreprocessing
 from ktransfer.text.tokenizer_json import equally_probable, piece_scores
 from ktransfer.text.tokenizer_normalizers import CHARACTERS
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+    from ktransfer.exporting.parity import Parity
+    from ktransfer.exporting.serving import Serving
+    from ktransfer.text.serving import Texts
+
 
 TEXT = Input("text", (BATCH,), "string")
 SPEC = tf.TensorSpec([None], tf.string, name=TEXT.name)
@@ -32,14 +43,14 @@ class GraphTokenizer:
         TensorShape([1, 6])
     """
 
-    def __init__(self, preprocessing):
+    def __init__(self, preprocessing: TextPreprocessing) -> None:
         with tempfile.TemporaryDirectory() as folder:
             preprocessing.save(Path(folder, "tokenizer"))
             self._preprocessing = TextPreprocessing.load(Path(folder, "tokenizer"))
         self.tokenizer = self._preprocessing.tokenizer
         self._packer = self._preprocessing.packer()
 
-    def inputs(self, text):
+    def inputs(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
         """The model's inputs for texts, string `(B,)`; to be called in a `tf.function`.
 
         Cut at the sequence length, and padded to the longest of the batch where the model allows it.
@@ -55,7 +66,7 @@ class GraphTokenizer:
         }
         return {name: made[name] for name in self._preprocessing.inputs}
 
-    def tokens(self, text):
+    def tokens(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Ids of each text, without special tokens and not cut, of what `TextPreprocessing` looks at."""
         text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", replacement_char=ord("?"))
         text = tf.strings.substr(text, 0, CHARACTERS, unit="UTF8_CHAR")
@@ -67,7 +78,9 @@ class GraphTokenizer:
         return self.tokenizer(text)
 
 
-def text_signature(serving, serve, module):
+def text_signature(
+    serving: Serving, serve: Callable[..., dict[str, tf.Tensor]], module: tf.Module
+) -> Callable[..., dict[str, tf.Tensor]]:
     """Return the function from texts to probabilities, by way of the function from ids.
 
     Args:
@@ -75,18 +88,20 @@ def text_signature(serving, serve, module):
         serve: Concrete function of ids by name.
         module: `tf.Module` that is saved with it, and is given the tokenizer to hold.
     """
-    graph = GraphTokenizer(serving.preprocessing)
+    graph = GraphTokenizer(cast("TextPreprocessing", serving.preprocessing))
     module.tokenizer = graph.tokenizer
 
     # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own.
     @tf.function(input_signature=[SPEC], autograph=False)
-    def serve_text(text):
+    def serve_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
         return serve(**graph.inputs(text))
 
     return serve_text
 
 
-def measure_text_parity(artefact, serving):
+def measure_text_parity(
+    artefact: Callable[[dict[str, Array]], Array], serving: Serving
+) -> tuple[Parity, int]:
     """Compare what an artefact answers to raw texts with what the model answers to their ids.
 
     Where SentencePiece finds two ways to cut a text equally probable, and takes another in a graph, the model
@@ -99,7 +114,10 @@ def measure_text_parity(artefact, serving):
     Returns:
         `Parity`, and how many texts have other ids in a graph.
     """
-    preprocessing, examples = serving.preprocessing, serving.examples
+    preprocessing, examples = (
+        cast("TextPreprocessing", serving.preprocessing),
+        cast("Texts", serving.examples),
+    )
     tokens = tf.function(GraphTokenizer(preprocessing).tokens, input_signature=[SPEC], autograph=False)
     in_graph = tokens.get_concrete_function()(tf.constant(_utf8(examples.texts))).to_list()
     rows, limit = list(examples.ids), preprocessing.sequence_length - 2
@@ -114,7 +132,7 @@ def measure_text_parity(artefact, serving):
     strings = _Strings(examples.texts)
     ids_of = dict(zip(strings.texts, rows, strict=True))
 
-    def logits(inputs):
+    def logits(inputs: Mapping[str, Array]) -> Array:
         return model(preprocessing.pack([ids_of[text] for text in inputs[TEXT.name]]))
 
     return measure_parity(artefact, logits, strings, task=serving.task, decision=serving.decision), len(
@@ -123,15 +141,15 @@ def measure_text_parity(artefact, serving):
 
 
 class _Strings:
-    def __init__(self, texts):
+    def __init__(self, texts: Sequence[str]) -> None:
         self.texts = _utf8(texts)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.texts)
 
-    def batch(self, indices, *, longest=False):
+    def batch(self, indices: Array, *, longest: bool = False) -> dict[str, Array]:
         return {TEXT.name: np.array([self.texts[index] for index in indices], object)}
 
 
-def _utf8(texts):
+def _utf8(texts: Iterable[str]) -> list[bytes]:
     return [text.encode("utf-8", "replace") for text in texts]

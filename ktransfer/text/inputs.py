@@ -35,7 +35,8 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
         >>> find_texts(["Free entry!"]).items
         ('Free entry!',)
     """
-    items, notes = [], []
+    items: list[str] = []
+    notes: list[str] = []
     for given in inputs:
         is_path = len(given) < _LONGEST_PATH and "\0" not in given
         if is_path and os.path.isdir(given):
@@ -57,13 +58,13 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
     return Inputs(tuple(items), tuple(notes))
 
 
-def _texts(given, column, encoding):
+def _texts(given: str, column: str | None, encoding: str | None) -> tuple[str, ...]:
     suffix = Path(given).suffix.lower()
     # A file without a suffix is a table, as it is in training.
     if table_suffix(given) or (given.strip() and not suffix and os.path.isfile(given)):
         return read_input_column(given, input_column=column, encoding=encoding)
     if suffix and os.path.isfile(given):
-        return [read_text(given, encoding)]
+        return (read_text(given, encoding),)
     if given.split() == [given] and (suffix in MODALITY.suffixes or given.endswith(("/", os.sep))):
         raise DataError(
             f"Texts, or files and folders of them, were expected. Received: {printable(given)}, which does not "
@@ -71,4 +72,4 @@ def _texts(given, column, encoding):
         )
     if not given.strip():
         raise DataError("A text was expected. Received: an empty one. Pass some words.")
-    return [given]
+    return (given,)

@@ -1,6 +1,32 @@
 """Texts as a `Modality`. What a method needs is imported in it: most callers want but one of them."""
 
+from __future__ import annotations
+
 import hashlib
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from ktransfer.audit.findings import Finding, Item
+    from ktransfer.core.modality import Augmentation, ColumnsRead, FilesRead, Preprocessing
+    from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
+    from ktransfer.data.examples import Examples, Splits
+    from ktransfer.data.inputs import Inputs
+    from ktransfer.evaluation.metrics import Answers
+    from ktransfer.exporting.parity import Parity
+    from ktransfer.exporting.serving import Serving
+    from ktransfer.models.network import Network
+    from ktransfer.recipes.default_recipes import FineTuning
+    from ktransfer.recipes.recipe import Recipe
+    from ktransfer.runs.run import Run
+    from ktransfer.text.augmentation import TextAugmentation
+    from ktransfer.text.preprocessing import TextPreprocessing
+    from ktransfer.text.serving import Texts
+
 
 _TOKENIZED = 2_000  # texts that a tokenizer.json is proved on
 
@@ -15,201 +41,261 @@ class TextModality:
     columns = ("text_column", "label_column", "group_column", "label_separator", "task", "encoding")
     facts = columns
     options = ("text_column", "sequence_length", "text_augmentation")
-    export_options = frozenset()
+    export_options: frozenset[str] = frozenset()
 
-    def identity(self, content):
+    def identity(self, content: str) -> Hashable:
         from ktransfer.data.examples import normalised
 
         return normalised(content)
 
-    def content_keys(self, inputs):
+    def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
         return map(self.identity, inputs)
 
-    def digests(self, inputs):
+    def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
         texts = (text.encode("utf-8", "surrogatepass") for text in inputs)
         return [""] * len(inputs), [hashlib.sha256(text).digest() for text in texts]
 
-    def load_preprocessing(self, run):
+    def load_preprocessing(self, run: Run) -> Preprocessing:
         from ktransfer.text.preprocessing import TextPreprocessing
+        from ktransfer.text.token_preprocessing import preprocessing_of
 
-        return TextPreprocessing.load(run.path / "tokenizer")
+        return preprocessing_of(run.task, TextPreprocessing.load(run.path / "tokenizer"))
 
-    def serving(self, model, class_names, examples, preprocessing):
+    def serving(
+        self,
+        model: keras.Model,
+        class_names: Sequence[str],
+        examples: Sequence[str] | Array,
+        preprocessing: Preprocessing | None,
+    ) -> Serving:
         from ktransfer.text.serving import serve_texts
 
-        return serve_texts(model, class_names, examples, preprocessing)
+        return serve_texts(model, class_names, cast("Sequence[str]", examples), _of_texts(preprocessing))
 
-    def as_asked(self, serving, *, any_size, uint8):
+    def as_asked(self, serving: Serving, *, any_size: bool, uint8: bool) -> Serving:
         if any_size:
             serving.require_files()
         return serving  # ids are whole numbers already
 
-    def saved_model_signatures(self, serving, serve, *, default, module):
+    def saved_model_signatures(
+        self, serving: Serving, serve: Callable[..., dict[str, Tensor]], *, default: str, module: tf.Module
+    ) -> dict[str, Any]:
         from ktransfer.text.in_graph_tokenizer import text_signature
 
         return {default: text_signature(serving, serve, module), "ids": serve}
 
-    def described_signatures(self, serving, signature):
+    def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.text.in_graph_tokenizer import TEXT
 
         return {"inputs": [TEXT.describe({})], "output": signature["output"], "ids": signature}
 
-    def sequence(self, serving, fixed):
+    def sequence(self, serving: Serving, fixed: Mapping[str, int]) -> int | str | None:
         return serving.inputs[0].shape(fixed)[1] or "dynamic"
 
-    def raw_parity(self, artefact, serving, format, labels):
+    def raw_parity(
+        self,
+        artefact: Callable[[dict[str, Array]], Array],
+        serving: Serving,
+        format: str,
+        labels: Array | None,
+    ) -> tuple[Parity, int | None]:
         from ktransfer.text.in_graph_tokenizer import measure_text_parity
 
         return measure_text_parity(artefact, serving)
 
-    def check_raw_parity(self, parity, format, tolerance):
+    def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
         parity.check(f"{format} (raw text)", tolerance)  # texts have to come out as the very same ids
 
-    def files_read(self, artefact, serving):
+    def files_read(self, artefact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
         return None
 
-    def load_splits(self, source, *, task=None, **options):
+    def load_splits(
+        self, source: PathLike, *, task: str | None = None, **options: Any
+    ) -> tuple[Splits, ColumnsRead | None]:
         from ktransfer.data.tasks import read_as
+        from ktransfer.text.entity_sources import has_entities, load_entity_splits
         from ktransfer.text.sources import load_text_splits
 
+        if has_entities(source, task):
+            return load_entity_splits(source, **options)
         return read_as(load_text_splits, source, task=task, **options)
 
-    def read(self, data, *, class_names=None, data_dir=None, **columns):
+    def read(
+        self,
+        data: PathLike,
+        *,
+        class_names: Sequence[str] | None = None,
+        data_dir: PathLike | None = None,
+        **columns: str | None,
+    ) -> tuple[Splits, ColumnsRead | None]:
         from ktransfer.data.tasks import read_as
+        from ktransfer.text.entity_sources import has_entities, read_entities
         from ktransfer.text.sources import read_texts
 
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
+        if has_entities(data, columns["task"]):
+            del columns["task"]
+            return read_entities(data, class_names=class_names, **columns)
         return read_as(read_texts, data, class_names=class_names, data_dir=data_dir, **columns)
 
-    def group_hint(self, examples):
+    def group_hint(self, examples: Examples) -> str | None:
         return None  # a text has no name
 
-    def readable(self, examples, facts, progress=None):
+    def readable(
+        self, examples: Examples, facts: Mapping[str, Any], progress: OnProgress | None = None
+    ) -> Examples:
         return examples
 
-    def reads_as_missing(self, name):
+    def reads_as_missing(self, name: str) -> bool:
         from ktransfer.data.label_names import reads_as_missing
 
         return reads_as_missing(name)
 
-    def written_beside(self, manifest):
+    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [manifest["tokenizer"]] if "tokenizer" in manifest else []
 
-    def write_beside(self, preprocessing, folder, examples):
+    def write_beside(
+        self, preprocessing: Preprocessing, folder: Path, examples: Examples
+    ) -> tuple[dict[str, Any], Iterable[str]]:
         from ktransfer.text.tokenizer_json import write_tokenizer
 
-        found = write_tokenizer(preprocessing, folder, texts=examples.evenly(_TOKENIZED).inputs)
+        given = _of_texts(preprocessing)
+        texts = examples.evenly(_TOKENIZED).inputs
+        found = write_tokenizer(given.as_tokenizer(), folder, texts=given.encoded(texts))
         path = f"{folder.name}/{found['path']}"
         tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
         line = f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {folder.parent / path}"
         return {"tokenizer": {**found, "path": path}}, (line,)
 
-    def network(self, name, examples, recipe, *, random_weights=False, sequence_length=None, **others):
+    def network(
+        self,
+        name: str,
+        examples: Examples,
+        recipe: Recipe,
+        *,
+        random_weights: bool = False,
+        sequence_length: int | None = None,
+        **others: Any,
+    ) -> Network:
         from ktransfer.text.network import text_network
 
         return text_network(
             name,
-            len(examples.class_names),
+            len(examples.task.output_names(examples.class_names)),
             recipe,
             random_weights=random_weights,
             texts=examples.inputs,
             sequence_length=sequence_length,
+            task=examples.task,
         )
 
-    def default_recipe(self, *, examples, **options):
+    def default_recipe(self, *, examples: int, **options: Any) -> Recipe:
         from ktransfer.text.default_recipe import text_recipe
 
         return text_recipe(texts=examples, **options)
 
-    def examine(self, items, *, workers=None, progress=None):
+    def examine(
+        self, items: Sequence[Item], *, workers: int | None = None, progress: OnProgress | None = None
+    ) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], Array]]:
         from ktransfer.text.audit_checks import examine_texts
 
         return examine_texts(items)
 
-    def item_keys(self, root):
+    def item_keys(self, root: PathLike | None) -> Callable[[str, str], str]:
         from ktransfer.text.audit_checks import text_keys
 
         return text_keys()
 
-    def shown(self, content):
+    def shown(self, content: str) -> str:
         return content
 
-    def title(self, item):
+    def title(self, item: Item) -> str:
         return item.input
 
-    def named(self, item):
+    def named(self, item: Item) -> str:
         from ktransfer.utils.terminal import shortened
 
         return shortened(item.input)
 
-    def as_html(self, content):
+    def as_html(self, content: str) -> str:
         from ktransfer.audit.html_page import quoted
 
         return quoted(content)
 
     @property
-    def augmentation(self):
+    def augmentation(self) -> type[TextAugmentation]:
         from ktransfer.text.augmentation import TextAugmentation
 
         return TextAugmentation
 
-    def find_inputs(self, inputs, *, column=None, encoding=None):
+    def find_inputs(
+        self, inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None
+    ) -> Inputs:
         from ktransfer.text.inputs import find_texts
 
         return find_texts(inputs, column=column, encoding=encoding)
 
-    def check_inputs(self, inputs, *, encoding=None):
+    def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         pass  # words are as good as files
 
-    def check_backbone_name(self, name, *, scaling=None):
+    def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         from ktransfer.models.backbone_names import check_backbone_name
 
         check_backbone_name(name, scaling=scaling)
 
-    def by_name(self, inputs):
-        return inputs
+    def by_name(self, inputs: ModelInputs) -> dict[str, Array]:
+        return cast("dict[str, Array]", inputs)
 
-    def prove_beside(self, path, serving):
+    def prove_beside(self, path: PathLike, serving: Serving) -> None:
         from ktransfer.text.tokenizer_json import load_tokenizer, prove_tokenizer
 
-        prove_tokenizer(load_tokenizer(path), serving.preprocessing, serving.examples.texts)
+        preprocessing = _of_texts(serving.preprocessing)
+        texts = preprocessing.encoded(cast("Texts", serving.examples).texts)
+        prove_tokenizer(load_tokenizer(path), preprocessing.as_tokenizer(), texts)
 
-    def reads(self, preprocessing):
+    def reads(self, preprocessing: Mapping[str, Any]) -> str:
         return f"texts of up to {preprocessing['sequence_length']} tokens"
 
-    def card(self, content, *, picture):
+    def card(self, content: str, *, picture: bool) -> dict[str, Any]:
         from ktransfer.text.report import text_card
 
         return text_card(content)
 
-    def explained(self, run, answers, card_of):
+    def explained(
+        self, run: Run, answers: Answers, card_of: Callable[[int], dict[str, Any]]
+    ) -> dict[str, Any]:
         from ktransfer.text.report import explained_texts
 
         return explained_texts(run, answers, card_of)
 
-    def save_preprocessing(self, preprocessing, run):
-        preprocessing.save(run.path / "tokenizer")
+    def save_preprocessing(self, preprocessing: Preprocessing, run: Run) -> None:
+        _of_texts(preprocessing).save(run.path / "tokenizer")
 
     @property
-    def fine_tuning(self):
+    def fine_tuning(self) -> FineTuning:
         from ktransfer.text.default_recipe import FINE_TUNING
 
         return FINE_TUNING
 
     @property
-    def suffixes(self):
+    def suffixes(self) -> tuple[str, ...]:
         from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES
 
         return (".txt", *TABLE_SUFFIXES)
 
-    def published_backbones(self):
+    def published_backbones(self) -> Mapping[str, Any]:
         import keras_hub
 
         return keras_hub.models.TextClassifier.presets
 
-    def asked_augmentation(self, options):
+    def asked_augmentation(self, options: Mapping[str, Any]) -> Augmentation | None:
         share = options.get("text_augmentation")
         return None if share is None else self.augmentation(swap=share, deletion=share, typos=share)
+
+
+def _of_texts(preprocessing: Preprocessing | None) -> TextPreprocessing:
+    # A text classifier has no other.
+    return cast("TextPreprocessing", preprocessing)
 
 
 MODALITY = TextModality()

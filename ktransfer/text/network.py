@@ -3,30 +3,36 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ktransfer.core.task import Task
 from ktransfer.models.network import Network
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text.classifier import build_text_classifier
 from ktransfer.text.modality import MODALITY
 from ktransfer.text.sequence_length import choose_sequence_length
+from ktransfer.text.token_preprocessing import preprocessing_of
 
 
 def text_network(
     name: str | Path,
-    classes: int,
+    outputs: int,
     recipe: Recipe,
     *,
     random_weights: bool,
     texts: Sequence[str],
     sequence_length: int | None,
+    task: Task,
 ) -> Network:
     """A classifier of texts on the backbone `name`, as long as `texts` want it where no length is given."""
     backbone = load_text_backbone(str(name), load_weights=not random_weights, dtype=recipe.precision)
     preprocessing = load_text_preprocessing(str(name), backbone, sequence_length=sequence_length)
+    preprocessing = preprocessing_of(task, preprocessing)
     length = choose_sequence_length(preprocessing, texts)
     if sequence_length is None:
         preprocessing = preprocessing.with_sequence_length(length.sequence_length)
-    model = build_text_classifier(backbone, classes, preprocessing, dropout=recipe.dropout, seed=recipe.seed)
+    model = build_text_classifier(
+        backbone, outputs, preprocessing, dropout=recipe.dropout, seed=recipe.seed, per_token=task.per_token
+    )
     return Network(
         model,
         preprocessing,

@@ -1,15 +1,17 @@
 """Texts to the ids that a backbone reads: its own tokenizer, its special tokens, padding to a few lengths."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import keras_hub
@@ -17,10 +19,16 @@ import numpy as np
 
 from ktransfer.data.examples import Examples
 from ktransfer.errors import RecipeError, RunError, listed
+from ktransfer.models.rows import RowAnExample
 from ktransfer.security.safe_io import MOST_JSON, read_bytes, read_json
 from ktransfer.text.byte_pair import byte_pair_tokenizer
 from ktransfer.text.dataset import epoch_order, text_dataset
 from ktransfer.utils.files import write_json
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+    import tokenizers
+
 
 # Attention's cost grows with the square of the length, and most published encoders end here.
 LONGEST = 512  # tokens
@@ -31,7 +39,7 @@ _LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
 
 
 @dataclass(frozen=True, eq=False)
-class TextPreprocessing:
+class TextPreprocessing(RowAnExample):
     """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
 
     `order`, `dataset`, `epoch_order`, `beside` and `digest` are those of `Preprocessing`, for images.
@@ -60,11 +68,11 @@ class TextPreprocessing:
     sequence_length: int
     longest: int | None = None
     fixed_length: bool = False
-    _tokenized: WeakKeyDictionary = dataclasses.field(
+    _tokenized: WeakKeyDictionary[Examples, list[np.ndarray]] = dataclasses.field(
         default_factory=WeakKeyDictionary, init=False, repr=False
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         most = self.longest or np.inf
         if not 3 <= self.sequence_length <= most:
             raise RecipeError(
@@ -103,7 +111,7 @@ class TextPreprocessing:
         """The order in which a model runs over them fastest, short ones first: int `(n,)`."""
         return np.argsort([len(text) for text in texts], kind="stable")
 
-    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options):
+    def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options: Any) -> tf.data.Dataset:
         """`text_dataset` with these ids, which are kept in memory whatever `keep` is."""
         return text_dataset(examples, preprocessing=self, **options)
 
@@ -117,7 +125,7 @@ class TextPreprocessing:
         ids = self.ids(examples)
         return self.pack([ids[index] for index in indices])
 
-    def digest(self) -> dict:
+    def digest(self) -> dict[str, Any]:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
         with tempfile.TemporaryDirectory() as folder:
             self.save(Path(folder, "tokenizer"))
@@ -134,14 +142,14 @@ class TextPreprocessing:
         """
         return np.array([len(ids) + 2 for ids in self._ids(texts)], int)
 
-    def _ids(self, texts):
+    def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         texts = [_clean(text) for text in texts]
         if isinstance(self.tokenizer, keras_hub.tokenizers.BytePairTokenizer):
             return [encoding.ids for encoding in self._byte_pairs.encode_batch(texts)]
         return self.tokenizer(texts) if texts else []
 
     @functools.cached_property
-    def _byte_pairs(self):
+    def _byte_pairs(self) -> tokenizers.Tokenizer:
         return byte_pair_tokenizer(self.tokenizer)
 
     def pack(self, ids: Sequence[np.ndarray], length: int | None = None) -> dict[str, np.ndarray]:
@@ -188,6 +196,14 @@ class TextPreprocessing:
             length, power = (length + power // 2, power) if length == power else (2 * power, 2 * power)
         return min(length, self.sequence_length)
 
+    def as_tokenizer(self) -> TextPreprocessing:
+        """What `tokenizer.json` does the same as: this, or where words are tokenized one by one that of a word."""
+        return self
+
+    def encoded(self, texts: Sequence[str]) -> list[str]:
+        """What is given to the tokenizer of these texts: they themselves, or their words."""
+        return list(texts)
+
     def packer(self) -> keras_hub.layers.StartEndPacker:
         """What does the same as `pack` to `sequence_length` inside a `tf.function`, for serving raw strings.
 
@@ -206,7 +222,7 @@ class TextPreprocessing:
             return_padding_mask=True,
         )
 
-    def with_sequence_length(self, sequence_length: int) -> "TextPreprocessing":
+    def with_sequence_length(self, sequence_length: int) -> TextPreprocessing:
         """The same for another length.
 
         Raises:
@@ -218,7 +234,7 @@ class TextPreprocessing:
         """
         return dataclasses.replace(self, sequence_length=sequence_length)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it; the vocabulary is in the folder that `save` writes."""
         return {
             "tokenizer": type(self.tokenizer).__name__,
@@ -231,7 +247,7 @@ class TextPreprocessing:
             "pad_token_id": int(self.tokenizer.pad_token_id),
         }
 
-    def save(self, folder: str | os.PathLike) -> None:
+    def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the tokenizer's vocabulary and all settings, as text and as SentencePiece has it, no code.
 
         Args:
@@ -242,8 +258,8 @@ class TextPreprocessing:
         for name in ("name", "dtype", "trainable"):
             settings.pop(name, None)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as partial:
-            partial = Path(partial) / folder.name
+        with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+            partial = Path(scratch) / folder.name
             partial.mkdir()
             self.tokenizer.save_assets(str(partial))
             write_json(partial / _FILE, {**self.to_dict(), "settings": settings})
@@ -252,7 +268,7 @@ class TextPreprocessing:
             os.replace(partial, folder)
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> "TextPreprocessing":
+    def load(cls, folder: str | os.PathLike[str]) -> TextPreprocessing:
         """What `save` wrote.
 
         Raises:
@@ -279,18 +295,19 @@ class TextPreprocessing:
             ) from error
 
 
-def _made(name, settings):
+def _made(name: str, settings: Mapping[str, Any]) -> Any:
     """A tokenizer without a vocabulary: by its name among keras-hub's, so that nothing else is made."""
-    kind = getattr(keras_hub.tokenizers, name, None)
+    kind: Any = getattr(keras_hub.tokenizers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, keras_hub.tokenizers.Tokenizer)):
         raise ValueError(f"{name!r:.80} for a tokenizer")
     # A vocabulary that is a text would be read as a path; what pads would do so before we cut.
     unset = ("vocabulary", "merges", "proto", "sequence_length")
     if given := [key for key in unset if settings.get(key) is not None]:
         raise ValueError(f"{listed(given)} in the settings")
-    return kind.from_config(settings)
+    tokenizer: Any = kind
+    return tokenizer.from_config(settings)
 
 
-def _clean(text):
+def _clean(text: str) -> str:
     """`text` as every tokenizer takes it: halves of surrogate pairs and NUL would end it or the program."""
     return text[:_CHARACTERS].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")

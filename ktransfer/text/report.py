@@ -1,16 +1,22 @@
 """What a report shows of texts."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ktransfer.evaluation.explanations import word_effects
 from ktransfer.evaluation.metrics import Answers
+
+if TYPE_CHECKING:
+    from ktransfer.runs.run import Run
+
 
 _OF_EACH = 6  # right and wrong answers that are explained
 _LONGEST = 600  # characters
 
 
-def text_card(text: str) -> dict:
+def text_card(text: str) -> dict[str, Any]:
     """What a card has of a text: its beginning.
 
     Example:
@@ -20,7 +26,7 @@ def text_card(text: str) -> dict:
     return {"text": _beginning(text, " ...")}
 
 
-def explained_texts(run: Any, answers: Answers, card_of: Callable) -> dict:
+def explained_texts(run: Run, answers: Answers, card_of: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
     """Cards of wrong and of right answers with what each word adds.
 
     Args:
@@ -50,5 +56,5 @@ def explained_texts(run: Any, answers: Answers, card_of: Callable) -> dict:
     return {"method": "words", "wrong": cards[: len(wrong)], "right": cards[len(wrong) :]}
 
 
-def _beginning(text, end=""):
+def _beginning(text: str, end: str = "") -> str:
     return text if len(text) <= _LONGEST else text[:_LONGEST].rsplit(maxsplit=1)[0] + end

@@ -1,13 +1,29 @@
 """A text classifier, made ready for export."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ktransfer.errors import ExportError, listed
 from ktransfer.exporting.precision import in_float32
 from ktransfer.exporting.serving import BATCH, SEQUENCE, Input, Serving, check_class_names
 
+if TYPE_CHECKING:
+    import keras
 
-def serve_texts(model, class_names, texts, preprocessing):
+    from ktransfer.core.typing import Array
+    from ktransfer.text.preprocessing import TextPreprocessing
+
+
+def serve_texts(
+    model: keras.Model,
+    class_names: Sequence[str],
+    texts: Sequence[str],
+    preprocessing: TextPreprocessing,
+) -> Serving:
     """Return the `Serving` of a text classifier, after checking that all fit one another.
 
     Args:
@@ -25,23 +41,25 @@ def serve_texts(model, class_names, texts, preprocessing):
         >>> serving.inputs[0].name, serving.inputs[0].axes
         ('token_ids', ('batch', 'sequence'))
     """
-    names, shapes = sorted(model.input) if isinstance(model.input, dict) else [], model.output_shape
-    if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != 2:
-        raise ExportError(
-            f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
-            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
-            f"{shapes}. Build it with `build_text_classifier`."
-        )
-    check_class_names(class_names, shapes[1])
     if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
         received = repr(texts)[:80]
         raise ExportError(
             f"Parity is measured on a list of at least one text. Received: {received}. "
             "Give texts as people write them."
         )
+    names, shapes = sorted(model.input) if isinstance(model.input, dict) else [], model.output_shape
+    positions = preprocessing.positions(list(texts))
+    rank = 2 if positions is None else 3
+    if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != rank:
+        raise ExportError(
+            f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
+            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
+            f"{shapes}. Build it with `build_text_classifier`."
+        )
+    check_class_names(class_names, shapes[-1])
     length = preprocessing.sequence_length
     axes = (BATCH, length if preprocessing.fixed_length else SEQUENCE)
-    attempts = ({}, {SEQUENCE: length}, {BATCH: 1, SEQUENCE: length})
+    attempts: tuple[dict[str, int], ...] = ({}, {SEQUENCE: length}, {BATCH: 1, SEQUENCE: length})
     return Serving(
         model=in_float32(model),
         class_names=list(class_names),
@@ -49,20 +67,21 @@ def serve_texts(model, class_names, texts, preprocessing):
         examples=Texts(texts, preprocessing),
         attempts=({}, {BATCH: 1}) if preprocessing.fixed_length else attempts,
         preprocessing=preprocessing,
+        positions=positions,
     )
 
 
 class Texts:
     """Real texts as `Examples`: their ids, a batch padded as in training."""
 
-    def __init__(self, texts, preprocessing):
+    def __init__(self, texts: Sequence[str], preprocessing: TextPreprocessing) -> None:
         self.texts = list(texts)
         self.ids = preprocessing.tokenize(self.texts)
         self._preprocessing = preprocessing
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.ids)
 
-    def batch(self, indices, *, longest=False):
+    def batch(self, indices: Array, *, longest: bool = False) -> dict[str, Array]:
         length = self._preprocessing.sequence_length if longest else None
         return self._preprocessing.pack([self.ids[index] for index in np.ravel(indices)], length)

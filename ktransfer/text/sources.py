@@ -1,16 +1,19 @@
 """What a person names as texts, a table, a folder or a TFDS name, to examples."""
 
+from __future__ import annotations
+
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ktransfer.core.modality import modalities
 from ktransfer.data.examples import Splits, printable
 from ktransfer.data.folders import FileKind, read_class_folders, read_folders
 from ktransfer.data.groups import groups_by, groups_note, require_groups
 from ktransfer.data.label_names import class_order
-from ktransfer.data.tables.columns import Columns
+from ktransfer.data.tables.columns import Columns, join_references
 from ktransfer.data.tables.label_sets import MULTI_LABEL
 from ktransfer.data.tables.parts import (
     Part,
@@ -30,13 +33,18 @@ from ktransfer.data.tables.text_cells import TEXT_CELLS, check_texts
 from ktransfer.errors import DataError
 from ktransfer.text.modality import MODALITY
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import PathLike
+    from ktransfer.data.examples import Examples
+
+
 TEXT_FILES = FileKind(
     "texts", (".txt",), (".doc", ".docx", ".odt", ".pdf", ".rtf", ".htm", ".html"), ".txt", has_masks=False
 )
 
 
 def read_texts(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
     class_names: Sequence[str] | None = None,
     text_column: str | None = None,
@@ -46,7 +54,7 @@ def read_texts(
     task: str | None = None,
     encoding: str | None = None,
     group_by: Callable[[str], str] | None = None,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Splits, Columns | None]:
     """Read labelled texts.
 
@@ -90,9 +98,9 @@ def read_texts(
 
 
 def load_text_splits(
-    source: str | os.PathLike,
+    source: str | os.PathLike[str],
     *,
-    validation: str | os.PathLike | None = None,
+    validation: str | os.PathLike[str] | None = None,
     validation_fraction: float = 0.2,
     seed: int = 0,
     text_column: str | None = None,
@@ -102,7 +110,7 @@ def load_text_splits(
     task: str | None = None,
     encoding: str | None = None,
     group_by: Callable[[str], str] | None = None,
-    data_dir: str | os.PathLike | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Splits, Columns | None]:
     """Read labelled texts for training, with a validation part in any case.
 
@@ -150,7 +158,9 @@ def load_text_splits(
     return Splits(train, held_out, splits.test, notes), tables.columns
 
 
-def _read(source, options, class_names, data_dir):
+def _read(
+    source: PathLike, options: ReadOptions, class_names: Sequence[str] | None, data_dir: PathLike | None
+) -> tuple[Splits, Parts]:
     """`(splits, parts)`."""
     if str(source).startswith("tfds:"):
         found = _read_tfds(str(source).removeprefix("tfds:"), options, data_dir)
@@ -168,13 +178,15 @@ def _read(source, options, class_names, data_dir):
         )
     notes = found.notes + label_notes(found, names) + unused_columns(found, names)
     splits = {split: examples_of(part, names, MODALITY.kind) for split, part in found.splits.items()}
-    return Splits(**splits, notes=notes), found
+    return Splits(splits["train"], splits.get("validation"), splits.get("test"), notes), found
 
 
-def _read_parts(source, options, known):
+def _read_parts(source: Path, options: ReadOptions, known: Collection[str]) -> Parts:
     """The parts of a table or a folder."""
     if not source.is_dir():
-        others = tuple(suffix for each in modalities() if each is not MODALITY for suffix in each.suffixes)
+        others = tuple(
+            suffix for each in modalities() if each.name != MODALITY.name for suffix in each.suffixes
+        )
         if source.name.lower().endswith(others) and source.exists():
             raise DataError(
                 f"Expected a table or a folder, got the file {printable(str(source))}. "
@@ -182,7 +194,7 @@ def _read_parts(source, options, known):
             )
         return read_table_file(source, options, known)
 
-    def folder_part(path, known):
+    def folder_part(path: Path, known: Collection[str]) -> tuple[Part, tuple[str, ...]]:
         return _read_class_folders(path, options, known)
 
     tables = find_split_tables(source)
@@ -199,14 +211,18 @@ def _read_parts(source, options, known):
     return Parts(parts, None, layout.notes + notes + tuple(filter(None, more)))
 
 
-def _read_class_folders(path, options, known):
+def _read_class_folders(
+    path: Path, options: ReadOptions, known: Collection[str]
+) -> tuple[Part, tuple[str, ...]]:
     """`(part, notes)` of one folder of class folders."""
     notes = options.for_class_folders(str(path)) if options.task == MULTI_LABEL else ()
     layout = read_class_folders(path, TEXT_FILES, known=known)
     return _read_files(layout.splits["train"], path, options), layout.notes + notes
 
 
-def _read_validation(path, options, train, tables):
+def _read_validation(
+    path: Path, options: ReadOptions, train: Examples, tables: Parts
+) -> tuple[Examples, tuple[str, ...]]:
     """`(examples, notes)` of a table or a folder of class folders to validate on."""
     if not path.is_dir():
         part, notes = read_more(path, options, train.class_names, tables if tables.plan else None)
@@ -220,7 +236,7 @@ def _read_validation(path, options, train, tables):
     return examples_of(part, train.class_names, MODALITY.kind), notes
 
 
-def _read_files(classes, folder, options):
+def _read_files(classes: dict[str, list[str]], folder: Path, options: ReadOptions) -> Part:
     """The part that files of texts are, `{class name: [path, ...]}`."""
     texts, labels, rows = [], [], []
     for name, paths in classes.items():
@@ -238,13 +254,18 @@ def _read_files(classes, folder, options):
     return _literal_part(texts, labels, rows, printable(str(folder)), names, options.group_by)
 
 
-def _read_tfds(spec, options, data_dir):
+def _read_tfds(spec: str, options: ReadOptions, data_dir: PathLike | None) -> Parts:
     # Here, as the module needs the optional package only when it is asked for.
     from ktransfer.data.tfds import read_tfds_texts
 
     options.for_class_folders(f"tfds:{spec}")
     text, label = options.input_column, options.label_column
-    found, text, label, notes = read_tfds_texts(spec, text, label, data_dir=data_dir)
+    found, text, label, notes = read_tfds_texts(
+        spec,
+        text,
+        label if label is None or isinstance(label, str) else join_references(label),
+        data_dir=data_dir,
+    )
     parts = {
         split: _literal_part(
             texts, names, range(1, len(texts) + 1), f"tfds:{spec} {split}", texts, options.group_by
@@ -255,7 +276,14 @@ def _read_tfds(spec, options, data_dir):
     return Parts(parts, Columns(text, label, header=True, guessed=guessed), notes)
 
 
-def _literal_part(texts, labels, rows, source, names, group_by):
+def _literal_part(
+    texts: Sequence[str],
+    labels: Sequence[str],
+    rows: Sequence[int | str],
+    source: str,
+    names: Sequence[str],
+    group_by: Callable[[str], str] | None,
+) -> Part:
     """The part of folders and prepared data sets, which name their classes, whatever they are called."""
     if not texts:
         raise DataError(f"Expected texts in {source}. Received: no row of data. Add some.")

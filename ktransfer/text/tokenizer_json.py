@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras_hub
 import tokenizers
@@ -37,8 +38,8 @@ _SHOWN = 12  # ids of a list in an error
 
 
 def write_tokenizer(
-    preprocessing: TextPreprocessing, folder: str | os.PathLike, *, texts: Sequence[str] = ()
-) -> dict:
+    preprocessing: TextPreprocessing, folder: str | os.PathLike[str], *, texts: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write `tokenizer.json`, prove that it gives the ids that `preprocessing` gives, and describe it.
 
     It takes a text of up to `characters` characters, adds the special tokens, cuts to the sequence length,
@@ -99,7 +100,7 @@ def write_tokenizer(
     }
 
 
-def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
+def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     """Read what `write_tokenizer` wrote.
 
     Raises:
@@ -115,7 +116,7 @@ def load_tokenizer(path: str | os.PathLike) -> Tokenizer:
         raise ExportError(f"A file of the library tokenizers was expected. Received: {error}.") from error
 
 
-def _converted(tokenizer):
+def _converted(tokenizer: Any) -> Tokenizer:
     for kind, convert in _CONVERTERS.items():
         if isinstance(tokenizer, kind):
             return convert(tokenizer)
@@ -125,7 +126,7 @@ def _converted(tokenizer):
     )
 
 
-def _word_piece(tokenizer):
+def _word_piece(tokenizer: Any) -> Tokenizer:
     # Words as GPT-2 writes bytes, as keras-hub counts a word's bytes and the library counts characters.
     as_bytes = normalizers.ByteLevel().normalize_str
     written = Tokenizer(
@@ -148,7 +149,7 @@ def _word_piece(tokenizer):
     return written
 
 
-def _byte_pair(tokenizer):
+def _byte_pair(tokenizer: Any) -> Tokenizer:
     written = byte_pair_tokenizer(tokenizer)
     written.normalizer = byte_pair_normalizer(tokenizer.add_prefix_space)
     written.pre_tokenizer = pre_tokenizers.Sequence(
@@ -160,7 +161,7 @@ def _byte_pair(tokenizer):
     return written
 
 
-def _sentence_piece(tokenizer):
+def _sentence_piece(tokenizer: Any) -> Tokenizer:
     proto = sentencepiece_model_pb2.ModelProto.FromString(tokenizer.proto)
     trainer = proto.trainer_spec
     if (
@@ -197,7 +198,7 @@ _CONVERTERS = {
 }
 
 
-def _add_packing(written, preprocessing):
+def _add_packing(written: Tokenizer, preprocessing: TextPreprocessing) -> None:
     tokenizer = preprocessing.tokenizer
     start, end, pad = tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id
     # As the file calls them: JavaScript looks their ids up by name.
@@ -211,14 +212,14 @@ def _add_packing(written, preprocessing):
         written.enable_padding(length=preprocessing.sequence_length, pad_id=int(pad), pad_token=names[pad])
 
 
-def prove_tokenizer(written, preprocessing, texts):
+def prove_tokenizer(written: Tokenizer, preprocessing: TextPreprocessing, texts: Sequence[str]) -> int:
     """Raise `ExportError` unless `written` gives the ids of `preprocessing`; return how many texts tie."""
-    expected = preprocessing.tokenize(texts)
+    wanted = preprocessing.tokenize(texts)
     length = preprocessing.sequence_length if preprocessing.fixed_length else 0
     pad = preprocessing.tokenizer.pad_token_id
     utf8 = [text[:CHARACTERS].encode("utf-8", "replace").decode("utf-8") for text in texts]
     encodings = written.encode_batch(utf8)
-    expected = [[*ids.tolist(), *[pad] * (length - len(ids))] for ids in expected]
+    expected = [[*ids.tolist(), *[pad] * (length - len(ids))] for ids in wanted]
     wrong = [index for index, ids in enumerate(expected) if ids != encodings[index].ids]
     written.no_truncation()
     written.no_padding()
@@ -267,13 +268,13 @@ def equally_probable(
     return _tie(whole[1:-1].tolist(), ids, scores)
 
 
-def _tie(ids, others, scores):
+def _tie(ids: Sequence[int], others: Sequence[int], scores: Sequence[float]) -> bool:
     """Whether float32, in which SentencePiece adds, cannot tell which of two ways to cut is more probable."""
     one, other = (math.fsum(scores[index] for index in way) for way in (ids, others))
     return abs(one - other) <= 2**-24 * max(len(ids), len(others)) * abs(one)
 
 
-def _shown(ids, others):
+def _shown(ids: Sequence[int], others: Sequence[int]) -> str:
     """The ids from shortly before where two lists part."""
     parts = (at for at, (one, other) in enumerate(zip(ids, others, strict=False)) if one != other)
     first = max(0, next(parts, min(len(ids), len(others))) - 2)

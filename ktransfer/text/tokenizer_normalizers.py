@@ -9,7 +9,9 @@ import functools
 import itertools
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from typing import Any, Literal
 
 import regex
 import sentencepiece
@@ -29,7 +31,7 @@ START, END = r"(?<![\s\S])", r"(?![\s\S])"  # of a text: `\A` and `\z` in every 
 _BETWEEN = r"(?<=[\s\S])"  # not at the very start: tokenizers 0.23 would panic in the next step
 
 
-def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
+def word_piece_normalizer(tokenizer: Any) -> normalizers.Normalizer:
     """Normalizer that leaves words as keras-hub's WordPiece cuts and folds them, `BREAK` between two.
 
     It cuts before it folds, so that an ellipsis is one word, "...", and cuts at format characters as well;
@@ -62,10 +64,10 @@ def word_piece_normalizer(tokenizer) -> normalizers.Normalizer:
         steps += _each(named)
     if tokenizer.strip_accents:
         steps += [*_each(_newer("NFD")), normalizers.NFD(), replaced(class_of(marks), "")]
-    kept = class_of(kept)
+    kept_class = class_of(kept)
     steps += [
         replaced(class_of({*breaks} - {"\0"}), BREAK),
-        replaced(f"(?<={kept})|{_BETWEEN}(?={kept})", BREAK),
+        replaced(f"(?<={kept_class})|{_BETWEEN}(?={kept_class})", BREAK),
     ]
     if tokenizer.lowercase:
         steps += [
@@ -178,37 +180,37 @@ _CJK = (
 
 
 @functools.cache
-def _characters():
+def _characters() -> str:
     """All there are, but for halves of surrogate pairs and what stands between words."""
     points = itertools.chain(range(0xD800), range(0xE000, 0x110000))
     return "".join(map(chr, points)).replace(BREAK, "")
 
 
-def _matching(pattern):
+def _matching(pattern: str) -> list[str]:
     return regex.findall(pattern, _characters())
 
 
 @functools.cache
-def _marks():
+def _marks() -> list[str]:
     return [one for one in _characters() if unicodedata.category(one) == "Mn"]
 
 
 @functools.cache
-def _unassigned():
+def _unassigned() -> set[str]:
     """Characters that Python does not know and leaves as they are; a newer reader may know better."""
     return {one for one in _characters() if unicodedata.category(one) == "Cn"}
 
 
 @functools.cache
-def _class_in_oniguruma(name):
+def _class_in_oniguruma(name: str) -> str:
     return replaced(f"[^{name}]", "").normalize_str(_characters())
 
 
-def _escaped(point):
+def _escaped(point: int) -> str:
     return ("\\" if chr(point) in r"\]^-[" else "") + chr(point)
 
 
-def _first_steps():
+def _first_steps() -> list[Any]:
     # As TextPreprocessing does: NUL is a space, and half a surrogate pair, which only JavaScript has in a
     # text, is a question mark.
     return [
@@ -219,7 +221,7 @@ def _first_steps():
 
 
 @functools.cache
-def _changed(name):
+def _changed(name: str) -> dict[str, str]:
     """What a normalizer of `tokenizers` makes of each character that it changes."""
     made = getattr(normalizers, name)().normalize_str(BREAK.join(_characters()))
     pairs = zip(_characters(), made.split(BREAK), strict=False)
@@ -227,18 +229,18 @@ def _changed(name):
 
 
 @functools.cache
-def _changed_by_python(form):
+def _changed_by_python(form: Literal["NFD", "NFKC", "NFKD"]) -> dict[str, str]:
     normalized = ((one, unicodedata.normalize(form, one)) for one in _characters())
     return {one: other for one, other in normalized if one != other}
 
 
-def _newer(form):
+def _newer(form: Literal["NFD", "NFKC", "NFKD"]) -> dict[str, str]:
     """What `form` makes of characters newer than the Unicode of `tokenizers`."""
     theirs = _changed(form)
     return {one: other for one, other in _changed_by_python(form).items() if other != theirs.get(one, one)}
 
 
-def _of_use(changes, spelt):
+def _of_use(changes: Mapping[str, str], spelt: AbstractSet[str]) -> dict[str, str]:
     """Those `changes` of a character that a vocabulary of `spelt` characters can tell from none.
 
     A word is unknown as soon as one character is; the last one may yet be composed with what follows.
@@ -251,7 +253,7 @@ def _of_use(changes, spelt):
     }
 
 
-def _each(changes):
+def _each(changes: Mapping[str, str]) -> list[Any]:
     return [normalizers.Replace(one, other) for one, other in changes.items()]
 
 
@@ -281,29 +283,29 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     changed = {source for source in rules if len(source) == 1} | {*python, *theirs, *lower}
     if folds:
         changed |= {one for one in _characters() if one.lower() != one}
-    changed = sorted(changed)
-    kept = {}  # what NFKC leaves, and lower case alone would make something else of
-    for one in changed if folds else ():
+    ordered = sorted(changed)
+    kept: dict[str, str] = {}  # what NFKC leaves, and lower case alone would make something else of
+    for one in ordered if folds else ():
         wanted = rules.get(one, one)
         stable = one not in python and one not in theirs and wanted not in ("", " ")
         if stable and (one.lower() != wanted or lower.get(one, one) != wanted):
             kept[one] = wanted
 
-    def folded(text):
+    def folded(text: str) -> str:
         return "".join(kept.get(one) or (one.lower() if folds else one) for one in text)
 
-    def usual(text):
+    def usual(text: str) -> set[str]:
         """What NFKC and lower case make of it, of Python's Unicode and of that of `tokenizers`."""
         if len(text) > 1:
             return {folded(unicodedata.normalize("NFKC", text)), folded(nfkc(text))}
         return {folded(python.get(text, text)), folded(theirs.get(text, text))}
 
     nfkc = normalizers.NFKC().normalize_str
-    blanks = {wanted: [one for one in changed if rules.get(one) == wanted] for wanted in ("", " ")}
+    blanks = {wanted: [one for one in ordered if rules.get(one) == wanted] for wanted in ("", " ")}
     blank = {*blanks[""], *blanks[" "]}
     named = {
         one: rules.get(one, one)
-        for one in changed
+        for one in ordered
         if one not in blank and one not in kept and usual(one) != {rules.get(one, one)}
     }
     joined = {source for source, wanted in rules.items() if len(source) > 1 and usual(source) == {wanted}}
@@ -314,7 +316,7 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     apart |= {one for one, other in decomposed if other[0] in following or unicodedata.combining(other[0])}
     names = {**named, **kept}
     names = {one: f"{_NAME}x{index}{_NAMED}" for index, one in enumerate(names)}
-    steps = [normalizers.Replace(one, names[one]) for one in named]
+    steps: list[normalizers.Normalizer] = [normalizers.Replace(one, names[one]) for one in named]
     if blanks[" "]:
         steps.append(replaced(class_of(blanks[" "]), " "))
     if blanks[""]:
@@ -331,7 +333,7 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     return steps
 
 
-def _check_rules(rules, joined):
+def _check_rules(rules: Mapping[str, str], joined: Collection[str]) -> None:
     others = [source for source in rules if len(source) > 1 and source not in joined]
     others = [source for source in others if not {*source} & _unassigned() and not _is_newer(source)]
     if others:
@@ -342,12 +344,12 @@ def _check_rules(rules, joined):
         )
 
 
-def _is_newer(text):
+def _is_newer(text: str) -> bool:
     """Whether it has characters that Python knows and `tokenizers` does not."""
     return unicodedata.normalize("NFKC", text) != normalizers.NFKC().normalize_str(text)
 
 
-def _rejoined(joined, length):
+def _rejoined(joined: Collection[str], length: int) -> Any:
     """Step that takes `_HOLD` out again before the last character of the `joined` of this length."""
     before = defaultdict(set)
     for source in joined:
@@ -365,7 +367,7 @@ def _rejoined(joined, length):
     return replaced(f"{_HOLD}(?:{'|'.join(branches)})", "")
 
 
-def _sequences(strings):
+def _sequences(strings: Collection[str]) -> list[str]:
     """Patterns for `strings`, all of one length: those alike but for the first character in one."""
     firsts = defaultdict(list)
     for string in strings:

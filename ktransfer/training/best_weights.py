@@ -40,7 +40,7 @@ class BestWeights:
         baseline: float | None = None,
         path: Path | None = None,
         universe: Callable[[], Sequence[keras.Variable]] | None = None,
-    ):
+    ) -> None:
         self.set_direction(rising=rising)
         self._path, self._universe = path, universe
         self.value, self.origin, self.waited = baseline, "the weights that fit began with", 0
@@ -124,7 +124,7 @@ class BestWeights:
             key = id(variables[name])
             self._weights[key], self._variables[key] = value, variables[name]
 
-    def _keep(self, variables, *, anew=False):
+    def _keep(self, variables: Sequence[keras.Variable], *, anew: bool = False) -> None:
         if anew:
             self._weights, self._variables = {}, {}
         for variable in variables:
@@ -132,7 +132,7 @@ class BestWeights:
             self._weights[id(variable)] = np.array(keras.ops.convert_to_numpy(variable))
             self._variables[id(variable)] = variable
 
-    def _load(self, path):
+    def _load(self, path: Path) -> None:
         try:
             with np.load(path, allow_pickle=False) as kept:
                 weights = {name[1:]: kept[name] for name in kept.files if name.startswith("/")}
@@ -144,14 +144,15 @@ class BestWeights:
                 "Remove it to begin with the weights as they are."
             ) from error
 
-    def _save(self):
+    def _save(self) -> None:
         if self._path is not None and self.value is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             facts, weights = self.state()
             # A slash before each name keeps them apart from the three facts.
             named = {f"/{name}": value for name, value in weights.items()}
             with replacing(self._path) as partial:
-                np.savez(partial, **facts, **named)
+                arrays: dict[str, Any] = facts | named
+                np.savez(partial, **arrays)
 
 
 def unique_names(variables: Iterable[keras.Variable]) -> dict[str, keras.Variable]:
@@ -161,7 +162,8 @@ def unique_names(variables: Iterable[keras.Variable]) -> dict[str, keras.Variabl
 
         unique_names(model.variables)   # {"dense/kernel": ..., "dense/kernel#2": ...}
     """
-    named, counts = {}, {}
+    named: dict[str, keras.Variable] = {}
+    counts: dict[str, int] = {}
     for variable in variables:
         counts[variable.path] = count = counts.get(variable.path, 0) + 1
         named[variable.path if count == 1 else f"{variable.path}#{count}"] = variable

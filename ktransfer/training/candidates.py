@@ -1,9 +1,12 @@
 """Which weights a fine-tuned classifier keeps: those before, those after, or some way between the two."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -14,6 +17,10 @@ from ktransfer.errors import RecipeError, RunError
 from ktransfer.training.best_weights import unique_names
 from ktransfer.training.linear_probe import score
 from ktransfer.utils.files import replacing
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # Of the way from the weights before fine-tuning to those after it.
 SHARES = (0.25, 0.5, 0.75, 1.0)
@@ -52,7 +59,7 @@ class Candidate:
     excess: float = 0.0
     excess_error: float = 0.0
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it."""
         return dataclasses.asdict(self)
 
@@ -110,13 +117,14 @@ def choose_weights(
         candidate, each = _evaluated(task, answer(), labels, weights, share)
         found.append(candidate)
         losses.append(each)
-    usable = [index for index, each in enumerate(losses) if each is not None]
+    finite = {index: each for index, each in enumerate(losses) if each is not None}
+    usable = list(finite)
     lowest = min(usable, key=lambda index: found[index].log_loss, default=0)
     for index in usable:
-        excess, excess_error = _difference(losses[index], losses[lowest])
+        excess, excess_error = _difference(finite[index], finite[lowest])
         found[index] = dataclasses.replace(found[index], excess=excess, excess_error=excess_error)
         if index and usable[0] == 0:
-            gain, error = _difference(losses[0], losses[index])
+            gain, error = _difference(finite[0], finite[index])
             found[index] = dataclasses.replace(found[index], gain=gain, error=error)
     as_good = [
         index for index in usable if found[index].excess <= TOLERATED_ERRORS * found[index].excess_error
@@ -137,14 +145,14 @@ def assign_between(variables: Sequence[keras.Variable], before: Sequence[np.ndar
     _assign(variables, before, after, share)
 
 
-def save_weights(path: str | os.PathLike, model: keras.Model) -> None:
+def save_weights(path: str | os.PathLike[str], model: keras.Model) -> None:
     """Write the weights of a model to an `.npz` file, by their paths.
 
     Example:
 
         save_weights("solved.npz", model)
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.asarray(keras.ops.convert_to_numpy(v)) for name, v in unique_names(model.weights).items()
     }
     with replacing(path) as partial:
@@ -152,7 +160,7 @@ def save_weights(path: str | os.PathLike, model: keras.Model) -> None:
 
 
 def load_weights(
-    path: str | os.PathLike, model: keras.Model
+    path: str | os.PathLike[str], model: keras.Model
 ) -> tuple[list[keras.Variable], list[np.ndarray]]:
     """Those weights of a model that differ now from what `save_weights` wrote, and their values then.
 
@@ -183,26 +191,30 @@ def load_weights(
     return variables, before
 
 
-def _assign(variables, before, after, share):
+def _assign(
+    variables: Sequence[keras.Variable], before: Sequence[Array], after: Sequence[Array], share: float
+) -> None:
     for variable, old, new in zip(variables, before, after, strict=True):
         variable.assign(old if share == 0 else new if share == 1 else (1 - share) * old + share * new)
 
 
-def _difference(losses, others):
+def _difference(losses: Array, others: Array) -> tuple[float, float]:
     """The mean difference of losses paired by example, and its standard error."""
     each = losses - others
     error = each.std(ddof=1) / np.sqrt(len(each)) if len(each) > 1 else np.inf
     return float(each.mean()), float(error)
 
 
-def _evaluated(task, logits, labels, weights, share):
+def _evaluated(
+    task: Task, logits: Array, labels: Array, weights: Array, share: float
+) -> tuple[Candidate, Array | None]:
     """A candidate, and the weighted log loss of each example; `None` where an answer is NaN or infinite."""
     logits = np.asarray(logits, "float64")
     if not np.isfinite(logits).all():
         return Candidate(share, float("inf"), 0.0, 1.0), None
     targets = task.targets(labels, logits.shape[1])
 
-    def losses(log_temperature):
+    def losses(log_temperature: float) -> Array:
         return task.likelihoods(logits / np.exp(log_temperature), targets)[0].sum(axis=1) * weights
 
     best = minimize_scalar(lambda t: losses(t).mean(), bounds=(-3.0, 3.0), method="bounded").x

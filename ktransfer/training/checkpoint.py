@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -43,11 +44,14 @@ class Checkpoint(keras.callbacks.Callback):
         fine_tune(model, train, validation, recipe, checkpoint=checkpoint)
     """
 
-    def __init__(self, path: str | os.PathLike, *, history: str | os.PathLike | None = None):
+    def __init__(
+        self, path: str | os.PathLike[str], *, history: str | os.PathLike[str] | None = None
+    ) -> None:
         super().__init__()
         self._path, self._history = Path(path), history
-        self.rows: list[dict] = []
-        self.epoch, self._arrays = 0, {}
+        self.rows: list[dict[str, Any]] = []
+        self.epoch = 0
+        self._arrays: dict[str, Any] = {}
         self.found = self._path.is_file()
         if self.found:
             self._load()
@@ -85,7 +89,7 @@ class Checkpoint(keras.callbacks.Callback):
                 raise self._unfit(f"no training state, {type(error).__name__}: {error}") from error
             self._arrays = {}
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self.rows.append(
             {"epoch": epoch} | {name: np.asarray(value).item() for name, value in (logs or {}).items()}
         )
@@ -95,7 +99,8 @@ class Checkpoint(keras.callbacks.Callback):
         arrays |= {f"model/{name}": keras.ops.convert_to_numpy(v) for name, v in self._variables.items()}
         facts = {"epoch": self.epoch, "rows": self.rows, "best": facts["best"], "unfreezing": facts}
         with replacing(self._path) as partial:
-            np.savez(partial, facts=json.dumps(facts), **arrays)
+            kept: dict[str, Any] = {"facts": json.dumps(facts), **arrays}
+            np.savez(partial, **kept)
         self.write_history()
 
     def write_history(self) -> None:
@@ -108,7 +113,7 @@ class Checkpoint(keras.callbacks.Callback):
             writer.writerows(self.rows)
             write_text(self._history, text.getvalue())
 
-    def _load(self):
+    def _load(self) -> None:
         try:
             with np.load(self._path, allow_pickle=False) as kept:
                 self._arrays = {name: kept[name] for name in kept.files if name != "facts"}
@@ -118,7 +123,7 @@ class Checkpoint(keras.callbacks.Callback):
         except Exception as error:  # whatever NumPy, zipfile, zlib and json have for a damaged file
             raise self._unfit(f"{type(error).__name__}: {error}") from error
 
-    def _unfit(self, received):
+    def _unfit(self, received: str) -> RunError:
         return RunError(
             f"What training goes on from was expected in {self._path}. Received: {received}. "
             "Remove it to train again from model.keras as it is."

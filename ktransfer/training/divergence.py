@@ -26,7 +26,9 @@ class Recovery:
         recovery.diverged("in batch 3")   # the first time: False
     """
 
-    def __init__(self, model: keras.Model, layerwise: LayerwiseOptimizer, warn: Callable[[str], None]):
+    def __init__(
+        self, model: keras.Model, layerwise: LayerwiseOptimizer, warn: Callable[[str], None]
+    ) -> None:
         self._model, self._layerwise, self._warn = model, layerwise, warn
         self._good: list[tuple[keras.Variable, np.ndarray]] = []
         self._unproven: list[tuple[keras.Variable, np.ndarray]] = []

@@ -1,13 +1,20 @@
 """What is known before fine-tuning about how much it can gain: measured on the training examples alone."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.training.linear_probe import out_of_fold_logits
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # More examples than these change a comparison of log losses by less than it matters.
 _COMPARED_EXAMPLES = 2_000
@@ -40,7 +47,7 @@ class Evidence:
     taps_gain: float | None = None
     taps_error: float | None = None
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """As the manifest holds it."""
         return dataclasses.asdict(self)
 
@@ -54,6 +61,7 @@ def measure_evidence(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
+    classes: int | None = None,
 ) -> Evidence:
     """Measure what the features of a frozen backbone know of a task, and whether lower blocks know more.
 
@@ -64,6 +72,7 @@ def measure_evidence(
         labels: As in `solve_head`.
         taps: Outputs of the other blocks, averaged over each image, `(N, G)`; `None` where there are none.
         class_weight, label_smoothing, task, seed: As in `solve_head`.
+        classes: How many there are. Defaults to `None`, as many as the labels show.
 
     Returns:
         The `Evidence`.
@@ -75,17 +84,24 @@ def measure_evidence(
     Source: the comparison with lower layers is that of Evci et al. 2022, "Head2Toe", sections 2 and 3.
     """
     task = get_task(task)
-    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    classes = classes or (int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1])
     counts = task.counts(labels, classes)
-    facts = {"examples": len(labels), "classes": len(counts), "rarest": int(counts.min())}
+    facts: dict[str, Any] = {"examples": len(labels), "classes": len(counts), "rarest": int(counts.min())}
     usable = [array for array in (features, taps) if array is not None]
-    if counts.min() < 2 or not all(np.isfinite(array).all() for array in usable):
+    if (task.every_class and counts.min() < 2) or not all(np.isfinite(array).all() for array in usable):
         return Evidence(**facts)
-    if len(labels) > _COMPARED_EXAMPLES and counts.min() * _COMPARED_EXAMPLES >= 2 * len(labels):
+    enough = not task.every_class or counts.min() * _COMPARED_EXAMPLES >= 2 * len(labels)
+    if len(labels) > _COMPARED_EXAMPLES and enough:
         chosen = task.sample(labels, _COMPARED_EXAMPLES, seed=seed)
         features, labels = features[chosen], labels[chosen]
         taps = None if taps is None else taps[chosen]
-    options = {"class_weight": class_weight, "label_smoothing": label_smoothing, "task": task, "seed": seed}
+    options: dict[str, Any] = {
+        "class_weight": class_weight,
+        "label_smoothing": label_smoothing,
+        "task": task,
+        "seed": seed,
+        "classes": classes,
+    }
     found = out_of_fold_logits(features, labels, **options)
     if found is None:
         return Evidence(**facts)
@@ -100,7 +116,9 @@ def measure_evidence(
     if taps is not None:
         # One scale for each source, so that none counts for more by the size of its numbers.
         together = np.concatenate([_scaled(taps), _scaled(features)], axis=1)
-        gains = losses - _log_losses(task, out_of_fold_logits(together, labels, **options)[0], labels)
+        # There are folds, as there were for the features alone.
+        with_taps, _ = cast("tuple[Array, Array]", out_of_fold_logits(together, labels, **options))
+        gains = losses - _log_losses(task, with_taps, labels)
         facts |= {
             "taps_gain": float(gains.mean()),
             "taps_error": float(gains.std(ddof=1) / np.sqrt(len(gains))),
@@ -108,13 +126,13 @@ def measure_evidence(
     return Evidence(**facts)
 
 
-def _scaled(features):
+def _scaled(features: Array) -> Array:
     return features / (np.sqrt(features.var(axis=0, dtype="float64").mean()) + 1e-12)
 
 
-def _log_losses(task, logits, labels):
+def _log_losses(task: Task, logits: Array, labels: Array) -> Array:
     return task.likelihoods(logits, task.targets(labels, logits.shape[1]))[0].sum(axis=1)
 
 
-def _accuracy(task, logits, labels):
+def _accuracy(task: Task, logits: Array, labels: Array) -> float:
     return float(task.hits(task.decide(task.probabilities(logits)), labels).mean())

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 
@@ -24,7 +25,12 @@ def warn(text: str) -> None:
 
 
 def compile_classifier(
-    model: keras.Model, recipe: Recipe, *, one_hot: bool = False, task: str | Task = SINGLE_LABEL
+    model: keras.Model,
+    recipe: Recipe,
+    *,
+    one_hot: bool = False,
+    task: str | Task = SINGLE_LABEL,
+    class_weight: Mapping[int, float] | None = None,
 ) -> None:
     """Compile a classifier for `recipe`: optimizer, loss on logits, and the metric of the task.
 
@@ -33,6 +39,8 @@ def compile_classifier(
         recipe: Its optimizer, weight decay, loss and label smoothing.
         one_hot: Labels come as `(B, classes)` shares rather than indices `(B,)`. Defaults to `False`.
         task: What the labels are of. Defaults to `"single_label"`.
+        class_weight: How much each output counts, where the task has that in its loss; others leave it to `fit`.
+            Defaults to `None`.
 
     Raises:
         RecipeError: Label smoothing or focal loss with labels as indices, or the task cannot do what the recipe asks.
@@ -43,7 +51,8 @@ def compile_classifier(
     """
     task = get_task(task)
     task.check_recipe(recipe)
-    loss, metric = task.loss(recipe, one_hot=one_hot), task.metric(one_hot=one_hot)
+    weights = {"class_weight": class_weight} if task.weights_in_loss else {}
+    loss, metric = task.loss(recipe, one_hot=one_hot, **weights), task.metric(one_hot=one_hot)
     rate = recipe.stages[0].learning_rate if recipe.stages else 1e-3
     optimizer = {
         "adamw": lambda: keras.optimizers.AdamW(rate, weight_decay=recipe.weight_decay),
@@ -58,8 +67,8 @@ def compile_classifier(
 
 def fine_tune(
     model: keras.Model,
-    train,
-    validation,
+    train: Any,
+    validation: Any,
     recipe: Recipe,
     *,
     backbone: keras.Model | None = None,
@@ -115,7 +124,10 @@ def fine_tune(
     backbone = find_backbone(model) if backbone is None else backbone
     set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide
     data = train if callable(train) else lambda epoch: train
-    compile_classifier(model, recipe, one_hot=len(data(0).element_spec[1].shape) == 2, task=task)
+    one_hot = len(data(0).element_spec[1].shape) >= 2
+    compile_classifier(model, recipe, one_hot=one_hot, task=task, class_weight=class_weight)
+    if task.weights_in_loss:
+        class_weight = None
     unfreezing = ProgressiveUnfreezing(
         backbone,
         recipe.stages,
@@ -133,11 +145,11 @@ def fine_tune(
         begin = len(checkpoint.rows) if checkpoint.epoch < recipe.epochs else recipe.epochs
         kept = [checkpoint]
 
-    def fit(part_size):
+    def fit(part_size: int) -> keras.callbacks.History:
         broken_off = unfreezing.go_back()
         first = begin if broken_off is None else broken_off
         batches, judged = data(first), validation
-        if part_size < recipe.batch_size:
+        if examples is not None and part_size < recipe.batch_size:
             unfreezing.parts = recipe.batch_size, part_size, examples
             batches, judged = rebatched(batches, part_size, examples), rebatched(judged, part_size)
         best = recipe.final_weights == "best"
@@ -162,9 +174,9 @@ def fine_tune(
 class WholeHistory(keras.callbacks.History):
     """Goes on where a `fit` broke off, instead of beginning anew."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.epoch = []
+        self.epoch: list[int] = []
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         pass

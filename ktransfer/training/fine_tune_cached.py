@@ -1,6 +1,7 @@
 """Fine-tuning on kept features: each stage trains only what lies above its lowest trained block."""
 
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import keras
 
@@ -76,9 +77,13 @@ def fine_tune_cached(
     train = features.examples["train"]
     task = train.task
     task.check_recipe(recipe)
-    weights = recipe.class_weight and class_weights(train.labels, len(train.class_names), recipe.class_weight)
+    weights = None
+    if recipe.class_weight:
+        labels = features.preprocessing.row_labels(train)
+        outputs = len(task.output_names(train.class_names))
+        weights = dict(enumerate(class_weights(labels, outputs, recipe.class_weight)))
     set_depth(backbone, blocks, max(depths))
-    compile_classifier(model, recipe, one_hot=True, task=task)
+    compile_classifier(model, recipe, one_hot=True, task=task, class_weight=weights)
     # One optimizer throughout, whose state is kept from one stage to the next.
     optimizer = model.optimizer
     layerwise = LayerwiseOptimizer(optimizer)
@@ -109,7 +114,14 @@ def fine_tune_cached(
         if checkpoint:
             checkpoint.watch(unfreezing)
 
-        def fit(size, index=index, begin=begin, end=end, passed=passed, unfreezing=unfreezing):
+        def fit(
+            size: int,
+            index: int = index,
+            begin: int = begin,
+            end: int = end,
+            passed: int = passed,
+            unfreezing: ProgressiveUnfreezing = unfreezing,
+        ) -> int:
             broken_off = unfreezing.go_back()
             first = begin if broken_off is None else broken_off
             set_depth(backbone, blocks, depths[index])
@@ -141,7 +153,7 @@ def fine_tune_cached(
                 initial_epoch=first,
                 epochs=end,
                 shuffle=False,
-                class_weight=dict(enumerate(weights)) if recipe.class_weight else None,
+                class_weight=None if task.weights_in_loss else weights,
                 callbacks=[*stage_callbacks, *callbacks(index), history],
                 verbose=verbose,
             )
@@ -155,20 +167,22 @@ def fine_tune_cached(
 class _OneStage(ProgressiveUnfreezing):
     """The last of `stages`, on a classifier or its upper part, of which the backbone is a part."""
 
-    def _locate(self, model):
-        backbone = self.backbone  # the whole one, of which an upper part holds some layers
+    def _locate(self, model: keras.Model) -> Located:
+        backbone = cast(
+            "keras.Model", self.backbone
+        )  # the whole one, of which an upper part holds some layers
         return Located(backbone.name, backbone, tuple(sublayers(backbone)), find_blocks(backbone))
 
-    def _check_head(self, model, located, depth):
+    def _check_head(self, model: keras.Model, located: Located, depth: int) -> None:
         pass
 
 
 class _EpochOrder(keras.callbacks.Callback):
     """Tells `FeatureBatches` which epoch begins; Keras' own hooks fire more often than there are epochs."""
 
-    def __init__(self, batches: FeatureBatches, first: int):
+    def __init__(self, batches: FeatureBatches, first: int) -> None:
         super().__init__()
         self._batches, self._first = batches, first
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._batches.begin_epoch(epoch - self._first)

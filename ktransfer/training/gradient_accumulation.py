@@ -1,6 +1,7 @@
 """The step of a whole batch, taken from the gradients of its parts."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -32,7 +33,7 @@ class BatchParts:
         part_size: int,
         examples: int,
         add_variable: Callable[..., keras.Variable],
-    ):
+    ) -> None:
         self._batch_size, self._part_size, self._examples = batch_size, part_size, examples
         self._part = add_variable(shape=(), dtype="int", name="part", aggregation="only_first_replica")
         self._sums = {
@@ -52,7 +53,9 @@ class BatchParts:
         """What comes next is the first part of an epoch."""
         self._part.assign(0)
 
-    def add(self, pairs: Sequence[tuple], state: Sequence[keras.Variable], step: Callable) -> None:
+    def add(
+        self, pairs: Sequence[tuple[Any, ...]], state: Sequence[keras.Variable], step: Callable[..., Any]
+    ) -> None:
         """Add a part's gradients, and `step` with the sums when the batch is whole.
 
         Args:

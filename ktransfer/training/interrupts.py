@@ -4,6 +4,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -11,21 +12,21 @@ import keras
 class Interrupts(keras.callbacks.Callback):
     """Raises the `KeyboardInterrupt` that was asked for, once a batch is done."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.asked_for = False
 
-    def ask(self, number, frame):
+    def ask(self, number: int, frame: Any) -> None:
         if self.asked_for:  # nothing came of the first
             raise KeyboardInterrupt
         self.asked_for = True
 
-    def check(self):
+    def check(self) -> None:
         """Raise it now, if it was asked for."""
         if self.asked_for:
             raise KeyboardInterrupt
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         self.check()
 
     on_test_batch_end = on_epoch_begin = on_epoch_end = on_train_batch_end

@@ -1,10 +1,13 @@
 """Learning rates by depth on the user's own optimizer, rebuilt in place as the backbone unfreezes."""
 
+from __future__ import annotations
+
 import contextlib
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,6 +15,10 @@ from keras import ops
 
 from ktransfer.errors import RecipeError
 from ktransfer.training.gradient_accumulation import BatchParts
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Tensor
+
 
 # The factor on all learning rates after a loss that was NaN or infinite.
 SLOWED = 0.1
@@ -52,10 +59,10 @@ class Plan:
     steps: float = 0.0
     start: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self.shares = self.shares or [1.0] * len(self.groups)
 
-    def factor(self, step):
+    def factor(self, step: Tensor) -> Tensor | float:
         """Warmup and fall at an optimizer step, a tensor; 1.0 where there is neither."""
         if not self.warmup_steps and self.schedule == "constant":
             return 1.0
@@ -111,8 +118,8 @@ class LayerwiseOptimizer:
         self,
         optimizer: keras.optimizers.Optimizer,
         *,
-        scope: Callable[[], contextlib.AbstractContextManager] = contextlib.nullcontext,
-    ):
+        scope: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+    ) -> None:
         inner = getattr(optimizer, "inner_optimizer", optimizer)
         if isinstance(inner, keras.optimizers.MultiOptimizer):
             raise RecipeError(
@@ -136,7 +143,7 @@ class LayerwiseOptimizer:
         self._unbuilt: dict[str, Any] | None = None  # the optimizer's attributes before Keras builds it
         self._views: dict[int, Any] = {}
         self._factors: dict[int, Any] | None = None
-        self._retired: list = []
+        self._retired: list[dict[str, Any]] = []
         self._parts_of: tuple[int, int, int] | None = None
         self.parts: BatchParts | None = None
         self.updated: set[int] = set()  # ids of what was updated since `set_trainable`
@@ -156,7 +163,7 @@ class LayerwiseOptimizer:
         for place, block in enumerate(blocks):
             self._owner.update((id(variable), plan.groups[place]) for variable in block)
             members = frozenset(id(variable) for variable in block)
-            self._groups.append(_Group(plan, lambda place=place: plan.shares[place], members))
+            self._groups.append(_Group(plan, functools.partial(_share, plan, place), members))
         if not self.plans:
             self._groups[0].plan = plan
         self.plans.append(plan)
@@ -192,7 +199,7 @@ class LayerwiseOptimizer:
         """Optimizer steps so far; with gradient accumulation several batches make one."""
         return int(ops.convert_to_numpy(self.inner.iterations))
 
-    def rate(self, number: int):
+    def rate(self, number: int) -> Tensor:
         """Learning rate of a group at this step, a scalar; 0 is the head."""
         group = self._groups[number]
         rate = self.inner.learning_rate
@@ -205,7 +212,7 @@ class LayerwiseOptimizer:
             return rate
         return ops.cast(rate, "float32") * constant * factor
 
-    def _factor(self, plan):
+    def _factor(self, plan: Plan) -> Tensor | float:
         if self._factors is None:
             return plan.factor(self.inner.iterations)
         if id(plan) not in self._factors:  # once a step for all groups
@@ -242,9 +249,11 @@ class LayerwiseOptimizer:
             elif not running and group.offset is not None:
                 group.count, group.offset = now - group.offset, None
         if self._parts_of and build:
-            self._make_parts()
+            self._make_parts(*self._parts_of)
 
-    def _rebuild(self, known, variables, started):
+    def _rebuild(
+        self, known: Sequence[keras.Variable], variables: Sequence[keras.Variable], started: bool
+    ) -> None:
         inner, outer = self.inner, self.outer
         before, earlier = vars(inner).copy(), set(map(id, inner.variables))
         old = self._slots(known)
@@ -291,7 +300,7 @@ class LayerwiseOptimizer:
             for number in groups | set(by_group):
                 by_group[number] = self._scalar(name, by_group.get(number, start))
 
-    def _built_since(self, before) -> dict[str, keras.Variable]:
+    def _built_since(self, before: Mapping[str, Any]) -> dict[str, keras.Variable]:
         """Variables that belong to no single model variable, such as Nadam's product, by attribute."""
         return {
             name: value
@@ -299,7 +308,7 @@ class LayerwiseOptimizer:
             if isinstance(value, keras.Variable) and before.get(name) is not value
         }
 
-    def _scalar(self, name, value):
+    def _scalar(self, name: str, value: Any) -> keras.Variable:
         like = vars(self.inner)[name]
         made = self.inner.add_variable(
             shape=like.shape, dtype=like.dtype, name=name, aggregation="only_first_replica"
@@ -307,7 +316,7 @@ class LayerwiseOptimizer:
         _assign(made, value)
         return made
 
-    def _slots(self, variables) -> dict[str, list]:
+    def _slots(self, variables: Sequence[keras.Variable]) -> dict[str, list[Any]]:
         """By attribute, the slots of these variables, on which the optimizer is built."""
         own = set(map(id, self.inner.variables))
         found = {}
@@ -321,7 +330,9 @@ class LayerwiseOptimizer:
                 found[name] = [_entry(value, variable, own) for variable in variables]
         return found
 
-    def _refuse_unknown_state(self, slots, earlier):
+    def _refuse_unknown_state(
+        self, slots: Mapping[str, Sequence[keras.Variable | None]], earlier: set[int]
+    ) -> None:
         known = earlier | {id(v) for values in slots.values() for v in values if v is not None}
         known |= {id(v) for v in vars(self.inner).values() if isinstance(v, keras.Variable)}
         if unknown := [v for v in self.inner.variables if id(v) not in known]:
@@ -369,7 +380,9 @@ class LayerwiseOptimizer:
                 names.pop(name, None)
             names.update(users)
 
-    def _update(self, grads, variables, learning_rate):
+    def _update(
+        self, grads: Sequence[Tensor], variables: Sequence[keras.Variable], learning_rate: Tensor
+    ) -> None:
         groups = self._by_group(variables)
         if self._unbuilt is not None and len(groups) > 1 and self._built_since(self._unbuilt):
             raise RecipeError(
@@ -388,7 +401,7 @@ class LayerwiseOptimizer:
         finally:
             self._factors = None
 
-    def _decay(self, variables):
+    def _decay(self, variables: Sequence[keras.Variable]) -> None:
         for number, members in self._by_group(variables):
             chosen = [variables[index] for index in members]
             if keras.backend.backend() == "torch" and self.inner.weight_decay is not None:
@@ -398,17 +411,17 @@ class LayerwiseOptimizer:
                     continue
             getattr(type(self.inner), _DECAY)(self._view(number), chosen)
 
-    def _average(self, variables):
+    def _average(self, variables: Sequence[keras.Variable]) -> None:
         for number, members in self._by_group(variables):
             getattr(type(self.inner), _AVERAGE)(self._view(number), [variables[index] for index in members])
 
-    def _by_group(self, variables) -> list[tuple[int, list[int]]]:
+    def _by_group(self, variables: Sequence[keras.Variable]) -> list[tuple[int, list[int]]]:
         groups: dict[int, list[int]] = {}
         for index, variable in enumerate(variables):
             groups.setdefault(self._owner.get(id(variable), 0), []).append(index)
         return sorted(groups.items())
 
-    def _view(self, number):
+    def _view(self, number: int) -> Any:
         """The optimizer as one group sees it: the same attributes, with its own count and learning rate.
 
         An instance of a subclass that shares the optimizer's `__dict__`, so that methods which call `super()`
@@ -417,17 +430,17 @@ class LayerwiseOptimizer:
         if number not in self._views:
             inner, group = self.inner, self._groups[number]
 
-            def iterations(view):
+            def iterations(view: Any) -> Tensor:
                 return inner.iterations - group.offset if group.offset else inner.iterations
 
-            def averages(view):
+            def averages(view: Any) -> list[keras.Variable | None]:
                 known, found = vars(inner)[_TRAINED], vars(inner)[_AVERAGES]
                 return [a for v, a in zip(known, found, strict=True) if self._owner.get(id(v), 0) == number]
 
-            def current_rate(view):
+            def current_rate(view: Any) -> Tensor:
                 return self.rate(number)
 
-            names = {
+            names: dict[str, Any] = {
                 "iterations": property(iterations),
                 "learning_rate": property(current_rate),
                 _RATE: current_rate,
@@ -435,11 +448,14 @@ class LayerwiseOptimizer:
             }
             if number:
                 for name in self._scalars:
-                    names[name] = property(lambda view, name=name: self._scalars[name][number])
-            view = object.__new__(type(type(inner).__name__, (type(inner),), names))
+                    names[name] = property(functools.partial(self._scalar_of, number, name))
+            view: Any = object.__new__(type(type(inner).__name__, (type(inner),), names))
             object.__setattr__(view, "__dict__", vars(inner))
             self._views[number] = view
         return self._views[number]
+
+    def _scalar_of(self, number: int, name: str, view: Any) -> Any:
+        return self._scalars[name][number]
 
     # Parts of batches.
 
@@ -447,23 +463,28 @@ class LayerwiseOptimizer:
         """From now on take gradients of parts of a batch, and step when it is whole (see `BatchParts`)."""
         self._parts_of = batch_size, part_size, examples
         if self.inner.built:
-            self._make_parts()
+            self._make_parts(batch_size, part_size, examples)
 
-    def _make_parts(self):
+    def _make_parts(self, batch_size: int, part_size: int, examples: int) -> None:
         for variable in self.parts.variables if self.parts else ():
             self.inner._untrack_variable(variable)
         with self._scope():
-            self.parts = BatchParts(vars(self.inner)[_TRAINED], *self._parts_of, self.inner.add_variable)
+            self.parts = BatchParts(
+                vars(self.inner)[_TRAINED], batch_size, part_size, examples, self.inner.add_variable
+            )
 
-    def _apply_parts(self, grads, trainable_variables=None):
+    def _apply_parts(
+        self, grads: Sequence[Tensor | None], trainable_variables: Sequence[keras.Variable] | None = None
+    ) -> None:
         inner = self.inner
         variables = vars(inner)[_TRAINED] if trainable_variables is None else list(trainable_variables)
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
-        own = {id(variable) for variable in self.parts.variables}
+        parts = self.parts
+        if parts is None:
+            raise RuntimeError("Expected an optimizer that takes parts of batches, got one that does not.")
+        own = {id(variable) for variable in parts.variables}
         state = [variable for variable in inner.variables if id(variable) not in own]
-        self.parts.add(
-            pairs, state, lambda pairs: type(inner).apply(inner, *map(list, zip(*pairs, strict=True)))
-        )
+        parts.add(pairs, state, lambda pairs: type(inner).apply(inner, *map(list, zip(*pairs, strict=True))))
 
     # State, for a process that resumes from here.
 
@@ -511,7 +532,8 @@ class LayerwiseOptimizer:
 
     def arrays(self, names: Mapping[int, str]) -> dict[str, Any]:
         """The optimizer's variables as arrays, slots by the name of the variable that they belong to."""
-        kept, slots = {}, self._slots(vars(self.inner)[_TRAINED])
+        kept: dict[str, Any] = {}
+        slots = self._slots(vars(self.inner)[_TRAINED])
         held = {id(v) for values in slots.values() for v in values if v is not None}
         held |= set(map(id, self._extras()))
         others = [v for v in self.outer.variables if id(v) not in held]
@@ -546,7 +568,7 @@ class LayerwiseOptimizer:
 
 
 @contextlib.contextmanager
-def _without_build(optimizer):
+def _without_build(optimizer: keras.optimizers.Optimizer) -> Iterator[None]:
     """Let `LossScaleOptimizer.build` find its inner optimizer built."""
     vars(optimizer)["build"] = lambda variables: None
     try:
@@ -555,16 +577,20 @@ def _without_build(optimizer):
         del vars(optimizer)["build"]
 
 
-def _assign(variable, value):
+def _assign(variable: keras.Variable, value: Any) -> None:
     # A copy: on JAX a step donates its buffers, and two variables must not share one.
     variable.assign(ops.copy(value) if isinstance(value, keras.Variable) else value)
 
 
-def _same(some, others):
+def _share(plan: Plan, place: int) -> float:
+    return plan.shares[place]
+
+
+def _same(some: Sequence[keras.Variable], others: Sequence[keras.Variable]) -> bool:
     return len(some) == len(others) and all(a is b for a, b in zip(some, others, strict=True))
 
 
-def _entry(state, variable, own):
+def _entry(state: Mapping[Any, Any], variable: keras.Variable, own: set[int]) -> keras.Variable | None:
     for key in (id(variable), variable.path, variable.name):
         value = state.get(key)
         if value is not None and id(value) in own:

@@ -1,6 +1,9 @@
 """The head on a frozen backbone: features computed once, standardised, logistic regression to convergence."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -10,6 +13,10 @@ from threadpoolctl import threadpool_limits
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.errors import DataError
 from ktransfer.models.heads import Head
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 # L2 strengths tried, for each example: in the mean loss of an example.
 _STRENGTHS = np.logspace(-4, 0, 9)
@@ -29,7 +36,7 @@ def standardise_features(model: keras.Model, features: np.ndarray) -> None:
     Head.of(model).set_scaling(*_standardisation(features))
 
 
-def _standardisation(features):
+def _standardisation(features: Array) -> tuple[Array, Array]:
     """Mean and variance of each feature, float32."""
     variance = features.var(axis=0, dtype="float64")
     floor = max(1e-2 * float(variance.mean()), 1e-12)
@@ -37,7 +44,7 @@ def _standardisation(features):
     return mean.astype("float32"), np.maximum(variance, floor).astype("float32")
 
 
-def _in_span(inputs):
+def _in_span(inputs: Array) -> tuple[Array, Array | None]:
     """The inputs in a basis of their span where that is smaller, in which the solution lies, and the basis."""
     if len(inputs) >= inputs.shape[1]:
         return inputs, None
@@ -54,7 +61,7 @@ def solve_head(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
-) -> dict:
+) -> dict[str, Any]:
     """Set the classifier's last layer to L2-regularised logistic regression, solved to convergence.
 
     The strength of the L2 penalty is the one with the lowest cross-validated log loss on these examples;
@@ -90,7 +97,7 @@ def solve_head(
     inputs /= np.sqrt(variance)
     classes = model.output.shape[-1]
     counts = task.counts(labels, classes)
-    if counts.min() == 0:
+    if task.every_class and counts.min() == 0:
         raise DataError(f"Every class needs an example. Received: {counts.tolist()} examples by class.")
     problem = _Problem(task, labels, classes, class_weight, label_smoothing, seed)
     # Products this small lose more by waiting for other threads than they gain: 0.3 s instead of 5.
@@ -106,6 +113,53 @@ def solve_head(
     return {"l2": l2, "log_loss": loss, "folds": folds}
 
 
+def solve_rows(
+    model: keras.Model,
+    features: np.ndarray,
+    row_labels: np.ndarray,
+    *,
+    class_weight: str | Mapping[int, float] | None = None,
+    label_smoothing: float = 0.0,
+    task: str | Task = SINGLE_LABEL,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """`solve_head` on the rows of a task's examples: all of them, or of the words of texts those that it chooses.
+
+    Args:
+        model: From `build_classifier` or `build_text_classifier`; its `Head` is set.
+        features: `(R, features)`, from `FrozenFeatures.pooled`.
+        row_labels: As `Preprocessing.row_labels` gives them.
+        class_weight, label_smoothing, seed: As in `solve_head`.
+        task: Of the examples. Defaults to `"single_label"`.
+
+    Returns:
+        As `solve_head`, and `rows`, how many there were.
+
+    Raises:
+        DataError: A class has no example, of a task that needs one of each.
+
+    Example:
+
+        solve_rows(model, features.pooled(), preprocessing.row_labels(train), task="ner")
+    """
+    task = get_task(task)
+    chosen, added = task.head_rows(row_labels, class_weight, seed=seed)
+    options: dict[str, Any] = {
+        "class_weight": class_weight,
+        "label_smoothing": label_smoothing,
+        "seed": seed,
+    }
+    if len(chosen) < len(row_labels):
+        features, row_labels = features[chosen], row_labels[chosen]
+    found = solve_head(model, features, row_labels, task=task.row_task, **options)
+    if added:
+        kernel, bias = Head.of(model).weights
+        for output, amount in added.items():
+            bias[output] += amount
+        Head.of(model).set_weights(kernel, bias)
+    return {**found, "rows": len(chosen)}
+
+
 def out_of_fold_logits(
     features: np.ndarray,
     labels: np.ndarray,
@@ -114,6 +168,7 @@ def out_of_fold_logits(
     label_smoothing: float = 0.0,
     task: str | Task = SINGLE_LABEL,
     seed: int = 0,
+    classes: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Logits of a solved head for each example, from the fold that left it out, and from all examples.
 
@@ -124,6 +179,7 @@ def out_of_fold_logits(
     Args:
         features: `(N, features)`, of any scale.
         labels, class_weight, label_smoothing, task, seed: As in `solve_head`.
+        classes: How many there are. Defaults to `None`, as many as the labels show.
 
     Returns:
         Two float64 `(N, classes)`: out of fold, and of the head that is solved on all of them. `None` where a
@@ -134,7 +190,7 @@ def out_of_fold_logits(
         held_out, fitted = out_of_fold_logits(features, labels)
     """
     task = get_task(task)
-    classes = int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1]
+    classes = classes or (int(labels.max()) + 1 if labels.ndim == 1 else labels.shape[1])
     problem = _Problem(task, labels, classes, class_weight, label_smoothing, seed)
     folds = task.folds(labels, seed=seed)
     if folds is None:
@@ -203,20 +259,30 @@ def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, f
         class_weights(np.array([0, 0, 0, 1]), 2, "balanced")   # [0.667, 2.0]
     """
     if choice == "balanced":
-        return len(labels) / (classes * np.bincount(labels, minlength=classes))
-    return np.array([(choice or {}).get(index, 1.0) for index in range(classes)], "float64")
+        # A tag of a word may have none.
+        return len(labels) / (classes * np.maximum(np.bincount(labels, minlength=classes), 1))
+    weights = choice if isinstance(choice, Mapping) else {}
+    return np.array([weights.get(index, 1.0) for index in range(classes)], "float64")
 
 
 class _Problem:
     """Regularised logistic regressions of one task on one set of labels."""
 
-    def __init__(self, task, labels, classes, class_weight, label_smoothing, seed):
+    def __init__(
+        self,
+        task: Task,
+        labels: Array,
+        classes: int,
+        class_weight: str | Mapping[int, float] | None,
+        label_smoothing: float,
+        seed: int,
+    ) -> None:
         self._task, self._labels, self._seed = task, labels, seed
         self._true = task.targets(labels, classes).astype("float64")
         self._targets = task.smoothed(self._true, label_smoothing)
         self._weights = task.example_weights(labels, classes, class_weight)
 
-    def choose_strengths(self, inputs):
+    def choose_strengths(self, inputs: Array) -> tuple[Array, float | None, int]:
         """Strengths of the penalty, one for all columns or one a column; the log loss; and how many folds."""
         task, labels, seed, rows = self._task, self._labels, self._seed, np.arange(len(self._labels))
         folds = task.folds(labels, seed=seed)
@@ -225,27 +291,28 @@ class _Problem:
         if len(labels) > _SEARCH_EXAMPLES:
             chosen = task.sample(labels, _SEARCH_EXAMPLES, seed=seed)
             found = task.folds(labels[chosen], seed=seed)
-            present = task.counts(labels[chosen], self._true.shape[1]).all()
+            present = not task.every_class or task.counts(labels[chosen], self._true.shape[1]).all()
             if present and found is not None and len(found) == len(folds):
                 rows, folds = chosen, found
         folds = [(rows[rest], rows[held]) for rest, held in folds]
         losses, least = [], np.inf
         # From strong to weak, each started from the one before; past the minimum it gets worse and slower.
-        starts = [None] * len(folds)
+        starts: list[Array | None] = [None] * len(folds)
         for strength in _STRENGTHS[::-1]:
-            starts = [
+            solutions = [
                 self.solve(inputs, np.array([strength]), rows=rest, start=start)
                 for (rest, _), start in zip(folds, starts, strict=True)
             ]
-            found = [
+            means = [
                 np.average(
                     task.likelihoods(_logits(inputs[held], solution), self._true[held])[0],
                     axis=0,
                     weights=self._weights[held],
                 )
-                for solution, (_, held) in zip(starts, folds, strict=True)
+                for solution, (_, held) in zip(solutions, folds, strict=True)
             ]
-            losses.append(np.mean(found, axis=0))
+            starts = list(solutions)
+            losses.append(np.mean(means, axis=0))
             loss = float(losses[-1].sum())
             if loss > least * 1.02:
                 break
@@ -253,13 +320,20 @@ class _Problem:
         best = np.argmin(losses, axis=0)
         return _STRENGTHS[::-1][best], float(np.min(losses, axis=0).sum()), len(folds)
 
-    def solve(self, inputs, strengths, *, rows=slice(None), start=None):
+    def solve(
+        self,
+        inputs: Array,
+        strengths: Array,
+        *,
+        rows: Array | slice = slice(None),
+        start: Array | None = None,
+    ) -> Array:
         """Kernel and, as the last row, bias that minimise weighted cross-entropy + strength/2 |kernel|^2."""
         inputs, targets, weights = inputs[rows], self._targets[rows], self._weights[rows]
         shape = (inputs.shape[1] + 1, targets.shape[1])
         share = (weights / len(weights))[:, None]
 
-        def objective(flat):
+        def objective(flat: Array) -> tuple[float, Array]:
             solution = flat.reshape(shape)
             losses, errors = self._task.likelihoods(_logits(inputs, solution), targets)
             penalty = strengths * np.sum(solution[:-1] ** 2, axis=0)
@@ -280,5 +354,5 @@ class _Problem:
         return found.x.reshape(shape)
 
 
-def _logits(inputs, solution):
+def _logits(inputs: Array, solution: Array) -> Array:
     return (inputs @ solution[:-1].astype(inputs.dtype)).astype("float64") + solution[-1]

@@ -1,14 +1,21 @@
 """The loss over a rising learning rate: smoothed, the learning rates it suggests and why, as JSON and as a picture."""
 
+from __future__ import annotations
+
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ktransfer.utils.files import replacing
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 DIVERGED, NOT_FINITE = "diverged", "not finite"
 # Standard errors of the smoothed loss by which it has to fall. The fall is looked for in all of the curve: where there
@@ -18,7 +25,7 @@ _REQUIRED_ERRORS = 4.0
 _LEAST_FALL = 0.01
 # As in `ktransfer/reporting/page.css`.
 _INK, _MUTED, _TRAIN, _VALIDATION, _PAPER = "#1d1c1a", "#68645d", "#2f6690", "#c2571a", "#fbfaf8"
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.size": 11,
     "text.color": _INK,
     "axes.edgecolor": _MUTED,
@@ -82,7 +89,8 @@ class LearningRateCurve:
     @property
     def tenth_of_lowest(self) -> float | None:
         """A tenth of `lowest_loss_rate`, the other customary choice; `None` where the loss does not fall."""
-        return None if self._steepest is None else self.lowest_loss_rate / 10
+        rate = self.lowest_loss_rate
+        return None if self._steepest is None or rate is None else rate / 10
 
     @property
     def reason(self) -> str:
@@ -93,7 +101,7 @@ class LearningRateCurve:
         }.get(self.stopped, "")
         if not self.rates:
             return "the first loss, before any step, was NaN or infinite: check the data and the weights"
-        if self._steepest is not None:
+        if self._steepest is not None and self._start is not None:
             shown = self.smoothed_losses
             where = f"lowest at {self.lowest_loss_rate:.1e}"
             if self._lowest == len(shown) - 1:
@@ -146,7 +154,7 @@ class LearningRateCurve:
             with replacing(path) as partial:
                 figure.savefig(partial, dpi=120)
 
-    def _draw(self, axes):
+    def _draw(self, axes: Any) -> None:
         axes.set_xscale("log")
         axes.set(xlabel="learning rate", ylabel="loss")
         if self.suggestion is None:
@@ -178,15 +186,15 @@ class LearningRateCurve:
         axes.legend(loc="lower left" if self._steepest is not None else "best")
 
     @property
-    def _last(self):
+    def _last(self) -> float:
         return self.rates[-1] if self.rates else math.nan
 
     @property
-    def _lowest(self):
+    def _lowest(self) -> int:
         return int(np.argmin(self.smoothed_losses))
 
     @functools.cached_property
-    def _start(self):
+    def _start(self) -> int | None:
         """The step before the lowest loss from which the fall is clearest, or `None` where none is."""
         shown, lowest = np.array(self.smoothed_losses), self._lowest
         if lowest == 0:
@@ -198,7 +206,7 @@ class LearningRateCurve:
         return start if clear[start] > 0 and falls[start] > _LEAST_FALL * abs(shown[start]) else None
 
     @functools.cached_property
-    def _steepest(self):
+    def _steepest(self) -> int | None:
         if not self.rates or self._start is None:
             return None
         # The first averages are of few batches, so their slope is noise.
@@ -245,12 +253,12 @@ def has_diverged(losses: list[float], smoothing: float, times: float) -> bool:
     return bool(rise > max((times - 1) * abs(shown[best]), noise))
 
 
-def _settled(smoothing):
+def _settled(smoothing: float) -> int:
     """After so many steps an average is of as many batches as it will be, about."""
     return round(1 / (1 - smoothing))
 
 
-def _errors(losses, smoothing, first):
+def _errors(losses: Sequence[float] | Array, smoothing: float, first: int) -> Array:
     """Standard error of the smoothed loss at each step, by the noise of the `first` losses."""
     # From differences of successive losses, which a trend hardly changes.
     differences = np.diff(losses[:first])

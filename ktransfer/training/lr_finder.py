@@ -119,7 +119,9 @@ def find_learning_rate(
     return LearningRateCurve(tuple(rates), tuple(losses), smoothing, stopped)
 
 
-def _check_numbers(lowest, highest, steps, batch_size, smoothing, divergence):
+def _check_numbers(
+    lowest: float, highest: float, steps: int, batch_size: int, smoothing: float, divergence: float
+) -> None:
     if not 0 < lowest < highest < math.inf:
         raise RecipeError(
             f"Expected learning rates with 0 < lowest < highest, got lowest={lowest} and highest={highest}. "
@@ -134,7 +136,7 @@ def _check_numbers(lowest, highest, steps, batch_size, smoothing, divergence):
         raise RecipeError(f"Expected divergence above 1, got {divergence}. Pass such as 4.0.")
 
 
-def _check_model(model, loss, optimizer):
+def _check_model(model: keras.Model, loss: Any, optimizer: Any) -> None:
     if not isinstance(model, keras.Model):
         raise RecipeError(
             f"Expected a Keras 3 model, got one of {type(model).__module__}. Build it with `import keras`."
@@ -145,7 +147,7 @@ def _check_model(model, loss, optimizer):
         )
 
 
-def _check_optimizer(optimizer):
+def _check_optimizer(optimizer: Any) -> None:
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if isinstance(inner, keras.optimizers.MultiOptimizer) or not isinstance(
         inner, keras.optimizers.Optimizer
@@ -166,7 +168,7 @@ def _check_optimizer(optimizer):
 
 
 @contextlib.contextmanager
-def _borrowed(model, optimizer, loss) -> Iterator[keras.optimizers.Optimizer]:
+def _borrowed(model: keras.Model, optimizer: Any, loss: Any) -> Iterator[keras.optimizers.Optimizer]:
     """A model that trains with a copy of `optimizer`, and after it is again what it was."""
     # Copied: on the CPU an array may be a view of the variable.
     kept = [
@@ -202,7 +204,7 @@ def _borrowed(model, optimizer, loss) -> Iterator[keras.optimizers.Optimizer]:
             variable.assign(value)
 
 
-def _copied(optimizer):
+def _copied(optimizer: Any) -> keras.optimizers.Optimizer:
     """An optimizer of the same configuration, with fresh state."""
     try:
         made = type(optimizer).from_config(optimizer.get_config())
@@ -222,7 +224,7 @@ def _copied(optimizer):
     return made
 
 
-def _batches(data, batch_size, seed) -> Iterator[tuple]:
+def _batches(data: Any, batch_size: int, seed: int) -> Iterator[tuple[Any, ...]]:
     """`(inputs, targets, weights)` of each batch, pass after pass."""
     if isinstance(data, tuple):
         return _batches_of_arrays(data, batch_size, seed)
@@ -236,7 +238,7 @@ def _batches(data, batch_size, seed) -> Iterator[tuple]:
     return _batches_of_iterable(data)
 
 
-def _batches_of_arrays(data, batch_size, seed):
+def _batches_of_arrays(data: Any, batch_size: int, seed: int) -> Iterator[Any]:
     if not 1 <= len(data) <= 3:
         raise DataError(f"Expected a tuple of 1 to 3 arrays, got {len(data)}. Pass (inputs, targets).")
     given = keras.utils.unpack_x_y_sample_weight(data)
@@ -261,7 +263,7 @@ def _batches_of_arrays(data, batch_size, seed):
             )
 
 
-def _batches_of_pydataset(data):
+def _batches_of_pydataset(data: keras.utils.PyDataset) -> Iterator[Any]:
     passed = 0
     while True:
         count = data.num_batches
@@ -274,7 +276,7 @@ def _batches_of_pydataset(data):
         data.on_epoch_end()
 
 
-def _batches_of_iterable(data):
+def _batches_of_iterable(data: Iterable[Any]) -> Iterator[Any]:
     while True:
         iterator, is_empty = iter(data), True
         for batch in iterator:
@@ -284,7 +286,7 @@ def _batches_of_iterable(data):
             return
 
 
-def _unpacked(batch):
+def _unpacked(batch: Any) -> tuple[Any, ...]:
     return tuple(
         keras.tree.map_structure(
             lambda part: part if part is None or keras.ops.is_tensor(part) else np.asarray(part), each
@@ -293,6 +295,6 @@ def _unpacked(batch):
     )
 
 
-def _example(inputs):
+def _example(inputs: Any) -> Any:
     """The first example alone, to build a model on."""
     return keras.tree.map_structure(lambda part: keras.ops.convert_to_tensor(part[:1]), inputs)

@@ -1,5 +1,7 @@
 """ProgressiveUnfreezing: unfreeze a backbone stage by stage inside one `model.fit`."""
 
+from __future__ import annotations
+
 import dataclasses
 import math
 import os
@@ -7,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import keras
 import numpy as np
@@ -20,6 +22,9 @@ from ktransfer.recipes.recipe import Stage, progressive_stages, stage_at
 from ktransfer.training.best_weights import BestWeights
 from ktransfer.training.layerwise_optimizer import LayerwiseOptimizer, Plan
 from ktransfer.training.shared_fit import SharedFit, may_report, monitor_rises
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Tensor
 
 
 class ProgressiveUnfreezing(keras.callbacks.Callback):
@@ -99,10 +104,10 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         mode: str = "auto",
         baseline: float | None = None,
         restore_best_weights: bool = True,
-        best_path: str | os.PathLike | None = None,
+        best_path: str | os.PathLike[str] | None = None,
         on_divergence: Callable[[str], None] | None = None,
         verbose: int = 1,
-    ):
+    ) -> None:
         super().__init__()
         if stages is not None and not all(isinstance(stage, Stage) for stage in stages):
             raise RecipeError(
@@ -130,21 +135,38 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self.parts: tuple[int, int, int] | None = None
         # An optimizer of several fits, and the plan in it.
         self.layerwise: LayerwiseOptimizer | None = None
-        self._plan = None
-        self._epoch, self._broken_off, self._training = None, False, False
+        self._plan: Plan | None = None
+        self._epoch: int | None = None
+        self._broken_off = self._training = False
         self._fit: SharedFit | None = None
         self._checked: _Checked | None = None
         self._refusal: KTransferError | None = None
-        self._resumed: tuple | None = None
+        self._resumed: tuple[Any, ...] | None = None
+
+    @property
+    def _shared(self) -> SharedFit:
+        return _begun(self._fit)
+
+    @property
+    def _checks(self) -> _Checked:
+        return _begun(self._checked)
+
+    @property
+    def _own_plan(self) -> Plan:
+        return _begun(self._plan)
+
+    @property
+    def _now(self) -> int:
+        return _begun(self._stage)
 
     # Before the first epoch: check, change nothing.
 
-    def set_model(self, model):
+    def set_model(self, model: keras.Model) -> None:
         super().set_model(model)
         self._fit = self._checked = self._refusal = None
         self._training = False
 
-    def set_params(self, params):
+    def set_params(self, params: dict[str, Any]) -> None:
         """Check everything, and be ready for what another callback restores in `on_train_begin`.
 
         Keras calls this before any `on_train_begin`; what is refused is raised there, as `evaluate` and
@@ -154,18 +176,18 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         if self.model is not None:
             self._prepare(params)
 
-    def _prepare(self, token):
+    def _prepare(self, token: Any) -> None:
         try:
             located = self._locate(self.model)
             self._fit = SharedFit.of(self.model, token, layerwise=self.layerwise)
             self._checked = self._check(located)
             if self._plan is None or self.layerwise is None:
-                self._plan = self._fit.layerwise.add_plan([block.weights for block in located.blocks])
-            self._fit.attach(self)
+                self._plan = self._shared.layerwise.add_plan([block.weights for block in located.blocks])
+            self._shared.attach(self)
         except KTransferError as error:
             self._refusal = error
 
-    def _check(self, located) -> "_Checked":
+    def _check(self, located: Located) -> _Checked:
         model = self.model
         if not model.trainable and model.layers:
             raise BackboneError(
@@ -179,7 +201,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 "Pass epochs=... to keras.callbacks.CallbackList, or stages=[...]."
             )
         if epochs is None:
-            epochs = sum(stage.epochs for stage in self.stages)
+            epochs = sum(stage.epochs for stage in self.stages or ())
         if epochs < 1:
             raise RecipeError(f"Expected at least one epoch, got epochs={epochs}. Give fit more.")
         plan = self.stages or progressive_stages(epochs)
@@ -191,7 +213,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 f"begins after {last_start}. Give fit epochs={sum(stage.epochs for stage in plan)}."
             )
         self._check_head(model, located, min(depths))
-        rate = self._fit.layerwise.inner.learning_rate
+        rate = self._shared.layerwise.inner.learning_rate
         scheduled = not isinstance(rate, keras.Variable)
         if scheduled and any(stage.learning_rate is not None for stage in plan):
             raise RecipeError(
@@ -218,10 +240,10 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             compiled_rate=None if scheduled else float(_number(rate)),
         )
 
-    def _locate(self, model) -> Located:
+    def _locate(self, model: keras.Model) -> Located:
         return locate(model, self.backbone)
 
-    def _check_head(self, model, located, depth):
+    def _check_head(self, model: keras.Model, located: Located, depth: int) -> None:
         """Something has to train in every stage."""
         if depth > 0 or not model.built:
             return
@@ -242,29 +264,31 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             "Dense layer, or use stages of depth 1 or more."
         )
 
-    def _no_direction(self):
+    def _no_direction(self) -> RecipeError:
         return RecipeError(
             f"Expected a monitor with a known direction, got {self.monitor!r}, of which it cannot be known "
             'whether a higher value is better. Pass mode="max" or mode="min".'
         )
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         if self._fit is None and self._refusal is None:  # a list of callbacks that was made by hand
             self._prepare(self)
         if self._refusal is not None:
             refusal, self._refusal = self._refusal, None
             if self._fit is not None:
-                self._fit.detach()
+                self._shared.detach()
             raise refusal
         self._training = True
-        checked = self._checked
+        checked = self._checks
         self._freezing = DepthFreezing(checked.located, batch_norm=self.batch_norm)
-        self._stage, self._saved_stage, self._skipped = None, None, 0
+        self._stage: int | None = None
+        self._saved_stage: int | None = None
+        self._skipped = 0
         self._warned, self._stage_over = False, False
-        self.last_steps = None
+        self.last_steps: int | None = None
         self.finished = False
         if self.parts:
-            self._fit.layerwise.sum_parts(*self.parts)
+            self._shared.layerwise.sum_parts(*self.parts)
         if not self._broken_off:
             self.best_weights = BestWeights(
                 rising=bool(checked.rising),
@@ -272,13 +296,13 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 path=self.best_path,
                 universe=lambda: self.model.variables,
             )
-            self._best_averages = {}
+            self._best_averages: dict[int, np.ndarray] = {}
         else:
             self._skipped, self._saved_stage = self._kept_counters
         if self._resumed:
             facts, arrays, best, variables = self._resumed
             self._resumed = None
-            self._fit.set_state(facts, arrays, variables)
+            self._shared.set_state(facts, arrays, variables)
             self.best_weights.set_state(best[0], best[1], variables)
         planned = sum(stage.epochs for stage in checked.plan)
         if self.stages and planned > (self.params or {}).get("epochs", planned):
@@ -296,20 +320,20 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         if checked.rising is not None and self.monitor != "val_loss":
             self._say(f"{self.monitor}: {'higher' if checked.rising else 'lower'} is better")
 
-    def _counts(self, layer):
+    def _counts(self, layer: keras.layers.Layer) -> bool:
         return not isinstance(layer, keras.layers.BatchNormalization) and not sublayers(
             layer, recursive=False
         )
 
     # Epochs.
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._epoch = epoch
-        self._fit.begin_epoch(self, epoch)
+        self._shared.begin_epoch(self, epoch)
 
     def enter(self, epoch: int) -> bool:
         """Set what trains in an epoch, and how fast; whether that changes (called by `SharedFit`)."""
-        checked = self._checked
+        checked = self._checks
         planned = epoch + self._skipped
         index = stage_at(checked.plan, planned)
         if index == self._stage:
@@ -323,16 +347,16 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             self._begin(index, epochs)
         return True
 
-    def _begin(self, index, epochs):
-        checked, layerwise = self._checked, self._fit.layerwise
+    def _begin(self, index: int, epochs: int) -> None:
+        checked, layerwise = self._checks, self._shared.layerwise
         stage, ratio = checked.plan[index], 1.0
-        first = self._fit.members[0] is self
+        first = self._shared.members[0] is self
         rate = stage.learning_rate
         if rate is None and self.stages is None:
             if checked.scheduled:
                 ratio = _DEFAULT_RATES[index]
             else:
-                rate = checked.compiled_rate * _DEFAULT_RATES[index]
+                rate = _begun(checked.compiled_rate) * _DEFAULT_RATES[index]
         if rate is not None and first:
             layerwise.outer.learning_rate = rate
         elif rate is not None:
@@ -346,7 +370,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         if not steps and (stage.warmup or stage.schedule != "constant"):
             self.warn(f"stage {index} has neither warmup nor schedule: the length of an epoch is not known")
         layerwise.begin_stage(
-            self._plan,
+            self._own_plan,
             shares=stage.rates(len(checked.located.blocks)),
             ratio=ratio,
             warmup_steps=warmup,
@@ -356,30 +380,32 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     def entered(self) -> None:
         """Said when a stage has begun (called by `SharedFit`)."""
-        checked, index = self._checked, self._stage
+        checked, index = self._checks, self._now
         depth = checked.depths[index]
         self.best_weights.join(self._best_variables(), resumed=self._stage_resumed)
         blocks = checked.located.blocks
         trained = sum(int(np.prod(v.shape)) for v in self.model.trainable_variables)
-        rate = float(_number(self._fit.layerwise.inner.learning_rate)) * self._plan.ratio
-        rate *= 0.1 if self._fit.layerwise.divergences else 1.0
+        rate = float(_number(self._shared.layerwise.inner.learning_rate)) * self._own_plan.ratio
+        rate *= 0.1 if self._shared.layerwise.divergences else 1.0
         lowest = f", down to {blocks[depth - 1].name}" if depth else ""
         self._say(
             f"stage {index}: {depth} of {len(blocks)} blocks train{lowest}; "
             f"{trained:,} weights, learning rate {rate:.3g}"
         )
 
-    def on_train_batch_begin(self, batch, logs=None):
-        fit = self._fit
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        fit = self._shared
         fit.expect_step(batch)
         if fit.members[0] is self and fit.bad_batch is not None and not fit.epoch_over:
             self._diverged()
 
-    def _diverged(self):
+    def _diverged(self) -> None:
         """The loss of a step of this epoch was NaN or infinite."""
-        fit = self._fit
+        fit = self._shared
         batch = fit.take_bad_batch()
-        self._stage_over = fit.recovery.diverged(f"in batch {batch + 1} of epoch {self._epoch + 1}")
+        self._stage_over = _begun(fit.recovery).diverged(
+            f"in batch {batch + 1} of epoch {_begun(self._epoch) + 1}"
+        )
         if self._stage_over:
             fit.epoch_over = True
             self.model.stop_training = True  # the epoch; on_epoch_end goes on
@@ -387,11 +413,11 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             fit.refresh()
             self.model.reset_metrics()  # whose means would stay NaN
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         logs = {} if logs is None else logs
-        checked, fit = self._checked, self._fit
-        stage, first = checked.plan[self._stage], fit.members[0] is self
-        now, end = epoch + self._skipped + 1, self._end(self._stage)
+        checked, fit = self._checks, self._shared
+        stage, first = checked.plan[self._now], fit.members[0] is self
+        now, end = epoch + self._skipped + 1, self._end(self._now)
         if first:
             logs["stage"] = self._stage
             logs.setdefault("learning_rate", float(_number(fit.layerwise.rate(0))))
@@ -408,8 +434,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             if fit.bad_batch is not None:
                 self._diverged()
                 value = math.nan
-        if first and not self._stage_over and not fit.recovery.take(fit.moving_variables()):
-            self._stage_over = fit.recovery.diverged(f"after epoch {epoch + 1}")
+        if first and not self._stage_over and not _begun(fit.recovery).take(fit.moving_variables()):
+            self._stage_over = _begun(fit.recovery).diverged(f"after epoch {epoch + 1}")
             fit.refresh()
             value = math.nan  # it was that of other weights
         elif not math.isfinite(logs.get("val_loss", 0.0)):
@@ -441,21 +467,21 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         if all(member.finished for member in fit.members):
             self.model.stop_training = True
 
-    def _best_variables(self):
-        return self._fit.moving_variables() if self.restore_best_weights else []
+    def _best_variables(self) -> list[keras.Variable]:
+        return self._shared.moving_variables() if self.restore_best_weights else []
 
-    def _decide_direction(self):
-        if self._checked.rising is None:
+    def _decide_direction(self) -> None:
+        if self._checks.rising is None:
             rising = monitor_rises(self.model, self.monitor)
             if rising is None:
                 raise self._no_direction()
-            self._checked = dataclasses.replace(self._checked, rising=rising)
+            self._checked = dataclasses.replace(self._checks, rising=rising)
             self.best_weights.set_direction(rising=rising)
             self._say(f"{self.monitor}: {'higher' if rising else 'lower'} is better")
 
-    def _warn_of_untrained(self):
-        untrained = {id(variable): variable for variable in self._fit.untrained()}
-        unfrozen = [weight for weight in self._checked.located.weights if weight.trainable]
+    def _warn_of_untrained(self) -> None:
+        untrained = {id(variable): variable for variable in self._shared.untrained()}
+        unfrozen = [weight for weight in self._checks.located.weights if weight.trainable]
         everything = len(untrained) == len(self.model.trainable_variables)
         if not everything and not (unfrozen and all(id(weight) in untrained for weight in unfrozen)):
             return  # Keras itself names single weights that no gradient reaches
@@ -473,20 +499,20 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     # The end.
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._end_training()
-        self._fit.end()
+        self._shared.end()
 
-    def on_test_end(self, logs=None):
+    def on_test_end(self, logs: dict[str, Any] | None = None) -> None:
         self._leave()
 
-    def on_predict_end(self, logs=None):
+    def on_predict_end(self, logs: dict[str, Any] | None = None) -> None:
         self._leave()
 
-    def _leave(self):
+    def _leave(self) -> None:
         """After `evaluate` or `predict` with this callback, which has no part in them."""
         if not self._training and self._fit is not None:
-            self._fit.detach()
+            self._shared.detach()
             self._fit = None
 
     @property
@@ -494,16 +520,16 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         """The monitored value of the weights that the model has when `fit` ends."""
         return self.best_weights.value
 
-    def current_rate(self, block: int):
+    def current_rate(self, block: int) -> Tensor:
         """Learning rate at this step, a scalar: of the head (0), or of a block counted from the top (from 1)."""
-        return self._fit.layerwise.rate(self._plan.groups[block - 1] if block else 0)
+        return self._shared.layerwise.rate(self._own_plan.groups[block - 1] if block else 0)
 
-    def _end_training(self):
+    def _end_training(self) -> None:
         self._training = self._broken_off = False
         self._restore_best()
         if self.restore_best_weights and self.best_weights.value is not None:
             self._say(f"best {self.monitor} {self.best_weights.value:.4f}, kept: {self.best_weights.origin}")
-        plan, depths = self._checked.plan, self._checked.depths
+        plan, depths = self._checks.plan, self._checks.depths
         if self._stage is not None and any(
             depth > depths[self._stage] for depth in depths[self._stage + 1 :]
         ):
@@ -513,12 +539,12 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 "start_from_epoch, or use the patience of a stage, which goes on with the next one"
             )
 
-    def _first_epoch(self, index):
-        return sum(stage.epochs for stage in self._checked.plan[:index])
+    def _first_epoch(self, index: int) -> int:
+        return sum(stage.epochs for stage in self._checks.plan[:index])
 
-    def _end(self, index):
-        last = index == len(self._checked.plan) - 1
-        return self._checked.epochs if last else self._first_epoch(index + 1)
+    def _end(self, index: int) -> int:
+        last = index == len(self._checks.plan) - 1
+        return self._checks.epochs if last else self._first_epoch(index + 1)
 
     # State.
 
@@ -529,8 +555,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     def resume(self, counters: Mapping[str, Any]) -> None:
         """Take over what `counters` gave in another process."""
         self._saved_stage, self._skipped = counters["stage"], counters["skipped"]
-        if self._saved_stage is not None and self._saved_stage < len(self._checked.depths):
-            self._freezing.set_depth(self._checked.depths[self._saved_stage])
+        if self._saved_stage is not None and self._saved_stage < len(self._checks.depths):
+            self._freezing.set_depth(self._checks.depths[self._saved_stage])
 
     def state(self, names: Mapping[int, str]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         """All that a `Checkpoint` keeps of this `fit`: JSON-able facts, and arrays by name.
@@ -539,8 +565,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             names: Of the variables that training changes, by their ids.
         """
         best, weights = self.best_weights.state(names)
-        facts = {"fit": self._fit.facts(), "best": best}
-        arrays = {f"optimizer/{k}": v for k, v in self._fit.layerwise.arrays(names).items()}
+        facts = {"fit": self._shared.facts(), "best": best}
+        arrays = {f"optimizer/{k}": v for k, v in self._shared.layerwise.arrays(names).items()}
         return facts, arrays | {f"best/{name}": value for name, value in weights.items()}
 
     def set_state(
@@ -559,7 +585,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     @property
     def epochs_passed(self) -> int:
         """Epochs of the stages that are over or left out, once the present epoch has ended."""
-        return self._epoch + 1 + self._skipped
+        return _begun(self._epoch) + 1 + self._skipped
 
     def use(self, layerwise: LayerwiseOptimizer, plan: Plan) -> None:
         """Take part in an optimizer of several fits, in which the backbone has this plan."""
@@ -567,28 +593,28 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
 
     def go_back(self) -> int | None:
         """After a `fit` that broke off, restore what its epoch began with, and return it (`None`: none)."""
-        if self._epoch is not None and self._fit is not None and self._fit.recovery is not None:
-            self._fit.recovery.restore()
+        if self._epoch is not None and self._fit is not None and self._shared.recovery is not None:
+            self._shared.recovery.restore()
             self._kept_counters = (self._skipped, self._stage)
             self._broken_off = True
-            self.layerwise = self._fit.layerwise
-            self._fit.detach()
+            self.layerwise = self._shared.layerwise
+            self._shared.detach()
         return self._epoch
 
     def frozen_variables(self) -> list[keras.Variable]:
         """The backbone's weights that do not train in this stage; none where BatchNorm adapts."""
         if self.batch_norm == "adapt":
             return []
-        return [variable for variable in self._checked.located.weights if not variable.trainable]
+        return [variable for variable in self._checks.located.weights if not variable.trainable]
 
-    def _restore_best(self):
+    def _restore_best(self) -> None:
         """Assign the best weights, and to moving averages what they were with them."""
         if not self.restore_best_weights:
             return
         self.best_weights.restore(self.model.variables)
         if self.best_weights.value is None:
             return
-        averages = self._fit.layerwise.averages()
+        averages = self._shared.layerwise.averages()
         for variable in self.model.trainable_variables:
             if id(variable) in averages:
                 # What did not train yet when the weights were best had no average but itself.
@@ -601,11 +627,11 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         else:
             warnings.warn(f"ktransfer: {text}", stacklevel=4)
 
-    def _say(self, text):
+    def _say(self, text: str) -> None:
         if self.verbose:
             print(f"\n{text}", flush=True)  # noqa: T201  next to Keras' own progress lines
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         """What makes the callback, without the `fit` that it is in, for pickle and copy; the backbone by its names."""
         names = vars(self).copy()
         for name in (
@@ -625,8 +651,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             names["backbone"] = BackboneNames(self.backbone.name, tuple(leaves))
         return names
 
-    def __setstate__(self, names):
-        vars(self).update(names)
+    def __setstate__(self, names: dict[str, Any]) -> None:
+        self.__dict__.update(names)
         self._model = self._fit = self._checked = self._refusal = self._plan = self.layerwise = (
             self._resumed
         ) = None
@@ -650,5 +676,15 @@ class _Checked:
     compiled_rate: float | None
 
 
-def _number(value):
+_Value = TypeVar("_Value")
+
+
+def _begun(value: _Value | None) -> _Value:
+    """What a callback has while it is in a `fit`."""
+    if value is None:
+        raise RuntimeError("Expected a callback in a fit, got one that is in none.")
+    return value
+
+
+def _number(value: Tensor) -> Any:
     return keras.ops.convert_to_numpy(value)

@@ -1,5 +1,7 @@
 """What a model draws at random in training, as a function of the seed and the epoch."""
 
+from typing import Any
+
 import keras
 import numpy as np
 
@@ -20,13 +22,13 @@ class SeededDraws(keras.callbacks.Callback):
         model.fit(train, epochs=3, callbacks=[SeededDraws(model, 0)])
     """
 
-    def __init__(self, model: keras.Model, seed: int, *, passed: int = 0):
+    def __init__(self, model: keras.Model, seed: int, *, passed: int = 0) -> None:
         super().__init__()
         held = {id(variable) for variable in model.weights}
         self._states = [variable for variable in model.variables if id(variable) not in held]
         self._seed, self._passed = seed, passed
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         random = np.random.default_rng([self._seed, epoch - self._passed, 2])
         for state in self._states:
             state.assign(random.integers(2**31, size=state.shape))

@@ -1,10 +1,13 @@
 """What the ProgressiveUnfreezing callbacks of one `fit` share: optimizer, compiled functions, saved state."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import json
 import re
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,6 +15,11 @@ import numpy as np
 from ktransfer.errors import RecipeError
 from ktransfer.training.divergence import Recovery
 from ktransfer.training.layerwise_optimizer import LayerwiseOptimizer
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+    from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
+
 
 # Usual names of metrics, within words of a monitored name.
 _RISING = (
@@ -42,7 +50,9 @@ class SharedFit:
         RecipeError: The model is not compiled, or has no single Keras optimizer.
     """
 
-    def __init__(self, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None):
+    def __init__(
+        self, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None
+    ) -> None:
         if getattr(model, "optimizer", None) is None:
             raise RecipeError(
                 "Expected a compiled model, got one without an optimizer. Call model.compile(...) before fit."
@@ -51,7 +61,7 @@ class SharedFit:
         self.layerwise = layerwise or LayerwiseOptimizer(
             model.optimizer, scope=functools.partial(_scope, model)
         )
-        self.members: list = []
+        self.members: list[ProgressiveUnfreezing] = []
         self.recovery: Recovery | None = None
         self._ended = 0
         self._found: dict[str, Any] = {}
@@ -66,9 +76,7 @@ class SharedFit:
         self.epoch_over = False  # no more steps in this epoch
 
     @classmethod
-    def of(
-        cls, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None
-    ) -> "SharedFit":
+    def of(cls, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None) -> SharedFit:
         """That of this `fit`: another callback's, or a new one."""
         optimizer = getattr(model, "optimizer", None)
         state = getattr(getattr(optimizer, "inner_optimizer", optimizer), _STATE, None)
@@ -76,7 +84,7 @@ class SharedFit:
             return state.fit
         return cls(model, token, layerwise=layerwise)
 
-    def attach(self, member) -> None:
+    def attach(self, member: ProgressiveUnfreezing) -> None:
         """Let a callback take part, and be ready for a checkpoint that another callback restores."""
         self.members.append(member)
         names = vars(self.layerwise.inner)
@@ -94,7 +102,7 @@ class SharedFit:
                 vars(optimizer).pop(name, None)
         self._begun, self.members = False, []
 
-    def begin_epoch(self, member, epoch: int) -> None:
+    def begin_epoch(self, member: ProgressiveUnfreezing, epoch: int) -> None:
         """Called by every member; on the first one's call all of them enter the epoch."""
         if member is not self.members[0]:
             return
@@ -124,23 +132,25 @@ class SharedFit:
         if self._waits_for_build and self.model.built:
             # Where the model was built by its first step, what it began with is known only now.
             self._waits_for_build = False
-            self.recovery.take(self.moving_variables(), proven=True)
+            self._own_recovery.take(self.moving_variables(), proven=True)
 
     def look_at_loss(self) -> None:
         """Find out whether the loss of the last step was finite, if that is not known yet."""
         logs, self._logs = self._logs, None
         if isinstance(logs, dict) and "loss" in logs and self.bad_batch is None:
             if np.isfinite(keras.ops.convert_to_numpy(logs["loss"])).all():
-                self.recovery.prove()
+                self._own_recovery.prove()
             else:
                 self.bad_batch = self._logs_of
 
     def take_bad_batch(self) -> int:
         """The batch whose loss was NaN or infinite; those after it, with the same weights, do not count."""
         batch, self.bad_batch, self._logs = self.bad_batch, None, None
+        if batch is None:
+            raise RuntimeError("Expected a batch whose loss is NaN or infinite, got none.")
         return batch
 
-    def _step(self, compiled, args):
+    def _step(self, compiled: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         stateless = keras.backend.backend() == "jax"  # `(state, iterator)` gives `(logs, state)`
         if self.epoch_over:
             return (self._last_logs, args[0]) if stateless else self._last_logs
@@ -151,6 +161,12 @@ class SharedFit:
         self._logs = self._last_logs = result[0] if stateless else result
         self._logs_of, self.batches = self._batch, self._batch + self.model.steps_per_execution
         return result
+
+    @property
+    def _own_recovery(self) -> Recovery:
+        if self.recovery is None:
+            raise RuntimeError("Expected a fit whose first epoch has begun, got one that has not.")
+        return self.recovery
 
     def refresh(self) -> None:
         """Compile the training step anew, for what trains now and how fast.
@@ -170,7 +186,7 @@ class SharedFit:
             model.make_train_function(force=True)
         compiled = model.train_function
 
-        def train_function(*args):
+        def train_function(*args: Any) -> Any:
             if not self._stepping:  # of a `fit` without this callback
                 model.make_train_function(force=True)
                 return model.train_function(*args)
@@ -208,15 +224,17 @@ class SharedFit:
         """All that is not in variables, JSON-able."""
         return {"optimizer": self.layerwise.facts(), "members": [m.counters() for m in self.members]}
 
-    def set_state(self, facts, arrays, variables) -> None:
+    def set_state(
+        self, facts: Mapping[str, Any], arrays: Mapping[str, Array], variables: Mapping[str, keras.Variable]
+    ) -> None:
         """Resume from what a `Checkpoint` has, when the first epoch begins."""
         self._found = {"facts": facts, "arrays": arrays, "variables": variables}
 
-    def _save(self, optimizer, store):
+    def _save(self, optimizer: keras.optimizers.Optimizer, store: Any) -> None:
         for index, variable in enumerate(self.layerwise.plain_variables(optimizer)):
             store[str(index)] = keras.ops.convert_to_numpy(variable)
 
-    def _load(self, optimizer, store):
+    def _load(self, optimizer: keras.optimizers.Optimizer, store: Any) -> None:
         which = "outer" if optimizer is self.layerwise.outer else "inner"
         self._found[which] = [np.array(store[str(index)]) for index in range(len(store.keys()))]
 
@@ -224,7 +242,7 @@ class SharedFit:
         """Called with what the checkpoint that is being restored has of `facts`."""
         self._found["facts"] = json.loads(text)
 
-    def _restore_found(self):
+    def _restore_found(self) -> None:
         found, self._found = self._found, {}
         facts = found.get("facts")
         if facts is None:
@@ -245,7 +263,7 @@ class SharedFit:
             self._assign(found["outer"])
         self.layerwise.set_facts(facts["optimizer"])
 
-    def _restore_plain(self, values):
+    def _restore_plain(self, values: Sequence[Array]) -> None:
         optimizer = self.layerwise.outer
         if not optimizer.built and self.model.built:
             optimizer.build(self.model.trainable_variables)
@@ -257,7 +275,7 @@ class SharedFit:
                 "the optimizer starts anew"
             )
 
-    def _assign(self, values):
+    def _assign(self, values: Sequence[Array]) -> None:
         variables = self.layerwise.plain_variables(self.layerwise.outer)
         if [v.shape for v in values] != [tuple(v.shape) for v in variables]:
             raise RecipeError(
@@ -274,32 +292,32 @@ class _State(keras.layers.Layer):
     A process without ktransfer has no such attribute and passes over what is saved of it.
     """
 
-    def __init__(self, fit: SharedFit):
+    def __init__(self, fit: SharedFit) -> None:
         super().__init__(name=_STATE)
-        vars(self)["fit"] = fit  # a model would be tracked as a sublayer
+        self.__dict__["fit"] = fit  # a model would be tracked as a sublayer
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         text = json.dumps(self.fit.facts())
         store["facts"] = np.frombuffer(text.encode(), "uint8")
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         with contextlib.suppress(KeyError):  # a plain checkpoint
             self.fit.found_facts(bytes(np.array(store["facts"], "uint8")).decode())
 
 
-def _scope(model: keras.Model):
+def _scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
     """Where variables of the model's TensorFlow strategy are made; nothing without one."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy is not None else contextlib.nullcontext()
 
 
 @contextlib.contextmanager
-def _distinct_step(model):
+def _distinct_step(model: keras.Model) -> Iterator[None]:
     names = vars(model)
     own = names.get("train_step")
     step = own or model.train_step
 
-    def train_step(state, data):
+    def train_step(state: Any, data: Any) -> Any:
         return step(state, data)
 
     names["train_step"] = train_step
@@ -351,7 +369,7 @@ def may_report(model: keras.Model, monitor: str) -> bool:
     return any(name == one or name.endswith(f"_{one}") for one in compiled)
 
 
-def _strings(tree):
+def _strings(tree: Any) -> set[str]:
     if isinstance(tree, str):
         return {tree}
     values = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list | tuple) else ()

@@ -1,18 +1,20 @@
 """Files written whole or not at all, and read and written at a place, on every system."""
 
 import contextlib
+import io
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 # Where a system cannot read and write at an offset, a file has one position for all threads.
 _POSITION = threading.Lock()
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike):
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside `path` to write to; it takes the place of `path` when all went well.
 
     Its ending is that of `path`, for libraries that choose a format by it.
@@ -43,7 +45,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("KTRANSFER_CACHE") or "~/.cache/ktransfer").expanduser()
 
 
-def read_at(file: IO[bytes], buffer: Any, offset: int) -> int:
+def read_at(file: io.BufferedIOBase | io.RawIOBase, buffer: Any, offset: int) -> int:
     """Fill a buffer from a place in an open file; several threads may do so at once.
 
     Args:
@@ -62,10 +64,10 @@ def read_at(file: IO[bytes], buffer: Any, offset: int) -> int:
         return os.preadv(file.fileno(), [buffer], offset)
     with _POSITION:  # Windows
         file.seek(offset)
-        return file.readinto(buffer)
+        return file.readinto(buffer) or 0
 
 
-def write_at(file: IO[bytes], buffer: Any, offset: int) -> int:
+def write_at(file: io.BufferedIOBase | io.RawIOBase, buffer: Any, offset: int) -> int:
     """Write a buffer at a place in an open file; several threads may do so at once.
 
     Args:
@@ -89,12 +91,12 @@ def write_at(file: IO[bytes], buffer: Any, offset: int) -> int:
         return written
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
-def write_json(path: str | os.PathLike, values: Any) -> None:
+def write_json(path: str | os.PathLike[str], values: Any) -> None:
     text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
     # A path that is not UTF-8 has halves of surrogate pairs; `\\udcff` is their escape in JSON as well.
     write_text(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))

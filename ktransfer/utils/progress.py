@@ -2,8 +2,15 @@
 
 import time
 from collections.abc import Callable
+from typing import Protocol
 
-Tell = Callable[[str, int, int | None], None]
+
+class Tell(Protocol):
+    """What is called with a stage, and where that is known with how much of it is done, and of how much."""
+
+    def __call__(self, stage: str, done: int = 0, total: int | None = None) -> None: ...
+
+
 _APART_S = 5.0  # seconds
 
 
@@ -32,9 +39,12 @@ class Progress:
         onnx-int8      measuring layers in int8, 3 of 40
     """
 
-    def __init__(self, say: Callable[[str], None], name: str, *, clock: Callable[[], float] = time.monotonic):
+    def __init__(
+        self, say: Callable[[str], None], name: str, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._say, self._name, self._clock = say, name, clock
-        self._stage, self._last = None, 0.0
+        self._stage: str | None = None
+        self._last = 0.0
 
     def __call__(self, stage: str, done: int = 0, total: int | None = None) -> None:
         """Report a stage.

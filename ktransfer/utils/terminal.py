@@ -1,5 +1,7 @@
 """What the command line shows, and Keras imported without noise. Rich is imported when it is needed."""
 
+from __future__ import annotations
+
 import codecs
 import contextlib
 import datetime
@@ -9,9 +11,17 @@ import logging
 import os
 import sys
 import unicodedata
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from ktransfer.security.safe_io import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ktransfer.commands.benchmark import Benchmark
+    from ktransfer.core.task import Evaluation
+
 
 _CONSOLE_ERRORS = "ktransfer.console"
 _ASCII = {
@@ -21,14 +31,14 @@ _ASCII = {
 }
 
 
-def _replace_unencodable(error):
+def _replace_unencodable(error: UnicodeError) -> tuple[str, int]:
     """Handle what a console's encoding lacks: ASCII look-alikes for lines, `\\u676f` for other characters."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_look_alike, error.object[error.start : error.end])), error.end
 
 
-def _look_alike(character):
+def _look_alike(character: str) -> str:
     if character in _ASCII:
         return _ASCII[character]
     name = unicodedata.name(character, "")
@@ -95,7 +105,7 @@ def print_json(values: Any) -> None:
     print(json.dumps(values))
 
 
-def console(*, stderr: bool = False):
+def console(*, stderr: bool = False) -> Console:
     """A Rich console that draws with ASCII where the encoding of the stream is not a Unicode one.
 
     Args:
@@ -111,7 +121,7 @@ def console(*, stderr: bool = False):
 
 
 @contextlib.contextmanager
-def quiet_imports():
+def quiet_imports() -> Iterator[None]:
     """Import Keras and TensorFlow without the lines that TensorFlow's C++ prints past its own log level."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -126,7 +136,7 @@ def quiet_imports():
         os.close(nowhere)
 
 
-def print_backbones(rows: list[dict]) -> None:
+def print_backbones(rows: list[dict[str, Any]]) -> None:
     """A table of what `list_backbones` found."""
     from rich import box
     from rich.table import Table
@@ -138,7 +148,7 @@ def print_backbones(rows: list[dict]) -> None:
     console().print(table)
 
 
-def print_entries(entries: list) -> None:
+def print_entries(entries: list[Any]) -> None:
     """A line for each array that a `FeatureStore` keeps."""
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.used).isoformat(" ", "minutes")
@@ -152,7 +162,7 @@ def shortened(text: str, longest: int = 80) -> str:
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
-def print_evaluation(result, noun: str) -> None:
+def print_evaluation(result: Evaluation, noun: str) -> None:
     """The tables and the line of an `Evaluation` of so many images or texts."""
     from rich import box
     from rich.table import Table
@@ -167,7 +177,7 @@ def print_evaluation(result, noun: str) -> None:
     print(visible(f"{result.line()} on {result.examples} {noun}"))
 
 
-def print_benchmark(result) -> None:
+def print_benchmark(result: Benchmark) -> None:
     """The table and the line of a `Benchmark`."""
     from rich import box
     from rich.table import Table

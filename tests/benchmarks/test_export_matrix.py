@@ -49,7 +49,12 @@ def test_the_page_is_what_was_measured(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("family", "format"), [("CSPNet, ResNeXt", "onnx"), ("HGNetV2", "tflite"), ("DeBERTa-v3", "onnx")]
+    ("family", "format"),
+    [
+        ("CSPNet, ResNeXt", "onnx"),
+        pytest.param("HGNetV2", "tflite", marks=pytest.mark.slow),
+        pytest.param("DeBERTa-v3", "onnx", marks=pytest.mark.slow),
+    ],
 )
 def test_a_cell_works(family, format, tmp_path):
     given = trained(matrix.FAMILIES[family], tmp_path, epochs=1)

@@ -215,7 +215,13 @@ def test_resume_refuses_data_that_has_changed(data, tmp_path):
         resume(run.path, verbose=0, say=lambda line: None)
 
 
-@pytest.mark.parametrize("augmentation", [Augmentation(), Augmentation.none()], ids=["images", "cached"])
+@pytest.mark.parametrize(
+    "augmentation",
+    [
+        pytest.param(Augmentation(), id="images"),
+        pytest.param(Augmentation.none(), id="cached", marks=pytest.mark.slow),
+    ],
+)
 def test_ctrl_c_says_how_to_go_on_and_resume_still_knows_the_best_weights(data, tmp_path, augmentation):
     # A rate that ruins what the head knew: the solved head has to come back, after the interruption too.
     stages = (Stage(depth=1, epochs=40, learning_rate=0.05),)

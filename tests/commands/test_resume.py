@@ -150,10 +150,10 @@ def slow(*values):
     ("case", "moment"),
     [
         ("cached", "manifest.json 2"),  # the head is solved and saved, the manifest does not know
-        ("cached", "history.csv 1"),  # amid patience; the history lacks the checkpoint's last row
+        slow("cached", "history.csv 1"),  # amid patience; the history lacks the checkpoint's last row
         ("augmented", "checkpoint.npz 3"),  # there are four at least, whatever ends early
         ("balanced", "recipe.json 1"),  # it is decided, the manifest does not know
-        ("balanced", "checkpoint.npz 2"),  # in the last epoch
+        slow("balanced", "checkpoint.npz 2"),  # in the last epoch
         slow("balanced", "recipe.json 0"),  # nothing is decided, nor any head solved
         slow("balanced", "solved.npz 0"),  # decided, not trained
         slow("balanced", "checkpoint.npz 0"),

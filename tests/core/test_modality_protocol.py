@@ -23,13 +23,15 @@ from ktransfer.data.examples import Examples
 METHODS = [
     name for name, member in vars(Modality).items() if inspect.isfunction(member) and not name.startswith("_")
 ]
+PROPERTIES = [name for name, member in vars(Modality).items() if isinstance(member, property)]
 
 
 @pytest.mark.parametrize("each", modalities(), ids=lambda each: each.name)
 def test_a_modality_has_all_attributes_of_the_protocol(each):
-    assert [name for name in inspect.get_annotations(Modality) if not hasattr(each, name)] == []
+    attributes = [*inspect.get_annotations(Modality), *PROPERTIES]
+    assert [name for name in attributes if not hasattr(each, name)] == []
     own = {name for name in dir(each) if not name.startswith("_")}
-    assert own == {*METHODS, *inspect.get_annotations(Modality)}, "what one has the protocol has"
+    assert own == {*METHODS, *attributes}, "what one has the protocol has"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -7,6 +7,11 @@ from pathlib import Path
 import pytest
 from text_zoo import write_preset
 
+
+def slow(*values):
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -20,7 +25,7 @@ def run(name, *arguments, **environment):
     ).stdout
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+@pytest.mark.parametrize("backend", ["tensorflow", pytest.param("jax", marks=pytest.mark.slow)])
 def test_the_one_line_callback_learns_in_three_stages(backend):
     output = run("progressive_unfreezing.py", KERAS_BACKEND=backend)
     assert f"backend {backend}" in output
@@ -33,9 +38,9 @@ def test_the_one_line_callback_learns_in_three_stages(backend):
     ("name", "arguments", "stages"),
     [
         ("kaggle_unnested.py", ["none"], None),
-        ("keras_io_efficientnet.py", ["none"], "stages [0, 0, 1]"),
-        ("siamese.py", [], "stages [0, 0, 1, 1, 2, 2]"),
-        ("keras_hub_raw_strings.py", [], "stages [0, 0, 1, 1, 2, 2]"),
+        slow("keras_io_efficientnet.py", ["none"], "stages [0, 0, 1]"),
+        slow("siamese.py", [], "stages [0, 0, 1, 1, 2, 2]"),
+        slow("keras_hub_raw_strings.py", [], "stages [0, 0, 1, 1, 2, 2]"),
     ],
 )
 def test_scripts_in_the_shapes_of_others_run(name, arguments, stages):

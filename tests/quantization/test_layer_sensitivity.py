@@ -122,7 +122,7 @@ def int8_answers(format, folder):
     return np.concatenate([answer(inputs) for inputs in calibration])
 
 
-@pytest.mark.parametrize("format", ["tflite", "onnx"])
+@pytest.mark.parametrize("format", [pytest.param("tflite", marks=pytest.mark.slow), "onnx"])
 def test_a_layer_in_the_middle_that_int8_ruins_is_found_and_stays_in_float(format, ruined, monkeypatch):
     folder, expected = ruined
     found = int8_answers(format, folder)

@@ -5,6 +5,7 @@ import pytest
 import ktransfer
 from ktransfer.errors import RecipeError
 from ktransfer.image.default_recipe import image_recipe
+from ktransfer.recipes.default_recipes import preset_recipe
 from ktransfer.text.augmentation import TextAugmentation
 from ktransfer.text.default_recipe import text_recipe
 
@@ -54,3 +55,10 @@ def test_few_texts_are_seen_more_often():
 def test_both_defaults_are_public():
     assert ktransfer.text_recipe is text_recipe
     assert ktransfer.image_recipe is image_recipe
+
+
+def test_blocks_of_a_text_backbone_learn_at_one_rate_and_those_of_images_slower_below():
+    texts, images = preset_recipe("texts", examples=500), preset_recipe("images", examples=500)
+    assert (texts.stages[0].lowest_rate, texts.stages[0].depth, texts.epochs) == (1.0, 0.5, 8)
+    assert (images.stages[0].lowest_rate, images.stages[0].depth, images.epochs) == (0.3, "all", 8)
+    assert preset_recipe("texts", examples=13_000).epochs == 4

@@ -395,6 +395,11 @@ def test_a_prepared_tfds_data_set_is_read_and_unlabelled_texts_left_out(prepared
     assert dict(Counter(splits.test.labels.tolist())) == {0: 1, 1: 1}
 
 
+def test_several_label_columns_of_a_tfds_data_set_are_refused_by_name(prepared):
+    with pytest.raises(DataError, match="a class label as features 'text' and 'label,title'"):
+        load_text_splits("tfds:notes", data_dir=prepared, label_column=["label", "title"])
+
+
 def test_another_feature_of_a_tfds_data_set_can_be_named_and_a_wrong_one_is_refused(prepared):
     splits, columns = load_text_splits(
         "tfds:notes", data_dir=prepared, text_column="title", validation_fraction=0.5

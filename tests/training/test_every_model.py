@@ -241,7 +241,14 @@ def check(model, given, backbone, inputs, labels, tmp_path, *, saved=True, rate=
         again.fit(inputs, labels, batch_size=4, verbose=0)
 
 
-@pytest.mark.parametrize("make", MODELS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(make, marks=[pytest.mark.slow] if make is pretrained_application else [])
+        for make in MODELS
+    ],
+    ids=lambda make: make.__name__,
+)
 def test_frozen_stays_unfrozen_moves_and_what_is_saved_loads(make, tmp_path):
     model, given, backbone = make()
     inputs, labels = data_for(make)
@@ -326,4 +333,13 @@ def test_every_family_of_keras_applications(family, form):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this is the other backend")
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_models_on_the_other_backends(backend):
-    run_under(backend, "test_every_model", chosen="what_is_saved_loads")
+    run_under(
+        backend, "test_every_model", chosen="loads and (-nested] or [nested] or sequential_unbuilt or shared)"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this is the other backend")
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_all_models_on_the_other_backends(backend):
+    run_under(backend, "test_every_model", chosen="what_is_saved_loads", marks="slow or not slow")

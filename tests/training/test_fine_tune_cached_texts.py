@@ -61,8 +61,8 @@ def alike(name, folder, splits, monkeypatch):
     [
         ("Bert", ["transformer_layer_2", "transformer_layer_1"]),
         ("GPT2", ["transformer_layer_2", "transformer_layer_1"]),
-        ("RoformerV2", ["transformer_layer_2", "transformer_layer_1"]),
-        ("Albert", ["group_0_inner_layer_0", "embedding_projection"]),
+        pytest.param("RoformerV2", ["transformer_layer_2", "transformer_layer_1"], marks=pytest.mark.slow),
+        pytest.param("Albert", ["group_0_inner_layer_0", "embedding_projection"], marks=pytest.mark.slow),
     ],
 )
 def test_the_weights_are_those_of_training_without_the_cache(name, cuts, splits, tmp_path, monkeypatch):

@@ -392,5 +392,11 @@ def test_the_name_is_public():
 
 
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="runs the other backend")
-def test_all_of_it_holds_on_jax():
+def test_the_model_is_left_alike_on_jax():
+    run_under("jax", "test_lr_finder", chosen="left_bit_equal")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not ON_TENSORFLOW, reason="runs the other backend")
+def test_every_test_holds_on_jax():
     run_under("jax", "test_lr_finder")

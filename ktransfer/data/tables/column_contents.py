@@ -2,7 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from ktransfer.data.label_names import is_number
 from ktransfer.data.tables.file_bytes import named_rows
@@ -31,7 +32,7 @@ _WHOLE = re.compile(r"[+-]?\d+")
 _CLASSES = "Pass the column with the classes as --label-column."
 
 
-def require_texts(texts: Sequence[str], rows: Sequence, source: str) -> None:
+def require_texts(texts: Sequence[str], rows: Sequence[Any], source: str) -> None:
     """Refuse a column of texts that holds names of files or numbers.
 
     Args:
@@ -57,7 +58,7 @@ def require_texts(texts: Sequence[str], rows: Sequence, source: str) -> None:
         raise _refusal("texts", "numbers", stripped, rows, source, "Pass the texts as --text-column.")
 
 
-def require_classes(names: Sequence[str], rows: Sequence, source: str) -> None:
+def require_classes(names: Sequence[str], rows: Sequence[Any], source: str) -> None:
     """Refuse a column of labels that holds something else than names of classes.
 
     That is names of files, tags of words, lists of numbers, dates, numbers with a fraction, one number spelled
@@ -106,7 +107,7 @@ def holds_no_labels(names: Sequence[str]) -> bool:
     return _looks_like_no_labels(Counter(names)) is not None
 
 
-def _looks_like_no_labels(counts):
+def _looks_like_no_labels(counts: Counter[str]) -> tuple[str, set[str], str] | None:
     for what, shown in (
         ("names of files", set(filter(_is_file, counts))),
         ("dates", _matching(_DATE, counts)),
@@ -121,7 +122,7 @@ def _looks_like_no_labels(counts):
     return _looks_like_numbers(counts)
 
 
-def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
+def columns_remark(names: Sequence[str], records: Sequence[Sequence[Any]]) -> str:
     """What the columns of a table look like, where none is clearly the one of texts or of labels.
 
     Returns:
@@ -157,7 +158,7 @@ def columns_remark(names: Sequence[str], records: Sequence[Sequence]) -> str:
     return f"{_and(remarks)}. " if remarks else ""
 
 
-def _column_look(column):
+def _column_look(column: Sequence[Any]) -> tuple[str, str] | None:
     """`(what, an example)` where a column has names of files, or numbers that are no classes; else None."""
     counts = Counter(value for value in column if value)
     if not counts:
@@ -171,7 +172,7 @@ def _column_look(column):
     return None
 
 
-def _looks_like_numbers(counts):
+def _looks_like_numbers(counts: Counter[str]) -> tuple[str, set[str], str] | None:
     numbers = {name for name in counts if is_number(name)}
     fractions = {name for name in numbers if not float(name).is_integer()}
     if fractions and _share(numbers, counts) >= _MOSTLY:
@@ -180,7 +181,7 @@ def _looks_like_numbers(counts):
             "--label-column."
         )
         return "numbers with a fraction (scores or ratings)", fractions, fix
-    spelled = {}
+    spelled: dict[float, set[str]] = {}
     for name in counts:
         if _WHOLE.fullmatch(name):
             spelled.setdefault(int(name), set()).add(name)
@@ -195,7 +196,7 @@ def _looks_like_numbers(counts):
     return None
 
 
-def _hardly_repeated(counts):
+def _hardly_repeated(counts: Counter[str]) -> tuple[str, set[str], str] | None:
     rows, different = counts.total(), len(counts)
     whole = all(_WHOLE.fullmatch(name) for name in counts)
     if different <= max(7, rows / 2):
@@ -211,21 +212,23 @@ def _hardly_repeated(counts):
     return f"{what}, {different:,} different in {rows:,} rows", set(counts), _CLASSES
 
 
-def _is_file(text):
+def _is_file(text: str) -> bool:
     # Only the last characters are searched.
     return len(text) <= _LONGEST_PATH and "\n" not in text and _FILE.search(text, len(text) - 10) is not None
 
 
-def _matching(pattern, names):
+def _matching(pattern: re.Pattern[str], names: Iterable[str]) -> set[str]:
     return {name for name in names if pattern.fullmatch(name)}
 
 
-def _share(names, counts):
+def _share(names: Iterable[str], counts: Counter[str]) -> float:
     return sum(counts[name] for name in names) / counts.total()
 
 
-def _refusal(expected, look, values, rows, source, fix):
-    first = {}
+def _refusal(
+    expected: str, look: str, values: Sequence[Any], rows: Sequence[int | str], source: str, fix: str
+) -> DataError:
+    first: dict[Any, int | str] = {}
     for value, row in zip(values, rows, strict=True):
         first.setdefault(value, row)
         if len(first) == 3:
@@ -235,16 +238,16 @@ def _refusal(expected, look, values, rows, source, fix):
     return DataError(f"Expected {expected} in {source}, got {look}, such as {shown} in {where}. {fix}")
 
 
-def _short(value):
+def _short(value: str) -> str:
     text = visible(value)
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _shown(value):
+def _shown(value: object) -> str:
     return "" if value is None else str(value).strip()
 
 
-def _and(items):
+def _and(items: Iterable[str]) -> str:
     items = list(items)
     if len(items) > 5:
         items = [*items[:4], f"{len(items) - 4} more"]

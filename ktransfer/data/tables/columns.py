@@ -4,8 +4,10 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from ktransfer.data.examples import printable
 from ktransfer.data.label_names import is_number, label_key, label_name
@@ -175,7 +177,9 @@ def is_label_name(name: str) -> bool:
     return name.strip().casefold() in {*_LABEL_NAMES, *_MORE_LABEL_NAMES}
 
 
-def has_header(records, wanted, known, path, kind):
+def has_header(
+    records: Sequence[Sequence[str]], wanted: Wanted, known: Collection[str], path: Path, kind: InputKind
+) -> bool:
     """Whether the first row of a table holds a name given or customary, or a label that never comes again."""
     first, rest = [cell.strip() for cell in records[0]], records[1:]
     alike = [cell.casefold() for cell in first]
@@ -203,20 +207,29 @@ def has_header(records, wanted, known, path, kind):
     )
 
 
-def pick_columns(names, records, wanted, path, kind, shown=None) -> Positions:
+def pick_columns(
+    names: Sequence[str],
+    records: Sequence[Sequence[Any]],
+    wanted: Wanted,
+    path: Path,
+    kind: InputKind,
+    shown: Sequence[str] | None = None,
+) -> Positions:
     """Where the columns of inputs, labels and groups are: those given, and the others by what they look like."""
 
-    def find(name):
-        return None if name is None else find_column(names, str(name), path, kind, shown, records)
+    def find(name: str) -> int:
+        return find_column(names, str(name), path, kind, shown, records)
 
-    group, given, labels = find(wanted.group), find(wanted.input), _labels_given(names, wanted.label, find)
+    group = None if wanted.group is None else find(wanted.group)
+    given = None if wanted.input is None else find(wanted.input)
+    labels = _labels_given(names, wanted.label, find)
     taken = {at for at in (group, *labels) if at is not None}
     candidates = [at for at in range(len(names)) if at not in taken]
     chosen = given
     if chosen is None:
         chosen = _customary(names, kind.customary, candidates)
     if chosen is None and kind.holds is not None:
-        holding = [at for at in candidates if _holds(records, at, kind)]
+        holding = [at for at in candidates if _holds(records, at, kind.holds)]
         chosen = holding[0] if len(holding) == 1 else None
     if not labels:
         candidates = [at for at in candidates if at != chosen]
@@ -235,7 +248,9 @@ def pick_columns(names, records, wanted, path, kind, shown=None) -> Positions:
     return Positions(chosen, labels, group)
 
 
-def _labels_given(names, label, find):
+def _labels_given(
+    names: Sequence[str], label: str | Sequence[str] | None, find: Callable[[str], int]
+) -> tuple[int, ...]:
     if label is None:
         return ()
     if isinstance(label, str) and names.count(label) == 1:
@@ -252,7 +267,13 @@ def _labels_given(names, label, find):
     return found
 
 
-def _by_contents(names, records, chosen, labels, group):
+def _by_contents(
+    names: Sequence[str],
+    records: Sequence[Sequence[Any]],
+    chosen: int | None,
+    labels: tuple[int, ...],
+    group: int | None,
+) -> tuple[int | None, tuple[int, ...]]:
     """`(input, labels)` where one of them has no customary name."""
     columns = [
         at
@@ -277,28 +298,30 @@ def _by_contents(names, records, chosen, labels, group):
     return chosen, labels
 
 
-def _hot_columns(names, records, columns, chosen):
+def _hot_columns(
+    names: Sequence[str], records: Sequence[Sequence[Any]], columns: Sequence[int], chosen: int | None
+) -> tuple[int, ...]:
     """The columns of 0 and 1 only, where there are several that have names."""
     hot = tuple(at for at in columns if at != chosen and _is_hot(records, at))
     named = all(names[at] and not is_number(names[at]) for at in hot)
     return hot if len(hot) > 1 and named else ()
 
 
-def _is_hot(records, at):
+def _is_hot(records: Sequence[Sequence[Any]], at: int) -> bool:
     return bool(records) and all(hot_value(record[at]) is not None for record in records)
 
 
-def _holds(records, at, kind):
+def _holds(records: Sequence[Sequence[Any]], at: int, holds: Callable[[object], bool]) -> bool:
     cells = [record[at] for record in records if record[at] not in (None, "")]
-    return bool(cells) and sum(map(kind.holds, cells)) >= 0.9 * len(records)
+    return bool(cells) and sum(map(holds, cells)) >= 0.9 * len(records)
 
 
-def _keys(name):
+def _keys(name: str) -> set[str]:
     """The label of a cell and, of a list, the labels in it."""
     return {label_key(label_name(piece)) for piece in (name, *_PIECES.split(name)) if piece.strip()}
 
 
-def has_input_header(first, name, kind):
+def has_input_header(first: Sequence[str], name: str | None, kind: InputKind) -> bool:
     """Whether the first row of a table without labels holds names."""
     first = [cell.strip().casefold() for cell in first]
     if name is None:
@@ -306,7 +329,14 @@ def has_input_header(first, name, kind):
     return name.strip().casefold() in first and not name.isdecimal()
 
 
-def find_column(names, name, path, kind, shown=None, records=()):
+def find_column(
+    names: Sequence[str],
+    name: str | None,
+    path: Path,
+    kind: InputKind,
+    shown: Sequence[str] | None = None,
+    records: Sequence[Sequence[Any]] = (),
+) -> int:
     """The position of a column by its name, or its number from 1 on; `None` by what is customary."""
     if name is None:
         name = next((name for name in names if name.casefold() in kind.customary), kind.customary[0])
@@ -362,7 +392,7 @@ def split_references(text: str) -> list[str]:
     return [name.strip() for name in names] if all(name.strip() for name in names) else [text]
 
 
-def _is_index(names, records, at):
+def _is_index(names: Sequence[str], records: Sequence[Sequence[Any]], at: int) -> bool:
     """Whether a column only numbers or names the rows, or is empty."""
     values = [str(record[at]).strip() for record in records]
     if not any(values):
@@ -376,6 +406,6 @@ def _is_index(names, records, at):
     return len(numbers) > 2 and numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
-def _customary(names, customary, candidates):
+def _customary(names: Sequence[str], customary: Collection[str], candidates: Sequence[int]) -> int | None:
     found = [at for at in candidates if names[at].strip().casefold() in customary]
     return found[0] if len(found) == 1 else None

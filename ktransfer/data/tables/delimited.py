@@ -6,6 +6,7 @@ import itertools
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ktransfer.data.examples import printable
 from ktransfer.data.tables.columns import is_customary
@@ -30,7 +31,7 @@ class _Parsed:
     cut: bool = False  # whether there may be more rows
 
     @property
-    def width(self):
+    def width(self) -> int:
         return len(self.records[0]) if self.records else 0
 
 
@@ -95,7 +96,7 @@ def read_delimited(
     return _accepted(single, path)
 
 
-def _accepted(found, path):
+def _accepted(found: _Parsed, path: Path) -> tuple[list[list[str]], list[int]]:
     if found.wrong:
         row, received, fix = found.wrong
         raise DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {fix}")
@@ -106,7 +107,7 @@ def _accepted(found, path):
     return found.records, found.rows
 
 
-def _evidence(sample, suffix):
+def _evidence(sample: _Parsed, suffix: str) -> tuple[Any, ...]:
     """What speaks for a delimiter, the strongest first."""
     cells = [cell for record in sample.records for cell in record[1:] if cell.strip()]
     prose = sum(cell.startswith(" ") for cell in cells) > len(cells) / 2
@@ -119,9 +120,10 @@ def _evidence(sample, suffix):
     return tab and suffix in (".tsv", ".tab"), names, not pieces, not prose, tab, repeated
 
 
-def _parse(content, delimiter, most=None):
+def _parse(content: str, delimiter: str, most: int | None = None) -> _Parsed:
     """Rows by one delimiter, with the quotes that the file has."""
-    quoted, single = {"strict": True}, {"strict": True, "quotechar": "'"}
+    quoted: dict[str, Any] = {"strict": True}
+    single: dict[str, Any] = {"strict": True, "quotechar": "'"}
     if delimiter in "\t|":
         raw = _rows(content, delimiter, most, quoting=csv.QUOTE_NONE)
         if '"' not in content:
@@ -132,7 +134,7 @@ def _parse(content, delimiter, most=None):
         if found.wrong or found.width < 2:
             return raw if raw.wrong else _unquoted(raw)
         return found
-    attempts = [quoted]
+    attempts: list[dict[str, Any]] = [quoted]
     if f"\\{delimiter}" in content:
         attempts.append({"strict": True, "escapechar": "\\"})
     if '\\"' in content:
@@ -141,7 +143,7 @@ def _parse(content, delimiter, most=None):
         attempts.append({"strict": True, "skipinitialspace": True})
     if content.startswith("'") or f"{delimiter}'" in content:
         attempts.append(single)
-    first = None
+    results: list[_Parsed] = []
     for options in attempts:
         found = _rows(content, delimiter, most, **options)
         if not found.wrong:
@@ -149,11 +151,11 @@ def _parse(content, delimiter, most=None):
                 undone = _rows(content, delimiter, most, **single)
                 return found if undone.wrong else undone
             return found
-        first = first or found
-    return first
+        results.append(found)
+    return results[0]
 
 
-def _all_in_single_quotes(records):
+def _all_in_single_quotes(records: list[list[str]]) -> bool:
     """Whether a whole column is in single quotes, its name or not."""
     rows = records[1:]
     return bool(rows) and any(
@@ -162,7 +164,7 @@ def _all_in_single_quotes(records):
     )
 
 
-def _rows(content, delimiter, most, **options):
+def _rows(content: str, delimiter: str, most: int | None, **options: Any) -> _Parsed:
     found, row = _Parsed(delimiter), 0
     limit = csv.field_size_limit(2**31 - 1)
     try:
@@ -191,7 +193,7 @@ def _rows(content, delimiter, most, **options):
     return found
 
 
-def _quotes_cross_cells(records):
+def _quotes_cross_cells(records: list[list[str]]) -> bool:
     """Whether quotes enclose several cells of a row, in every row where a cell begins with one."""
     crossing = False
     for record in records:
@@ -203,7 +205,7 @@ def _quotes_cross_cells(records):
     return crossing
 
 
-def _unquoted(raw):
+def _unquoted(raw: _Parsed) -> _Parsed:
     """The rows with quotes undone where they are those of a writer, else as they are."""
     for enclosed, undo in (
         (_QUOTED, lambda cell: cell[1:-1].replace('""', '"')),
@@ -215,7 +217,7 @@ def _unquoted(raw):
     return raw
 
 
-def _are_of_a_writer(records, enclosed):
+def _are_of_a_writer(records: list[list[str]], enclosed: re.Pattern[str]) -> bool:
     width = len(records[0])
     quoted, bare, needed, commas = [False] * width, [False] * width, False, False
     for index, record in enumerate(records):

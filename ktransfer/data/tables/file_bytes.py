@@ -8,8 +8,9 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from ktransfer.data.examples import printable
 from ktransfer.errors import DataError
@@ -92,7 +93,7 @@ _BEGINNINGS = {
 }
 
 
-def table_suffix(path: str | os.PathLike) -> str:
+def table_suffix(path: str | os.PathLike[str]) -> str:
     """The ending that makes a file a table by its name: `.csv`, `.tsv.gz`, or one that is refused by name.
 
     Args:
@@ -109,7 +110,7 @@ def table_suffix(path: str | os.PathLike) -> str:
     return max((suffix for suffix in TABLE_SUFFIXES if name.endswith(suffix)), key=len, default="")
 
 
-def require_table(path: str | os.PathLike) -> None:
+def require_table(path: str | os.PathLike[str]) -> None:
     """Refuse a file whose name says that it is a table, or a document, of a kind that is not read.
 
     Raises:
@@ -130,7 +131,7 @@ def require_table(path: str | os.PathLike) -> None:
         )
 
 
-def read_packed(path: str | os.PathLike) -> bytes:
+def read_packed(path: str | os.PathLike[str]) -> bytes:
     """The content of a file, unpacked where its name ends in `.gz`, `.bz2`, `.xz` or `.zip`.
 
     Args:
@@ -165,7 +166,7 @@ def read_packed(path: str | os.PathLike) -> bytes:
     return content
 
 
-def read_beginning(path: str | os.PathLike, *, most: int) -> bytes:
+def read_beginning(path: str | os.PathLike[str], *, most: int) -> bytes:
     """The first bytes of a file, unpacked as by `read_packed`; nothing of one that cannot be read.
 
     Args:
@@ -189,7 +190,8 @@ def read_beginning(path: str | os.PathLike, *, most: int) -> bytes:
                 [name] = [name for name in archive.namelist() if not name.startswith("__MACOSX/")]
                 with archive.open(name) as file:
                     return file.read(most)
-        with {".gz": gzip.open, ".bz2": bz2.open}.get(packing, open)(path, "rb") as file:
+        openers: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open}
+        with openers.get(packing, open)(path, "rb") as file:
             return file.read(most)
     except _DAMAGED:
         return b""
@@ -206,15 +208,15 @@ def named_rows(rows: Sequence[int | str], noun: str = "row") -> str:
     return f"{noun}{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows[:3]))}{more}"
 
 
-def _gzip(content, most):
+def _gzip(content: bytes, most: int) -> bytes:
     return _bounded(gzip.GzipFile(fileobj=io.BytesIO(content)), most)
 
 
-def _bzip2(content, most):
+def _bzip2(content: bytes, most: int) -> bytes:
     return _bounded(bz2.BZ2File(io.BytesIO(content)), most)
 
 
-def _xz(content, most):
+def _xz(content: bytes, most: int) -> bytes:
     pieces, total = [], 0
     while content:
         # Not LZMAFile: it has no limit of memory, and a file may state a dictionary of gigabytes.
@@ -229,7 +231,7 @@ def _xz(content, most):
     return b"".join(pieces)
 
 
-def _zip(content, most):
+def _zip(content: bytes, most: int) -> bytes:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         # What macOS adds to every archive is no part of it.
         files = [i for i in archive.infolist() if not i.filename.endswith("/")]
@@ -242,19 +244,19 @@ def _zip(content, most):
             return _bounded(file, most)
 
 
-def _bounded(file, most):
+def _bounded(file: IO[bytes] | io.BufferedIOBase, most: int) -> bytes:
     content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"more than {most:,} bytes, unpacked")
     return content
 
 
-def _damaged(path, expected, error, fix):
+def _damaged(path: str | os.PathLike[str], expected: str, error: Exception, fix: str) -> DataError:
     reason = visible(str(error))[:300] or type(error).__name__
     return DataError(f"Expected {expected}, got {printable(str(path))} ({reason}). {fix}")
 
 
-def _not_read(path, kind, fix):
+def _not_read(path: str | os.PathLike[str], kind: str, fix: str) -> DataError:
     expected = "a table as CSV, TSV, JSON, JSON lines or Parquet, got"
     if kind.startswith(("an archive", "a packed file")):
         expected = "a table or a folder, got the file"

@@ -35,7 +35,7 @@ def image_cells(suffixes: tuple[str, ...], unread: tuple[str, ...]) -> InputKind
         True
     """
 
-    def holds(cell):
+    def holds(cell: object) -> bool:
         return isinstance(cell, str) and "\n" not in cell and cell.strip().lower().endswith(suffixes)
 
     read = functools.partial(read_file_cells, suffixes=suffixes, unread=unread)
@@ -77,19 +77,24 @@ def read_file_cells(
         ktransfer.errors.DataError: Expected files that are there in column 'file' of a.csv, got 'a/1.jpg' in row 2. \
 Add it, or remove that row.
     """
-    pairs = list(zip(cells, rows, strict=True))
 
-    def refuse(wrong, expected, fix, *, shown=None):
+    def refuse(
+        wrong: Sequence[tuple[object, int | str]], expected: str, fix: str, *, shown: str | None = None
+    ) -> None:
         if wrong:
             cell = wrong[0][0]
             given = shown or (repr(visible(cell)[:80]) if isinstance(cell, str) else f"{cell!r:.40}")
-            where = [row for _, row in wrong]
-            where = named_rows(where, "row" if isinstance(where[0], int) else "file")
+            found = [row for _, row in wrong]
+            where = named_rows(found, "row" if isinstance(found[0], int) else "file")
             raise DataError(f"Expected {expected} in {source}, got {given} in {where}. {fix}")
 
-    empty = [pair for pair in pairs if not isinstance(pair[0], str) or not pair[0].strip()]
+    names, empty = [], []
+    for cell, row in zip(cells, rows, strict=True):
+        if isinstance(cell, str) and cell.strip():
+            names.append(cell.strip())
+        else:
+            empty.append((cell, row))
     refuse(empty, "the name of a file in every row", "Write it, or remove that row.")
-    names = [cell.strip() for cell in cells]
     pairs = list(zip(names, rows, strict=True))
     refuse(
         [pair for pair in pairs if not _is_path(pair[0])],
@@ -133,7 +138,7 @@ Add it, or remove that row.
     return tuple(paths), tuple(names)
 
 
-def names_files(path: str | os.PathLike, suffixes: tuple[str, ...]) -> bool:
+def names_files(path: str | os.PathLike[str], suffixes: tuple[str, ...]) -> bool:
     """Whether the rows of a table name files, by its beginning: most of them have such a name, and no column is
     called as columns of texts are.
 
@@ -153,7 +158,7 @@ def names_files(path: str | os.PathLike, suffixes: tuple[str, ...]) -> bool:
     return 2 * found > len(lines) - 1
 
 
-def _first_lines(path):
+def _first_lines(path: Path) -> list[str]:
     """The first lines of a table, unpacked; of Parquet the first rows as JSON lines."""
     if path.suffix.lower() == ".parquet":
         return _first_rows(path)
@@ -167,7 +172,7 @@ def _first_lines(path):
     return lines if len(content) < _PEEK else lines[:-1]
 
 
-def _first_rows(path):
+def _first_rows(path: Path) -> list[str]:
     try:
         import pyarrow.parquet
     except ImportError:
@@ -182,7 +187,7 @@ def _first_rows(path):
     return [" ".join(f'"{name}"' for name in names), *map(repr, rows)] if rows else []
 
 
-def _is_path(name):
+def _is_path(name: str) -> bool:
     try:
         os.fsencode(name)
     except UnicodeEncodeError:
@@ -190,12 +195,12 @@ def _is_path(name):
     return len(name) <= _LONGEST and visible(name) == name
 
 
-def _is_absolute(name):
+def _is_absolute(name: str) -> bool:
     windows = PureWindowsPath(name)
     return bool(windows.drive or windows.root) or name.startswith("~/")
 
 
-def _as_there(name, folder):
+def _as_there(name: str, folder: Path) -> str:
     """The name as the file has it: with the slashes, and composed or decomposed as macOS has it."""
     if os.path.isfile(os.path.join(folder, name)):
         return name
@@ -207,7 +212,7 @@ def _as_there(name, folder):
     return name
 
 
-def _elsewhere(name, folder, suffixes):
+def _elsewhere(name: str, folder: Path, suffixes: tuple[str, ...]) -> str:
     """Where a file of that name is, as a hint; nothing where there is none or more than one."""
     base = posixpath.basename(name)
     wanted = {base} if base.lower().endswith(suffixes) else {base + suffix for suffix in suffixes}

@@ -3,7 +3,9 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from ktransfer.data.examples import printable
 from ktransfer.errors import DataError
@@ -11,7 +13,7 @@ from ktransfer.errors import DataError
 _DO = "Write an array of objects, or one object a line, with a key for the text and one for the label."
 
 
-def read_json_table(content: str, path: Path, suffix: str) -> tuple[list[str], list[list], list[int]]:
+def read_json_table(content: str, path: Path, suffix: str) -> tuple[list[str], list[list[Any]], list[int]]:
     """The rows of a table in JSON.
 
     Read are objects one a line (in a `.json` as well, as Hugging Face writes them), an array of objects, such
@@ -55,7 +57,7 @@ def read_json_table(content: str, path: Path, suffix: str) -> tuple[list[str], l
     return _read_whole(value, path)
 
 
-def _read_lines(content, path):
+def _read_lines(content: str, path: Path) -> tuple[list[str], list[list[Any]], list[int]]:
     objects, rows = [], []
     # Not splitlines: it breaks at characters that JSON strings may hold.
     for row, line in enumerate(re.split("\r\n|\n|\r", content), start=1):
@@ -72,7 +74,7 @@ def _read_lines(content, path):
     return _of_objects(objects, rows)
 
 
-def _read_whole(value, path):
+def _read_whole(value: Any, path: Path) -> tuple[list[str], list[list[Any]], list[int]]:
     if isinstance(value, list):
         wrong = [row for row, item in enumerate(value, 1) if not isinstance(item, dict)]
         if wrong:
@@ -108,12 +110,14 @@ def _read_whole(value, path):
     raise DataError(f"Expected a table in {printable(str(path))}, got {received}. {_DO}")
 
 
-def _of_objects(objects, rows):
+def _of_objects(
+    objects: Sequence[dict[str, Any]], rows: Iterable[int]
+) -> tuple[list[str], list[list[Any]], list[int]]:
     names = list(dict.fromkeys(name for value in objects for name in value))
     return names, [[value.get(name) for name in names] for value in objects], list(rows)
 
 
-def _of_columns(columns, path):
+def _of_columns(columns: dict[str, list[Any]], path: Path) -> tuple[list[str], list[list[Any]], list[int]]:
     lengths = {name: len(items) for name, items in columns.items()}
     if len(set(lengths.values())) > 1:
         received = ", ".join(f"{name!r} with {length}" for name, length in list(lengths.items())[:5])
@@ -124,7 +128,9 @@ def _of_columns(columns, path):
     return list(columns), records, list(range(1, len(records) + 1))
 
 
-def _of_split(names, records, path):
+def _of_split(
+    names: list[Any], records: list[Any], path: Path
+) -> tuple[list[str], list[list[Any]], list[int]]:
     for row, record in enumerate(records, 1):
         if not isinstance(record, list) or len(record) != len(names):
             received = f"{len(record)} values" if isinstance(record, list) else "no list"
@@ -132,7 +138,9 @@ def _of_split(names, records, path):
     return list(map(str, names)), records, list(range(1, len(records) + 1))
 
 
-def _of_objects_in_an_object(value, path):
+def _of_objects_in_an_object(
+    value: dict[str, dict[str, Any]], path: Path
+) -> tuple[list[str], list[list[Any]], list[int]]:
     """Of pandas: `{column: {row: value}}`, or by rows, `{row: {column: value}}`."""
     inner = Counter(key for item in value.values() for key in item)
     if all(key.isdecimal() for key in inner):
@@ -145,11 +153,11 @@ def _of_objects_in_an_object(value, path):
     raise DataError(f"Expected a table in {printable(str(path))}, got {received}. {_DO}")
 
 
-def _loads(text):
+def _loads(text: str) -> Any:
     return json.loads(text, object_pairs_hook=_each_once)
 
 
-def _each_once(pairs):
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         name = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
@@ -157,5 +165,5 @@ def _each_once(pairs):
     return values
 
 
-def _broken(path, row, received, fix):
+def _broken(path: Path, row: int, received: str, fix: str) -> DataError:
     return DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {fix}")

@@ -4,8 +4,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 
@@ -81,9 +82,9 @@ def find_separator(cells: Collection[object]) -> str | None:
     return None
 
 
-def _are_paths(several, pieces):
+def _are_paths(several: Iterable[Sequence[str]], pieces: Mapping[str, Sequence[str]]) -> bool:
     """Whether pieces are levels, as in `books|fiction`: each stands at one of them only."""
-    levels = {}
+    levels: dict[str, set[int]] = {}
     for parts in pieces.values():
         for level, piece in enumerate(parts):
             levels.setdefault(piece, set()).add(level)
@@ -120,7 +121,7 @@ def split_cell(cell: object, separator: str | None) -> list[str]:
     return [label_name(item) for item in cell]
 
 
-def _called(item):
+def _called(item: object) -> str:
     if item is None or isinstance(item, float):
         return "a missing value in a list"
     if isinstance(item, list | tuple):
@@ -128,7 +129,7 @@ def _called(item):
     return "an object" if isinstance(item, dict) else f"a value of type {type(item).__name__}"
 
 
-def _parse_list(text):
+def _parse_list(text: str) -> list[Any] | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):

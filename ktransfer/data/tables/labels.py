@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ktransfer.data.label_names import class_order, is_number, label_key, label_name, reads_as_missing
 from ktransfer.data.tables.column_contents import holds_no_labels, require_classes
@@ -116,7 +117,7 @@ def check_task(task: str | None) -> None:
         )
 
 
-def _plan_columns(table, task):
+def _plan_columns(table: Table, task: str | None) -> LabelPlan:
     if task is not None:
         return LabelPlan(task)
     once = all(sum(map(bool, map(hot_value, cells))) == 1 for cells in table.labels)
@@ -129,7 +130,7 @@ def _plan_columns(table, task):
     return LabelPlan(MULTI_LABEL, note=f"{columns} hold 0 and 1: multi-label with {{labels}} labels")
 
 
-def _are_single(cells, known):
+def _are_single(cells: Sequence[Any], known: Collection[str]) -> bool:
     names = [label_name(cell) for cell in cells if isinstance(cell, str) and cell.strip()]
     if not names:
         return False
@@ -140,14 +141,14 @@ def _are_single(cells, known):
     return holds_no_labels(names)
 
 
-def _pieces(cell):
+def _pieces(cell: Any) -> list[str]:
     try:
         return [name for name in split_cell(cell, LIST) if name]
     except ValueError:
         return []
 
 
-def read_labels(table: Table, plan: LabelPlan) -> tuple[tuple, tuple[str, ...]]:
+def read_labels(table: Table, plan: LabelPlan) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """The labels of each row, checked.
 
     Args:
@@ -170,7 +171,7 @@ def read_labels(table: Table, plan: LabelPlan) -> tuple[tuple, tuple[str, ...]]:
     return _read_classes(table, plan.separator), ()
 
 
-def _read_classes(table, separator):
+def _read_classes(table: Table, separator: str | None) -> tuple[str, ...]:
     if table.label_names:
         sets = _hot_sets(table)
         wrong = [row for names, row in zip(sets, table.rows, strict=True) if len(names) != 1]
@@ -191,19 +192,19 @@ def _read_classes(table, separator):
         "Add or remove it, or pass task='multi_label' (--task multi_label) where rows may have none.",
     )
     lists = _split_all(table, separator)
-    sets = [list(dict.fromkeys(filter(None, found))) for found in lists]
+    several = [list(dict.fromkeys(filter(None, found))) for found in lists]
     refuse(
-        [row for found, row in zip(sets, table.rows, strict=True) if len(found) != 1],
+        [row for found, row in zip(several, table.rows, strict=True) if len(found) != 1],
         "a list of no label or several",
         "one label a row",
         "Keep one label a row, or pass task='multi_label' (--task multi_label).",
     )
-    names = [name for [name] in sets]
+    names = [name for [name] in several]
     _check_names(names, table.rows, table.source)
     return tuple(names)
 
 
-def _read_sets(table, separator):
+def _read_sets(table: Table, separator: str | None) -> tuple[tuple[tuple[str, ...], ...], tuple[str, ...]]:
     notes = []
     if table.label_names:
         sets = _hot_sets(table)
@@ -234,7 +235,7 @@ def _read_sets(table, separator):
     return tuple(sets), tuple(notes)
 
 
-def _split_all(table, separator):
+def _split_all(table: Table, separator: str | None) -> list[list[str]]:
     """The labels of each row, in its order."""
     lists, wrong = [], []
     for cell, row in zip(table.labels, table.rows, strict=True):
@@ -251,7 +252,7 @@ def _split_all(table, separator):
     return lists
 
 
-def _hot_sets(table):
+def _hot_sets(table: Table) -> list[tuple[str, ...]]:
     """The names of the columns that have a 1, for each row."""
     names = [label_name(name) for name in table.label_names]
     columns = ", ".join(map(repr, split_references(table.columns.label)))
@@ -275,17 +276,17 @@ def _hot_sets(table):
 
 
 class _Refuse:
-    def __init__(self, source):
+    def __init__(self, source: str) -> None:
         self.source = source
 
-    def __call__(self, rows, received, expected, fix):
+    def __call__(self, rows: Sequence[int | str], received: str, expected: str, fix: str) -> None:
         if rows:
             raise DataError(
                 f"Expected {expected} in {self.source}. Received: {received} in {_where(rows)}. {fix}"
             )
 
 
-def _check_names(names, rows, source):
+def _check_names(names: Sequence[str], rows: Sequence[int | str], source: str) -> None:
     refuse, pairs = _Refuse(source), list(zip(names, rows, strict=True))
     refuse(
         [row for name, row in pairs if len(name) > _LONGEST_NAME],
@@ -312,7 +313,7 @@ def _check_names(names, rows, source):
         )
 
 
-def class_names(labels: Sequence, rows: Sequence, source: str, plan: LabelPlan) -> tuple[str, ...]:
+def class_names(labels: Sequence[Any], rows: Sequence[Any], source: str, plan: LabelPlan) -> tuple[str, ...]:
     """The classes of a training table in their order, each in one spelling.
 
     Args:
@@ -370,5 +371,5 @@ def set_notes(sets: Sequence[Sequence[str]], names: Sequence[str]) -> list[str]:
     return notes
 
 
-def _where(rows):
+def _where(rows: Sequence[int | str]) -> str:
     return named_rows(rows, "row" if isinstance(rows[0], int) else "file")

@@ -1,11 +1,17 @@
 """From tables to the splits of a data set: what is read by which columns, and checked."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
+
+from ktransfer.core.task import get_task
 from ktransfer.data.examples import Examples, printable
 from ktransfer.data.folders import counted
 from ktransfer.data.groups import group_names, groups_by, groups_note, require_groups
@@ -27,7 +33,14 @@ from ktransfer.data.tables.split_tables import TableFiles
 from ktransfer.data.tables.table import joined, read_input_column, read_table
 from ktransfer.errors import DataError, did_you_mean, listed
 
+if TYPE_CHECKING:
+    from ktransfer.data.tables.table import Table
+
+
 GroupBy = Callable[[str], str]
+
+
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True)
@@ -56,15 +69,17 @@ class ReadOptions:
     encoding: str | None = None
     group_by: GroupBy | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_task(self.task)
         if self.group_column is not None and self.group_by is not None:
             raise DataError(
                 f"Expected group_column or group_by, got both, group_column={self.group_column!r}. Leave one out."
             )
 
-    def with_columns(self, columns: Columns) -> "ReadOptions":
-        """The same for another table of the same columns."""
+    def with_columns(self, columns: Columns | None) -> ReadOptions:
+        """The same for another table of the same columns; of class folders, which have none, as they are."""
+        if columns is None:
+            return self
         return dataclasses.replace(
             self, input_column=columns.input, label_column=columns.label, group_column=columns.group
         )
@@ -114,7 +129,7 @@ class Part:
     """
 
     inputs: tuple[str, ...]
-    labels: tuple
+    labels: tuple[Any, ...]
     rows: Sequence[int | str]
     source: str
     file: str
@@ -122,10 +137,10 @@ class Part:
     literal: bool = False
     groups: tuple[str, ...] | None = None
 
-    def chosen(self, positions: Sequence[int]) -> "Part":
+    def chosen(self, positions: Sequence[int]) -> Part:
         """The examples at some positions."""
 
-        def at(values):
+        def at(values: Sequence[_Value]) -> tuple[_Value, ...]:
             return tuple(values[position] for position in positions)
 
         return dataclasses.replace(
@@ -171,7 +186,8 @@ def read_table_splits(
         DataError: A table cannot be read, or labels of a split are no such.
     """
     notes = tables.notes
-    if (train_folder := tables.splits["train"][0]).is_dir():
+    train_folder = tables.splits["train"][0]
+    if folder_part is not None and train_folder.is_dir():
         train, more = folder_part(train_folder, ())
         found = Parts({"train": train}, None, more)
     else:
@@ -184,7 +200,7 @@ def read_table_splits(
         if split not in tables.splits:
             continue
         paths = tables.splits[split]
-        if paths[0].is_dir():
+        if folder_part is not None and paths[0].is_dir():
             parts[split], more = folder_part(paths[0], known)
             notes += more
             continue
@@ -304,7 +320,7 @@ def read_table_part(
     return Parts(splits, columns, tuple(notes), decided)
 
 
-def _table(path, options, known):
+def _table(path: Path, options: ReadOptions, known: Collection[str]) -> Table:
     return read_table(
         path,
         input_column=options.input_column,
@@ -316,9 +332,13 @@ def _table(path, options, known):
     )
 
 
-def _input_names(tables, paths, whole, kind):
+def _input_names(
+    tables: list[Table], paths: Sequence[Path], whole: Table, kind: InputKind
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """`(inputs, names)` of all shards."""
-    inputs, names, start = [], [], 0
+    inputs: list[str] = []
+    names: list[str] = []
+    start = 0
     for table, path in zip(tables, paths, strict=True):
         rows = whole.rows[start : start + len(table.rows)]
         start += len(table.rows)
@@ -329,14 +349,14 @@ def _input_names(tables, paths, whole, kind):
     return tuple(inputs), tuple(names)
 
 
-def _label_source(table):
+def _label_source(table: Table) -> str:
     names = split_references(table.columns.label)
     if len(names) == 1:
         return f"column {table.columns.label!r} of {table.source}"
     return f"the {len(names)} label columns of {table.source}"
 
 
-def _groups(table, names, options):
+def _groups(table: Table, names: Sequence[str], options: ReadOptions) -> tuple[str, ...] | None:
     if options.group_by is not None:
         return groups_by(options.group_by, names)
     if table.groups is None:
@@ -344,7 +364,7 @@ def _groups(table, names, options):
     return group_names(table.groups, table.rows, f"column {table.columns.group!r} of {table.source}")
 
 
-def _by_column(part, name, cells):
+def _by_column(part: Part, name: str, cells: Sequence[Any]) -> tuple[dict[str, Part], tuple[str, ...]]:
     """`({split: part}, notes)` by the cells of a column of splits."""
     values = ["" if is_empty(cell) else str(cell).strip() for cell in cells]
     splits = [parse_split_name(value).split for value in values]
@@ -364,9 +384,11 @@ def _by_column(part, name, cells):
     return parts, tuple(notes)
 
 
-def _each_once(part, kind):
+def _each_once(part: Part, kind: InputKind) -> tuple[Part, tuple[str, ...]]:
     """The part without rows that say the same of the same file again, and notes on files of several rows."""
-    first, repeated, others = {}, [], {}
+    first: dict[str, tuple[int, object]] = {}
+    repeated: list[int] = []
+    others: dict[str, list[int | str]] = {}
     for at, (path, labels) in enumerate(zip(part.inputs, part.labels, strict=True)):
         labels = frozenset(labels) if part.task == MULTI_LABEL else labels
         before = first.setdefault(path, (at, labels))
@@ -395,7 +417,7 @@ def _each_once(part, kind):
     return part.chosen([at for at in range(len(part.inputs)) if at not in left_out]), tuple(notes)
 
 
-def _lacks_labels(paths, options, known):
+def _lacks_labels(paths: Sequence[Path], options: ReadOptions, known: Collection[str]) -> bool:
     """Whether the tables of a test split have inputs and no labels, as those of competitions."""
     for path in paths:
         try:
@@ -416,7 +438,7 @@ def _lacks_labels(paths, options, known):
     return True
 
 
-def _complete(found, options):
+def _complete(found: Parts, options: ReadOptions) -> Parts:
     """The splits with notes on groups that several of them have."""
     train, notes = found.splits["train"], found.notes
     source = "group_by" if options.group_by is not None else f"column {options.group_column!r}"
@@ -427,7 +449,7 @@ def _complete(found, options):
     return dataclasses.replace(found, notes=notes)
 
 
-def _names(part):
+def _names(part: Part) -> set[str]:
     if part.task == MULTI_LABEL:
         return {name for found in part.labels for name in found}
     return set(part.labels)
@@ -511,13 +533,12 @@ def examples_of(part: Part, names: Sequence[str], kind: str) -> Examples:
             f"{did_you_mean(name, names)}Rename that label, or add examples of it to the training part."
         )
     if multi:
-        sets = [[names[places[name]] for name in found] for found in part.labels]
-        labels = label_matrix(sets, names)
+        labels = label_matrix([[names[places[name]] for name in found] for found in part.labels], names)
     else:
-        labels = [places[name] for name in part.labels]
-    options = {"task": part.task} if multi else {}
-    return Examples(part.inputs, labels, tuple(names), kind=kind, groups=part.groups, **options)
+        labels = np.array([places[name] for name in part.labels])
+    task = get_task(MULTI_LABEL if multi else SINGLE_LABEL)
+    return Examples(part.inputs, labels, tuple(names), kind=kind, task=task, groups=part.groups)
 
 
-def _where(rows):
+def _where(rows: Sequence[int | str]) -> str:
     return named_rows(rows, "row" if isinstance(rows[0], int) else "file")

@@ -2,6 +2,7 @@
 
 import os
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,9 +105,11 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(TABLE_SUFFIXES)
 
 
-def _listed(folder):
+def _listed(folder: Path) -> tuple[list[Path], list[Path], Counter[str]]:
     """`(files, folders, junk)`: sorted paths, and how many of each kind are never data."""
-    files, folders, junk = [], [], Counter()
+    files: list[Path] = []
+    folders: list[Path] = []
+    junk: Counter[str] = Counter()
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
@@ -121,25 +124,25 @@ def _listed(folder):
     return files, folders, junk
 
 
-def _stem(path):
+def _stem(path: Path) -> str:
     suffix = max((s for s in (*TABLE_SUFFIXES, _TEXT) if path.name.lower().endswith(s)), key=len)
     return path.name[: -len(suffix)]
 
 
-def _split_of_file(path):
+def _split_of_file(path: Path) -> SplitName:
     return parse_split_name(without_shard(_stem(path)))
 
 
-def _text_tables(files):
+def _text_tables(files: list[Path]) -> list[Path]:
     """`train.txt` and its like, where `train.txt` is there."""
     texts = [path for path in files if path.name.lower().endswith(_TEXT)]
     named = [path for path in texts if (found := _split_of_file(path)).split and not found.rest]
     return named if any(_split_of_file(path).split == "train" for path in named) else []
 
 
-def _units(tables):
+def _units(tables: list[Path]) -> list[_Unit]:
     """The tables, with those that are shards of one put together."""
-    groups = {}
+    groups: dict[object, list[Path]] = {}
     for path in tables:
         stem = _stem(path)
         shared = without_shard(stem)
@@ -157,12 +160,12 @@ def _units(tables):
     ]
 
 
-def _tables_below(folder):
+def _tables_below(folder: Path) -> list[Path]:
     """The tables directly in a folder."""
     return [path for path in _listed(folder)[0] if is_table(path.name)]
 
 
-def _folder_unit(folder, tables):
+def _folder_unit(folder: Path, tables: list[Path]) -> _Unit | None:
     """The unit of a folder that is named as a split and holds its table; None for other folders."""
     name = parse_split_name(folder.name)
     if not name.split or name.unlabelled:
@@ -176,7 +179,7 @@ def _folder_unit(folder, tables):
     return _Unit(f"{folder.name}/{units[0].name}", units[0].paths, name)
 
 
-def _holds_texts(folder):
+def _holds_texts(folder: Path) -> bool:
     """Whether there is a text file anywhere in the folders of a folder, or in it."""
     for _, folders, files in os.walk(folder, followlinks=False):
         folders[:] = [name for name in folders if junk_name(name, is_folder=True) is None]
@@ -185,11 +188,11 @@ def _holds_texts(folder):
     return False
 
 
-def _one_each(units, folder):
+def _one_each(units: list[_Unit], folder: Path) -> dict[str, _Unit]:
     """`{split: unit}`; a split's own name goes before one with other words in it."""
-    found = {}
+    found: dict[str, _Unit] = {}
     for own in (True, False):
-        names = {}
+        names: dict[str, _Unit] = {}
         for unit in units:
             split = unit.split.split
             if not split or unit.split.unlabelled or bool(unit.split.rest) == own or split in found:
@@ -204,7 +207,13 @@ def _one_each(units, folder):
     return found
 
 
-def _without_splits(folder, tables, inner, has_texts, named):
+def _without_splits(
+    folder: Path,
+    tables: list[Path],
+    inner: Mapping[Path, list[Path]],
+    has_texts: bool,
+    named: tuple[str, ...],
+) -> TableFiles | None:
     """Look through the only folder with tables; else say what is wanted."""
     holders = [path for path, below in inner.items() if below]
     if not tables and len(holders) == 1:
@@ -226,15 +235,22 @@ def _without_splits(folder, tables, inner, has_texts, named):
             f"{counted([f'{path.name}/' for path in holders])}. Pass one of these folders."
         )
     if tables and not has_texts:
-        named = ", ".join(printable(path.name) for path in tables[:3]) + (", ..." if len(tables) > 3 else "")
+        shown = ", ".join(printable(path.name) for path in tables[:3]) + (", ..." if len(tables) > 3 else "")
         raise DataError(
             f"Expected train{tables[0].suffix} in {printable(str(folder))}. "
-            f"Received: {named}. Pass that file itself, or rename it."
+            f"Received: {shown}. Pass that file itself, or rename it."
         )
     return None
 
 
-def _notes(found, used, files, folders, junk, named):
+def _notes(
+    found: dict[str, _Unit],
+    used: set[Path],
+    files: list[Path],
+    folders: list[Path],
+    junk: Counter[str],
+    named: tuple[str, ...],
+) -> Iterator[str]:
     unusual = [
         f"{printable(unit.name)} as {split}"
         for split, unit in found.items()

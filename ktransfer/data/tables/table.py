@@ -4,6 +4,7 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ktransfer.data.examples import printable
 from ktransfer.data.split_names import is_split_column
@@ -43,19 +44,19 @@ class Table:
         splits: Name and values of the column that is called as columns of splits are. Defaults to `None`.
     """
 
-    inputs: list
-    labels: list
-    rows: list[int] | list[str]
+    inputs: list[Any]
+    labels: list[Any]
+    rows: Sequence[int | str]
     columns: Columns
     source: str
     label_names: tuple[str, ...] = ()
     is_clear: bool = True
-    groups: list | None = None
-    splits: tuple[str, list] | None = None
+    groups: list[Any] | None = None
+    splits: tuple[str, list[Any]] | None = None
 
 
 def read_table(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     input_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
@@ -140,7 +141,7 @@ def joined(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
         return tables[0]
     [first, *_] = tables
 
-    def together(attribute):
+    def together(attribute: str) -> list[Any]:
         return [value for table in tables for value in getattr(table, attribute)]
 
     return replace(
@@ -155,7 +156,7 @@ def joined(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
 
 
 def read_input_column(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     *,
     input_column: str | None = None,
     encoding: str | None = None,

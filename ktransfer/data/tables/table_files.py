@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ktransfer.data.examples import printable
 from ktransfer.data.tables.delimited import read_delimited
@@ -26,7 +27,7 @@ _MARKS = (
 
 def read_records(
     path: Path, encoding: str | None, *, least: int = 2
-) -> tuple[list[str] | None, list[Sequence], list[int]]:
+) -> tuple[list[str] | None, Sequence[Sequence[Any]], list[int]]:
     """The rows of a table.
 
     CSV, TSV, JSON and JSON lines may be packed (`.csv.gz`, `.bz2`, `.xz`, `.zip`). Files that end in none of
@@ -51,6 +52,8 @@ def read_records(
     """
     require_table(path)
     suffix = table_suffix(path)
+    names: list[str] | None
+    records: Sequence[Sequence[Any]]
     try:
         if suffix == ".parquet":
             names, records, rows = _read_parquet(path)
@@ -62,8 +65,8 @@ def read_records(
             if suffix in (".json", ".jsonl", ".ndjson"):
                 names, records, rows = read_json_table(content, path, suffix)
             else:
-                names, *table = None, *read_delimited(content, path, suffix, least=least)
-                records, rows = table
+                names = None
+                records, rows = read_delimited(content, path, suffix, least=least)
     except OSError as error:
         raise DataError(
             f"Expected to read {printable(str(path))}. Received: {error.strerror or error}. Check the path."
@@ -79,7 +82,7 @@ def read_records(
     return names, records, rows
 
 
-def read_text(path: str | os.PathLike, encoding: str | None = None) -> str:
+def read_text(path: str | os.PathLike[str], encoding: str | None = None) -> str:
     """The content of a text file.
 
     Args:
@@ -117,7 +120,7 @@ def read_text(path: str | os.PathLike, encoding: str | None = None) -> str:
     return text.removeprefix("\ufeff")
 
 
-def _null(text, content, path):
+def _null(text: str, content: bytes, path: str | os.PathLike[str]) -> DataError:
     # UTF-16 without its mark decodes as UTF-8 where it is of Latin letters: every other byte is zero.
     sides = [content[start:2000:2].count(0) for start in (0, 1)]
     bad = [number for number, line in enumerate(text.split("\n"), 1) if "\0" in line]
@@ -130,7 +133,7 @@ def _null(text, content, path):
     )
 
 
-def _refuse_others(content, path):
+def _refuse_others(content: str, path: Path) -> None:
     if re.match(r"__label__\S+ [^\t\n]*(\n|\Z)", content):
         raise DataError(
             f"Expected a table in {printable(str(path))}, got lines of fastText. "
@@ -143,7 +146,7 @@ def _refuse_others(content, path):
         )
 
 
-def _decodes(line, encoding):
+def _decodes(line: bytes, encoding: str) -> bool:
     try:
         line.decode(encoding)
     except UnicodeError:
@@ -151,7 +154,7 @@ def _decodes(line, encoding):
     return True
 
 
-def _read_parquet(path):
+def _read_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]], list[int]]:
     try:
         import pyarrow
         import pyarrow.parquet

@@ -38,7 +38,7 @@ def read_text_cells(
 def check_texts(cells: Sequence[object], rows: Sequence[int | str], source: str) -> tuple[str, ...]:
     """Raise `DataError` for a cell that is empty or no Unicode text, with its row or file."""
 
-    def refuse(wrong, received, expected, fix):
+    def refuse(wrong: Sequence[int | str], received: str, expected: str, fix: str) -> None:
         if wrong:
             where = named_rows(wrong, "row" if isinstance(wrong[0], int) else "file")
             raise DataError(f"Expected {expected} in {source}. Received: {received} in {where}. {fix}")
@@ -51,24 +51,25 @@ def check_texts(cells: Sequence[object], rows: Sequence[int | str], source: str)
         "a text in every row",
         "Remove it, or pass another --text-column.",
     )
+    texts = [(text, row) for text, row in pairs if isinstance(text, str)]
     refuse(
-        [row for text, row in pairs if not text.strip()],
+        [row for text, row in texts if not text.strip()],
         "an empty text",
         "a text in every row",
         "Remove it.",
     )
     # Half of a UTF-16 pair, as JSON can hold it, is no text and cannot be written to a file.
     refuse(
-        [row for text, row in pairs if not _encodes(text)],
+        [row for text, row in texts if not _encodes(text)],
         "half of a surrogate pair",
         "Unicode text",
         "Fix or remove it.",
     )
-    refuse([row for text, row in pairs if "\0" in text], "a NUL character", "text", "Remove it.")
-    return tuple(cells)
+    refuse([row for text, row in texts if "\0" in text], "a NUL character", "text", "Remove it.")
+    return tuple(text for text, _ in texts)
 
 
-def _encodes(text):
+def _encodes(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:

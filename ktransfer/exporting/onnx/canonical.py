@@ -1,11 +1,18 @@
 """One ONNX file for one network: nodes in one order, names that are numbers."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from onnx import TensorProto, numpy_helper
 
+if TYPE_CHECKING:
+    import onnx
 
-def canonicalize(model):
+
+def canonicalize(model: onnx.ModelProto) -> None:
     """Order and name what is in a model by its structure, so that two exports of one network are equal.
 
     tf2onnx numbers what it folds through all exports of a process and names nodes after Keras' objects, which
@@ -41,13 +48,15 @@ def canonicalize(model):
     model.metadata_props.sort(key=lambda entry: entry.key)
 
 
-def _sort(graph):
+def _sort(graph: onnx.GraphProto) -> list[str]:
     """Sort the nodes, and those of subgraphs; return the names that are used but not made, in order of use."""
     for node in graph.node:
         node.attribute.sort(key=lambda attribute: attribute.name)
     makers = {name: node for node in graph.node for name in node.output if name}
     given = {value.name for value in (*graph.input, *_constants(graph))}
-    places, begun, outside = {}, set(), {}
+    places: dict[str, int] = {}
+    begun: set[str] = set()
+    outside: dict[str, None] = {}
     # A stack of our own: a network may be thousands of nodes deep.
     stack = [(None, iter([value.name for value in graph.output]))]
     while stack:
@@ -74,7 +83,9 @@ def _sort(graph):
     return list(outside)
 
 
-def _rename(graph, names, numbers, places):
+def _rename(
+    graph: onnx.GraphProto, names: dict[str, str], numbers: Iterator[str], places: Iterator[int]
+) -> None:
     """Rename what is in a sorted graph.
 
     Args:
@@ -84,7 +95,7 @@ def _rename(graph, names, numbers, places):
         places: Iterator of numbers for nodes.
     """
 
-    def new(name):
+    def new(name: str) -> str:
         if name and name not in names:
             names[name] = next(numbers)
         return names.get(name, "")
@@ -105,10 +116,11 @@ def _rename(graph, names, numbers, places):
         value.name = new(value.name)
         value.ClearField("doc_string")
     order = {name: place for place, name in enumerate(names)}
-    for stored, tensor in (
+    kinds: tuple[tuple[Any, Callable[[Any], TensorProto]], ...] = (
         (graph.initializer, lambda one: one),
         (graph.sparse_initializer, lambda one: one.values),
-    ):
+    )
+    for stored, tensor in kinds:
         stored.sort(key=lambda one: order.get(tensor(one).name, len(order)))
         del stored[sum(tensor(one).name in names for one in stored) :]
         for one in stored:
@@ -118,7 +130,7 @@ def _rename(graph, names, numbers, places):
     graph.ClearField("doc_string")
 
 
-def _clear_descriptions(node):
+def _clear_descriptions(node: onnx.NodeProto) -> None:
     if not node.domain:
         node.ClearField("domain")  # not set, and set to the default, are written differently
     node.ClearField("metadata_props")
@@ -130,29 +142,29 @@ def _clear_descriptions(node):
             _store_as_bytes(tensor)
 
 
-def _store_as_bytes(tensor):
+def _store_as_bytes(tensor: onnx.TensorProto) -> None:
     """Write the values of a tensor as bytes, where they are numbers one by one."""
     tensor.ClearField("doc_string")
     if tensor.data_type != TensorProto.STRING and not (tensor.raw_data or tensor.external_data):
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor), tensor.name))
 
 
-def _key(node):
+def _key(node: onnx.NodeProto) -> str:
     """What a node is known by: the first of its outputs, of which no two in a graph have the same."""
     return next(filter(None, node.output), "")
 
 
-def _captured(node):
+def _captured(node: onnx.NodeProto) -> list[str]:
     """Names of values outside them that the subgraphs of a node use, in order; sorts the subgraphs."""
     return list(dict.fromkeys(name for graph in _subgraphs(node) for name in _sort(graph)))
 
 
-def _subgraphs(node):
+def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
 
 
-def _constants(graph):
+def _constants(graph: onnx.GraphProto) -> tuple[onnx.TensorProto, ...]:
     return (*graph.initializer, *(value.values for value in graph.sparse_initializer))

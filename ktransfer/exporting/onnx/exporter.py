@@ -1,10 +1,14 @@
 """ONNX: for servers, run by ONNX Runtime."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import logging
 import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
@@ -17,13 +21,17 @@ from ktransfer.exporting.onnx.canonical import canonicalize
 from ktransfer.exporting.onnx.quantization import make_smaller
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
 from ktransfer.exporting.processes.converter_process import apart
-from ktransfer.exporting.serving import BATCH, OUTPUT, inlined_functions, serving_function
-from ktransfer.utils.progress import silent
+from ktransfer.exporting.serving import OUTPUT, inlined_functions, serving_function
+from ktransfer.utils.progress import Tell, silent
+
+if TYPE_CHECKING:
+    from ktransfer.exporting.serving import Serving
+
 
 _OPSET = 17  # right for every backbone tried; tf2onnx' default gave graphs that are not valid
 
 
-def _sigmoid(logits):
+def _sigmoid(logits: tf.Tensor) -> tf.Tensor:
     """In operations that ONNX Runtime computes to the last digits; its own is off by 1 % at -13, 100 % at -20."""
     return tf.math.reciprocal(1.0 + tf.exp(-logits))
 
@@ -31,7 +39,15 @@ def _sigmoid(logits):
 _ACTIVATIONS = {"sigmoid": _sigmoid}
 
 
-def write(serving, path, *, fixed, extra=None, precision="float32", tell=silent):
+def write(
+    serving: Serving,
+    path: Path,
+    *,
+    fixed: dict[str, int],
+    extra: Mapping[str, Any] | None = None,
+    precision: str = "float32",
+    tell: Tell = silent,
+) -> None:
     """Write an ONNX file with its labels inside.
 
     Args:
@@ -90,7 +106,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", tell=silent)
         apart(make_smaller, source, path, precision, calibration, doing=doing, tell=tell)
 
 
-def _erfc(context, node, name, args):
+def _erfc(context: Any, node: Any, name: str, args: Any) -> Any:
     """Write `Erfc`, to which TensorFlow's exact GELU traces, as `1 - Erf`: ONNX has `Erf` only."""
     shape, dtype = context.get_shape(node.output[0]), context.get_dtype(node.output[0])
     context.remove_node(name)
@@ -100,7 +116,7 @@ def _erfc(context, node, name, args):
     return context.make_node("Sub", inputs, outputs=node.output, name=name, shapes=[shape], dtypes=[dtype])
 
 
-def _rank_one_addends(graph, nodes):
+def _rank_one_addends(graph: Any, nodes: list[Any]) -> list[Any]:
     """Give constants of rank 0 that are added to a tensor rank 1.
 
     tf2onnx' transpose optimizer stops at the first of them, and a network of hard-swish is left with a pair
@@ -118,7 +134,7 @@ def _rank_one_addends(graph, nodes):
     return nodes
 
 
-def _transposes_of_one(graph, nodes):
+def _transposes_of_one(graph: Any, nodes: list[Any]) -> list[Any]:
     """Reshape at once to what a transpose after it, of nothing but an axis of size 1, would give.
 
     tf2onnx makes a reshape of the transpose, in which 0 stands for a size of its input, and then gives it the
@@ -150,7 +166,7 @@ def _transposes_of_one(graph, nodes):
     return graph.get_nodes()
 
 
-def _pad_in_the_pools(graph):
+def _pad_in_the_pools(graph: onnx.GraphProto) -> None:
     """Let a max-pool pad by itself, which ONNX defines as with minus infinity, in the place of such a pad.
 
     The same, and no calibration sees a range without end: keras-hub's ResNet v2 and CSPNet pad so.
@@ -174,7 +190,7 @@ def _pad_in_the_pools(graph):
         graph.node.remove(pad)
 
 
-def _leave_out_what_is_known(graph):
+def _leave_out_what_is_known(graph: onnx.GraphProto) -> None:
     """Write the shapes of constants as constants, and leave out the constants that nothing else reads.
 
     tf2onnx keeps a second copy of the weights of each attention for nothing but its shape. It also gives the
@@ -194,7 +210,7 @@ def _leave_out_what_is_known(graph):
         graph.initializer.remove(value)
 
 
-def _make_constants_of_captures(graph, serving, function):
+def _make_constants_of_captures(graph: onnx.GraphProto, serving: Serving, function: Any) -> None:
     """Turn graph inputs that are constants the function had captured into initializers; drop unused ones."""
     captures = function.captured_inputs
     placeholders = function.inputs[len(function.inputs) - len(captures) :]
@@ -209,9 +225,9 @@ def _make_constants_of_captures(graph, serving, function):
         graph.input.remove(value)
 
 
-def _name_axes(graph, serving, fixed):
+def _name_axes(graph: onnx.GraphProto, serving: Serving, fixed: dict[str, int]) -> None:
     axes = {given.name: given.axes for given in serving.inputs}
-    axes[OUTPUT] = (BATCH, len(serving.class_names))
+    axes[OUTPUT] = serving.output_axes
     for value in (*graph.input, *graph.output):
         for axis, given in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
             if given in fixed:
@@ -220,12 +236,20 @@ def _name_axes(graph, serving, fixed):
                 axis.dim_param = given
 
 
+class _Collector(logging.Handler):
+    def __init__(self, messages: list[str]) -> None:
+        super().__init__(logging.ERROR)
+        self._messages = messages
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._messages.append(record.getMessage())
+
+
 @contextlib.contextmanager
-def _errors_logged_by(name):
+def _errors_logged_by(name: str) -> Iterator[list[str]]:
     """Yield the list of the messages of level ERROR and above that the logger `name` is given meanwhile."""
-    messages = []
-    handler = logging.Handler(logging.ERROR)
-    handler.emit = lambda record: messages.append(record.getMessage())
+    messages: list[str] = []
+    handler = _Collector(messages)
     logger = logging.getLogger(name)
     logger.addHandler(handler)
     try:

@@ -1,9 +1,13 @@
 """An ONNX file made smaller: float16, or int8."""
 
+from __future__ import annotations
+
 import itertools
 import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import onnx
 from onnxruntime.quantization import (
@@ -21,12 +25,18 @@ from ktransfer.exporting.processes.converter_process import report
 from ktransfer.exporting.runtimes import open_artefact
 from ktransfer.quantization.layer_sensitivity import CALIBRATED, choices, closest, error_against, evenly
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
+
 _KEPT_IN_FLOAT = {"Softmax"}  # 256 steps are few for a probability
 # What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
 _ELEMENTWISE = {"Add", "Mul", "Sub"}
 
 
-def make_smaller(source, path, precision, calibration=()):
+def make_smaller(
+    source: Path, path: Path, precision: str, calibration: Sequence[dict[str, Array]] = ()
+) -> None:
     """Write an ONNX file again with smaller weights; its metadata, inputs and outputs stay as they are.
 
     In int8 a network of convolutions is quantized statically, weights by channel, in `QuantizeLinear` and
@@ -59,16 +69,16 @@ def make_smaller(source, path, precision, calibration=()):
     onnx.save(smaller, path)
 
 
-def _dynamic(source):
+def _dynamic(source: Path) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        prepared, path = _prepared(source, folder), Path(folder, "dynamic.onnx")
+        prepared, path = _prepared(source, Path(folder)), Path(folder, "dynamic.onnx")
         operations = ["MatMul", "Gemm", "Gather"]
         # Signed weights saturate on processors without VNNI.
         quantize_dynamic(prepared, path, operations, per_channel=True, weight_type=QuantType.QUInt8)
         return onnx.load(path)
 
 
-def _prepared(source, folder):
+def _prepared(source: Path, folder: Path) -> Path:
     """The model with its constants folded: a weight that is reshaped first is not seen to be one."""
     prepared = Path(folder, "prepared.onnx")
     # sympy, which the symbolic pass would need, is no dependency; the shapes are known without.
@@ -76,15 +86,21 @@ def _prepared(source, folder):
     return prepared
 
 
-def _static(source, calibration):
+def _static(source: Path, calibration: Sequence[dict[str, Array]]) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
-        prepared = _prepared(source, folder)
+        prepared = _prepared(source, Path(folder))
         error = error_against(lambda path: open_artefact("onnx", path).answer, source, calibration)
         candidates = partial(_quantized, prepared, Path(folder), calibration, error)
         return onnx.load(closest(error, candidates, tell=report))
 
 
-def _quantized(prepared, folder, calibration, error, share):
+def _quantized(
+    prepared: Path,
+    folder: Path,
+    calibration: Sequence[dict[str, Array]],
+    error: Callable[[Any], float],
+    share: float,
+) -> Iterator[Path]:
     """Paths of the model in int8, calibrated on more and less, with these and those operations in float."""
     graph = onnx.load(prepared).graph
     names = [node.name for node in graph.node]
@@ -93,7 +109,7 @@ def _quantized(prepared, folder, calibration, error, share):
     every = {node.op_type for node in graph.node} - _KEPT_IN_FLOAT
     numbers = itertools.count()
 
-    def quantized(count, kept=(), operations=every):
+    def quantized(count: int, kept: Iterable[int] = (), operations: Iterable[str] = every) -> Path:
         quantize_static(
             prepared,
             path := folder / f"{share}_{next(numbers)}.onnx",
@@ -111,7 +127,7 @@ def _quantized(prepared, folder, calibration, error, share):
         )
         return path
 
-    def alone(indices):
+    def alone(indices: Sequence[int]) -> float:
         path = quantized(CALIBRATED[0], set(range(len(names))) - set(indices))
         found = error(path)
         path.unlink()
@@ -126,8 +142,8 @@ def _quantized(prepared, folder, calibration, error, share):
 
 
 class _Reader(CalibrationDataReader):
-    def __init__(self, calibration):
+    def __init__(self, calibration: Sequence[dict[str, Array]]) -> None:
         self._inputs = iter(calibration)
 
-    def get_next(self):
+    def get_next(self) -> dict[str, Array] | None:
         return next(self._inputs, None)

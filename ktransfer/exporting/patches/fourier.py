@@ -1,13 +1,20 @@
 """FNet's Fourier transform in operations that TFLite and ONNX have."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array, Tensor
+
 
 @contextlib.contextmanager
-def fourier_as_matrices():
+def fourier_as_matrices() -> Iterator[None]:
     """Trace with the transform of two axes written as products with matrices of cosines and sines.
 
     TFLite has a transform of real powers of two alone, tf2onnx none. FNet is exported for one sequence
@@ -28,7 +35,7 @@ def fourier_as_matrices():
         keras.ops.fft2 = before
 
 
-def _fft2(x):
+def _fft2(x: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     real, imaginary = x
     rows_cos, rows_sin = _waves(real.shape[-2])
     cos, sin = _waves(real.shape[-1])
@@ -43,6 +50,6 @@ def _fft2(x):
     )
 
 
-def _waves(size):
+def _waves(size: int) -> tuple[Array, Array]:
     turns = np.outer(np.arange(size), np.arange(size)) % size * (2 * np.pi / size)
-    return np.float32(np.cos(turns)), np.float32(np.sin(turns))
+    return np.cos(turns).astype(np.float32), np.sin(turns).astype(np.float32)

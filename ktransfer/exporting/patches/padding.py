@@ -1,12 +1,14 @@
 """The pad of minus infinity before a max-pool in numbers that can be quantized."""
 
 import contextlib
+from collections.abc import Iterator
+from typing import Any
 
 import tensorflow as tf
 
 
 @contextlib.contextmanager
-def finite_padding():
+def finite_padding() -> Iterator[None]:
     """Trace with each pad of minus infinity written as one that repeats the edge.
 
     keras-hub's ResNet v2 and CSPNet pad so by one pixel before a max-pool of three. Calibration then sees a
@@ -22,7 +24,13 @@ def finite_padding():
     """
     before = tf.pad
 
-    def pad(tensor, paddings, mode="CONSTANT", constant_values=0, name=None):
+    def pad(
+        tensor: tf.Tensor,
+        paddings: Any,
+        mode: str = "CONSTANT",
+        constant_values: Any = 0,
+        name: str | None = None,
+    ) -> tf.Tensor:
         if isinstance(constant_values, float) and constant_values == float("-inf"):
             return before(tensor, paddings, "SYMMETRIC", name=name)
         return before(tensor, paddings, mode, constant_values, name)

@@ -10,19 +10,23 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import IO, Any, TypeVar, cast
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.processes.ipc import receive, send
-from ktransfer.utils.progress import silent
+from ktransfer.utils.progress import Tell, silent
 
 # Not -m, which would load this module twice.
 _PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
 _IDLE = 600.0  # seconds after which a process that nobody asks is ended
 _REPORT, _ANSWER = "report", "answer"  # what a message begins with
-_ANSWERS = None  # in a process of its own, the stream of its messages
-_KEPT = {}  # by the module whose functions it runs
+_ANSWERS: IO[bytes] | None = None  # in a process of its own, the stream of its messages
+_KEPT: dict[str, "_Process"] = {}  # by the module whose functions it runs
 _LOCK = threading.RLock()
+
+_Returned = TypeVar("_Returned")
 
 
 class Ended(ExportError):
@@ -31,7 +35,7 @@ class Ended(ExportError):
     aborted = False
 
 
-def apart(function, *arguments, doing, tell=silent):
+def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell: Tell = silent) -> _Returned:
     """Call a function in a process of its own and return what it returns.
 
     The process is kept for the next function of that module and ends when ten minutes have passed without
@@ -52,11 +56,11 @@ def apart(function, *arguments, doing, tell=silent):
         'model.onnx'
     """
     # A process that is kept has the working directory of its first question.
-    arguments = [given.absolute() if isinstance(given, Path) else given for given in arguments]
+    asked = [given.absolute() if isinstance(given, Path) else given for given in arguments]
     with _LOCK:
         process = _kept(function.__module__)
         try:
-            value, error = process.asked(tell, function.__qualname__, arguments)
+            value, error = process.asked(tell, function.__qualname__, asked)
         except _Lost as lost:
             raise _forget(function.__module__).ended(doing) from lost
         except BaseException:  # Ctrl-C: nobody waits for the answer any more
@@ -67,7 +71,7 @@ def apart(function, *arguments, doing, tell=silent):
     return value
 
 
-def report(stage, done=0, total=None):
+def report(stage: str, done: int = 0, total: int | None = None) -> None:
     """Tell the process that waits for this one how far it is; nothing where none waits.
 
     Args:
@@ -82,7 +86,7 @@ def report(stage, done=0, total=None):
         send(_ANSWERS, (_REPORT, stage, done, total))
 
 
-def prepare(module):
+def prepare(module: str) -> None:
     """Start the process for the functions of a module, which imports it while this one goes on.
 
     Example:
@@ -92,7 +96,7 @@ def prepare(module):
         _kept(module)
 
 
-def how_it_ended(process, said):
+def how_it_ended(process: subprocess.Popen[bytes], said: IO[bytes]) -> tuple[str, str]:
     """Wait for the end of a process; return how it came, and the last line that it said on standard error.
 
     Args:
@@ -119,7 +123,7 @@ class _Lost(Exception):
 
 
 class _Process:
-    def __init__(self, module):
+    def __init__(self, module: str) -> None:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
             # -P: a file named as a library, where the command was given, is not to be imported for it.
@@ -131,13 +135,18 @@ class _Process:
             | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
         )
+        # Both are there, as they were asked for.
+        self._asks, self._answers = (
+            cast("IO[bytes]", self._process.stdin),
+            cast("IO[bytes]", self._process.stdout),
+        )
         self._end_later()
 
     @property
-    def alive(self):
+    def alive(self) -> bool:
         return self._process.poll() is None
 
-    def asked(self, tell, *question):
+    def asked(self, tell: Tell, *question: Any) -> list[Any]:
         self._retirement.cancel()
         self._said.seek(0)  # for both: what was said before is of another question
         self._said.truncate()
@@ -148,29 +157,29 @@ class _Process:
         self._end_later()
         return answer
 
-    def _received(self, question=None):
+    def _received(self, question: Any = None) -> Any:
         try:
             if question is not None:
-                send(self._process.stdin, question)
-            return receive(self._process.stdout)
+                send(self._asks, question)
+            return receive(self._answers)
         except ValueError as error:  # it goes on all the same
             self._process.kill()
             raise _Lost from error
         except (EOFError, OSError) as error:
             raise _Lost from error
 
-    def _end_later(self):
+    def _end_later(self) -> None:
         self._idle_since = time.monotonic()
         self._retirement = threading.Timer(_IDLE, self._end_if_idle)
         self._retirement.daemon = True
         self._retirement.start()
 
-    def _end_if_idle(self):
+    def _end_if_idle(self) -> None:
         with _LOCK:  # which whoever asks meanwhile has, and then it is not idle
             if time.monotonic() - self._idle_since >= _IDLE:
                 self.close()
 
-    def ended(self, doing):
+    def ended(self, doing: str) -> Ended:
         """The error that says how it ended, which it has or is about to."""
         how, last = how_it_ended(self._process, self._said)
         self.close()
@@ -181,16 +190,16 @@ class _Process:
         ended.aborted = self._process.returncode < 0
         return ended
 
-    def close(self):
+    def close(self) -> None:
         self._retirement.cancel()
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout, self._said):
+        for stream in (self._asks, self._answers, self._said):
             with contextlib.suppress(OSError):  # what was not sent
                 stream.close()
 
 
-def _kept(module):
+def _kept(module: str) -> _Process:
     if module in _KEPT and not _KEPT[module].alive:
         _forget(module).close()
     if module not in _KEPT:
@@ -198,24 +207,24 @@ def _kept(module):
     return _KEPT[module]
 
 
-def _forget(module):
+def _forget(module: str) -> _Process:
     return _KEPT.pop(module)
 
 
 @atexit.register
-def _close_all():
+def _close_all() -> None:
     for module in list(_KEPT):
         _forget(module).close()
 
 
-def _end_with(parent):
+def _end_with(parent: int) -> None:
     """End the process when the one that asks is gone: killed, it would meet our files in its next run."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _main(parent, module):
+def _main(parent: str, module: str) -> None:
     threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
     # What a converter prints must not come before the answer.
     global _ANSWERS
@@ -226,7 +235,7 @@ def _main(parent, module):
         while True:
             name, arguments = receive(sys.stdin.buffer)
             try:
-                answer = _ANSWER, getattr(functions, name)(*arguments), None
+                answer: Any = (_ANSWER, getattr(functions, name)(*arguments), None)
             except ExportError as error:  # any other ends the process, and its last line says what it was
                 answer = _ANSWER, None, str(error)
             send(_ANSWERS, answer)

@@ -1,18 +1,25 @@
 """Values sent between processes as data and nothing else: unlike a pickle, no answer can run anything."""
 
+from __future__ import annotations
+
 import base64
 import io
 import json
 import struct
 from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+
 
 _LENGTH = struct.Struct("<Q")
 _LARGEST = 2**36  # bytes
 
 
-def send(stream, value):
+def send(stream: IO[bytes], value: Any) -> None:
     """Write a message: `None`, numbers, texts, bytes, paths, arrays; lists, tuples, dictionaries of them.
 
     Raises:
@@ -22,7 +29,7 @@ def send(stream, value):
         >>> stream = io.BytesIO()
         >>> send(stream, {"image": np.zeros((1, 2))})
     """
-    arrays = []
+    arrays: list[Array] = []
     text = json.dumps(_plain(value, arrays))
     buffer = io.BytesIO()
     np.savez(buffer, *arrays, text=np.frombuffer(text.encode(), np.uint8))
@@ -31,7 +38,7 @@ def send(stream, value):
     stream.flush()
 
 
-def receive(stream):
+def receive(stream: IO[bytes]) -> Any:
     """Read what `send` wrote; a tuple comes as one.
 
     Raises:
@@ -55,7 +62,7 @@ def receive(stream):
         raise ValueError(f"no message: {error}") from error
 
 
-def _read(stream, size):
+def _read(stream: IO[bytes], size: int) -> bytes:
     content = stream.read(size)
     if len(content) < size:
         raise EOFError("the message is cut off")
@@ -63,7 +70,7 @@ def _read(stream, size):
 
 
 # What JSON does not have is a list that begins with its kind; so are lists.
-def _plain(value, arrays):
+def _plain(value: Any, arrays: list[Array]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, bytes):
@@ -82,7 +89,7 @@ def _plain(value, arrays):
     raise TypeError(f"A message of data was expected. Received: {type(value).__name__}.")
 
 
-def _value(plain, parts):
+def _value(plain: Any, parts: Any) -> Any:
     if isinstance(plain, dict):
         return {name: _value(item, parts) for name, item in plain.items()}
     if not isinstance(plain, list):

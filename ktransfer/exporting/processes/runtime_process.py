@@ -1,5 +1,7 @@
 """An artefact run in a process of its own: one that aborts takes nothing with it, and threads are its own."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import subprocess
@@ -7,11 +9,18 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, Self, cast
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.processes.converter_process import how_it_ended
 from ktransfer.exporting.processes.ipc import receive, send
 from ktransfer.exporting.runtimes import open_artefact
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array, PathLike
+    from ktransfer.exporting.opened import Opened
+
 
 # Not -m, which would load this module twice.
 _PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
@@ -39,7 +48,7 @@ class OwnProcess:
         (8, 2)
     """
 
-    def __init__(self, format, path, *, threads=None):
+    def __init__(self, format: str, path: PathLike, *, threads: int | None = None) -> None:
         self._name = f"{format} artefact"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
@@ -53,39 +62,45 @@ class OwnProcess:
             | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"},
         )
 
-    def __enter__(self):
+        # Both are there, as they were asked for.
+        self._asks, self._answers = (
+            cast("IO[bytes]", self._process.stdin),
+            cast("IO[bytes]", self._process.stdout),
+        )
+
+    def __enter__(self) -> Self:
         try:
             with self._in_time():
-                self.labels, self.signature = receive(self._process.stdout)
+                self.labels, self.signature = receive(self._answers)
         except BaseException:
             self.__exit__()
             raise
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._process.kill()
         self._process.communicate()
         self._errors.close()
 
-    def __call__(self, inputs):
+    def __call__(self, inputs: dict[str, Array]) -> Array:
         """Return the answers `(B, C)` to inputs by name."""
         return self._asked(inputs, 0)
 
-    def seconds(self, inputs, repeats):
+    def seconds(self, inputs: dict[str, Array], repeats: int) -> list[float]:
         """Answer so many times; return how long each took, without the way there and back."""
         return self._asked(inputs, repeats)
 
-    def _asked(self, *question):
+    def _asked(self, *question: Any) -> Any:
         with self._in_time():
-            send(self._process.stdin, question)
-            return receive(self._process.stdout)
+            send(self._asks, question)
+            return receive(self._answers)
 
     @contextlib.contextmanager
-    def _in_time(self):
+    def _in_time(self) -> Iterator[None]:
         """Say how the process ended, if it did; end it where it takes too long."""
         hangs = threading.Event()
 
-        def end():
+        def end() -> None:
             hangs.set()
             self._process.kill()
 
@@ -106,7 +121,7 @@ class OwnProcess:
         finally:
             timer.cancel()
 
-    def _ended(self):
+    def _ended(self) -> ExportError:
         how, last = how_it_ended(self._process, self._errors)
         return ExportError(
             f"The {self._name} has to run by its own runtime. "
@@ -114,7 +129,7 @@ class OwnProcess:
         )
 
 
-def _main(format, path, threads):
+def _main(format: str, path: str, threads: str) -> None:
     # What a runtime prints must not come between the answers.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -128,7 +143,7 @@ def _main(format, path, threads):
             send(answers, _seconds(opened, inputs, repeats) if repeats else opened.answer(inputs))
 
 
-def _seconds(opened, inputs, repeats):
+def _seconds(opened: Opened, inputs: dict[str, Array], repeats: int) -> list[float]:
     found = []
     for _ in range(repeats):
         before = time.perf_counter()

@@ -1,17 +1,27 @@
 """SavedModel: for TensorFlow Serving and for whoever has TensorFlow but no Keras."""
 
+from __future__ import annotations
+
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from ktransfer.exporting.serving import inlined_functions, serving_function
 
+if TYPE_CHECKING:
+    from ktransfer.exporting.serving import Serving
+
+
 SERVING = "serving_default"
 
 
-def write(serving, path, *, fixed, extra=None):
+def write(
+    serving: Serving, path: Path, *, fixed: dict[str, int], extra: Mapping[str, Any] | None = None
+) -> None:
     """Write a SavedModel folder with its labels inside.
 
     Of an image classifier the signature `serving_default` takes pixels, and where it is known how image files
@@ -34,7 +44,7 @@ def write(serving, path, *, fixed, extra=None):
     with inlined_functions():
         serve = serving_function(serving, fixed).get_concrete_function()
     signatures = {SERVING: serve}
-    if serving.preprocessing is not None:
+    if serving.preprocessing is not None and serving.preprocessing.raw_in_graph:
         signatures = serving.modality.saved_model_signatures(serving, serve, default=SERVING, module=module)
     with tempfile.TemporaryDirectory(dir=path.parent) as assets:
         labels = "".join(f"{name}\n" for name in serving.class_names)
@@ -44,7 +54,7 @@ def write(serving, path, *, fixed, extra=None):
         save(module, serving, path, signatures)
 
 
-def save(module, serving, path, signatures):
+def save(module: tf.Module, serving: Serving, path: Path, signatures: dict[str, Any]) -> None:
     """Save functions of `serving.model` and all that `module` holds.
 
     A plain `tf.Module` that tracks the variables: `ExportArchive` stores the weights twice.
@@ -53,6 +63,6 @@ def save(module, serving, path, signatures):
     tf.saved_model.save(module, str(path), signatures=signatures)
 
 
-def _asset(path, text):
+def _asset(path: Path, text: str) -> Any:
     path.write_text(text, encoding="utf-8")
     return tf.saved_model.Asset(str(path))

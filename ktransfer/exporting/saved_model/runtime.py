@@ -1,10 +1,16 @@
 """TensorFlow."""
 
+from __future__ import annotations
+
 import contextlib
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ktransfer.exporting.opened import Opened, label_lines, limit_tensorflow
 from ktransfer.security.safe_io import read_bytes
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
 
 def open_file(path: Path, threads: int | None) -> Opened:
@@ -16,10 +22,10 @@ def open_file(path: Path, threads: int | None) -> Opened:
         import tensorflow_text  # noqa: F401  has the operations of the tokenizers in a text classifier
     loaded = tf.saved_model.load(str(path))
 
-    def described(name, spec):
+    def described(name: str, spec: Any) -> dict[str, Any]:
         return {"name": name, "shape": spec.shape.as_list(), "dtype": spec.dtype.name}
 
-    def signature(name):
+    def signature(name: str) -> dict[str, Any]:
         function = loaded.signatures[name]
         inputs = [described(*given) for given in function.structured_input_signature[1].items()]
         [output] = [described(*given) for given in function.structured_outputs.items()]
@@ -31,7 +37,7 @@ def open_file(path: Path, threads: int | None) -> Opened:
         for name, described in signatures.items()
     }
 
-    def answer(given):
+    def answer(given: dict[str, Array]) -> Array:
         # By way of `loaded`, which keeps the weights alive; its functions alone do not.
         function = loaded.signatures[by_inputs[frozenset(given)]]
         specs = function.structured_input_signature[1]
@@ -44,6 +50,6 @@ def open_file(path: Path, threads: int | None) -> Opened:
         [answers] = function(**cast).values()
         return answers.numpy()
 
-    labels = path / "assets" / "labels.txt"
-    labels = label_lines(read_bytes(labels)) if labels.is_file() else []
+    listed = path / "assets" / "labels.txt"
+    labels = label_lines(read_bytes(listed)) if listed.is_file() else []
     return Opened(labels, {**signatures.pop("serving_default"), **signatures}, answer)

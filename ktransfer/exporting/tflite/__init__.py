@@ -1,9 +1,11 @@
 """TFLite: for phones and small boards, run by LiteRT."""
 
+from pathlib import Path
+
 from ktransfer.exporting.registry import Format
 
 
-def _flex_ops(path):
+def _flex_ops(path: Path) -> tuple[str, ...]:
     from ktransfer.exporting.tflite.flex import flex_ops
 
     return flex_ops(path)

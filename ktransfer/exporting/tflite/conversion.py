@@ -1,8 +1,13 @@
 """A SavedModel to the bytes of a TFLite file, in float32 or smaller."""
 
+from __future__ import annotations
+
 import itertools
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -14,6 +19,10 @@ from ktransfer.exporting.processes.converter_process import report
 from ktransfer.exporting.tflite.float16_weights import halve_weights
 from ktransfer.quantization.layer_sensitivity import CALIBRATED, choices, closest, error_against, evenly
 
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Answer, Array
+
+
 # Where in the graph an operation lies, and its name.
 _LACKING = re.compile(r"""fused\["\w+:", "([^"@]+)@[^\n]*'tf\.(\w+)' op is neither""")
 # 256 steps are few for a probability, and none are left for scores beside the -2e38 that masks them.
@@ -22,7 +31,12 @@ _IN_FLOAT = ("SOFTMAX", "SELECT", "SELECT_V2")
 _ELEMENTWISE = ("ADD", "MUL", "SUB")
 
 
-def convert(source, precision="float32", calibration=(), allow_flex=False):
+def convert(
+    source: Path,
+    precision: str = "float32",
+    calibration: Sequence[dict[str, Array]] = (),
+    allow_flex: bool = False,
+) -> bytes:
     """Return the bytes of a TFLite file.
 
     In int8 weights are quantized by channel. Which layers stay in float, the lowest or those that cost most,
@@ -72,13 +86,15 @@ def convert(source, precision="float32", calibration=(), allow_flex=False):
         ) from error
 
 
-def _converter(source):
+def _converter(source: Path) -> Any:
     converter = tf.lite.TFLiteConverter.from_saved_model(str(source))
     converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
     return converter
 
 
-def _quantized(source, calibration, error, share):
+def _quantized(
+    source: Path, calibration: Sequence[dict[str, Array]], error: Callable[[bytes], float], share: float
+) -> Iterator[bytes]:
     """The model in int8, calibrated on more and less, with these and those layers left in float."""
     kept = None
     for count in CALIBRATED:
@@ -87,13 +103,21 @@ def _quantized(source, calibration, error, share):
         layers, masked = _layers(debugger.calibrated_model)
         names = [name for name, _ in layers]
 
-        def quantized(indices, operations=(), debugger=debugger, names=names, masked=masked):
+        def quantized(
+            indices: Iterable[int],
+            operations: Sequence[str] = (),
+            debugger: Any = debugger,
+            names: Sequence[str] = names,
+            masked: Sequence[str] = masked,
+        ) -> bytes:
             # Not by a new `options`, which would convert twice.
             debugger.options.denylisted_nodes = [*(names[index] for index in indices), *masked]
             debugger.options.denylisted_ops = [*_IN_FLOAT, *operations]
             return debugger.get_nondebug_quantized_model()
 
-        def alone(indices, quantized=quantized, names=names):
+        def alone(
+            indices: Iterable[int], quantized: Callable[..., bytes] = quantized, names: Sequence[str] = names
+        ) -> float:
             return error(quantized(set(range(len(names))) - set(indices)))
 
         kept = kept or choices(alone, [weights for _, weights in layers], share, tell=report)
@@ -101,7 +125,7 @@ def _quantized(source, calibration, error, share):
             yield halve_weights(quantized(indices, operations))
 
 
-def _debugger(converter, calibration):
+def _debugger(converter: Any, calibration: Sequence[dict[str, Array]]) -> Any:
     """What leaves layers out, which the converter cannot."""
     converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -111,7 +135,7 @@ def _debugger(converter, calibration):
     )
 
 
-def _layers(content):
+def _layers(content: bytes) -> tuple[list[tuple[str, int]], list[str]]:
     """For each operation, from the input up, the name of what it gives and how many weights it has.
 
     Also the names of what is masked: it would be given the range of the mask, which itself is in float.
@@ -121,7 +145,7 @@ def _layers(content):
     masks = {schema.BuiltinOperator.SELECT, schema.BuiltinOperator.SELECT_V2}
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
 
-    def weights(index):
+    def weights(index: int) -> int:
         tensor = tensors[index]
         if index < 0 or tensor.shape is None or model.buffers[tensor.buffer].data is None:
             return 0
@@ -140,6 +164,6 @@ def _layers(content):
     return layers, masked
 
 
-def _load(content):
+def _load(content: bytes) -> Answer:
     run = Interpreter(model_content=content).get_signature_runner("serving_default")
     return lambda inputs: next(iter(run(**inputs).values())).copy()

@@ -1,8 +1,12 @@
 """TFLite: for phones and small boards, run by LiteRT; builtin operations only, unless Flex is allowed."""
 
+from __future__ import annotations
+
 import contextlib
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,10 +20,23 @@ from ktransfer.exporting.saved_model import exporter as saved_model
 from ktransfer.exporting.serving import inlined_functions, serving_function
 from ktransfer.exporting.tflite.conversion import convert
 from ktransfer.exporting.tflite.metadata import add_metadata
-from ktransfer.utils.progress import silent
+from ktransfer.utils.progress import Tell, silent
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+    from ktransfer.exporting.serving import Serving
 
 
-def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=False, tell=silent):
+def write(
+    serving: Serving,
+    path: Path,
+    *,
+    fixed: dict[str, int],
+    extra: Mapping[str, Any] | None = None,
+    precision: str = "float32",
+    allow_flex: bool = False,
+    tell: Tell = silent,
+) -> None:
     """Write a TFLite file with its labels inside.
 
     By way of a SavedModel: `from_concrete_functions` on a live Keras model gave files that answered NaN.
@@ -39,7 +56,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=F
     Example:
         >>> write(serving, Path("model.tflite"), fixed={})
     """
-    padding = contextlib.nullcontext()
+    padding: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if precision == "int8":
         padding = finite_padding()
     with inlined_functions(), fourier_as_matrices(), padding:
@@ -60,7 +77,7 @@ def write(serving, path, *, fixed, extra=None, precision="float32", allow_flex=F
     path.write_bytes(add_metadata(content, serving, extra))
 
 
-def _survives(source):
+def _survives(source: Path) -> bool:
     try:
         apart(convert, source, doing="convert a part of the model")
     except Ended:
@@ -70,6 +87,6 @@ def _survives(source):
     return True
 
 
-def _in_dtypes(inputs, serving):
+def _in_dtypes(inputs: dict[str, Array], serving: Serving) -> dict[str, Array]:
     dtypes = {given.name: given.dtype for given in serving.inputs}
     return {name: np.rint(array).astype(dtypes[name]) for name, array in inputs.items()}

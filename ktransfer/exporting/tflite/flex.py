@@ -5,9 +5,13 @@ each of them as the file describes it, by the kernels that the delegate has too;
 them, as models of their own.
 """
 
+from __future__ import annotations
+
 import copy
 import mmap
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
@@ -16,11 +20,17 @@ from flatbuffers import flexbuffers
 from ktransfer.errors import ExportError
 from ktransfer.exporting.tflite.metadata import packed
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from ktransfer.core.typing import Array, PathLike
+
+
 _PREFIX = b"Flex"
 _HANDLES = (schema.TensorType.RESOURCE, schema.TensorType.VARIANT)
 
 
-def flex_ops(path):
+def flex_ops(path: PathLike) -> tuple[str, ...]:
     """Return the names of the TensorFlow operations that a TFLite file has, sorted; of most files none.
 
     Example:
@@ -33,7 +43,7 @@ def flex_ops(path):
     return tuple(sorted(code.removeprefix(_PREFIX).decode() for code in codes if _is_flex(code)))
 
 
-def in_pieces(path, *, threads=None):
+def in_pieces(path: PathLike, *, threads: int | None = None) -> Callable[..., dict[str, Array]]:
     """Return a callable as the signature runner of LiteRT is: inputs by name to outputs by name.
 
     Args:
@@ -77,7 +87,7 @@ def in_pieces(path, *, threads=None):
         wanted |= set(given)
     pieces.reverse()
 
-    def run(**inputs):
+    def run(**inputs: Array) -> dict[str, Array]:
         values = {tensor.tensorIndex: inputs[tensor.name.decode()] for tensor in signature.inputs}
         for given, results, piece in pieces:
             values.update(zip(results, piece([values[index] for index in given]), strict=True))
@@ -86,19 +96,19 @@ def in_pieces(path, *, threads=None):
     return run
 
 
-def _is_flex(custom_code):
+def _is_flex(custom_code: bytes | None) -> bool:
     return (custom_code or b"").startswith(_PREFIX)
 
 
-def _read(operations):
+def _read(operations: Iterable[Any]) -> set[int]:
     return {index for operation in operations for index in operation.inputs if index >= 0}
 
 
-def _made(operations):
+def _made(operations: Iterable[Any]) -> set[int]:
     return {index for operation in operations for index in operation.outputs}
 
 
-def _check(model, flex):
+def _check(model: Any, flex: Collection[int]) -> None:
     graph, *others = model.subgraphs
     if any(operation.opcodeIndex in flex for other in others for operation in other.operators):
         raise _not_in_pieces("one in a branch or loop")
@@ -106,16 +116,16 @@ def _check(model, flex):
         raise _not_in_pieces("variables beside it")
 
 
-def _not_in_pieces(received):
+def _not_in_pieces(received: str) -> ExportError:
     return ExportError(
         "A TensorFlow operation in a TFLite file has to run by itself, or nobody knows what it answers. "
         f"Received: {received}. Export ONNX, or choose another backbone."
     )
 
 
-def _groups(operations, flex):
+def _groups(operations: Iterable[Any], flex: set[int]) -> list[list[Any]]:
     """The operations in their order: each of TensorFlow alone, those between them together."""
-    groups = []
+    groups: list[list[Any]] = []
     for operation in operations:
         if not groups or {operation.opcodeIndex, groups[-1][-1].opcodeIndex} & flex:
             groups.append([])
@@ -123,7 +133,9 @@ def _groups(operations, flex):
     return groups
 
 
-def _by_litert(model, operations, given, results, threads):
+def _by_litert(
+    model: Any, operations: list[Any], given: list[int], results: list[int], threads: int | None
+) -> Callable[[Sequence[Array]], list[Array]]:
     """The callable of a piece: a model of the same tensors, but other operations, inputs and outputs."""
     graph, *others = model.subgraphs
     graph = copy.copy(graph)
@@ -137,7 +149,7 @@ def _by_litert(model, operations, given, results, threads):
     piece.subgraphs, piece.signatureDefs, piece.metadata = [graph, *others], None, None
     interpreter = Interpreter(model_content=packed(piece), num_threads=threads)
 
-    def run(arrays):
+    def run(arrays: Sequence[Array]) -> list[Array]:
         for index, array in zip(given, arrays, strict=True):
             interpreter.resize_tensor_input(index, array.shape)
         interpreter.allocate_tensors()
@@ -149,7 +161,9 @@ def _by_litert(model, operations, given, results, threads):
     return run
 
 
-def _by_tensorflow(operation, constants, dtypes):
+def _by_tensorflow(
+    operation: Any, constants: Mapping[int, Array], dtypes: Mapping[int, Any]
+) -> Callable[[Sequence[Array]], list[Array]]:
     """The callable of an operation of TensorFlow, from the NodeDef in the file; on the CPU, as on a phone."""
     try:
         import tensorflow as tf
@@ -166,7 +180,7 @@ def _by_tensorflow(operation, constants, dtypes):
     node.name, node.device, node.input[:] = "op", "/CPU:0", [f"in{index}" for index in operation.inputs]
     graph.versions.producer = tf.version.GRAPH_DEF_VERSION
 
-    def build(*tensors):
+    def build(*tensors: tf.Tensor) -> Any:
         places = [index for index in operation.inputs if index not in constants]
         values = {**dict(zip(places, tensors, strict=True)), **constants}
         return tf.graph_util.import_graph_def(

@@ -1,5 +1,7 @@
 """Weights that a quantized TFLite file keeps in float, in half the space."""
 
+from typing import Any
+
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -7,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 _SMALLEST = 256  # weights; of fewer the operation costs more than they save
 
 
-def halve_weights(content):
+def halve_weights(content: bytes) -> bytes:
     """Return a TFLite file with its float32 weights in float16, made float32 again as the file is loaded.
 
     What an int8 file leaves in float is a third of what its precision costs in space; the converter halves
@@ -32,12 +34,12 @@ def halve_weights(content):
     return bytes(builder.Output())
 
 
-def _weights(model, tensor):
+def _weights(model: Any, tensor: Any) -> int:
     data = model.buffers[tensor.buffer].data
     return 0 if data is None else len(data) // 4
 
 
-def _from_half(model, graph, index):
+def _from_half(model: Any, graph: Any, index: int) -> Any:
     """Keep the tensor's values in a tensor of half precision; the operation that makes the old one of it."""
     tensor = graph.tensors[index]
     values = np.frombuffer(bytes(model.buffers[tensor.buffer].data), "<f4").astype("<f2")
@@ -52,7 +54,7 @@ def _from_half(model, graph, index):
     return schema.OperatorT(opcodeIndex=_dequantize(model), inputs=[len(graph.tensors) - 1], outputs=[index])
 
 
-def _dequantize(model):
+def _dequantize(model: Any) -> int:
     """The index of the operation among those of the file."""
     code = schema.BuiltinOperator.DEQUANTIZE
     for place, known in enumerate(model.operatorCodes):

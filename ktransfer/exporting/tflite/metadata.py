@@ -4,13 +4,22 @@ Laid out after metadata_schema.fbs of TensorFlow Lite Support, whose own writer 
 given by its index in the schema; only what a classifier needs is here.
 """
 
+from __future__ import annotations
+
 import io
 import itertools
 import json
 import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import flatbuffers
 from ai_edge_litert import schema_py_generated as schema
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
+    from ktransfer.exporting.serving import Input, Serving
+
 
 _BUFFER_NAME = "TFLITE_METADATA"
 _RGB = 1  # ColorSpaceType
@@ -24,7 +33,7 @@ _ABOUT = {
 }
 
 
-def add_metadata(content, serving, extra=None):
+def add_metadata(content: bytes, serving: Serving, extra: Mapping[str, Any] | None = None) -> bytes:
     """Return the TFLite file `content` with metadata, and with `labels.txt` zipped onto its end.
 
     The scaling of pixels is written down as none, mean 0 and standard deviation 1: it is inside the model.
@@ -60,21 +69,21 @@ def add_metadata(content, serving, extra=None):
     return file.getvalue()
 
 
-def packed(model):
+def packed(model: Any) -> bytes:
     """Return the bytes of a TFLite file, made from a `ModelT`."""
     builder = _AlignedBuilder(4096)
     builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
     return bytes(builder.Output())
 
 
-def _name_tensors(model):
+def _name_tensors(model: Any) -> None:
     """Give every tensor of every subgraph a short name that no other has.
 
     OpenVINO, tf2onnx and ai-edge-quantizer look tensors up by name. Inputs and outputs are called as in the
     signature and the metadata, the others `t0`, `t1`, ... in the order of the file: the converter's names,
     paths of layers, are half a percent of a small network's file.
     """
-    names = {}
+    names: dict[tuple[int, int], bytes] = {}
     for signature in model.signatureDefs:
         for tensor in [*signature.inputs, *signature.outputs]:
             if tensor.name not in names.values():
@@ -92,30 +101,30 @@ class _AlignedBuilder(flatbuffers.Builder):
     a zero point of 8 bytes, always 0, a tenth of a MobileNet's file.
     """
 
-    def __init__(self, size):
+    def __init__(self, size: int) -> None:
         super().__init__(size)
-        self._written = {}
+        self._written: dict[tuple[str, bytes], int] = {}
 
-    def CreateNumpyVector(self, x):
+    def CreateNumpyVector(self, x: Array) -> int:
         key = (x.dtype.str, x.tobytes())
         if key not in self._written:
             self._written[key] = super().CreateNumpyVector(x)
         return self._written[key]
 
-    def StartVector(self, elemSize, numElems, alignment):
+    def StartVector(self, elemSize: int, numElems: int, alignment: int) -> int:
         return super().StartVector(elemSize, numElems, max(alignment, 16))
 
 
-def _model_metadata(inputs, modality, *, described):
+def _model_metadata(inputs: Sequence[Input], modality: str, *, described: bool) -> bytes:
     b = flatbuffers.Builder(1024)
-    inputs = [_DESCRIBED[len(given.axes)](b, given) for given in inputs]
+    described_inputs = [_DESCRIBED[len(given.axes)](b, given) for given in inputs]
 
     labels = _tables(b, [_file(b, "labels.txt", _AXIS_LABELS)])
     name, about = b.CreateString("probabilities"), b.CreateString("One a label, of sum 1")
     probabilities = _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about), _refer(b, 6, labels)))
 
-    inputs, outputs = _tables(b, inputs), _tables(b, [probabilities])
-    graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, inputs), _refer(b, 3, outputs)))])
+    takes, gives = _tables(b, described_inputs), _tables(b, [probabilities])
+    graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, takes), _refer(b, 3, gives)))])
     name = b.CreateString(f"{modality.title()}Classifier")
     parser = b.CreateString("1.0.0")
     files = _tables(b, [_file(b, "extra.json", _DESCRIPTIONS)] if described else [])
@@ -126,12 +135,12 @@ def _model_metadata(inputs, modality, *, described):
     return bytes(b.Output())
 
 
-def _ids(b, given):
+def _ids(b: flatbuffers.Builder, given: Input) -> int:
     name, about = b.CreateString(given.name), b.CreateString(_ABOUT[given.name])
     return _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about)))
 
 
-def _image(b, given):
+def _image(b: flatbuffers.Builder, given: Input) -> int:
     _, height, width, _ = given.axes
     size = _table(b, 2, lambda: (b.PrependUint32Slot(0, width, 0), b.PrependUint32Slot(1, height, 0)))
     properties = _table(b, 2, lambda: (b.PrependInt8Slot(0, _RGB, 0), _refer(b, 1, size)))
@@ -159,29 +168,29 @@ def _image(b, given):
 _DESCRIBED = {2: _ids, 4: _image}  # by the rank of the tensor
 
 
-def _file(b, name, kind):
-    name = b.CreateString(name)
-    return _table(b, 3, lambda: (_refer(b, 0, name), b.PrependInt8Slot(2, kind, 0)))
+def _file(b: flatbuffers.Builder, name: str, kind: int) -> int:
+    called = b.CreateString(name)
+    return _table(b, 3, lambda: (_refer(b, 0, called), b.PrependInt8Slot(2, kind, 0)))
 
 
-def _table(b, fields, fill):
+def _table(b: flatbuffers.Builder, fields: int, fill: Callable[[], object]) -> int:
     b.StartObject(fields)
     fill()
     return b.EndObject()
 
 
-def _refer(b, field, offset):
-    b.PrependUOffsetTRelativeSlot(field, offset, 0)
+def _refer(b: flatbuffers.Builder, field: int, offset: int) -> Any:
+    return b.PrependUOffsetTRelativeSlot(field, offset, 0)
 
 
-def _tables(b, offsets):
+def _tables(b: flatbuffers.Builder, offsets: list[int]) -> int:
     b.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         b.PrependUOffsetTRelative(offset)
     return b.EndVector()
 
 
-def _floats(b, values):
+def _floats(b: flatbuffers.Builder, values: list[float]) -> int:
     b.StartVector(4, len(values), 4)
     for value in reversed(values):
         b.PrependFloat32(value)

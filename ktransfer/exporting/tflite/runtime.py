@@ -1,13 +1,20 @@
 """LiteRT."""
 
+from __future__ import annotations
+
 import contextlib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ktransfer.exporting.opened import Opened, label_lines
 from ktransfer.security.safe_io import MOST_JSON
+
+if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
 
 
 def open_file(path: Path, threads: int | None) -> Opened:
@@ -21,13 +28,13 @@ def open_file(path: Path, threads: int | None) -> Opened:
     if flex_ops(path):  # LiteRT knows what they take and give, but cannot run them
         run = in_pieces(path, threads=threads)
 
-    def described(name, details):
+    def described(name: str, details: Mapping[str, Any]) -> dict[str, Any]:
         shape = [None if size < 0 else int(size) for size in details["shape_signature"]]
         return {"name": name, "shape": shape, "dtype": np.dtype(details["dtype"]).name}
 
     [(output, details)] = gives.items()
 
-    def answer(given):
+    def answer(given: dict[str, Array]) -> Array:
         answers = run(**{name: _quantized(array, takes[name]) for name, array in given.items()})
         return _dequantized(answers[output], details)
 
@@ -43,7 +50,7 @@ def open_file(path: Path, threads: int | None) -> Opened:
     return Opened(labels, {"inputs": inputs, "output": described(output, details)}, answer)
 
 
-def _quantized(array, details):
+def _quantized(array: Array, details: Mapping[str, Any]) -> Array:
     """Numbers as a tensor takes them; whole ones, such as ids, are never scaled."""
     dtype, (scale, zero) = np.dtype(details["dtype"]), details["quantization"]
     if dtype.kind not in "iu" or array.dtype.kind in "iu":
@@ -52,6 +59,6 @@ def _quantized(array, details):
     return np.clip(np.rint(array / (scale or 1) + zero), limits.min, limits.max).astype(dtype)
 
 
-def _dequantized(array, details):
+def _dequantized(array: Array, details: Mapping[str, Any]) -> Array:
     scale, zero = details["quantization"]
     return array.copy() if array.dtype.kind == "f" else np.float32(scale) * (array.astype("float32") - zero)

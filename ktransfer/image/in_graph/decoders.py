@@ -4,6 +4,9 @@ What TensorFlow's decoders read otherwise than Pillow is read here from the byte
 read alike is refused by name, by an assertion in the graph.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -45,12 +48,12 @@ _APP14 = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"  # Adobe, no trans
 _IDENTITY = bytes(np.repeat(np.arange(256, dtype=np.uint8), 3))  # a palette whose colours are its indices
 
 
-def _chunk(name):
+def _chunk(name: bytes) -> int:
     return int.from_bytes(name, "big")
 
 
 @tf.autograph.experimental.do_not_convert
-def decoded(content, place):
+def decoded(content: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
     """Return the pixels of one image file, upright, as `data.images.read_pixels` does.
 
     Of an animation the first frame; transparent parts are white.
@@ -87,14 +90,16 @@ def decoded(content, place):
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def _read(pixels, exif=None, xmp=None):
+def _read(
+    pixels: tf.Tensor, exif: Bytes | None = None, xmp: Bytes | None = None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """What a reader returns: pixels, and what its file has of EXIF and XMP."""
     nothing = tf.zeros([0], tf.uint8)
     given = (nothing if each is None else each.all() for each in (exif, xmp))
     return tf.cast(pixels, tf.float32), *given
 
 
-def _checked(value, place, conditions):
+def _checked(value: Any, place: tf.Tensor, conditions: Sequence[tuple[tf.Tensor, tf.Tensor | str]]) -> Any:
     """Return `value` once all conditions hold, each given with what was received where it does not."""
     received, fine = tf.constant(""), tf.constant(True)
     for condition, message in reversed(conditions):
@@ -112,13 +117,13 @@ def _checked(value, place, conditions):
         return tf.nest.map_structure(tf.identity, value)
 
 
-def _fits(height, width):
+def _fits(height: tf.Tensor, width: tf.Tensor) -> tuple[tf.Tensor, str]:
     within = (height > 0) & (width > 0) & (height <= MOST_PIXELS) & (width <= MOST_PIXELS)
     within &= either(within, height * width, 0) <= MOST_PIXELS
     return within, f"an image without pixels, or of more than {MOST_PIXELS // 10**6} million"
 
 
-def _unknown(content, data, place):
+def _unknown(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     begins = [data.begins(start, mark) for start, mark, _ in _OTHERS]
     names = tf.constant([*(name for *_, name in _OTHERS), "an unknown format"])
     name = names[tf.argmax(tf.cast(tf.stack([*begins, True]), tf.int32))]
@@ -128,7 +133,7 @@ def _unknown(content, data, place):
     return _read(tf.zeros([tf.minimum(tf.strings.length(content), 1), 1, 3]))
 
 
-def _on_white(colours, opacity):
+def _on_white(colours: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
     """What Pillow's `alpha_composite` gives on opaque white, to the same bit; int32."""
     colours, opacity = tf.cast(colours, tf.int32), tf.cast(opacity, tf.int32)
     value = 128 * (colours * opacity + 255 * (255 - opacity) + 128)
@@ -138,8 +143,8 @@ def _on_white(colours, opacity):
 # --- JPEG: ITU-T T.81, annex B
 
 
-def _jpeg(content, data, place):
-    def step(position, state):
+def _jpeg(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(position: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, ...]:
         first, marker = data.byte(position), data.byte(position + 1)
         is_marker = tf.equal(first, 0xFF) & ~is_one_of(marker, 0x00, 0xFF)
         alone = is_one_of(marker, 0x01, *range(0xD0, 0xDA))
@@ -184,7 +189,7 @@ def _jpeg(content, data, place):
     return _read(pixels, exif, xmp)
 
 
-def _bytes_of(data, chunks):
+def _bytes_of(data: Bytes, chunks: tf.Tensor) -> Bytes:
     """The contents of the only one of `chunks`, or no bytes where there is none."""
     return data.part(first_of(chunks[:, 1], data.size), first_of(chunks[:, 2], 0))
 
@@ -196,8 +201,8 @@ _HIDDEN_KEYS = (b"exif\0", b"xmp\0", b"transparency\0", b"Raw profile type exif\
 _XMP_KEY = b"XML:com.adobe.xmp\0"
 
 
-def _png(content, data, place):
-    def step(position, state):
+def _png(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(position: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, ...]:
         length, kind = data.number(position, 4, True), data.number(position + 4, 4, True)
         return kind, position + 8, length, position + 12 + length, ~tf.equal(kind, _chunk(b"IEND")), state
 
@@ -205,7 +210,7 @@ def _png(content, data, place):
     kinds, begins = chunks[:, 0], chunks[:, 1]
     places = tf.range(tf.size(kinds, tf.int64))
 
-    def of_kind(*names):
+    def of_kind(*names: bytes) -> tf.Tensor:
         return is_one_of(kinds, *map(_chunk, names))
 
     first_pixels = first_of(tf.boolean_mask(places, of_kind(b"IDAT")), tf.size(kinds, tf.int64))
@@ -245,11 +250,11 @@ def _png(content, data, place):
         ],
     )  # fmt: skip
 
-    def deep_grey():
+    def deep_grey() -> tf.Tensor:
         grey = tf.io.decode_png(content, channels=1, dtype=tf.uint16)
         return tf.cast(tf.tile(tf.round(tf.cast(grey, tf.float32) / 257.0), [1, 1, 3]), tf.int32)
 
-    def shallow():
+    def shallow() -> tf.Tensor:
         # Asked for four channels, TensorFlow makes files of fewer than eight bits nearly transparent.
         pixels = tf.cast(tf.io.decode_png(content, channels=0), tf.int32)
         channels = tf.shape(pixels)[2]
@@ -278,8 +283,8 @@ _EXTENSION, _IMAGE, _END = 0x21, 0x2C, 0x3B
 _CONTROL = 0x21F9
 
 
-def _gif(content, data, place):
-    def step(position, inside):
+def _gif(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(position: tf.Tensor, inside: tf.Tensor) -> tuple[tf.Tensor, ...]:
         byte = data.byte(position)
         extension = tf.equal(byte, _EXTENSION)
         outside_kind = either(extension, 256 * _EXTENSION + data.byte(position + 1), byte)
@@ -294,7 +299,7 @@ def _gif(content, data, place):
             either(inside > 0, inside_next, either(extension, 1, 0)),
         )
 
-    def palette_of(at, flags):
+    def palette_of(at: tf.Tensor, flags: tf.Tensor) -> tf.Tensor:
         """Entries as Pillow has them, of a palette that is not there grey."""
         there = (flags & 0x80) > 0
         count = either(there, tf.bitwise.left_shift(tf.constant(2, tf.int64), flags & 7), 0)
@@ -315,7 +320,7 @@ def _gif(content, data, place):
     pixels_at, own_colours = palette_of(tf.minimum(image_at + 9, data.size), own_flags)
     colours = tf.cond((own_flags & 0x80) > 0, lambda: own_colours, lambda: colours)
 
-    def next_block(position, state):
+    def next_block(position: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, ...]:
         size = data.byte(position)
         return -1, position, size, position + 1 + size, ~tf.equal(size, 0), state
 
@@ -338,7 +343,7 @@ def _gif(content, data, place):
 
     # TensorFlow gives colours only, of an animation all frames. So the first frame is made a file of its own,
     # and its colours are its indices.
-    def piece(start, length):
+    def piece(start: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         return tf.strings.substr(content, start, length)
 
     pixels_at, end = data_range
@@ -358,7 +363,7 @@ def _gif(content, data, place):
     return _read(_on_white(image, opacity))
 
 
-def _filled_up(colours):
+def _filled_up(colours: tf.Tensor) -> tf.Tensor:
     """A palette `(N, 3)` of up to 256 colours, filled up to 256 as Pillow does; int32.
 
     With black; one of greys in order, or of nothing, with the greys that follow.
@@ -387,7 +392,7 @@ _MASKS_24 = ((0xFF0000, 0xFF00, 0xFF),)
 _MASKS_16 = ((0xF800, 0x7E0, 0x1F), (0x7C00, 0x3E0, 0x1F))
 
 
-def _bmp(content, data, place):
+def _bmp(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     header = data.number(14, 4)
     old = tf.equal(header, 12)
     flip = ~old & tf.equal(data.byte(25), 0xFF)
@@ -410,7 +415,7 @@ def _bmp(content, data, place):
     masks = [data.number(54 + 4 * number, 4) for number in range(4)]
     masks[3] = either(header >= 56, masks[3], 0)
 
-    def one_of(known):
+    def one_of(known: Sequence[Any]) -> tf.Tensor:
         return tf.reduce_any(
             tf.reduce_all(tf.equal(tf.stack(masks)[: len(known[0])], tf.constant(known, tf.int64)), -1)
         )
@@ -457,8 +462,8 @@ def _bmp(content, data, place):
     rows = tf.pad(rows, [[0, stride * height - tf.size(rows, tf.int64)]])
     rows = tf.cast(tf.reshape(rows, (height, stride)), tf.int32)
 
-    def palette_pixels():
-        def unpacked(each):
+    def palette_pixels() -> tf.Tensor:
+        def unpacked(each: int) -> tf.Tensor:
             """The parts of a byte of `each` bits, the highest first."""
             shifts = tf.constant([2**place for place in range(8 - each, -1, -each)])
             return tf.reshape((rows[..., None] // shifts) % 2**each, (height, -1))
@@ -469,7 +474,7 @@ def _bmp(content, data, place):
         )
         return tf.gather(_filled_up(palette), indices[:, :width])
 
-    def words():
+    def words() -> tf.Tensor:
         pixels = rows[:, : 2 * width]
         pixels = pixels[:, 0::2] + 256 * pixels[:, 1::2]
         six = fields & tf.equal(masks[0], 0xF800)
@@ -477,10 +482,10 @@ def _bmp(content, data, place):
         green = either(six, (pixels // 32) % 64 * 255 // 63, (pixels // 32) % 32 * 255 // 31)
         return tf.stack([red * 255 // 31, green, pixels % 32 * 255 // 31], -1)
 
-    def threes():
+    def threes() -> tf.Tensor:
         return tf.reshape(rows[:, : 3 * width], (height, width, 3))[..., ::-1]
 
-    def fours():
+    def fours() -> tf.Tensor:
         pixels = tf.reshape(rows[:, : 4 * width], (height, width, 4))
         # Masks of nothing are those of blue, green, red, opacity.
         nothing = fields & tf.equal(masks[0], 0)
@@ -505,15 +510,15 @@ _ANIMATION, _ALPHA = 0x02, 0x10  # of the flags in VP8X
 _FRAME_HEADER = 16  # bytes
 
 
-def _webp(content, data, place):
-    def step(position, state):
+def _webp(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(position: tf.Tensor, state: tf.Tensor) -> tuple[tf.Tensor, ...]:
         kind, length = data.number(position, 4, True), data.number(position + 4, 4)
         return kind, position + 8, length, position + 8 + length + length % 2, tf.constant(True), state
 
     chunks, end = walked(12, tf.minimum(data.size, data.number(4, 4) + 8), step)
     kinds = chunks[:, 0]
 
-    def of_kind(*names):
+    def of_kind(*names: bytes) -> tf.Tensor:
         return is_one_of(kinds, *map(_chunk, names))
 
     extended = tf.equal(first_of(kinds, 0), _chunk(b"VP8X"))
@@ -561,11 +566,11 @@ def _webp(content, data, place):
     alphas = tf.boolean_mask(parts, tf.equal(parts[:, 0], _chunk(b"ALPH")))[:1]
     with_alpha = lossy & (tf.shape(alphas)[0] > 0)
 
-    def piece(start, length):
+    def piece(start: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
         start = tf.clip_by_value(start, 0, data.size)
         return tf.strings.substr(content, start, tf.clip_by_value(length, 0, data.size - start))
 
-    def whole(chunks):
+    def whole(chunks: tf.Tensor) -> tf.Tensor:
         """The first of `chunks`, with its name, length and padding."""
         length = first_of(chunks[:, 2], 0)
         return piece(first_of(chunks[:, 1], 8) - 8, 8 + length), tf.where(tf.equal(length % 2, 1), b"\0", b"")
@@ -596,7 +601,8 @@ def _webp(content, data, place):
     return _read(pixels, exif, xmp)
 
 
-def _least_first(number, count):
+def _least_first(number: int | tf.Tensor, count: int) -> tf.Tensor:
     """The bytes of a whole number, as a string."""
     table = tf.constant([bytes([value]) for value in range(256)])
-    return tf.strings.reduce_join(tf.gather(table, (number // [256**place for place in range(count)]) % 256))
+    places = [256**place for place in range(count)]
+    return tf.strings.reduce_join(tf.gather(table, (tf.convert_to_tensor(number) // places) % 256))

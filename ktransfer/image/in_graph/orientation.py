@@ -14,21 +14,21 @@ _SIGNED_BYTE, _SHORTS, _LONGS, _RATIONALS, _FLOAT, _DOUBLE = (6,), (3, 8), (4, 9
 _MOST_ENTRIES = 65535
 
 
-def upright(image, orientation):
+def upright(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """Turn an image `(H, W, 3)` by an EXIF orientation.
 
     EXIF 2.32, section 4.6.4: whether columns and rows change places, then which of them run backwards.
     """
     image = tf.cond(orientation >= 5, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
 
-    def one_of(*orientations):
+    def one_of(*orientations: int) -> tf.Tensor:
         return tf.reduce_any(tf.equal(orientation, orientations))
 
     image = tf.cond(one_of(2, 3, 6, 7), lambda: tf.reverse(image, [1]), lambda: image)
     return tf.cond(one_of(3, 4, 7, 8), lambda: tf.reverse(image, [0]), lambda: image)
 
 
-def orientation_of(exif: Bytes, xmp: Bytes):
+def orientation_of(exif: Bytes, xmp: Bytes) -> tf.Tensor:
     """Return the orientation, 1 to 8, int64; 1 where there is none.
 
     Args:
@@ -45,7 +45,7 @@ def orientation_of(exif: Bytes, xmp: Bytes):
     return either((orientation >= 1) & (orientation <= 8), orientation, 1)
 
 
-def _in_exif(exif):
+def _in_exif(exif: Bytes) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Whether it is EXIF, whether it has an orientation, and which."""
     valid = tf.reduce_any([exif.begins(0, header) for header in _HEADERS]) & (exif.size >= 8)
     big = exif.begins(0, b"M")
@@ -84,13 +84,13 @@ def _in_exif(exif):
     return valid, found, value
 
 
-def _number_of(bits, floating, whole):
+def _number_of(bits: tf.Tensor, floating: str, whole: str) -> tf.Tensor:
     """The orientation that bits of IEEE 754 mean, or 1."""
     known = [struct.unpack(whole, struct.pack(floating, value))[0] for value in range(1, 9)]
     return 1 + tf.argmax(tf.equal(bits, tf.constant(known, tf.int64)), output_type=tf.int64)
 
 
-def _in_xmp(xmp):
+def _in_xmp(xmp: Bytes) -> tf.Tensor:
     after = xmp.after(b"tiff:Orientation")
     as_attribute, as_element = xmp.begins(after, b'="'), xmp.begins(after, b">")
     digits = after + either(as_attribute, 2, 1)

@@ -1,0 +1,1 @@
+"""Texts in which entities are marked: words, schemes of tags, CoNLL columns, character spans, and their files."""

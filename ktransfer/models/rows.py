@@ -1,0 +1,60 @@
+"""The rows of what a model gives: where each example has one answer, one row an example."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from ktransfer.core.task import Task
+from ktransfer.data.examples import Examples
+from ktransfer.models.predict import predict_in_batches
+
+
+class RowAnExample:
+    """What a `Preprocessing` says of rows, targets and answers where an example has one answer."""
+
+    raw_in_graph = True
+
+    def pieces(self, examples: Examples) -> Examples:
+        """The examples as a model is trained on them: as they are."""
+        return examples
+
+    def rows(
+        self, values: np.ndarray, examples: Examples, indices: Sequence[int] | np.ndarray
+    ) -> list[np.ndarray]:
+        """Of each of these examples the rows of what a model gives: `(1, ...)` of `values` `(B, ...)`."""
+        return list(values[:, None])
+
+    def row_labels(self, examples: Examples) -> np.ndarray:
+        """The labels of the rows of all examples, as the `row_task` has them."""
+        return examples.labels
+
+    def targets(self, examples: Examples) -> np.ndarray:
+        """What a loss compares logits with: `(N, C)`."""
+        return examples.targets
+
+    def positions(self, texts: Sequence[str]) -> list[np.ndarray] | None:
+        """Where in what a model gives the rows of an example are; `None` where that is all there is."""
+        return None
+
+    def probabilities(
+        self: Any,
+        model: keras.Model,
+        inputs: Sequence[str],
+        outputs: int,
+        task: Task,
+        *,
+        batch_size: int = 32,
+    ) -> np.ndarray:
+        """The probabilities of examples: float32 `(N, outputs)`."""
+        found = np.zeros((len(inputs), outputs), "float32")
+        if len(inputs):
+            order = self.order(inputs)
+            batches = (
+                self([inputs[index] for index in order[start : start + batch_size]])
+                for start in range(0, len(inputs), batch_size)
+            )
+            logits = np.concatenate(list(predict_in_batches(model, batches)))
+            found[order] = task.probabilities(logits)
+        return found
