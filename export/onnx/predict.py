@@ -62,11 +62,16 @@ def main():
     if not arguments.format.startswith(FORMAT):
         sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
     path, manifest, artefact = find_artefact(arguments.run, arguments.format)
+    labels, facts, classify = load_model(path)
+    if facts.get("task") == "ner":
+        find = entity_finder(path, manifest, artefact, labels, classify)
+        for given in arguments.given:
+            print(json.dumps({"entities": find(given)}), flush=True)
+        return
     if modality_of(manifest) == "text":
         read = text_reader(path, manifest, artefact)
     else:
         read = image_reader(manifest["preprocessing"])
-    labels, facts, classify = load_model(path)
     thresholds = thresholds_of(facts, labels)
     for given in arguments.given:
         found = answer(classify(read(given))[0], labels, thresholds)
@@ -98,6 +103,33 @@ def answer(probabilities, labels, thresholds):
     }
 
 
+def entity_finder(path, manifest, artefact, labels, classify):
+    """Return a function from a text to its entities, with offsets in characters."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from entities import Entities
+
+    tokenizer = Tokenizer.from_file(str(path.with_name(Path(manifest["tokenizer"]["path"]).name)))
+    try:
+        entities = Entities(tokenizer, manifest, labels)
+    except ValueError as error:
+        sys.exit(str(error))
+    pad = {"token_ids": manifest["tokenizer"]["pad_token_id"]}
+
+    def answered(window):
+        given = {}
+        for name, ids in window.items():
+            lacking = 0 if artefact["sequence"] == "dynamic" else artefact["sequence"] - len(ids)
+            given[name] = np.pad(ids, (0, lacking), constant_values=pad.get(name, 0))[np.newaxis]
+        return np.asarray(classify(given))[0]
+
+    def find(text):
+        windows = entities.windows(text)
+        found = entities.found(windows, [answered(window) for window in windows])
+        return [{**each, "probability": round(each["probability"], 6)} for each in found]
+
+    return find
+
+
 def thresholds_of(facts, labels):
     """Return the least probability of each label with which it is answered, or `None` for one label an example."""
     task = facts.get("task", "single_label")  # files of earlier versions do not say
@@ -105,7 +137,7 @@ def thresholds_of(facts, labels):
         return None
     if task != "multi_label":
         sys.exit(
-            f"Expected a task of single_label or multi_label, got {task!r}. Use the predict.py of the ktransfer "
+            f"Expected a task of single_label, multi_label or ner, got {task!r}. Use the predict.py of the ktransfer "
             "that exported it."
         )
     # A run that was never evaluated has none.

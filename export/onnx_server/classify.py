@@ -32,7 +32,8 @@ def add_predict(app, service, *, top_k, max_examples):
         """For each image or text the most probable labels, most probable first.
 
         Of a multi-label classifier those whose probability reaches their threshold are `chosen`, and come first; they
-        are listed by themselves in `labels`, an empty list where there is none.
+        are listed by themselves in `labels`, an empty list where there is none. Of a model of entities those of each
+        text, with their offsets in characters; `top_k` does not limit them.
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type == "application/json":
@@ -50,12 +51,15 @@ def add_predict(app, service, *, top_k, max_examples):
                 f"Expected a Content-Type of {expected}, got {found}. See /docs for the forms of a request.",
             )
         probabilities, cut = await service.classify(examples)
+        if service.model.task == "ner":
+            return Json({"results": probabilities})
         answer = {"results": [ranked(row, labels, top_k, thresholds) for row in probabilities]}
         if thresholds is not None:
             answer["labels"] = [_chosen(result) for result in answer["results"]]
         return Json({**answer, "cut_texts": cut} if cut else answer)
 
-    content, body = openapi.predicted(thresholds is not None), openapi.predict_body(reader.kind, max_examples)
+    content = openapi.entities() if service.model.task == "ner" else openapi.predicted(thresholds is not None)
+    body = openapi.predict_body(reader.kind, max_examples)
     openapi.add_post(app, "/predict", predict, [Depends(known_query("top_k"))], content, body)
 
 

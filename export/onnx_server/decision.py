@@ -6,7 +6,7 @@ import numpy as np
 
 from .errors import StartError
 
-TASKS = ("single_label", "multi_label")
+TASKS = ("single_label", "multi_label", "ner")
 
 
 def read_decision(metadata, labels):
@@ -19,7 +19,7 @@ def read_decision(metadata, labels):
 
     Returns:
         The task, and float64 `(classes,)`, the least probability of each label with which it is answered; `None` of
-        a single-label task.
+        other tasks than multi-label.
 
     Raises:
         StartError: The task is unknown, or the thresholds are not one a label.
@@ -31,8 +31,8 @@ def read_decision(metadata, labels):
     task = json.loads(metadata.get("task", f'"{TASKS[0]}"'))
     if task not in TASKS:
         raise StartError(
-            f"Expected a task of {' or '.join(TASKS)}, got {task!r}. Use the onnx_server of the ktransfer that "
-            "exported it."
+            f"Expected a task of {', '.join(TASKS[:-1])} or {TASKS[-1]}, got {task!r}. Use the onnx_server of the "
+            "ktransfer that exported it."
         )
     if task != "multi_label":
         return task, None

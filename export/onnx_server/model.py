@@ -7,6 +7,7 @@ from pathlib import Path
 import onnxruntime
 
 from .decision import read_decision
+from .entity_texts import EntityReader
 from .errors import StartError
 from .images import ImageReader
 from .texts import TextReader
@@ -22,7 +23,7 @@ class Model:
 
     Attributes:
         labels: Names of the classes, in the order of the probabilities.
-        task: `"single_label"` or `"multi_label"`.
+        task: `"single_label"`, `"multi_label"`, or `"ner"`, entities in texts.
         thresholds: Of a multi-label task the least probability of each label with which it is answered, float64
             `(classes,)`; else `None`.
         inputs: `[{"name", "shape", "dtype"}, ...]`; `None` in a shape is any size, the first is the batch.
@@ -70,14 +71,18 @@ class Model:
         self.max_batch = None if artefact["batch"] == "dynamic" else artefact["batch"]
         self.sha256 = artefact["sha256"]
         if _modality(manifest) == "text":
-            self.read = _text_reader(root / Path(artefact["path"]).parent, manifest["tokenizer"], self.inputs)
+            self.read = _text_reader(root / Path(artefact["path"]).parent, manifest, self)
         else:
             (image,) = self.inputs
             self.read = ImageReader(manifest["preprocessing"], image["dtype"], max_pixels=max_pixels)
 
     def __call__(self, rows):
-        """Return the probabilities `(B, classes)` of a batch of what `read` gave."""
-        return self._session.run([self.output["name"]], self.read.collate(rows))[0]
+        """Return the probabilities `(B, classes)` of a batch of what `read` gave; of tokens `(B, tokens, tags)`."""
+        answers = self._session.run([self.output["name"]], self.read.collate(rows))[0]
+        if answers.ndim < 3:
+            return answers
+        # Of each its own tokens: how far a batch is padded is chance.
+        return [answer[: len(next(iter(row.values())))] for answer, row in zip(answers, rows, strict=True)]
 
 
 def _manifest(folder):
@@ -119,8 +124,15 @@ def _proved(path, sha256):
     return content
 
 
-def _text_reader(folder, facts, inputs):
+def _text_reader(folder, manifest, model):
     import tokenizers  # not needed where images are served
 
+    facts = manifest["tokenizer"]
     content = _proved(folder / Path(facts["path"]).name, facts["sha256"])
-    return TextReader(tokenizers.Tokenizer.from_buffer(content), facts, inputs)
+    tokenizer = tokenizers.Tokenizer.from_buffer(content)
+    if model.task != "ner":
+        return TextReader(tokenizer, facts, model.inputs)
+    try:
+        return EntityReader(tokenizer, manifest, model.inputs, model.labels)
+    except ValueError as error:
+        raise StartError(str(error)) from error

@@ -173,6 +173,24 @@ def predicted(multi_label):
     }
 
 
+def entities():
+    """Return the content of an answer of `/predict` with the entities of each text.
+
+    Example:
+        >>> list(entities()["application/json"]["properties"])
+        ['results']
+    """
+    entry = _object(
+        ["label", "start", "end", "text", "probability"],
+        label=_STRING,
+        start={**_COUNT, "description": "The first character, from 0 on."},
+        end={**_COUNT, "description": "The character after the last."},
+        text=_STRING,
+        probability={"type": "number", "minimum": 0, "maximum": 1.001},
+    )
+    return {"application/json": _object(["results"], results=_list(_list(entry)))}
+
+
 def predict_body(kind, max_examples):
     """Return the `requestBody` of `/predict`.
 

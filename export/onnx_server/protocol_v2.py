@@ -17,6 +17,7 @@ from .tensors import read_inputs, written_tensor
 
 VERSION = "1"
 CHOSEN = "chosen"  # the output that says which probabilities reach the thresholds of their labels
+ENTITIES = "entities"  # the output that has the entities of each text, as JSON
 _BINARY = "Inference-Header-Content-Length"
 _DATATYPES = {
     "uint8": "UINT8",
@@ -64,6 +65,8 @@ def add_protocol(app, service, settings):
     if model.thresholds is not None:
         outputs.append({"name": CHOSEN, "datatype": "BOOL", "shape": outputs[0]["shape"]})
         described["thresholds"] = model.thresholds.tolist()
+    if model.task == "ner":
+        outputs.append({"name": ENTITIES, "datatype": "BYTES", "shape": [-1, 1]})
 
     def known_model(model_name: Annotated[str, Path(json_schema_extra={"enum": [name]})]):
         if model_name != name:
@@ -119,11 +122,13 @@ def add_protocol(app, service, settings):
     async def infer(request: Request):
         """Probabilities, or the most probable classes, of tensors, texts or image files.
 
-        Of a multi-label classifier also `chosen`: which probabilities reach the thresholds of their labels.
+        Of a multi-label classifier also `chosen`: which probabilities reach the thresholds of their labels. Of a model
+        of entities `entities` of texts, as JSON, and of tensors the probabilities of tokens.
         """
         header = request.headers.get(_BINARY)
         asked = await service.in_thread(_parsed, await request.body(), header, model, inputs, outputs)
         answer = {"model_name": name, "model_version": VERSION, **asked.id}
+        wanted_outputs = asked.outputs if model.task != "ner" else _of_entities(asked, outputs)
         if asked.examples is None:
             rows = [
                 dict(zip(asked.tensors, row, strict=True))
@@ -134,9 +139,9 @@ def add_protocol(app, service, settings):
             answers, cut = await service.classify(asked.examples)
             if cut:
                 answer["parameters"] = {"cut_texts": ",".join(map(str, cut))}
-        written = [_written(np.stack(answers), wanted, model) for wanted in asked.outputs]
+        written = [_written(answers, wanted, model) for wanted in wanted_outputs]
         answer["outputs"] = [entry for entry, _ in written]
-        if not any(wanted.binary for wanted in asked.outputs):
+        if not any(wanted.binary for wanted in wanted_outputs):
             return Json(answer)
         head, blob = Json(answer).body, b"".join(blob for _, blob in written)
         headers = {_BINARY: str(len(head))}
@@ -170,15 +175,32 @@ def _ready(service, answer):
     return Json(answer)
 
 
-def _written(probabilities, wanted, model):
+def _written(answers, wanted, model):
     """Return an output as `written_tensor` does."""
     entry = wanted.entry
+    if entry["name"] == ENTITIES:
+        return written_tensor([[json.dumps(found)] for found in answers], entry, binary=wanted.binary)
+    probabilities = np.stack(answers)
     if entry["name"] == CHOSEN:
         return written_tensor(probabilities >= model.thresholds, entry, binary=wanted.binary)
     if wanted.classes is None:
         return written_tensor(probabilities, entry, binary=wanted.binary)
     strings = classified(probabilities, model.labels, wanted.classes)
     return written_tensor(strings, {**entry, "datatype": "BYTES"}, binary=wanted.binary)
+
+
+def _of_entities(asked, outputs):
+    """Return the `_Output`s that a model of entities has for what it is given: for texts others than for tensors."""
+    name = ENTITIES if asked.examples is not None else outputs[0]["name"]
+    given = "texts" if asked.examples is not None else "tensors"
+    found = [wanted for wanted in asked.outputs if wanted.entry["name"] == name]
+    if not found:
+        raise Refused(400, f"Expected the output {name!r} for {given}, got another. Leave `outputs` out.")
+    if found[0].classes is not None:
+        raise Refused(
+            400, f"Expected no count of classes for {name!r} of a model of entities, got one. Leave it out."
+        )
+    return found
 
 
 def _config(service, settings, inputs, outputs, described):

@@ -68,8 +68,8 @@ class Service:
             examples: Bytes of image files, or texts.
 
         Returns:
-            An array of probabilities for each example, and the list of the indices of texts that had more
-            tokens than the model takes.
+            An array of probabilities for each example, or of texts with entities the list of these, and the list of
+            the indices of texts that had more tokens than the model takes.
 
         Raises:
             Refused: An example that cannot be read, named by its index where there are several; too many
@@ -82,9 +82,22 @@ class Service:
                 rows = await asyncio.gather(*reading, return_exceptions=True)
                 _raise_first(rows, self.model.read.kind)
                 self.stats.read(len(rows), time.perf_counter() - begin)
-                answers = await asyncio.gather(*(self.batcher.answer(row) for row in rows))
-            _check_finite(answers)
+                answers = await self._answers(rows)
         return answers, [index for index, row in enumerate(rows) if getattr(row, "is_cut", False)]
+
+    async def _answers(self, rows):
+        """Return the answer to each example; one of a text whose entities are wanted has a row for each window."""
+        windows = [row if isinstance(row, list) else [row] for row in rows]
+        # A text counts as one already, whatever it has.
+        with self.batcher.admit(sum(max(len(each) - 1, 0) for each in windows)):
+            flat = await asyncio.gather(*(self.batcher.answer(row) for each in windows for row in each))
+        _check_finite(flat)
+        found = iter(flat)
+        answers = [[next(found) for _ in each] for each in windows]
+        return [
+            self.model.read.found(row, each) if isinstance(row, list) else each[0]
+            for row, each in zip(rows, answers, strict=True)
+        ]
 
     async def infer(self, rows):
         """Return an array of probabilities for each row of tensors.

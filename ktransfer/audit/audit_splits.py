@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.duplicates import duplicate_findings
-from ktransfer.audit.findings import PARTS, Audit, Finding, in_order, list_items
+from ktransfer.audit.findings import PARTS, Audit, Finding, Item, in_order, list_items
 from ktransfer.data.examples import Splits
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def audit_splits(
         items, workers=workers, progress=progress
     )
     hint = splits.train.groups is None and splits.train.modality.group_hint(splits.train)
-    findings = [*_class_findings(splits), *examined]
+    findings = [*_class_findings(splits), *_task_findings(splits, items), *examined]
     findings += [Finding("groups", (), hint)] if hint else []
     findings += [Finding("class_names", (), line) for line in doubtful_names(splits)]
     findings += [Finding("layout", (), note) for note in splits.notes]
@@ -76,6 +76,14 @@ def audit_splits(
 
 def _parts(splits: Splits) -> list[tuple[str, Examples]]:
     return [(name, part) for name in PARTS if (part := getattr(splits, name)) is not None]
+
+
+def _task_findings(splits: Splits, items: Sequence[Item]) -> Iterator[Finding]:
+    begin = 0
+    for _, part in _parts(splits):
+        for kind, indices, detail in part.task.findings(part.inputs, part.labels, part.class_names):
+            yield Finding(kind, tuple(items[begin + index] for index in indices), detail)
+        begin += len(part)
 
 
 def _class_findings(splits: Splits) -> Iterator[Finding]:

@@ -20,6 +20,8 @@ KINDS = {
     "duplicate": ("warning", "the same more than once in one part"),
     "near_duplicate": ("warning", "nearly the same in one part"),
     "suspect_label": ("warning", "looks like another class than its own, the worst first"),
+    "cut_word": ("warning", "entities that begin or end within a word"),
+    "surface": ("warning", "the same words as entities of several types"),
     "constant": ("warning", "one colour all over"),
     "few_examples": ("warning", "classes with too few examples"),
     "imbalance": ("warning", "classes of uneven size"),

@@ -39,8 +39,8 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help=f"{' or '.join(task_names())}: whether an example has one label or any number; what the labels look like "
-        "if left out.",
+        help=f"{', '.join(task_names())}: one label an example, any number of labels, or named entities in texts; "
+        "what the data looks like if left out.",
     ),
 ]
 GroupColumn = Annotated[

@@ -88,6 +88,11 @@ def audit(
         "encoding": encoding,
     }
     splits, _ = find_modality(data, data_dir=data_dir).read(data, data_dir=data_dir, **columns)
+    if backbone is not None and splits.train.task.per_token:
+        raise DataError(
+            f"Expected an audit of {splits.train.task.title} without a backbone, got {backbone}. Leave --backbone "
+            "out: labels that look wrong are found for whole examples only."
+        )
     with _progress(verbose, "reading every example") as progress:
         found = audit_splits(splits, root=root, progress=progress)
     if backbone is not None:

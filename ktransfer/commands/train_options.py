@@ -30,7 +30,8 @@ class TrainOptions:
         label_column: Column of the labels, or several columns of 0 and 1 with commas between their names. Defaults to
             `None`, which guesses it.
         label_separator: What stands between the labels of a cell, such as `"|"`. Defaults to `None`, which guesses it.
-        task: `"single_label"` or `"multi_label"`. Defaults to `None`, what the labels look like.
+        task: `"single_label"`, `"multi_label"` or `"ner"` (named entities in texts). Defaults to `None`, what the data
+            looks like.
         group_column: Column with what an example belongs to, such as a patient: validation has other groups than
             training. Defaults to `None`.
         group_by: Callable from the name of a file below the folder of the data, or from a text of a table, to what it

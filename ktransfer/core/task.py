@@ -226,6 +226,11 @@ class Task(Protocol):
     ) -> dict[str, Any]:
         """What a card says of one answer: `truth`, `answer`, `right`, `sure` in [0, 1], and `loss` in nats."""
 
+    def findings(
+        self, inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+    ) -> list[tuple[str, list[int], str]]:
+        """What an audit says of labels: the kind of a `Finding`, the examples that it is about, and what was seen."""
+
     def confidence(self, probabilities: Array) -> float:
         """The mean of the highest probability of each row."""
 

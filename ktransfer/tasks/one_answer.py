@@ -31,5 +31,10 @@ class OneAnswer:
     ) -> tuple[Array, Mapping[int, float] | None]:
         return np.arange(len(row_labels)), None
 
+    def findings(
+        self, inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+    ) -> list[tuple[str, list[int], str]]:
+        return []
+
     def confidence(self, probabilities: Array) -> float:
         return float(np.max(probabilities, axis=-1).mean())

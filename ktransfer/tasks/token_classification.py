@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ktransfer.data.entities.words import snapped
+from ktransfer.data.entities.words import is_whole, snapped, words_of
 from ktransfer.data.stratification import held_out_units
 from ktransfer.errors import DataError, RecipeError
 from ktransfer.evaluation.calibration import (
@@ -38,6 +38,7 @@ _BLOCK = 200  # words that stay in one fold: those of a sentence know of each ot
 _HEAD_WORDS = 30_000
 _RESAMPLES, _CONFIDENCE, _AT_ONCE = 1_000, 0.95, 100
 _CONFUSIONS = 20
+_SURFACES = 50
 _MISSED, _INVENTED = "(missed)", "(none)"
 _TINY = 1e-12
 
@@ -398,6 +399,13 @@ class TokenClassification:
             or "no entity"
         )
 
+    # Audit.
+
+    def findings(
+        self, inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+    ) -> list[tuple[str, list[int], str]]:
+        return [*_cut_words(inputs, labels, class_names), *_surfaces(inputs, labels, class_names)]
+
     # Evaluation.
 
     def evaluate(
@@ -608,6 +616,36 @@ def marked(
         {"text": text[start:end], "truth": name(truth, start, end), "answer": name(answer, start, end)}
         for start, end in itertools.pairwise(edges)
     ]
+
+
+def _cut_words(
+    inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+) -> Iterator[tuple[str, list[int], str]]:
+    for index, (text, spans) in enumerate(zip(inputs, labels, strict=True)):
+        words = words_of(text)
+        for start, end, kind in spans:
+            if not is_whole(start, end, words):
+                yield "cut_word", [index], f"{class_names[kind]} {text[start:end]!r} from {start} to {end}"
+
+
+def _surfaces(
+    inputs: Sequence[str], labels: Array, class_names: Sequence[str]
+) -> list[tuple[str, list[int], str]]:
+    """Words that are marked as several types, those with the most of the rarer ones first."""
+    found: dict[str, dict[int, list[int]]] = {}
+    for index, (text, spans) in enumerate(zip(inputs, labels, strict=True)):
+        for start, end, kind in spans:
+            surface = " ".join(text[start:end].split())
+            found.setdefault(surface, {}).setdefault(kind, []).append(index)
+    several = []
+    for surface, kinds in found.items():
+        if len(kinds) < 2:
+            continue
+        usual, *others = sorted(kinds, key=lambda kind: -len(kinds[kind]))
+        examples = [index for kind in others for index in kinds[kind]]
+        counts = ", ".join(f"{class_names[kind]} {len(kinds[kind])}" for kind in (usual, *others))
+        several.append(("surface", list(dict.fromkeys(examples)), f"{surface!r} is {counts} times"))
+    return sorted(several, key=lambda each: -len(each[1]))[:_SURFACES]
 
 
 def _listed(text: str, spans: Sequence[tuple[int, int, int]], class_names: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from text_zoo import write_preset
 from typer.testing import CliRunner
 
 from ktransfer.cli import app, main
+from ktransfer.commands.audit import audit
 from ktransfer.commands.benchmark import benchmark
 from ktransfer.commands.evaluate import evaluate
 from ktransfer.commands.export import export
@@ -258,6 +259,43 @@ def test_what_cannot_be_with_entities_is_refused_before_training(folder, bert, t
     with pytest.raises(DataError, match="no group_column for texts with marked entities"):
         train(folder, bert, tmp_path / "run", recipe=RECIPE, formats=[], group_column="x", **QUIET)
     assert not (tmp_path / "run").exists()
+
+
+# Audit.
+
+
+def test_an_audit_finds_what_is_wrong_with_entities(tmp_path):
+    rows = [
+        ("the fox is here", [(4, 7, "PER")]),
+        ("a fox and a café", [(2, 5, "LOC"), (12, 16, "LOC")]),
+        ("you see the foxes", [(12, 15, "PER")]),
+        ("the fox", [(4, 7, "PER"), (0, 7, "PER")]),
+    ]
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, chosen in (("train", rows), ("test", rows[:1])):
+        lines = [
+            json.dumps(
+                {
+                    "text": text,
+                    "spans": [dict(zip(("start", "end", "label"), each, strict=True)) for each in spans],
+                }
+            )
+            for text, spans in chosen
+        ]
+        (data / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    found = audit(data, out=tmp_path / "audit", verbose=0)
+    [cut] = found.of("cut_word")
+    assert (cut.items[0].input, cut.detail) == ("you see the foxes", "PER 'fox' from 12 to 15")
+    [surface] = found.of("surface")
+    assert surface.detail == "'fox' is PER 2, LOC 1 times"
+    assert [item.input for item in surface.items] == ["a fox and a café"]
+    assert [item.part for item in found.of("leak")[0].items] == ["train", "test"]
+    notes = [finding.detail for finding in found.of("layout")]
+    assert any("1 span over a longer one" in note for note in notes)
+    assert "several types" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")
+    with pytest.raises(DataError, match="Leave --backbone out"):
+        audit(data, backbone="none", verbose=0)
 
 
 # The command line.

@@ -17,8 +17,11 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 RUN = ("python", "bash")
-# These take a minute or more: each of their command lines imports TensorFlow anew.
-SLOW = ("index.md", "tutorials/images.md", "tutorials/mobile.md", "tutorials/texts.md")
+# These take a minute or more: most have command lines, each of which imports TensorFlow anew.
+SLOW = (
+    "index.md",
+    *(f"tutorials/{name}.md" for name in ("images", "mobile", "own_fit_script", "texts")),
+)
 # What a page has to print, as patterns, besides running to its end.
 PRINTED = {
     "index.md": ['"label": "mug"', '"label": "key"', r"onnx +\d"],
@@ -29,6 +32,12 @@ PRINTED = {
         r"delivery [01]\.\d+ True",
         r"refund [01]\.\d+ True",
         r"account 0\.\d+ False",
+    ],
+    "tutorials/named_entities.md": [
+        r"\('ITEM', 'ORDER'\)",
+        r"ORDER F1 [01]\.\d+ of \d+ entities",
+        r"ORDER \d+ \d+ 4711",
+        r'"text": "1234"',
     ],
     "tutorials/mobile.md": [r"^key [01]\.", r"labels\.txt", '"label": "boat"'],
     "tutorials/serving.md": ['"label":"mug"', "'label': 'key'"],
