@@ -79,10 +79,10 @@ def image_parts(data, shared, folder):
 
 def _excluded(source, folder):
     """What `ktransfer audit --fix` leaves out: files that are repeated or contradict each other."""
-    import ktransfer
     from ktransfer.audit.exclusions import read_exclusions
+    from ktransfer.commands.audit import audit
 
-    ktransfer.audit(source, out=folder / "audit", fix=True, say=note)
+    audit(source, out=folder / "audit", fix=True, say=note)
     return {source / key for key in read_exclusions(folder / "audit" / "exclude.txt")}
 
 

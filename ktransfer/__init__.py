@@ -19,6 +19,7 @@ _HOMES = {
     "ExportError": "ktransfer.errors",
     "KTransferError": "ktransfer.errors",
     "LearningRateCurve": "ktransfer.training.lr_curve",
+    "MissingExtraError": "ktransfer.errors",
     "ProgressiveUnfreezing": "ktransfer.training.progressive_unfreezing",
     "Recipe": "ktransfer.recipes.recipe",
     "RecipeError": "ktransfer.errors",
@@ -70,7 +71,13 @@ def __getattr__(name: str) -> Any:
     name = _deprecation.current_name(name)
     if name not in _HOMES:
         raise AttributeError(f"module 'ktransfer' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOMES[name]), name)
+    try:
+        home = importlib.import_module(_HOMES[name])
+    except ModuleNotFoundError as error:
+        from ktransfer.utils.extras import missing_extra
+
+        raise missing_extra(error, f"ktransfer.{name}") or error from error
+    value = getattr(home, name)
     globals()[name] = value
     return value
 

@@ -12,6 +12,7 @@ from ktransfer.errors import BackboneError as BackboneError
 from ktransfer.errors import DataError as DataError
 from ktransfer.errors import ExportError as ExportError
 from ktransfer.errors import KTransferError as KTransferError
+from ktransfer.errors import MissingExtraError as MissingExtraError
 from ktransfer.errors import RecipeError as RecipeError
 from ktransfer.errors import RunError as RunError
 from ktransfer.features.extract import extract_features as extract_features

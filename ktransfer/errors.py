@@ -43,6 +43,10 @@ class ExportError(KTransferError):
     """An artefact could not be written, or does not answer as the trained model does."""
 
 
+class MissingExtraError(KTransferError, ImportError):
+    """A package is not installed that an extra of ktransfer brings; the message has the command that installs it."""
+
+
 def bounded(text: str) -> str:
     """`text`, or where it has more than 1,500 characters, its beginning and its end.
 

@@ -28,6 +28,7 @@ from ktransfer.cli import (
 )
 from ktransfer.errors import KTransferError, bounded
 from ktransfer.security.safe_io import visible
+from ktransfer.utils.extras import missing_extra
 from ktransfer.utils.terminal import accept_any_text, print_line, use_utf8_mode
 
 app = typer.Typer(
@@ -65,6 +66,11 @@ def main() -> None:
             app()
     except KTransferError as error:
         _fail(str(error))
+    except ModuleNotFoundError as error:
+        found = missing_extra(error, "this command")
+        if found is None:
+            raise
+        _fail(str(found))
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error))
 

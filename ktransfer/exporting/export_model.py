@@ -22,6 +22,7 @@ from ktransfer.exporting.processes.runtime_process import OwnProcess
 from ktransfer.exporting.registry import get_format
 from ktransfer.exporting.runtimes import open_artefact
 from ktransfer.recipes.recipe import Recipe
+from ktransfer.utils.extras import need_modules
 from ktransfer.utils.progress import Tell, silent
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
     Raises:
         ExportError: One of them is none, or the Keras backend is one that cannot export.
+        MissingExtraError: A package that one of them needs is not installed.
     """
     formats = format_names(formats)
     import keras  # here, as the names of the formats are wanted without it
@@ -69,6 +71,8 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
             "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
             "any backend."
         )
+    for name in formats:
+        need_modules(get_format(name).family.modules, f"the format {name}")
     return formats
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ktransfer.errors import ExportError
 from ktransfer.exporting.opened import Opened, limit_tensorflow
 from ktransfer.exporting.registry import format_specs, get_format
+from ktransfer.utils.extras import need_modules
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Array, PathLike
@@ -32,6 +33,7 @@ def open_artefact(format: str, path: PathLike, *, threads: int | None = None) ->
 
     Raises:
         ExportError: The format is none that is known here. What else a runtime raises is its own.
+        MissingExtraError: A package that it needs is not installed.
 
     Example:
         >>> open_artefact("onnx", "run/artefacts/model.onnx").labels
@@ -44,6 +46,8 @@ def open_artefact(format: str, path: PathLike, *, threads: int | None = None) ->
             f"A format of {', '.join(format_specs())} was expected. Received: {format!r}. "
             "Use the ktransfer that wrote it."
         )
+    family = get_format(format).family
+    need_modules(family.modules, f"the format {family.name}")
     return get_format(format).runtime().open_file(Path(path), threads)
 
 

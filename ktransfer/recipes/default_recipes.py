@@ -25,6 +25,7 @@ class FineTuning:
         weight_decay: As in `Recipe`.
         depth: As in `Stage`, by preset.
         epochs: The least and the most, by preset.
+        few: Of fewer examples than this all blocks train, whatever the preset's depth: it costs little time.
     """
 
     learning_rate: float
@@ -33,6 +34,7 @@ class FineTuning:
     depth: Mapping[str, float | str]
     epochs: Mapping[str, tuple[int, int]]
     lowest_rate: float = 0.3
+    few: int = 0
 
 
 def check_preset(preset: str) -> None:
@@ -93,11 +95,11 @@ def preset_recipe(
     """The recipe of a preset, for so many examples.
 
     `"fast"` is `image_recipe` or `text_recipe`. The others train one stage from the solved head: all blocks, or with
-    `"balanced"` the upper half for texts. It is as long as the sum of its learning rates over the steps needs to come
-    to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 4 to 8 and 6 to 12 for texts, at a
-    peak of 5e-4 and 2e-4, the lowest block of images at 0.3 of it, with half an epoch of warmup and a cosine (images)
-    or linear (texts) decay to zero. Weights between the solved head and the last epoch are kept by their log loss on
-    validation.
+    `"balanced"` the upper half where there are 2,000 texts or more. It is as long as the sum of its learning rates over
+    the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 4 to 8 and
+    6 to 12 for texts, at a peak of 5e-4 and 2e-4, the lowest block of images at 0.3 of it, with half an epoch of warmup
+    and a cosine (images) or linear (texts) decay to zero. Weights between the solved head and the last epoch are kept
+    by their log loss on validation.
 
     Args:
         kind: `"images"` or `"texts"`.
@@ -141,7 +143,7 @@ def preset_recipe(
     stages: tuple[Stage, ...] = ()
     if epochs:
         stage = Stage(
-            depth=tuning.depth[preset],
+            depth="all" if examples < tuning.few else tuning.depth[preset],
             epochs=epochs,
             learning_rate=tuning.learning_rate,
             lowest_rate=tuning.lowest_rate,

@@ -12,6 +12,7 @@ FINE_TUNING = FineTuning(
     # 6 epochs with the lowest block at 0.3 of the learning rate, 0.977 by 8 with all at the same (all blocks 0.980);
     # 1,000 of goemotions 0.505 and 0.518. All blocks for 4 epochs gave snips 0.971, at 5e-4 0.949.
     lowest_rate=1.0,
+    few=2_000,
     depth={BALANCED: 0.5, BEST: "all"},
     epochs={BALANCED: (4, 8), BEST: (6, 12)},
 )

@@ -58,7 +58,8 @@ def test_both_defaults_are_public():
 
 
 def test_blocks_of_a_text_backbone_learn_at_one_rate_and_those_of_images_slower_below():
-    texts, images = preset_recipe("texts", examples=500), preset_recipe("images", examples=500)
+    texts, images = preset_recipe("texts", examples=2_000), preset_recipe("images", examples=500)
     assert (texts.stages[0].lowest_rate, texts.stages[0].depth, texts.epochs) == (1.0, 0.5, 8)
+    assert preset_recipe("texts", examples=1_999).stages[0].depth == "all"
     assert (images.stages[0].lowest_rate, images.stages[0].depth, images.epochs) == (0.3, "all", 8)
     assert preset_recipe("texts", examples=13_000).epochs == 4

@@ -21,6 +21,7 @@ FORMAT = Format(
     options=frozenset({"dynamic_batch", "allow_flex"}),
     uint8=frozenset({"int8"}),
     calibrated=frozenset({"int8"}),
+    modules=("ai_edge_litert",),
     warm_up="ktransfer.exporting.tflite.conversion",
     operations=_flex_ops,
 )
