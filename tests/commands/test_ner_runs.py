@@ -95,8 +95,15 @@ def test_answers_are_spans_of_the_text(finished):
 def test_a_text_longer_than_the_model_is_answered_to_its_end(finished):
     run, _ = finished
     text = "the quick you " * 40 + "café"
-    assert run.preprocessing.sequence_length < 40
-    assert [each["start"] for each in run.predict([text])[0]][-1] == len(text) - 4
+    [tokenized] = run.preprocessing.tokenized([text])
+    first, last = run.preprocessing.windows(tokenized)[-1]
+    assert first > 0
+    assert last == len(tokenized.words) == 121
+    # The last words are answered as in a text that is the last window alone.
+    whole, end = run.predict_probabilities([text, text[tokenized.words[first][0] :]])
+    assert whole.words == tokenized.words
+    np.testing.assert_allclose(whole.probabilities[-1], end.probabilities[-1], atol=1e-5)
+    np.testing.assert_allclose(whole.probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_evaluation_of_a_file_is_that_of_the_run(finished, folder):
