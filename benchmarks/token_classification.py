@@ -89,7 +89,6 @@ def of_ktransfer(method, parts, preset, seed):
 def of_trainer(parts, preset, seed, epochs):
     """What a person writes with transformers: words, first-subword labels, the best epoch on validation."""
     import numpy as np
-    import torch
     from transformers import (
         AutoModelForTokenClassification,
         AutoTokenizer,
@@ -107,7 +106,7 @@ def of_trainer(parts, preset, seed, epochs):
     tags = task.output_names(names)
     tokenizer = AutoTokenizer.from_pretrained(preset, do_lower_case=True)
 
-    class Sentences(torch.utils.data.Dataset):
+    class Sentences:
         """Words as the file has them: what stands between spaces."""
 
         def __init__(self, part):

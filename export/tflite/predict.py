@@ -70,16 +70,19 @@ def main():
     if not arguments.format.startswith(FORMAT):
         sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
     path, manifest, artefact = find_artefact(arguments.run, arguments.format)
+    words = manifest.get("task") == "ner"
+    if modality_of(manifest) == "text" and not words:
+        read = text_reader(
+            path, manifest, artefact
+        )  # first: it brings operations that a SavedModel is loaded with
+    elif not words:
+        read = image_reader(manifest["preprocessing"])
     labels, facts, classify = load_model(path)
-    if facts.get("task") == "ner":
+    if words:
         find = entity_finder(path, manifest, artefact, labels, classify)
         for given in arguments.given:
             print(json.dumps({"entities": find(given)}), flush=True)
         return
-    if modality_of(manifest) == "text":
-        read = text_reader(path, manifest, artefact)
-    else:
-        read = image_reader(manifest["preprocessing"])
     thresholds = thresholds_of(facts, labels)
     for given in arguments.given:
         found = answer(classify(read(given))[0], labels, thresholds)

@@ -95,8 +95,15 @@ def test_answers_are_spans_of_the_text(finished):
 def test_a_text_longer_than_the_model_is_answered_to_its_end(finished):
     run, _ = finished
     text = "the quick you " * 40 + "café"
-    assert run.preprocessing.sequence_length < 40
-    assert [each["start"] for each in run.predict([text])[0]][-1] == len(text) - 4
+    [tokenized] = run.preprocessing.tokenized([text])
+    first, last = run.preprocessing.windows(tokenized)[-1]
+    assert first > 0
+    assert last == len(tokenized.words) == 121
+    # The last words are answered as in a text that is the last window alone.
+    whole, end = run.predict_probabilities([text, text[tokenized.words[first][0] :]])
+    assert whole.words == tokenized.words
+    np.testing.assert_allclose(whole.probabilities[-1], end.probabilities[-1], atol=1e-5)
+    np.testing.assert_allclose(whole.probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_evaluation_of_a_file_is_that_of_the_run(finished, folder):
@@ -306,7 +313,11 @@ def test_the_command_line_predicts_and_evaluates(finished, folder):
     done = CliRunner().invoke(app, ["predict", str(run.path), "a café here", "--json"])
     assert done.exit_code == 0, done.output
     [line] = [line for line in done.stdout.splitlines() if line.startswith("{")]
-    assert json.loads(line)["predictions"] == run.predict(["a café here"])[0]
+    found, expected = json.loads(line)["predictions"], run.predict(["a café here"])[0]
+    assert [each.pop("probability") for each in found] == pytest.approx(
+        [each.pop("probability") for each in expected], abs=1e-5
+    )
+    assert found == expected
     done = CliRunner().invoke(app, ["evaluate", str(run.path), str(folder)])
     assert done.exit_code == 0, done.output
     assert "entities" in done.stdout

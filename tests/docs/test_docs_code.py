@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -16,8 +17,11 @@ ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 RUN = ("python", "bash")
-# These take a minute or more: each of their command lines imports TensorFlow anew.
-SLOW = ("index.md", "tutorials/images.md", "tutorials/mobile.md", "tutorials/texts.md")
+# These take a minute or more: most have command lines, each of which imports TensorFlow anew.
+SLOW = (
+    "index.md",
+    *(f"tutorials/{name}.md" for name in ("images", "mobile", "own_fit_script", "texts")),
+)
 # What a page has to print, as patterns, besides running to its end.
 PRINTED = {
     "index.md": ['"label": "mug"', '"label": "key"', r"onnx +\d"],
@@ -115,6 +119,16 @@ def test_a_fence_says_its_language(page):
     languages = {found["language"] for found in FENCE.finditer(text)}
     assert languages <= {*RUN, "console", "json", "kotlin", "swift", "text", "toml", "yaml"}
     assert text.count("```") == 2 * len(list(FENCE.finditer(text)))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_a_list_begins_after_an_empty_line(page):
+    """Without one Markdown takes its items for the end of the paragraph."""
+    text = FENCE.sub("", (DOCS / page).read_text(encoding="utf-8"))
+    item = re.compile(r" *([-*]|\d+\.) ")
+    for before, line in itertools.pairwise(text.splitlines()):
+        begins = item.match(line) and before.strip() and not item.match(before)
+        assert not begins or before.startswith((" ", "|", "#")), line
 
 
 def test_every_tutorial_has_code_and_a_check():
