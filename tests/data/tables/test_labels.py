@@ -123,7 +123,7 @@ def test_multi_label_may_have_one_label_a_row_and_a_given_separator_is_taken(tmp
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"task": "regression"}, r"the task 'single_label' or 'multi_label', got 'regression'"),
+        ({"task": "ranking"}, r"the task 'single_label', 'multi_label' or 'regression', got 'ranking'"),
         ({"task": "single_label", "label_separator": "|"}, r"task='multi_label' with label_separator='\|'"),
         ({"label_separator": ""}, "the text between two labels as label_separator, got ''"),
         ({"label_separator": 3}, "the text between two labels as label_separator, got 3"),
