@@ -8,10 +8,10 @@ FINE_TUNING = FineTuning(
     learning_rate=2e-4,
     schedule="linear",
     weight_decay=0.01,
-    # Measured with MiniLM on one seed each, accuracy on test. The upper half for 6 epochs with the lowest block at 0.3
-    # of the learning rate, for 8 epochs with all at the same, and all blocks for these 8 epochs: 500 texts of snips 0.971,
-    # 0.977 and 0.980, 1,000 of goemotions 0.505, 0.518 and 0.533. All blocks for 4 epochs gave snips 0.971, at 5e-4
-    # 0.949.
+    # Measured with MiniLM on one seed each, accuracy on test. The upper half for 6 epochs with the lowest block at
+    # 0.3 of the learning rate, for 8 epochs with all at the same, and all blocks for these 8 epochs: 500 texts of
+    # snips 0.971, 0.977 and 0.980, 1,000 of goemotions 0.505, 0.518 and 0.533. All blocks for 4 epochs gave snips
+    # 0.971, at 5e-4 0.949.
     lowest_rate=1.0,
     few=2_000,
     depth={BALANCED: 0.5, BEST: "all"},
