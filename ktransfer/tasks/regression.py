@@ -30,7 +30,7 @@ _MANY, _FEWER_RESAMPLES = 5_000, 200
 _ALIKE = 0.25
 # Standard deviations beyond which half the squared error is no longer what the Huber loss takes (Huber 1964).
 _HUBER_DELTA = 1.0
-_SKEWED = 2.0  # of a normal distribution it is 0
+_SKEWED = 1.0  # of a normal distribution it is 0, of an exponential one 2
 _FEW_DIGITS = 1e-4  # of the mean, below which a deviation uses few of the seven digits of a float32
 _POINTS = 500  # that a plot shows
 _AXIS_SHARE = 0.04
