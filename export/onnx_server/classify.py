@@ -7,7 +7,7 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from . import openapi
-from .decision import ranked
+from .decision import measured, ranked
 from .errors import Refused, shown
 from .json_body import check_keys, read_json
 from .queries import known_query
@@ -33,7 +33,8 @@ def add_predict(app, service, *, top_k, max_examples):
 
         Of a multi-label classifier those whose probability reaches their threshold are `chosen`, and come first; they
         are listed by themselves in `labels`, an empty list where there is none. Of a model of entities those of each
-        text, with their offsets in characters; `top_k` does not limit them.
+        text, with their offsets in characters; `top_k` does not limit them. Of a regression one number each, with its
+        prediction interval where there is one.
         """
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type == "application/json":
@@ -53,12 +54,16 @@ def add_predict(app, service, *, top_k, max_examples):
         probabilities, cut = await service.classify(examples)
         if service.model.task == "ner":
             return Json({"results": probabilities})
+        if service.model.task == "regression":
+            answer = {"results": [measured(row, labels, service.model.interval) for row in probabilities]}
+            return Json({**answer, "cut_texts": cut} if cut else answer)
         answer = {"results": [ranked(row, labels, top_k, thresholds) for row in probabilities]}
         if thresholds is not None:
             answer["labels"] = [_chosen(result) for result in answer["results"]]
         return Json({**answer, "cut_texts": cut} if cut else answer)
 
-    content = openapi.entities() if service.model.task == "ner" else openapi.predicted(thresholds is not None)
+    described = {"ner": openapi.entities, "regression": openapi.numbers}.get(service.model.task)
+    content = openapi.predicted(thresholds is not None) if described is None else described()
     body = openapi.predict_body(reader.kind, max_examples)
     openapi.add_post(app, "/predict", predict, [Depends(known_query("top_k"))], content, body)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from .errors import StartError
 
-TASKS = ("single_label", "multi_label", "ner")
+TASKS = ("single_label", "multi_label", "ner", "regression")
 
 
 def read_decision(metadata, labels):
@@ -45,6 +45,39 @@ def read_decision(metadata, labels):
             f"Expected {len(labels)} thresholds, one a label, got {thresholds.size}. Export it again."
         )
     return task, thresholds
+
+
+def read_interval(metadata):
+    """Return the prediction interval of a number, `{"coverage", "width", "transform"}`; `None` where there is none.
+
+    Example:
+        >>> read_interval({"interval": '{"coverage": 0.9, "width": 2.0, "transform": null}'})["width"]
+        2.0
+    """
+    return json.loads(metadata.get("interval", "null"))
+
+
+def measured(values, labels, interval):
+    """Return the answer of a regression to one example: the name of the number, itself and its interval.
+
+    Args:
+        values: `(1,)`, in the unit of the target.
+        labels: The name of the target.
+        interval: As `read_interval` gives it.
+
+    Example:
+        >>> measured(np.array([10.0]), ["price"], {"coverage": 0.9, "width": 2.0, "transform": None})
+        {'label': 'price', 'value': 10.0, 'interval': [8.0, 12.0], 'coverage': 0.9}
+    """
+    value = float(values[0])
+    found = {"label": labels[0], "value": value}
+    if interval is None:
+        return found
+    low, high = value - interval["width"], value + interval["width"]
+    if interval.get("transform") == "log":
+        factor = float(np.exp(interval["width"]))
+        low, high = value / factor, value * factor
+    return {**found, "interval": [low, high], "coverage": interval["coverage"]}
 
 
 def ranked(probabilities, labels, top_k, thresholds=None):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from .decision import read_decision
+from .decision import read_decision, read_interval
 from .entity_texts import EntityReader
 from .errors import StartError
 from .images import ImageReader
@@ -24,6 +24,7 @@ class Model:
     Attributes:
         labels: Names of the classes, in the order of the probabilities.
         task: `"single_label"`, `"multi_label"`, or `"ner"`, entities in texts.
+        interval: Of a regression its prediction interval, as `read_interval` gives it.
         thresholds: Of a multi-label task the least probability of each label with which it is answered, float64
             `(classes,)`; else `None`.
         inputs: `[{"name", "shape", "dtype"}, ...]`; `None` in a shape is any size, the first is the batch.
@@ -66,6 +67,7 @@ class Model:
         metadata = self._session.get_modelmeta().custom_metadata_map
         self.labels = json.loads(metadata["labels"])
         self.task, self.thresholds = read_decision(metadata, self.labels)
+        self.interval = read_interval(metadata)
         self.inputs = artefact["signature"]["inputs"]
         self.output = artefact["signature"]["output"]
         self.max_batch = None if artefact["batch"] == "dynamic" else artefact["batch"]

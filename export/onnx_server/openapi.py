@@ -191,6 +191,24 @@ def entities():
     return {"application/json": _object(["results"], results=_list(_list(entry)))}
 
 
+def numbers():
+    """Return the content of an answer of `/predict` with one number an example.
+
+    Example:
+        >>> list(numbers()["application/json"]["properties"])
+        ['results']
+    """
+    number = {"type": "number"}
+    entry = _object(
+        ["label", "value"],
+        label=_STRING,
+        value={**number, "description": "In the unit of the target."},
+        interval={**_list(number), "description": "The lower and the upper end of the prediction interval."},
+        coverage={**number, "description": "Share of such intervals that hold the truth."},
+    )
+    return {"application/json": _object(["results"], results=_list(entry))}
+
+
 def predict_body(kind, max_examples):
     """Return the `requestBody` of `/predict`.
 

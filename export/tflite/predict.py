@@ -83,6 +83,11 @@ def main():
         for given in arguments.given:
             print(json.dumps({"entities": find(given)}), flush=True)
         return
+    if facts.get("task") == "regression":
+        for given in arguments.given:
+            found = measured(classify(read(given))[0], labels, facts.get("interval"))
+            print(json.dumps(found), flush=True)
+        return
     thresholds = thresholds_of(facts, labels)
     for given in arguments.given:
         found = answer(classify(read(given))[0], labels, thresholds)
@@ -91,6 +96,22 @@ def main():
             nearest = found["predictions"][0]
             said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
             print(f"{given[:60]!r}: {said}", file=sys.stderr)
+
+
+def measured(values, labels, interval):
+    """Return what is printed of a number `(1,)`: its name, itself, and where there is one its prediction interval.
+
+    Half the width of that is in the number's own unit or, with the transform "log", in its logarithm.
+    """
+    value = float(values[0])
+    found = {"label": labels[0], "value": value}
+    if interval is not None:
+        width = interval["width"]
+        low, high = value - width, value + width
+        if interval.get("transform") == "log":
+            low, high = value / float(np.exp(width)), value * float(np.exp(width))
+        found |= {"interval": [low, high], "coverage": interval["coverage"]}
+    return found
 
 
 def answer(probabilities, labels, thresholds):
@@ -148,8 +169,8 @@ def thresholds_of(facts, labels):
         return None
     if task != "multi_label":
         sys.exit(
-            f"Expected a task of single_label, multi_label or ner, got {task!r}. Use the predict.py of the ktransfer "
-            "that exported it."
+            f"Expected a task of single_label, multi_label, ner or regression, got {task!r}. Use the predict.py of "
+            "the ktransfer that exported it."
         )
     # A run that was never evaluated has none.
     thresholds = np.array(facts.get("thresholds", [0.5] * len(labels)))

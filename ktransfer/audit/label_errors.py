@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, RidgeCV
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -50,7 +50,9 @@ def label_findings(
     Example:
         >>> label_findings(items, features, np.arange(len(items)))  # doctest: +SKIP
     """
-    if examples is None or examples.labels.ndim == 1:
+    if examples is not None and examples.task.least_squares:
+        findings = list(_suspect_targets(items, features, groups, examples.labels))
+    elif examples is None or examples.labels.ndim == 1:
         findings = list(_suspect_classes(items, features, groups))
     else:
         findings = list(_suspect_label_sets(items, features, groups, examples))
@@ -97,6 +99,30 @@ def _suspect_label_sets(
             found.append((score, index, f"labelled {items[index].label}: {how}"))
     for score, index, detail in sorted(found, key=lambda each: (-each[0], each[1])):
         yield Finding("suspect_label", (items[index],), detail, score)
+
+
+def _suspect_targets(
+    items: Sequence[Item], features: Array, groups: Array, targets: Array
+) -> Iterator[Finding]:
+    """Numbers far from what ridge regression on the other examples says: beyond Tukey's outer fence of the errors."""
+    folds = min(_FOLDS, len(np.unique(groups)))
+    if folds < 2:
+        return
+    inputs = StandardScaler().fit_transform(np.asarray(features, "float64"))
+    inputs = PCA(min(_DIMENSIONS, *inputs.shape), random_state=0).fit_transform(inputs)
+    said = np.zeros(len(targets))
+    with threadpool_limits(1):
+        for rest, held in GroupKFold(folds).split(inputs, groups=groups):
+            model = RidgeCV(alphas=np.logspace(0, 6, 13)).fit(inputs[rest], targets[rest])
+            said[held] = model.predict(inputs[held])
+    errors = targets - said
+    low, high = np.percentile(errors, [25, 75])
+    beyond = np.maximum(errors - high, low - errors) / max(high - low, 1e-12)
+    for index in np.argsort(-beyond, kind="stable"):
+        if beyond[index] <= 3:
+            return
+        detail = f"target {targets[index]:.6g}, {said[index]:.6g} by examples like it"
+        yield Finding("suspect_label", (items[index],), detail, round(float(beyond[index]), 3))
 
 
 def out_of_fold_probabilities(

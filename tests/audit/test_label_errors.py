@@ -3,6 +3,7 @@ import pytest
 
 from ktransfer.audit.findings import Item
 from ktransfer.audit.label_errors import label_findings, out_of_fold_probabilities, outliers, suspects
+from ktransfer.data.examples import Examples
 
 
 def clusters(per_class=30, classes=3, dimensions=20, seed=0):
@@ -56,3 +57,20 @@ def test_an_example_far_from_all_others_is_an_outlier():
     features, _ = clusters(per_class=40)
     features[7] = 30 * np.random.default_rng(3).standard_normal(20)
     assert [index for index, _ in outliers(features)] == [7]
+
+
+def test_a_target_far_from_that_of_similar_examples_is_suspect():
+    random = np.random.default_rng(0)
+    features = random.normal(size=(200, 8))
+    targets = 100 + 10 * features[:, 0] + random.normal(size=200)
+    targets[17] += 200
+    inputs = tuple(f"text {index}" for index in range(200))
+    examples = Examples(inputs, targets, ("price",), kind="text", task="regression")
+    items = [Item("train", name, text, text) for name, text in zip(examples.label_names, inputs, strict=True)]
+    found = [
+        finding
+        for finding in label_findings(items, features, np.arange(200), examples=examples)
+        if finding.kind == "suspect_label"
+    ]
+    assert found[0].items[0].input == "text 17"
+    assert len(found) < 4

@@ -33,6 +33,7 @@ PRINTED = {
         r"refund [01]\.\d+ True",
         r"account 0\.\d+ False",
     ],
+    "tutorials/regression.md": ["'label': 'price', 'value': ", "'coverage': 0.9"],
     "tutorials/named_entities.md": [
         r"\('ITEM', 'ORDER'\)",
         r"ORDER F1 [01]\.\d+ of \d+ entities",
