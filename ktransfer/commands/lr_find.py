@@ -123,7 +123,8 @@ def lr_find(
     for note in splits.notes:
         say(f"note       {note}")
     keras.utils.set_random_seed(seed)
-    recipe = preset_recipe(modality.noun, examples=len(splits.train), gpu=has_gpu(), seed=seed)
+    task = splits.train.task.name
+    recipe = preset_recipe(modality.noun, examples=len(splits.train), gpu=has_gpu(), seed=seed, task=task)
     network = modality.network(backbone, splits.train, recipe, **options)
     recipe = splits.train.task.adapted(recipe)
     model, inner = network.model, find_backbone(network.model)

