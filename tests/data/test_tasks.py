@@ -29,5 +29,7 @@ def test_a_task_that_reads_classes_is_read_as_such(table, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["text", "image"])
 def test_a_task_that_there_is_none_of_is_named(kind, table):
-    with pytest.raises(DataError, match="a task of single_label, multi_label, ner, regression, got 'multilabel'"):
+    with pytest.raises(
+        DataError, match="a task of single_label, multi_label, ner, regression, got 'multilabel'"
+    ):
         modality(kind).read(table, task="multilabel")
