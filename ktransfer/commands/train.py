@@ -119,7 +119,7 @@ def train(
     refuse_others(options.reading(), modality, data)
     # Refuses what cannot be before anything is read.
     asked = _recipe(recipe, preset, modality, 2, options)
-    splits, facts, groups = _read(data, modality, options, asked.seed, say)
+    splits, facts, groups = read_examples(data, modality, options, asked.seed, say)
     refit = options.refit
     if refit is None:
         refit = (
@@ -220,7 +220,7 @@ class _Clock:
         return TimeBudget(left, formats=len(self._formats), weights=model.count_params())
 
 
-def _read(
+def read_examples(
     data: PathLike, modality: Modality, options: TrainOptions, seed: int, say: Say
 ) -> tuple[Splits, dict[str, Any], dict[str, str]]:
     """The splits, the manifest's `data`, and where a function says them the groups of the examples by name."""
@@ -233,6 +233,10 @@ def _read(
         "exclude": options.exclude and absolute(options.exclude),
         **{name: reading.get(name) for name in (*modality.facts, *modality.columns)},
     }
+    if options.test_fraction is not None:
+        facts["test_fraction"] = options.test_fraction
+    if not options.evaluate_test:
+        facts["evaluate_test"] = False
     if options.target_transform is not None:
         facts["target_transform"] = options.target_transform
     groups: dict[str, str] = {}
