@@ -14,20 +14,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ktransfer.commands.artifacts import fixed_axes
-from ktransfer.commands.benchmark import pieces
 from ktransfer.commands.checks import check_folder_to_write, refuse_others
+from ktransfer.commands.costs import backbone_multiply_adds, measure_costs, timed_formats
 from ktransfer.commands.splits import Say, feature_store, progress_bar, readable
 from ktransfer.commands.train import read_examples, train
 from ktransfer.commands.train_options import TrainOptions
 from ktransfer.data.modality import find_modality
-from ktransfer.errors import BackboneError, KTransferError, MissingExtraError, RunError
-from ktransfer.exporting.export_model import export_model
-from ktransfer.exporting.processes.runtime_process import OwnProcess
-from ktransfer.exporting.registry import get_format
+from ktransfer.errors import BackboneError, KTransferError, RunError
 from ktransfer.features.cached_features import FrozenFeatures
 from ktransfer.models.blocks import find_blocks
-from ktransfer.models.flops import multiply_adds
 from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.default_recipes import BALANCED, preset_recipe
 from ktransfer.recipes.recipe import Recipe
@@ -40,7 +35,6 @@ from ktransfer.search.transferability import (
     log_maximum_evidence,
     shrinkage_h_score,
 )
-from ktransfer.utils.extras import need_modules
 from ktransfer.utils.files import write_json, write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import print_line
@@ -236,7 +230,7 @@ class _Measuring:
     ) -> None:
         self._modality, self._sample, self._recipe, self._options = modality, sample, recipe, options
         self._store, self._say, self._verbose = store, say, verbose
-        self._timed = self._formats() if latency else ()
+        self._timed = timed_formats(say) if latency else ()
         self.notes: list[str] = []
 
     def measure(self, name: str) -> tuple[Candidate, HeadScore]:
@@ -269,9 +263,11 @@ class _Measuring:
             features=features.shape[1],
             parameters=backbone.count_params(),
             blocks=len(find_blocks(backbone)),
-            multiply_adds=_multiply_adds(network, backbone),
+            multiply_adds=backbone_multiply_adds(network.model, network.preprocessing),
             seconds=seconds,
-            **self._costs(name, network),
+            **measure_costs(
+                network.model, network.preprocessing, self._sample, self._timed, self._say, name=name
+            ),
         )
         del network, backbone
         gc.collect()
@@ -317,71 +313,6 @@ class _Measuring:
             self.notes.append(note)
             self._say(f"note       {note}")
         return features[kept], np.searchsorted(present, labels[kept]), len(present)
-
-    def _formats(self) -> tuple[str, ...]:
-        """The formats whose runtime is installed; of the others it is said."""
-        if keras.backend.backend() != "tensorflow":
-            self._say(
-                f"note       no latency: Keras runs on {keras.backend.backend()}, which exports nothing"
-            )
-            return ()
-        found = []
-        for name in _TIMED_FORMATS:
-            try:
-                need_modules(get_format(name).family.modules, f"the latency of {name}")
-            except MissingExtraError as error:
-                self._say(f"note       no latency of {name}: {error}")
-            else:
-                found.append(name)
-        return tuple(found)
-
-    def _costs(self, name: str, network: Network) -> dict[str, Any]:
-        """Latency and size of the exported files of a candidate."""
-        latency: dict[str, float] = {}
-        sizes: dict[str, int] = {}
-        for format in self._timed:
-            try:
-                latency[format], sizes[format] = self._latency(network, format)
-            except KTransferError as error:
-                self._say(f"note       no latency of {name} as {format}: {error}")
-        return {"latency_ms": latency, "size_bytes": sizes}
-
-    def _latency(self, network: Network, format: str) -> tuple[float, int]:
-        """The median time of one example in milliseconds, and the size of the file in bytes."""
-        sample = network.preprocessing.pieces(self._sample)
-        task, preprocessing = sample.task, network.preprocessing
-        order = preprocessing.order(sample.inputs)
-        inputs = [sample.inputs[index] for index in order[len(order) // 2 :][:_PROVED]]
-        with tempfile.TemporaryDirectory() as folder:
-            artefact = export_model(
-                network.model,
-                Path(folder) / "artefacts",
-                format,
-                class_names=task.output_names(sample.class_names),
-                examples=inputs,
-                preprocessing=preprocessing,
-                task=task,
-            )
-            if artefact.flex_ops:
-                raise RunError(f"Expected a file that runs without Flex, got {', '.join(artefact.flex_ops)}.")
-            given = self._modality.by_name(preprocessing(inputs[:1]))
-            pad = preprocessing.to_dict().get("pad_token_id")
-            one = next(pieces(given, fixed=fixed_axes(artefact), pad_token_id=pad))
-            with OwnProcess(format, Path(folder) / artefact.path) as process:
-                process.seconds(one, _WARM_UP)
-                return float(np.median(process.seconds(one, _TIMES))) * 1e3, artefact.size_bytes
-
-
-def _multiply_adds(network: Network, backbone: keras.Model) -> int:
-    """Of the backbone on one example, at the length that texts are cut to."""
-    length = network.preprocessing.sequence_length or 256
-    given = [
-        keras.KerasTensor([1, *(side or length for side in tensor.shape[1:])], dtype=tensor.dtype)
-        for tensor in keras.tree.flatten(network.model.input)
-    ]
-    inputs = keras.tree.flatten(backbone.input)
-    # The same pixels go into every input of a backbone for images.
-    return multiply_adds(backbone, given if len(given) == len(inputs) else given * len(inputs))
 
 
 def _with_runs(

@@ -142,7 +142,7 @@ def test_what_cannot_be_ranked_is_refused(data, names, options, error, said):
 
 
 def test_a_missing_runtime_is_said_in_one_line(data, monkeypatch):
-    from ktransfer.commands import rank as module
+    from ktransfer.commands import costs as module
     from ktransfer.errors import MissingExtraError
 
     def missing(modules, purpose):

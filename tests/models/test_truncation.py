@@ -45,7 +45,9 @@ def test_all_of_it_is_the_backbone_itself(share):
 def test_a_backbone_that_cannot_be_cut_there_is_refused():
     given = keras.Input((8, 8, 3))
     backbone = keras.Model(given, keras.layers.Conv2D(4, 3)(given))
-    with pytest.raises(BackboneError, match=r"Expected a backbone that can be cut at 0\.5 of its 1 blocks, got it"):
+    with pytest.raises(
+        BackboneError, match=r"Expected a backbone that can be cut at 0\.5 of its 1 blocks, got it"
+    ):
         truncated(backbone, 0.5, "it")
 
 
