@@ -82,7 +82,7 @@ def _excluded(source, folder):
     from ktransfer.audit.exclusions import read_exclusions
     from ktransfer.commands.audit import audit
 
-    audit(source, out=folder / "audit", fix=True, say=note)
+    audit(source, out=folder / "audit", fix=True)
     return {source / key for key in read_exclusions(folder / "audit" / "exclude.txt")}
 
 

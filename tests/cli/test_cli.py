@@ -215,6 +215,7 @@ def test_skip_corrupt_leaves_out_what_cannot_be_read(monkeypatch, capsys, data, 
     assert "24 train, 18 validation" in out
 
 
+@pytest.mark.slow
 def test_the_demo_says_that_it_is_a_toy_and_compares_with_a_random_backbone(monkeypatch, capsys, tmp_path):
     status, out, _ = run(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert status == 0

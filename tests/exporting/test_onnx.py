@@ -41,7 +41,15 @@ def custom(function):
     return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(Custom()(image))))
 
 
-@pytest.mark.parametrize("name", ["resnet_v1", "efficientnet_v1", "vit", "swin", "mit"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet_v1",
+        "efficientnet_v1",
+        "vit",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("swin", "mit")),
+    ],
+)
 def test_a_backbone_answers_as_its_onnx_file_at_any_batch(name, tmp_path):
     artefact, _ = exported(classifier(BACKBONES[name]()), tmp_path)
     assert (artefact.path, artefact.batch) == ("artefacts/model.onnx", "dynamic")
@@ -75,7 +83,7 @@ def test_the_file_holds_its_labels_and_the_extra_facts(tmp_path):
     assert facts == expected | {"task": "single_label"}
 
 
-@pytest.mark.parametrize("name", [None, "mit"])
+@pytest.mark.parametrize("name", [None, pytest.param("mit", marks=pytest.mark.slow)])
 def test_two_exports_of_one_model_are_equal_byte_for_byte(name, tmp_path):
     model = classifier(BACKBONES[name]()) if name else small_model()
     first, second = (exported(model, tmp_path / folder)[0] for folder in ("first", "second"))

@@ -90,7 +90,15 @@ def test_the_seed_decides_the_first_weights_of_the_head():
     assert not np.array_equal(kernel(1), kernel(2))
 
 
-@pytest.mark.parametrize("name", ["resnet_v2", "mobilenet", "vit", "dinov2", "swin"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet_v2",
+        "mobilenet",
+        "vit",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("dinov2", "swin")),
+    ],
+)
 def test_a_saved_classifier_answers_as_before(tmp_path, name):
     model = build_classifier(zoo.BACKBONES[name](), 3, UNIT, dropout=0.1)
     model.save(tmp_path / "model.keras")

@@ -262,7 +262,7 @@ def test_frozen_stays_unfrozen_moves_and_what_is_saved_loads(make, tmp_path):
         assert same(weights, snapshot(layer.weights))
 
 
-@pytest.mark.parametrize("family", ["Bert", "DistilBert"])
+@pytest.mark.parametrize("family", ["Bert", pytest.param("DistilBert", marks=pytest.mark.slow)])
 def test_a_keras_hub_classifier_on_raw_strings(family, tmp_path):
     models = text_zoo.models
     backbone = text_zoo.backbone_of(family, len(text_zoo.PIECES))
@@ -331,7 +331,7 @@ def test_every_family_of_keras_applications(family, form):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this is the other backend")
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_models_on_the_other_backends(backend):
     run_under(
         backend, "test_every_model", chosen="loads and (-nested] or [nested] or sequential_unbuilt or shared)"

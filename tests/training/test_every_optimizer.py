@@ -195,7 +195,7 @@ def test_the_compiled_step_is_the_eager_one(name, setting):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this is the other backend")
-@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_optimizers_on_the_other_backends(backend):
     run_under(backend, "test_every_optimizer", chosen="[Adam-plain or [Adam-accumulated or [Adam-loss_scale")
 
