@@ -20,7 +20,7 @@ from ktransfer.text.pair_preprocessing import PairPreprocessing, pair_preprocess
 from ktransfer.text.tokenizer_json import write_tokenizer
 
 LENGTH = 24
-WORDS = "the quick brown fox you café cafés !".split()
+WORDS = ["the", "quick", "brown", "fox", "you", "café", "cafés", "!"]
 
 
 def made_pairs(count=60, seed=0):
