@@ -29,6 +29,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "image_size": (int | list | None, "--image-size"),
     "scaling": (str | None, "--scaling"),
     "text_column": (str | None, "--text-column"),
+    "text_columns": (str | None, "--text-columns"),
     "file_column": (str | None, "--file-column"),
     "label_column": (str | None, "--label-column"),
     "label_separator": (str | None, "--label-separator"),
@@ -46,7 +47,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "cache_dir": (str | None, "--cache-dir"),
     "formats": (list, "--format"),
 }
-_ADDED = ("file_column", "label_separator", "task", "target_transform", "group_column")
+_ADDED = ("text_columns", "file_column", "label_separator", "task", "target_transform", "group_column")
 _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
 
 
