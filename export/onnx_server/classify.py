@@ -1,4 +1,4 @@
-"""POST /predict: images or texts to labels and probabilities."""
+"""POST /predict: images, texts or pairs of texts to labels and probabilities."""
 
 from typing import Annotated
 
@@ -12,6 +12,8 @@ from .errors import Refused, shown
 from .json_body import check_keys, read_json
 from .queries import known_query
 from .responses import Json
+
+_SIDES = ("text_a", "text_b")
 
 
 def add_predict(app, service, *, top_k, max_examples):
@@ -64,7 +66,7 @@ def add_predict(app, service, *, top_k, max_examples):
 
     described = {"ner": openapi.entities, "regression": openapi.numbers}.get(service.model.task)
     content = openapi.predicted(thresholds is not None) if described is None else described()
-    body = openapi.predict_body(reader.kind, max_examples)
+    body = openapi.predict_body(reader.kind, max_examples, texts=reader.texts)
     openapi.add_post(app, "/predict", predict, [Depends(known_query("top_k"))], content, body)
 
 
@@ -73,6 +75,8 @@ def _chosen(result):
 
 
 def _of_json(body, reader):
+    if reader.texts == 2:
+        return _pairs_of_json(body, reader)
     kind = reader.kind
     what = "an image file in base64, or a list of them" if kind == "image" else "a text, or a list of texts"
     value = read_json(body, f'JSON as {{"{kind}": ...}} with {what}')
@@ -92,6 +96,39 @@ def _of_json(body, reader):
             read.append(reader.of_json(example))
         except Refused as error:
             raise error.at(f"{kind}[{index}]") from error
+    return read
+
+
+def _pairs_of_json(body, reader):
+    what = (
+        '{"text": [a, b]}, {"text": [[a, b], ...]} or {"text_a": ..., "text_b": ...} with the texts of pairs'
+    )
+    value = read_json(body, f"JSON as {what}")
+    sides = [value[name] for name in _SIDES if name in value]
+    if ("text" in value) == bool(sides) or len(sides) == 1:
+        raise Refused(400, f"Expected JSON as {what}, got {shown(value)}. Send both texts of a pair.")
+    check_keys(value, _SIDES if sides else ("text",), "the body")
+    if sides:
+        several = isinstance(sides[0], list)
+        if several != isinstance(sides[1], list) or (several and len(sides[0]) != len(sides[1])):
+            raise Refused(
+                400,
+                f"Expected as many texts for 'text_a' as for 'text_b', got {shown(sides[0])} and {shown(sides[1])}. "
+                "Send two strings, or two lists of the same length.",
+            )
+        pairs = [list(pair) for pair in zip(*sides, strict=True)] if several else [sides]
+    else:
+        pairs = value["text"]
+        if isinstance(pairs, list) and pairs and not any(isinstance(each, list) for each in pairs):
+            pairs = [pairs]
+    if not isinstance(pairs, list) or not pairs:
+        raise Refused(400, f"Expected {what}, got {shown(pairs)}. Send at least one pair.")
+    read = []
+    for index, pair in enumerate(pairs):
+        try:
+            read.append(reader.of_json(pair))
+        except Refused as error:
+            raise error.at(f"text[{index}]") from error
     return read
 
 

@@ -37,6 +37,7 @@ class ImageReader:
     """
 
     kind = "image"
+    texts = 0
 
     def __init__(self, preprocessing, dtype, *, max_pixels):
         self._preprocessing = preprocessing

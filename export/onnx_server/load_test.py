@@ -211,6 +211,8 @@ def prepare(run, examples):
     model = Model(run, threads=cores())
     if model.read.kind == "text":
         bodies = [line for line in examples.read_text(encoding="utf-8").splitlines() if line.strip()]
+        if model.read.texts == 2:
+            bodies = [body.split("\t")[:2] for body in bodies if "\t" in body]
         requests = [("application/json", json.dumps({"text": body}).encode(), body) for body in bodies]
     else:
         files = sorted(
@@ -241,7 +243,11 @@ def _form(image):
 def main():
     parser = argparse.ArgumentParser(prog="load_test", description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="a run folder")
-    parser.add_argument("examples", type=Path, help="a folder of images, or a file of texts, a line each")
+    parser.add_argument(
+        "examples",
+        type=Path,
+        help="a folder of images, or a file of texts, a line each; of pairs a tab between both",
+    )
     parser.add_argument("--requests", type=int, default=2000, help="of each measurement (%(default)s)")
     parser.add_argument("--clients", type=int, default=32, help="at the same time (%(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="of both, in turn (%(default)s)")

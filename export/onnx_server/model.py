@@ -10,6 +10,7 @@ from .decision import read_decision, read_interval
 from .entity_texts import EntityReader
 from .errors import StartError
 from .images import ImageReader
+from .pair_texts import PairReader
 from .texts import TextReader
 
 
@@ -29,7 +30,7 @@ class Model:
             `(classes,)`; else `None`.
         inputs: `[{"name", "shape", "dtype"}, ...]`; `None` in a shape is any size, the first is the batch.
         max_batch: The one batch size that the artefact takes, or `None` for any.
-        read: From an image's bytes, or a text, to `{input: array}` without the batch axis.
+        read: From an image's bytes, a text, or both texts of a pair to `{input: array}` without the batch axis.
         sha256: Of the artefact.
 
     Raises:
@@ -132,9 +133,11 @@ def _text_reader(folder, manifest, model):
     facts = manifest["tokenizer"]
     content = _proved(folder / Path(facts["path"]).name, facts["sha256"])
     tokenizer = tokenizers.Tokenizer.from_buffer(content)
-    if model.task != "ner":
+    if model.task != "ner" and "pair" not in facts:
         return TextReader(tokenizer, facts, model.inputs)
     try:
+        if "pair" in facts:
+            return PairReader(tokenizer, facts, model.inputs)
         return EntityReader(tokenizer, manifest, model.inputs, model.labels)
     except ValueError as error:
         raise StartError(str(error)) from error

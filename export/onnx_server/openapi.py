@@ -209,12 +209,13 @@ def numbers():
     return {"application/json": _object(["results"], results=_list(entry))}
 
 
-def predict_body(kind, max_examples):
+def predict_body(kind, max_examples, texts=1):
     """Return the `requestBody` of `/predict`.
 
     Args:
         kind: `"image"` or `"text"`.
         max_examples: The most in a request.
+        texts: How many texts an example has.
 
     Example:
         >>> list(predict_body("text", 256)["content"])
@@ -227,6 +228,15 @@ def predict_body(kind, max_examples):
             'with {"image": "<base64>"}, or a list of them.'
         )
         content = {"image/*": {"schema": {"type": "string", "format": "binary"}}}
+    elif texts == 2:
+        description = (
+            'Both texts of a pair, as {"text": [a, b]} or {"text_a": a, "text_b": b}; or of several pairs, as '
+            '{"text": [[a, b], ...]} or two lists. Where both have more tokens than the model takes, the longer loses '
+            "its end first."
+        )
+        pair = _list(_STRING, minItems=2, maxItems=2)
+        several = _list(pair, minItems=1, maxItems=max_examples)
+        content = {"application/json": {"schema": _object(["text"], text={"anyOf": [pair, several]})}}
     else:
         description = "A text, or several. The end of one that has more tokens than the model takes is cut."
         several = _list(_STRING, minItems=1, maxItems=max_examples)
@@ -247,16 +257,16 @@ def infer_body(model, inputs, outputs, max_examples):
         >>> infer_body(model, inputs, outputs, 256)["required"]
         True
     """
-    kind = model.read.kind
+    kind, pairs = model.read.kind, model.read.texts == 2
     example = _STRING if kind == "text" else {"type": "string", "enum": [_PIXEL]}
     exact = [
         _list(
             _object(
                 ["name", "shape", "datatype", "data"],
                 name={"const": kind},
-                shape={"enum": [[batch], [batch, 1]]},
+                shape={"enum": [[batch, 2]] if pairs else [[batch], [batch, 1]]},
                 datatype={"const": "BYTES"},
-                data=_list(example, minItems=batch, maxItems=batch),
+                data=_list(example, minItems=batch * (1 + pairs), maxItems=batch * (1 + pairs)),
             ),
             minItems=1,
             maxItems=1,
@@ -279,7 +289,8 @@ def infer_body(model, inputs, outputs, max_examples):
     both = " The outputs can be asked for together, each once; without `outputs` all are given."
     what = "texts" if kind == "text" else "image files in base64, of which the schema has one for an example"
     description = (
-        f"{what.capitalize()} as the input {kind!r} of datatype BYTES and shape [batch] or [batch, 1]. Also "
+        f"{what.capitalize()} as the input {kind!r} of datatype BYTES and shape "
+        f"{'[batch, 2], both of a pair after each other' if pairs else '[batch] or [batch, 1]'}. Also "
         f"taken are the model's tensors, {tensors}, flat or nested; batches of up to {max_examples}; and, "
         "behind a JSON whose length the header Inference-Header-Content-Length gives, the bytes of inputs "
         f"with the parameter binary_data_size.{both if len(outputs) > 1 else ''}"

@@ -102,7 +102,13 @@ def add_protocol(app, service, settings):
                 "outputs": outputs,
                 "parameters": {
                     **described,
-                    "instead_of_inputs": [{"name": model.read.kind, "datatype": "BYTES", "shape": [-1]}],
+                    "instead_of_inputs": [
+                        {
+                            "name": model.read.kind,
+                            "datatype": "BYTES",
+                            "shape": [-1, 2] if model.read.texts == 2 else [-1],
+                        }
+                    ],
                 },
             }
         )

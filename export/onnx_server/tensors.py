@@ -163,6 +163,8 @@ def _checked(tensor, index):
 def _strings(tensor, data, reader):
     """Return the texts or the image files of an input of datatype BYTES."""
     name, shape = tensor["name"], tensor["shape"]
+    if reader.texts == 2:
+        return _pairs_of_strings(tensor, data, reader)
     if len(shape) > 2 or shape[1:] not in ([], [1]):
         raise Refused(
             400, f"Expected {name!r} as BYTES [-1] or [-1, 1], got {shown(shape)}. Correct the shape."
@@ -181,6 +183,28 @@ def _strings(tensor, data, reader):
         except Refused as error:
             raise error.at(f"{name}[{index}]") from error
     return examples
+
+
+def _pairs_of_strings(tensor, data, reader):
+    name, shape = tensor["name"], tensor["shape"]
+    if len(shape) != 2 or shape[1] != 2:
+        raise Refused(
+            400, f"Expected {name!r} as BYTES [-1, 2], got {shown(shape)}. Send both texts of each pair."
+        )
+    if isinstance(data, bytes):
+        values = [reader.of_bytes(value) for value in _split_strings(data, name)]
+    else:
+        values = _list(data, f"strings as the data of {name!r}")
+        if values and all(isinstance(each, list) for each in values):
+            values = [value for each in values for value in each]
+    _check_count(name, shape, len(values), "strings")
+    pairs = []
+    for index in range(shape[0]):
+        try:
+            pairs.append(reader.of_json(values[2 * index : 2 * index + 2]))
+        except Refused as error:
+            raise error.at(f"{name}[{index}]") from error
+    return pairs
 
 
 def _split_strings(blob, name):

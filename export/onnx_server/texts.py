@@ -26,6 +26,7 @@ class TextReader:
 
     Attributes:
         kind: `"text"`, the name of the field or input that takes texts.
+        texts: How many texts an example has.
         limits: From an axis of a batch to the least and the most that it may be.
 
     Example:
@@ -35,6 +36,7 @@ class TextReader:
     """
 
     kind = "text"
+    texts = 1
 
     def __init__(self, tokenizer, facts, inputs):
         self._tokenizer = tokenizer

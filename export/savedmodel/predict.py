@@ -2,6 +2,7 @@
 
 python predict.py RUN IMAGE...
 python predict.py RUN TEXT...
+python predict.py RUN TEXT TEXT...      (of a run on pairs, two texts for each)
 """
 
 import argparse
@@ -38,13 +39,18 @@ def load_model(path):
 
 
 def text_reader(path, manifest, artefact):
-    """Return a function from a text to the artefact's input: the text, as the tokenizer is inside."""
+    """Return a function from a text, or from both of a pair, to the artefact's inputs: the tokenizer is inside."""
     package = importlib.util.find_spec("tensorflow_text")
     if package is None:
         sys.exit(f"{path} classifies texts: `pip install tensorflow-text`, of TensorFlow's version.")
     # The tokenizer's operations, without the package, which would import Keras.
     for library in Path(package.origin).parent.glob("python/ops/*.so"):
         tf.load_op_library(str(library))
+    if "pair" in manifest.get("preprocessing", {}):
+        names = ("text_a", "text_b")
+        return lambda texts: {
+            name: [text.encode("utf-8", "replace")] for name, text in zip(names, texts, strict=True)
+        }
     return lambda text: {"text": [text.encode("utf-8", "replace")]}
 
 
@@ -65,24 +71,34 @@ def main():
     elif not words:
         read = image_reader(manifest["preprocessing"])
     labels, facts, classify = load_model(path)
+    examples = examples_of(manifest, arguments.given)
     if words:
         find = entity_finder(path, manifest, artefact, labels, classify)
-        for given in arguments.given:
+        for given in examples:
             print(json.dumps({"entities": find(given)}), flush=True)
         return
     if facts.get("task") == "regression":
-        for given in arguments.given:
+        for given in examples:
             found = measured(classify(read(given))[0], labels, facts.get("interval"))
             print(json.dumps(found), flush=True)
         return
     thresholds = thresholds_of(facts, labels)
-    for given in arguments.given:
+    for given in examples:
         found = answer(classify(read(given))[0], labels, thresholds)
         print(json.dumps(found), flush=True)
         if found.get("labels") == []:
             nearest = found["predictions"][0]
             said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
-            print(f"{given[:60]!r}: {said}", file=sys.stderr)
+            print(f"{str(given)[:60]!r}: {said}", file=sys.stderr)
+
+
+def examples_of(manifest, given):
+    """Return the arguments, or of a run on pairs of texts each two that follow one another."""
+    if "pair" not in manifest.get("preprocessing", {}):
+        return given
+    if len(given) % 2:
+        sys.exit(f"Expected two texts for each pair, got {len(given)} texts. Pass both texts of each pair.")
+    return list(zip(given[::2], given[1::2], strict=True))
 
 
 def measured(values, labels, interval):

@@ -19,21 +19,30 @@ TOP_K = 5  # predictions, of several labels an example
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("run", type=Path, help="a run folder, or the artefacts folder in it")
-    arguments.add_argument("examples", nargs="+", metavar="example", help="an image file, or a text")
+    arguments.add_argument(
+        "examples", nargs="+", metavar="example", help="an image file, or a text; of pairs two"
+    )
     arguments.add_argument("--url", default="http://localhost:8501/v1/models/classifier")
     arguments = arguments.parse_args()
     root, manifest = read_manifest(arguments.run)
     signature, name = ASKED[modality_of(manifest)]
     thresholds = read_thresholds(root, manifest)
-    for example in arguments.examples:
+    examples = arguments.examples
+    pairs = "pair" in manifest.get("preprocessing", {})
+    if pairs:
+        if len(examples) % 2:
+            sys.exit(f"Expected two texts for each pair, got {len(examples)} texts. Pass both of each pair.")
+        examples = list(zip(examples[::2], examples[1::2], strict=True))
+    for example in examples:
         value = example if name == "text" else encoded(example)
-        (probabilities,) = ask(arguments.url, signature, [{name: value}])
+        given = dict(zip(("text_a", "text_b"), value, strict=True)) if pairs else {name: value}
+        (probabilities,) = ask(arguments.url, signature, [given])
         found = answer(probabilities, manifest["labels"], thresholds)
         print(json.dumps(found), flush=True)
         if found.get("labels") == []:
             nearest = found["predictions"][0]
             said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
-            print(f"{example[:60]!r}: {said}", file=sys.stderr)
+            print(f"{str(example)[:60]!r}: {said}", file=sys.stderr)
 
 
 def answer(probabilities, labels, thresholds):

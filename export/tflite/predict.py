@@ -2,6 +2,7 @@
 
 python predict.py RUN IMAGE...
 python predict.py RUN TEXT...
+python predict.py RUN TEXT TEXT...      (of a run on pairs, two texts for each)
 """
 
 import argparse
@@ -44,9 +45,11 @@ def load_model(path):
 
 
 def text_reader(path, manifest, artefact):
-    """Return a function from a text to the artefact's inputs: ids, as `tokenizer.json` gives them."""
+    """Return a function from a text, or from both of a pair, to the artefact's inputs: ids by `tokenizer.json`."""
     facts = manifest["tokenizer"]
     tokenizer = Tokenizer.from_file(str(path.with_name(Path(facts["path"]).name)))
+    if "pair" in facts:
+        return pair_reader(tokenizer, facts, artefact["sequence"])
     if artefact["sequence"] != "dynamic":
         pad = facts["pad_token_id"]
         tokenizer.enable_padding(
@@ -57,6 +60,27 @@ def text_reader(path, manifest, artefact):
         text = text[: facts.get("characters")]  # as in training
         encoding = tokenizer.encode(text.encode("utf-8", "replace").decode())
         return {name: np.int32([getattr(encoding, field)]) for name, field in facts["inputs"].items()}
+
+    return read
+
+
+def pair_reader(tokenizer, facts, sequence):
+    """Return a function from two texts to the artefact's inputs."""
+    sys.path.insert(0, str(Path(__file__).resolve().parent))
+    from pairs import Pairs
+
+    try:
+        pairs = Pairs(tokenizer, facts)
+    except ValueError as error:
+        sys.exit(str(error))
+    pad = {"token_ids": facts["pad_token_id"]}
+
+    def read(texts):
+        found = {}
+        for name, ids in pairs(*texts).items():
+            lacking = 0 if sequence == "dynamic" else sequence - len(ids)
+            found[name] = np.pad(ids, (0, lacking), constant_values=pad.get(name, 0))[np.newaxis]
+        return found
 
     return read
 
@@ -78,24 +102,34 @@ def main():
     elif not words:
         read = image_reader(manifest["preprocessing"])
     labels, facts, classify = load_model(path)
+    examples = examples_of(manifest, arguments.given)
     if words:
         find = entity_finder(path, manifest, artefact, labels, classify)
-        for given in arguments.given:
+        for given in examples:
             print(json.dumps({"entities": find(given)}), flush=True)
         return
     if facts.get("task") == "regression":
-        for given in arguments.given:
+        for given in examples:
             found = measured(classify(read(given))[0], labels, facts.get("interval"))
             print(json.dumps(found), flush=True)
         return
     thresholds = thresholds_of(facts, labels)
-    for given in arguments.given:
+    for given in examples:
         found = answer(classify(read(given))[0], labels, thresholds)
         print(json.dumps(found), flush=True)
         if found.get("labels") == []:
             nearest = found["predictions"][0]
             said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
-            print(f"{given[:60]!r}: {said}", file=sys.stderr)
+            print(f"{str(given)[:60]!r}: {said}", file=sys.stderr)
+
+
+def examples_of(manifest, given):
+    """Return the arguments, or of a run on pairs of texts each two that follow one another."""
+    if "pair" not in manifest.get("preprocessing", {}):
+        return given
+    if len(given) % 2:
+        sys.exit(f"Expected two texts for each pair, got {len(given)} texts. Pass both texts of each pair.")
+    return list(zip(given[::2], given[1::2], strict=True))
 
 
 def measured(values, labels, interval):

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ktransfer.audit.findings import Finding, Item
+from ktransfer.data.examples import normalised
+from ktransfer.data.pairs import sides
 from ktransfer.errors import listed
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ def duplicate_findings(
         groups: int `(N,)`; what has the same number is nearly the same.
 
     Returns:
+        `mirrored` for pairs of the same two texts whose label depends on their order;
         `leak` or `duplicate` for each content that is there more than once, across parts or in one;
         `near_leak` or `near_duplicate` for each group of different contents; and `contradiction` for each
         group, or content, that several classes have.
@@ -44,11 +47,22 @@ def duplicate_findings(
         if len(same) > 1:
             findings.append(_finding("near_leak", "near_duplicate", together, "nearly the same"))
         labels = sorted({item.label for item in together})
-        if len(labels) > 1:
+        if len(labels) > 1 and len(same) == 1 and _is_mirrored(together):
+            detail = f"labelled {listed(labels)}; well where the order of the texts matters, as of entailment"
+            findings.append(Finding("mirrored", tuple(together), detail))
+        elif len(labels) > 1:
             how = "nearly the same" if len(same) > 1 else "the same"
             detail = f"{how}, and labelled {listed(labels)}"
             findings.append(Finding("contradiction", tuple(together), detail))
     return findings
+
+
+def _is_mirrored(items: Sequence[Item]) -> bool:
+    """Whether pairs of the same two texts differ in label by their order alone."""
+    labels: dict[tuple[str, ...], set[str]] = {}
+    for item in items:
+        labels.setdefault(tuple(map(normalised, sides(item.input))), set()).add(item.label)
+    return len(labels) > 1 and all(len(found) == 1 for found in labels.values())
 
 
 def _by_group(contents: Sequence[Hashable | None], groups: Array) -> list[list[int]]:

@@ -18,15 +18,18 @@ KINDS = {
     "near_leak": ("error", "nearly the same in several parts"),
     "contradiction": ("warning", "the same, or nearly, in several classes"),
     "duplicate": ("warning", "the same more than once in one part"),
+    "mirrored": ("warning", "the same two texts in the other order with another label"),
     "near_duplicate": ("warning", "nearly the same in one part"),
     "suspect_label": ("warning", "looks like another class than its own, the worst first"),
     "cut_word": ("warning", "entities that begin or end within a word"),
     "surface": ("warning", "the same words as entities of several types"),
+    "empty_side": ("warning", "pairs of which one text is empty"),
     "constant": ("warning", "one colour all over"),
     "few_examples": ("warning", "classes with too few examples"),
     "imbalance": ("warning", "classes of uneven size"),
     "groups": ("warning", "names that look as if examples came in groups"),
     "class_names": ("note", "names of classes that may not be meant as such"),
+    "same_sides": ("note", "pairs of twice the same text"),
     "outlier": ("note", "unlike everything else, the farthest first"),
     "odd_size": ("note", "much smaller than the others, or very long"),
     "rotated": ("note", "turned by the camera's orientation; ktransfer reads them upright"),
@@ -45,13 +48,13 @@ class Item:
     Attributes:
         part: `"train"`, `"validation"` or `"test"`.
         label: The name of its class, or the names of its labels.
-        input: The path of an image, or the text itself.
+        input: The path of an image, the text itself, or the pair of texts.
         key: What names it in an exclusion list: the path below the data's folder; of a text a digest.
     """
 
     part: str
     label: str
-    input: str
+    input: Any
     key: str
 
 

@@ -18,6 +18,7 @@ from ktransfer.cli.options import (
     LabelSeparator,
     TaskName,
     TextColumn,
+    TextColumns,
 )
 from ktransfer.errors import RunError
 from ktransfer.utils.terminal import console, print_json, print_line, quiet_imports, shortened
@@ -42,6 +43,7 @@ def audit(
     ] = None,
     scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
     text_column: TextColumn = None,
+    text_columns: TextColumns = None,
     file_column: FileColumn = None,
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
@@ -65,6 +67,7 @@ def audit(
         )
     columns: dict[str, Any] = {
         "text_column": text_column,
+        "text_columns": text_columns,
         "file_column": file_column,
         "label_column": label_column,
         "label_separator": label_separator,

@@ -12,6 +12,7 @@ from ktransfer.cli.options import (
     LabelSeparator,
     RunFolder,
     TextColumn,
+    TextColumns,
 )
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import print_evaluation, print_json, print_line, quiet_imports
@@ -22,6 +23,7 @@ def evaluate(
     data: Data,
     data_dir: DataDir = None,
     text_column: TextColumn = None,
+    text_columns: TextColumns = None,
     file_column: FileColumn = None,
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
@@ -41,6 +43,7 @@ def evaluate(
     manifest = check_run(run)
     options = {
         "text_column": text_column,
+        "text_columns": text_columns,
         "file_column": file_column,
         "label_column": label_column,
         "label_separator": label_separator,
@@ -67,5 +70,5 @@ def evaluate(
     if as_json:
         print_json(values)
         return
-    print_evaluation(result, loaded.modality.noun)
+    print_evaluation(result, loaded.noun)
     print_line(f"written to {run / 'evaluation.json'}, drawn to {run / 'evaluation.png'}")

@@ -19,6 +19,7 @@ from ktransfer.cli.options import (
     LabelSeparator,
     TaskName,
     TextColumn,
+    TextColumns,
 )
 from ktransfer.errors import RunError, did_you_mean
 from ktransfer.utils.terminal import print_json, print_line, quiet_imports
@@ -45,6 +46,7 @@ def lr_find(
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images, pixels.")] = None,
     scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
     text_column: TextColumn = None,
+    text_columns: TextColumns = None,
     file_column: FileColumn = None,
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
@@ -90,6 +92,7 @@ def lr_find(
         raise RunError("Expected --backbone, got none. `ktransfer backbones` lists the names.")
     columns = {
         "text_column": text_column,
+        "text_columns": text_columns,
         "file_column": file_column,
         "label_column": label_column,
         "label_separator": label_separator,

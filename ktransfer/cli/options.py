@@ -24,6 +24,12 @@ DATA_HELP = (
 )
 Data = Annotated[str, typer.Argument(help=DATA_HELP)]
 TextColumn = Annotated[str | None, typer.Option(help="Column of the texts: its name, or its number from 1.")]
+TextColumns = Annotated[
+    str | None,
+    typer.Option(
+        help="Both columns of pairs of texts, with a comma between their names, such as premise,hypothesis."
+    ),
+]
 FileColumn = Annotated[
     str | None, typer.Option(help="Column of the image files: its name, or its number from 1.")
 ]

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from ktransfer.cli.options import AsJson, Encoding, RunFolder, TextColumn
+from ktransfer.cli.options import AsJson, Encoding, RunFolder, TextColumn, TextColumns
 from ktransfer.utils.terminal import print_json, print_line, quiet_imports, shortened
 
 
@@ -15,11 +15,13 @@ def predict(
         list[str],
         typer.Argument(
             help="Images, and folders of them. Of a run on texts: texts, tables of them, .txt files, each "
-            "one text, and folders of these."
+            "one text, and folders of these. Of a run on pairs: tables of both texts, and texts of which two "
+            "are a pair."
         ),
     ],
     top_k: Annotated[int, typer.Option(min=1, help="How many labels for each.")] = 3,
     text_column: TextColumn = None,
+    text_columns: TextColumns = None,
     encoding: Encoding = None,
     as_json: AsJson = False,
 ) -> None:
@@ -29,7 +31,7 @@ def predict(
 
     manifest = check_run(run)
     modality = modality_of_manifest(manifest)
-    refuse_others({"text_column": text_column}, modality, run)
+    refuse_others({"text_column": text_column, "text_columns": text_columns}, modality, run)
     check_encoding(encoding)
     modality.check_inputs(inputs, encoding=encoding)
     with quiet_imports():
@@ -41,6 +43,7 @@ def predict(
         inputs,
         top_k=top_k,
         text_column=text_column,
+        text_columns=text_columns,
         encoding=encoding,
         say=partial(print_line, stderr=True),
     )
@@ -48,4 +51,4 @@ def predict(
         if as_json:
             print_json({noun: given, "predictions": answers})
         else:
-            print_line(f"{shortened(given)}: {loaded.task.answer_line(answers)}")
+            print_line(f"{shortened(str(given))}: {loaded.task.answer_line(answers)}")

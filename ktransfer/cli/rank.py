@@ -18,6 +18,7 @@ from ktransfer.cli.options import (
     LabelSeparator,
     TaskName,
     TextColumn,
+    TextColumns,
 )
 from ktransfer.errors import BackboneError, RunError
 from ktransfer.utils.terminal import print_json, print_line, print_ranking, quiet_imports
@@ -51,6 +52,7 @@ def rank(
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images, pixels.")] = None,
     scaling: Annotated[str | None, typer.Option(help="For .keras files, as in train.")] = None,
     text_column: TextColumn = None,
+    text_columns: TextColumns = None,
     file_column: FileColumn = None,
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
@@ -109,6 +111,7 @@ def rank(
         "scaling": scaling,
         "skip_corrupt": skip_corrupt,
         "text_column": text_column,
+        "text_columns": text_columns,
         "file_column": file_column,
         "label_column": label_column,
         "label_separator": label_separator,

@@ -21,6 +21,7 @@ from ktransfer.cli.options import (
     LabelSeparator,
     TaskName,
     TextColumn,
+    TextColumns,
     time_passed,
 )
 from ktransfer.errors import RunError
@@ -82,6 +83,7 @@ def train(
         ),
     ] = None,
     text_column: TextColumn = None,
+    text_columns: TextColumns = None,
     file_column: FileColumn = None,
     label_column: LabelColumn = None,
     label_separator: LabelSeparator = None,
@@ -175,6 +177,7 @@ def train(
             "image_size": image_size,
             "scaling": scaling,
             "text_column": text_column,
+            "text_columns": text_columns,
             "file_column": file_column,
             "label_column": label_column,
             "label_separator": label_separator,
@@ -215,6 +218,7 @@ def train(
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
         columns: dict[str, Any] = {
             "text_column": text_column,
+            "text_columns": text_columns,
             "file_column": file_column,
             "label_column": label_column,
             "label_separator": label_separator,

@@ -16,6 +16,7 @@ from ktransfer.audit.findings import Audit, Item, list_items
 from ktransfer.audit.html_page import write_page
 from ktransfer.data.examples import Examples, Splits, printable
 from ktransfer.data.modality import find_modality
+from ktransfer.data.tables.columns import as_reference
 from ktransfer.errors import DataError
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import console, print_line
@@ -39,6 +40,7 @@ def audit(
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
     text_column: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
     file_column: str | None = None,
     label_column: str | None = None,
     label_separator: str | None = None,
@@ -56,7 +58,7 @@ def audit(
         out: A folder for `audit.json`, `audit.html` and, with `fix`, `exclude.txt`; None writes nothing.
         fix: Write the exclusion list (see `choose_exclusions`), which `train` reads.
         image_size, scaling: Of the backbone, as in `train`; pixels.
-        text_column, file_column, label_column, label_separator, task, encoding: As in `train`.
+        text_column, text_columns, file_column, label_column, label_separator, task, encoding: As in `train`.
         data_dir: Where TensorFlow Datasets keeps its data.
         verbose: Whether progress is shown, on standard error.
 
@@ -81,6 +83,7 @@ def audit(
         )
     columns = {
         "text_column": text_column,
+        "text_columns": as_reference(text_columns),
         "file_column": file_column,
         "label_column": label_column,
         "label_separator": label_separator,

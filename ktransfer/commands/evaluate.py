@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ktransfer.commands.splits import Say, parts, read_splits
 from ktransfer.core.task import Evaluation
 from ktransfer.data.examples import Splits
+from ktransfer.data.tables.columns import as_reference
 from ktransfer.errors import KTransferError
 from ktransfer.evaluation.metrics import Answers
 from ktransfer.runs.run import Run
@@ -24,6 +26,7 @@ def evaluate(
     *,
     data_dir: str | Path | None = None,
     text_column: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
     file_column: str | None = None,
     label_column: str | None = None,
     label_separator: str | None = None,
@@ -37,6 +40,7 @@ def evaluate(
         data: As in `train`; of data with parts `test` is taken, else `validation`, else all of it.
         data_dir: Where TensorFlow Datasets keeps its data.
         text_column: As in `train`. Defaults to `None`, that of the run.
+        text_columns: As in `train`. Defaults to `None`, those of the run.
         file_column: As in `train`. Defaults to `None`, that of the run.
         label_column: As in `train`. Defaults to `None`, that of the run.
         label_separator: As in `train`. Defaults to `None`, that of the run.
@@ -56,6 +60,7 @@ def evaluate(
     trained = run.data
     columns = {
         "text_column": text_column,
+        "text_columns": as_reference(text_columns),
         "file_column": file_column,
         "label_column": label_column,
         "label_separator": label_separator,

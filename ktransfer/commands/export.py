@@ -134,7 +134,7 @@ def _export(run: Run, name: str, say: Say, **options: Any) -> Artefact:
     say(
         f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}{asked}{flex}, "
         f"largest difference {parity.max_abs_delta:.1e}{parity.unit}, {parity.agreement_title} {labels} "
-        f"on {parity.examples} {run.modality.noun}  {run.path / artefact.path}"
+        f"on {parity.examples} {run.noun}  {run.path / artefact.path}"
     )
     return artefact
 

@@ -317,7 +317,7 @@ def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: S
         long, reason = True, "the preset best trains all blocks whatever the evidence"
     say(f"decision   {reason}")
     facts = {"examples": len(train), "gpu": has_gpu(), "epochs": run.manifest["epochs_asked"]}
-    decided = preset_recipe(train.noun, preset=preset, long=long, task=train.task.name, **facts)
+    decided = preset_recipe(train.modality.noun, preset=preset, long=long, task=train.task.name, **facts)
     recipe = dataclasses.replace(recipe, stages=decided.stages, final_weights=decided.final_weights)
     write_text(run.path / RECIPE, recipe.to_json() + "\n")
     run.update(

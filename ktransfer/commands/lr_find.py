@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import keras
 from ktransfer.commands.checks import check_folder_to_write, refuse_others
 from ktransfer.commands.splits import feature_store, progress_bar, read_splits, readable
 from ktransfer.data.modality import find_modality
+from ktransfer.data.tables.columns import as_reference
 from ktransfer.errors import RunError
 from ktransfer.features.cached_features import FrozenFeatures
 from ktransfer.models.blocks import find_blocks
@@ -50,6 +51,7 @@ def lr_find(
     image_size: int | tuple[int, int] | None = None,
     scaling: str | None = None,
     text_column: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
     file_column: str | None = None,
     label_column: str | None = None,
     label_separator: str | None = None,
@@ -78,8 +80,8 @@ def lr_find(
         depth: How much of the backbone trains: `"all"`, a number of blocks from the top, or a share of them in (0, 1].
             Defaults to `"all"`.
         out: A folder for `lr_find.json` and `lr_find.png`. Defaults to `None`, which writes nothing.
-        data_dir, image_size, scaling, text_column, file_column, label_column, label_separator, task, group_column,
-            encoding, sequence_length: As in `train`.
+        data_dir, image_size, scaling, text_column, text_columns, file_column, label_column, label_separator, task,
+            group_column, encoding, sequence_length: As in `train`.
         lowest, highest, steps: As in `find_learning_rate`.
         seed: Of the split, the order of the examples and what is drawn in training. Defaults to 0.
         skip_corrupt, exclude, cache_dir: As in `train`.
@@ -102,6 +104,7 @@ def lr_find(
     options: dict[str, Any] = {"image_size": image_size, "scaling": scaling, "skip_corrupt": skip_corrupt}
     options |= {
         "text_column": text_column,
+        "text_columns": as_reference(text_columns),
         "file_column": file_column,
         "label_column": label_column,
         "label_separator": label_separator,

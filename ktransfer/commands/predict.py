@@ -5,6 +5,8 @@ from typing import Any
 
 from ktransfer.commands.checks import refuse_others
 from ktransfer.commands.splits import Say
+from ktransfer.data.tables.columns import as_reference, split_references
+from ktransfer.errors import DataError
 from ktransfer.runs.run import Run
 from ktransfer.utils.terminal import print_line
 
@@ -15,6 +17,7 @@ def predict(
     *,
     top_k: int = 5,
     text_column: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[str, list[tuple[str, list[dict[str, Any]]]]]:
@@ -24,9 +27,10 @@ def predict(
         run: What `Run.load` gave.
         inputs: Image files and folders, whose images are taken at any depth. Of a text classifier: texts,
             tables whose every row has one, other files, each of which is one text, and folders of tables and
-            `.txt` files.
+            `.txt` files. Of one of pairs: tables with both texts, folders of them, and texts, two for each pair.
         top_k: How many labels for each.
         text_column: Of tables; `None` takes the one that the run was trained on.
+        text_columns: Of tables, of a run that was trained on pairs of texts; the same.
         encoding: Of files, as Python names it; `None` takes UTF-8.
         say: Callable that receives a line for what was left out of a folder. Defaults to `print_line`.
 
@@ -41,8 +45,19 @@ def predict(
 
         predict(Run.load("runs/spam"), ["Free entry!", "new.csv"])
     """
-    refuse_others({"text_column": text_column, "encoding": encoding}, run.modality, run.path)
-    column = text_column or run.manifest.get("data", {}).get("text_column")
+    options = {"text_column": text_column, "text_columns": text_columns, "encoding": encoding}
+    refuse_others(options, run.modality, run.path)
+    facts = run.manifest.get("data", {})
+    trained, pairs = facts.get("text_columns"), as_reference(text_columns)
+    wrong = "text_column" if trained and text_column else "text_columns" if pairs and not trained else None
+    if wrong:
+        fits = "pairs of texts: pass --text-columns" if trained else "single texts: pass --text-column"
+        raise DataError(
+            f"Expected columns as the run was trained on, got {wrong}={options[wrong]!r}. It reads {fits}."
+        )
+    column: str | list[str] | None = text_column or facts.get("text_column")
+    if trained:
+        column = split_references(pairs or trained)
     found = run.modality.find_inputs(inputs, column=column, encoding=encoding)
     for note in found.notes:
         say(note)

@@ -1,12 +1,13 @@
 """What `train` may be asked beyond data, backbone and recipe."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ktransfer.core.modality import Augmentation
+from ktransfer.data.tables.columns import as_reference
 from ktransfer.errors import RecipeError, did_you_mean
 from ktransfer.recipes.default_recipes import BALANCED, check_preset
 from ktransfer.recipes.recipe import Recipe
@@ -30,6 +31,8 @@ class TrainOptions:
         image_size: Pixels, one side or `(height, width)`. Defaults to `None`, the preset's own.
         scaling: As in `load_backbone`, for a `.keras` file. Defaults to `None`.
         text_column: Column of a table with the texts. Defaults to `None`, which guesses it.
+        text_columns: Both columns of a table of pairs of texts, such as `("premise", "hypothesis")`, in place of
+            `text_column`. Defaults to `None`, which guesses them by their usual names.
         file_column: Column of a table with the names of image files. Defaults to `None`, which guesses it.
         label_column: Column of the labels, or several columns of 0 and 1 with commas between their names. Defaults to
             `None`, which guesses it.
@@ -82,6 +85,7 @@ class TrainOptions:
     image_size: int | tuple[int, int] | None = None
     scaling: str | None = None
     text_column: str | None = None
+    text_columns: str | Sequence[str] | None = None
     file_column: str | None = None
     label_column: str | None = None
     label_separator: str | None = None
@@ -112,6 +116,7 @@ class TrainOptions:
             raise RecipeError(
                 f"Expected a test_fraction between 0 and 1, got {self.test_fraction!r}. Pass 0.2 to hold out a fifth."
             )
+        object.__setattr__(self, "text_columns", as_reference(self.text_columns))
         if self.budget is not None:
             parse_duration(self.budget)
             if self.refit:
@@ -155,8 +160,8 @@ class TrainOptions:
     def reading(self) -> dict[str, Any]:
         """How examples are read: of images, texts and tables, by the names that modalities have for them."""
         names = (
-            *("image_size", "scaling", "skip_corrupt", "text_column", "file_column", "label_column"),
-            *("label_separator", "task", "group_column", "encoding", "sequence_length"),
+            *("image_size", "scaling", "skip_corrupt", "text_column", "text_columns", "file_column"),
+            *("label_column", "label_separator", "task", "group_column", "encoding", "sequence_length"),
         )
         return {name: getattr(self, name) for name in names}
 

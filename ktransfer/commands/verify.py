@@ -291,7 +291,7 @@ def _said(found: Checked, run: Run) -> str:
         raw += f" (pixels of files {found.files_read['max_pixel_delta']:g}, {variants} variants)"
     return (
         f"ok       largest difference {found.parity.max_abs_delta:.1e}{found.parity.unit}, {_agreement(found.parity)}"
-        f"{raw} on {found.parity.examples} {run.modality.noun}{flex}"
+        f"{raw} on {found.parity.examples} {run.noun}{flex}"
     )
 
 

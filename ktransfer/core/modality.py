@@ -315,7 +315,7 @@ class Modality(Protocol):
             root: The folder of the data, or `None`.
         """
 
-    def shown(self, content: str) -> str:
+    def shown(self, content: str) -> str | list[str]:
         """An example as JSON holds it."""
 
     def title(self, item: Item) -> str:
@@ -338,13 +338,17 @@ class Modality(Protocol):
         """The presets of keras-hub's registry, by name."""
 
     def find_inputs(
-        self, inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None
+        self,
+        inputs: Sequence[str],
+        *,
+        column: str | Sequence[str] | None = None,
+        encoding: str | None = None,
     ) -> Inputs:
         """What is to be predicted, of what a person names, as `Inputs`.
 
         Args:
             inputs: Examples, files and folders.
-            column: Of tables.
+            column: Of tables; of pairs of texts a sequence of two.
             encoding: Of tables and text files.
 
         Raises:
@@ -551,7 +555,7 @@ def modality_of_kind(kind: str) -> Modality:
 
 
 def modality_of_noun(noun: str) -> Modality:
-    """The modality of `Examples.noun`.
+    """The modality of a `Modality.noun`.
 
     Raises:
         ValueError: There is no such noun.

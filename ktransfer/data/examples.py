@@ -7,12 +7,13 @@ import re
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
 from ktransfer.core.modality import Modality, modalities, modality_of_kind
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
+from ktransfer.data.pairs import Pair, as_content, require_kind
 from ktransfer.data.stratification import connected, held_out_units
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
@@ -25,7 +26,7 @@ class Examples:
     """Labelled examples of a classification task, in a fixed order.
 
     Args:
-        inputs: `n` paths of image files, or `n` texts.
+        inputs: `n` paths of image files, `n` texts, or `n` pairs of texts, which two strings in a tuple become.
         labels: As the task has them, kept as a read-only copy: of single-label classification int `(n,)`, each an
             index into `class_names`; of multi-label classification 0 or 1 `(n, classes)`.
         class_names: The classes in the order of the model's outputs; a class may have no example here.
@@ -44,7 +45,7 @@ class Examples:
         {'daisy': 1, 'rose': 1}
     """
 
-    inputs: tuple[str, ...]
+    inputs: tuple[Any, ...]
     labels: np.ndarray
     class_names: tuple[str, ...]
     kind: str = "file"
@@ -74,7 +75,9 @@ class Examples:
                 f"Received: {wrong[0]!r}. Rename that class."
             )
         labels = task.check_labels(self.labels, examples=len(self.inputs), classes=len(self.class_names))
-        object.__setattr__(self, "inputs", tuple(self.inputs))
+        inputs = tuple(as_content(each) if isinstance(each, tuple | list) else each for each in self.inputs)
+        require_kind(inputs, pairs=isinstance(inputs[0], Pair))
+        object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "class_names", tuple(self.class_names))
         object.__setattr__(self, "task", task)
@@ -85,8 +88,13 @@ class Examples:
 
     @property
     def noun(self) -> str:
-        """What to call them in a line for a person: `"images"` or `"texts"`."""
-        return self.modality.noun
+        """What to call them in a line for a person: `"images"`, `"texts"` or `"pairs"`."""
+        return "pairs" if self.are_pairs else self.modality.noun
+
+    @property
+    def are_pairs(self) -> bool:
+        """Whether each is a pair of texts."""
+        return isinstance(self.inputs[0], Pair)
 
     @property
     def modality(self) -> Modality:
@@ -168,7 +176,8 @@ class Examples:
     def split(self, fraction: float, *, seed: int) -> tuple["Examples", "Examples"]:
         """Hold out `fraction` of each class, the same examples for the same seed.
 
-        Byte-identical files stay on one side, and so do texts that differ in case and white space only. What
+        Byte-identical files stay on one side, and so do texts that differ in case and white space only, and pairs of
+        the same two texts in either order. What
         lies in several classes contradicts itself and is never held out.
 
         Args:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ktransfer.data.examples import printable
 from ktransfer.data.junk import junk_name
@@ -25,7 +25,7 @@ class Inputs:
     """What is predicted, and what was left out of the folders.
 
     Args:
-        items: Paths of images, or texts.
+        items: Paths of images, texts, or pairs of texts.
         notes: A line for each kind of file that was left out, with how many and the first names.
 
     Example:
@@ -33,7 +33,7 @@ class Inputs:
         ('holiday/beach.jpg', 'holiday/day 2/boat.png')
     """
 
-    items: tuple[str, ...]
+    items: tuple[Any, ...]
     notes: tuple[str, ...] = ()
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
+from ktransfer.data.pairs import Pair, sides
 from ktransfer.models.heads import Head
 from ktransfer.models.predict import predict_in_batches
 
@@ -69,8 +70,8 @@ def class_maps(
 
 
 def word_effects(
-    predict: Callable[[list[str]], np.ndarray],
-    texts: Sequence[str],
+    predict: Callable[[list[Any]], np.ndarray],
+    texts: Sequence[str | Pair],
     classes: Sequence[int],
     *,
     task: str | Task = SINGLE_LABEL,
@@ -78,7 +79,7 @@ def word_effects(
     """What each word of a text adds to the log odds of a class: what they lose when it is left out.
 
     So it is measured on the model itself, whatever its pooling (Zeiler and Fergus 2014 of patches, Li et al.
-    2016 of words). A text of more words than 32 is taken apart into as many runs of words.
+    2016 of words). A text of more words than 32 is taken apart into as many runs of words; of a pair each side is.
 
     Args:
         predict: Texts to probabilities `(N, C)`.
@@ -87,17 +88,22 @@ def word_effects(
         task: What the probabilities are of. Defaults to `"single_label"`.
 
     Returns:
-        For each text its pieces, which joined are the text, and the effect of each.
+        For each text its pieces, which joined are the text, and the effect of each; of a pair those of the first text
+        and then those of the second.
 
     Example:
 
         word_effects(run.predict_probabilities, ["Free entry!"], [1])   # [[("Free ", 2.1), ("entry!", 0.9)]]
     """
-    pieces = [_pieces(text) for text in texts]
-    variants = []
-    for text, parts in zip(texts, pieces, strict=True):
+    pieces, variants = [], []
+    for text in texts:
+        of_sides = [_pieces(side) for side in sides(text)]
+        pieces.append([part for parts in of_sides for part in parts])
         variants.append(text)
-        variants += ["".join(parts[:i] + parts[i + 1 :]) for i in range(len(parts))]
+        for side, parts in enumerate(of_sides):
+            for i in range(len(parts)):
+                shorter = "".join(parts[:i] + parts[i + 1 :])
+                variants.append(_replaced(text, side, shorter))
     owners = np.repeat(classes, [len(parts) + 1 for parts in pieces]).tolist()
     odds = iter(get_task(task).log_odds(predict(variants), owners).tolist())
     found = []
@@ -105,6 +111,17 @@ def word_effects(
         whole = next(odds)
         found.append([(part, whole - next(odds)) for part in parts])
     return found
+
+
+def pieces_of_first(pair: Pair) -> int:
+    """How many of the pieces that `word_effects` gives of a pair are of its first text."""
+    return len(_pieces(pair.first))
+
+
+def _replaced(content: str | Pair, side: int, text: str) -> str | Pair:
+    if isinstance(content, str):
+        return text
+    return Pair(text, content.second) if side == 0 else Pair(content.first, text)
 
 
 def log_odds(probabilities: np.ndarray, classes: Sequence[int]) -> np.ndarray:

@@ -32,6 +32,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "image_size": (int | list | None, "--image-size"),
     "scaling": (str | None, "--scaling"),
     "text_column": (str | None, "--text-column"),
+    "text_columns": (str | None, "--text-columns"),
     "file_column": (str | None, "--file-column"),
     "label_column": (str | None, "--label-column"),
     "label_separator": (str | None, "--label-separator"),
@@ -51,7 +52,9 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
 }
 # What manifests of the first runs do not have, and those were begun with.
 _ADDED: dict[str, Any] = {
-    **dict.fromkeys(("file_column", "label_separator", "task", "target_transform", "group_column")),
+    **dict.fromkeys(
+        ("text_columns", "file_column", "label_separator", "task", "target_transform", "group_column")
+    ),
     **{"test_fraction": None, "evaluate_test": True},
 }
 _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")

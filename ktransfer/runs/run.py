@@ -14,6 +14,7 @@ import numpy as np
 
 from ktransfer.core.modality import Modality, Preprocessing, modality_of_manifest
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
+from ktransfer.data.pairs import as_content
 from ktransfer.errors import DataError, RunError
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.recipes.recipe import Recipe
@@ -107,6 +108,11 @@ class Run:
         """What knows how to read, vary, train on, export and show examples of the run's kind."""
         return modality_of_manifest(self.manifest)
 
+    @property
+    def noun(self) -> str:
+        """What to call its examples in a line for a person: `"images"`, `"texts"` or `"pairs"`."""
+        return "pairs" if self.manifest.get("data", {}).get("text_columns") else self.modality.noun
+
     @cached_property
     def data(self) -> dict[str, Any]:
         """How the run's examples are read: the manifest's `data`, with `group_by` where `train` was given one.
@@ -187,20 +193,25 @@ class Run:
         with replacing(self.path / "model.keras") as partial:
             keras.Model(model.input, model.output, name=model.name).save(partial)
 
-    def predict_probabilities(self, inputs: Sequence[str | Path], *, batch_size: int = 32) -> np.ndarray:
-        """Probabilities of image files or texts: float32 `(N, classes)`.
+    def predict_probabilities(
+        self, inputs: Sequence[str | Path | tuple[str, str]], *, batch_size: int = 32
+    ) -> np.ndarray:
+        """Probabilities of image files, texts or pairs of texts: float32 `(N, classes)`.
 
         Of texts whose words are answered (`"ner"`) objects `(N,)`, each `WordAnswers`.
         """
         return self.preprocessing.probabilities(
-            self.model, list(map(str, inputs)), len(self.outputs), self.task, batch_size=batch_size
+            self.model, list(map(as_content, inputs)), len(self.outputs), self.task, batch_size=batch_size
         )
 
-    def predict(self, inputs: Sequence[str | Path], *, top_k: int = 5) -> list[list[dict[str, Any]]]:
+    def predict(
+        self, inputs: Sequence[str | Path | tuple[str, str]], *, top_k: int = 5
+    ) -> list[list[dict[str, Any]]]:
         """The most probable labels of image files or texts.
 
         Args:
-            inputs: Images, in any format that Pillow reads; of a text classifier the texts themselves.
+            inputs: Images, in any format that Pillow reads; of a text classifier the texts themselves; of one of pairs
+                both texts of each in a tuple.
             top_k: How many labels for each; fewer where there are fewer classes.
 
         Returns:
@@ -209,7 +220,7 @@ class Run:
             `{"label", "start", "end", "text", "probability"}` of each, in characters, in the order of the text.
 
         Raises:
-            DataError: A file cannot be read as an image.
+            DataError: A file cannot be read as an image, or a text is given where pairs are expected.
         """
         return [
             self.task.answers(row, self.labels, self.decision, top_k=top_k)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ktransfer.data.pairs import Pair
 from ktransfer.errors import RecipeError, did_you_mean, listed
 
 if TYPE_CHECKING:  # a recipe holds a TextAugmentation, and is read without NumPy
@@ -127,6 +128,18 @@ def augment_text(text: str, random: np.random.Generator, augmentation: TextAugme
     for index in random.choice(len(words), size=slips, replace=False).tolist():
         words[index] = _mistype(words[index], random)
     return " ".join(words)
+
+
+def augmented(content: str | Pair, random: np.random.Generator, augmentation: TextAugmentation) -> str | Pair:
+    """Vary a text, or both texts of a pair.
+
+    Example:
+        >>> augmented("one two", np.random.default_rng(0), TextAugmentation(swap=1.0))
+        'two one'
+    """
+    if isinstance(content, str):
+        return augment_text(content, random, augmentation)
+    return Pair(*(augment_text(text, random, augmentation) for text in content))
 
 
 def _count(length: int, share: float, random: np.random.Generator) -> int:

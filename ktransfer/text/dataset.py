@@ -13,7 +13,7 @@ import tensorflow as tf
 from ktransfer.data.examples import Examples
 from ktransfer.data.rebatching import dataset_of_batches, padded
 from ktransfer.errors import DataError
-from ktransfer.text.augmentation import TextAugmentation, augment_text
+from ktransfer.text.augmentation import TextAugmentation, augmented
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Array
@@ -86,7 +86,7 @@ def text_dataset(
         for start in range(0, len(examples), batch_size):
             indices = order[start : start + batch_size]
             if varied.is_on:
-                texts = [augment_text(examples.inputs[index], random, varied) for index in indices]
+                texts = [augmented(examples.inputs[index], random, varied) for index in indices]
                 ids = preprocessing.tokenize(texts)
             else:
                 ids = [kept[index] for index in indices]

@@ -11,8 +11,10 @@ import keras_hub
 import numpy as np
 import tensorflow as tf
 
+from ktransfer.data.pairs import Pair, sides
 from ktransfer.exporting.parity import measure_parity
 from ktransfer.exporting.serving import BATCH, Input, reference_function
+from ktransfer.text.pair_preprocessing import PairPreprocessing
 from ktransfer.text.preprocessing import TextPreprocessing
 from ktransfer.text.tokenizer_json import equally_probable, piece_scores
 from ktransfer.text.tokenizer_normalizers import CHARACTERS
@@ -24,8 +26,12 @@ if TYPE_CHECKING:
     from ktransfer.text.serving import Texts
 
 
-TEXT = Input("text", (BATCH,), "string")
-SPEC = tf.TensorSpec([None], tf.string, name=TEXT.name)
+SPEC = tf.TensorSpec([None], tf.string, name="text")
+
+
+def text_inputs(preprocessing: TextPreprocessing) -> tuple[Input, ...]:
+    """What a SavedModel takes instead of ids: `text`, or of pairs `text_a` and `text_b`."""
+    return tuple(Input(name, (BATCH,), "string") for name in preprocessing.text_names)
 
 
 class GraphTokenizer:
@@ -37,6 +43,7 @@ class GraphTokenizer:
 
     Attributes:
         tokenizer: What a `tf.Module` that is saved with these functions has to hold.
+        preprocessing: What was saved and loaded.
 
     Example:
         >>> GraphTokenizer(preprocessing).inputs(tf.constant(["A fine film."]))["token_ids"].shape
@@ -46,25 +53,32 @@ class GraphTokenizer:
     def __init__(self, preprocessing: TextPreprocessing) -> None:
         with tempfile.TemporaryDirectory() as folder:
             preprocessing.save(Path(folder, "tokenizer"))
-            self._preprocessing = TextPreprocessing.load(Path(folder, "tokenizer"))
-        self.tokenizer = self._preprocessing.tokenizer
-        self._packer = self._preprocessing.packer()
+            self.preprocessing = type(preprocessing).load(Path(folder, "tokenizer"))
+        self.tokenizer = self.preprocessing.tokenizer
+        self._packer = self.preprocessing.packer()
 
-    def inputs(self, text: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The model's inputs for texts, string `(B,)`; to be called in a `tf.function`.
+    def inputs(self, *texts: tf.Tensor) -> dict[str, tf.Tensor]:
+        """The model's inputs for texts, string `(B,)`, of pairs both; to be called in a `tf.function`.
 
         Cut at the sequence length, and padded to the longest of the batch where the model allows it.
         """
-        token_ids, mask = self._packer(self.tokens(text))
-        if not self._preprocessing.fixed_length:
-            longest = tf.reduce_max(tf.reduce_sum(tf.cast(mask, tf.int32), axis=1))
-            token_ids, mask = token_ids[:, :longest], mask[:, :longest]
-        made = {
-            "token_ids": tf.cast(token_ids, tf.int32),
-            "segment_ids": tf.zeros(tf.shape(token_ids), tf.int32),
-            "padding_mask": tf.cast(mask, tf.int32),
-        }
-        return {name: made[name] for name in self._preprocessing.inputs}
+        token_ids, segment_ids, mask = self._packed([self.tokens(text) for text in texts])
+        if not self.preprocessing.fixed_length:
+            longest = tf.reduce_max(tf.reduce_sum(mask, axis=1))
+            token_ids, segment_ids, mask = token_ids[:, :longest], segment_ids[:, :longest], mask[:, :longest]
+        made = {"token_ids": token_ids, "segment_ids": segment_ids, "padding_mask": mask}
+        return {name: tf.cast(made[name], tf.int32) for name in self.preprocessing.inputs}
+
+    def _packed(self, tokens: Sequence[tf.RaggedTensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """`(token_ids, segment_ids, mask)`, each `(B, sequence_length)`."""
+        if isinstance(self.preprocessing, PairPreprocessing):
+            token_ids, segment_ids = self._packer(tuple(tokens))
+            lengths = tf.add_n([tf.cast(each.row_lengths(), tf.int32) for each in tokens])
+            room, length = self.preprocessing.room, self.preprocessing.sequence_length
+            lengths = tf.minimum(lengths, room) + length - room
+            return token_ids, segment_ids, tf.sequence_mask(lengths, length, tf.int32)
+        token_ids, mask = self._packer(tokens[0])
+        return token_ids, tf.zeros_like(token_ids), tf.cast(mask, tf.int32)
 
     def tokens(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Ids of each text, without special tokens and not cut, of what `TextPreprocessing` looks at."""
@@ -91,12 +105,18 @@ def text_signature(
     graph = GraphTokenizer(cast("TextPreprocessing", serving.preprocessing))
     module.tokenizer = graph.tokenizer
 
+    specs = [tf.TensorSpec([None], tf.string, name=each.name) for each in text_inputs(graph.preprocessing)]
+
     # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own.
-    @tf.function(input_signature=[SPEC], autograph=False)
+    @tf.function(input_signature=specs[:1], autograph=False)
     def serve_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
         return serve(**graph.inputs(text))
 
-    return serve_text
+    @tf.function(input_signature=specs, autograph=False)
+    def serve_pairs(text_a: tf.Tensor, text_b: tf.Tensor) -> dict[str, tf.Tensor]:
+        return serve(**graph.inputs(text_a, text_b))
+
+    return serve_pairs if len(specs) > 1 else serve_text
 
 
 def measure_text_parity(
@@ -108,7 +128,7 @@ def measure_text_parity(
     is asked for the graph's ids.
 
     Args:
-        artefact: Callable, `{"text": strings (B,)}` to probabilities `(B, C)`.
+        artefact: Callable, `{"text": strings (B,)}`, of pairs `text_a` and `text_b`, to probabilities `(B, C)`.
         serving: `Serving` of a text classifier.
 
     Returns:
@@ -119,21 +139,25 @@ def measure_text_parity(
         cast("Texts", serving.examples),
     )
     tokens = tf.function(GraphTokenizer(preprocessing).tokens, input_signature=[SPEC], autograph=False)
-    in_graph = tokens.get_concrete_function()(tf.constant(_utf8(examples.texts))).to_list()
-    rows, limit = list(examples.ids), preprocessing.sequence_length - 2
-    pairs = enumerate(zip(rows, in_graph, strict=True))
-    differing = [place for place, (ids, other) in pairs if ids[1:-1].tolist() != other[:limit]]
+    flat = [text for content in examples.texts for text in sides(content)]
+    in_graph = tokens.get_concrete_function()(tf.constant(_utf8(flat))).to_list()
+    whole, limit = preprocessing.text_ids(examples.texts), preprocessing.sequence_length - 2
+    texts = enumerate(zip(whole, in_graph, strict=True))
+    differing = [place for place, (ids, other) in texts if ids[:limit] != other[:limit]]
     scores = piece_scores(preprocessing.tokenizer) if differing else None
     for place in differing:
-        if equally_probable(preprocessing, examples.texts[place], in_graph[place], scores):
-            start, end = rows[place][[0, -1]]
-            rows[place] = np.array([start, *in_graph[place][:limit], end], np.int32)
+        if equally_probable(preprocessing.as_tokenizer(), flat[place], in_graph[place], scores):
+            whole[place] = in_graph[place]
     model = reference_function(serving)
-    strings = _Strings(examples.texts)
-    ids_of = dict(zip(strings.texts, rows, strict=True))
+    strings = _Strings(examples.texts, preprocessing.text_names)
+    # Of each text alone, as parity is measured on pairs that were made wrong as well.
+    ids_of = dict(zip(_utf8(flat), whole, strict=True))
 
     def logits(inputs: Mapping[str, Array]) -> Array:
-        return model(preprocessing.pack([ids_of[text] for text in inputs[TEXT.name]]))
+        given = zip(*(inputs[name] for name in preprocessing.text_names), strict=True)
+        return model(
+            preprocessing.pack(preprocessing.assemble([ids_of[text] for each in given for text in each]))
+        )
 
     return measure_parity(artefact, logits, strings, task=serving.task, decision=serving.decision), len(
         differing
@@ -141,14 +165,20 @@ def measure_text_parity(
 
 
 class _Strings:
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts = _utf8(texts)
+    """Texts, or both sides of pairs, by the names of a SavedModel's inputs."""
+
+    def __init__(self, texts: Sequence[str | Pair], names: Sequence[str]) -> None:
+        self.texts = [tuple(_utf8(sides(content))) for content in texts]
+        self._names = names
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def batch(self, indices: Array, *, longest: bool = False) -> dict[str, Array]:
-        return {TEXT.name: np.array([self.texts[index] for index in indices], object)}
+        chosen = [self.texts[index] for index in indices]
+        return {
+            name: np.array([texts[side] for texts in chosen], object) for side, name in enumerate(self._names)
+        }
 
 
 def _utf8(texts: Iterable[str]) -> list[bytes]:

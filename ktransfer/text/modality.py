@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
+    from ktransfer.data.pairs import Pair
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -38,28 +39,47 @@ class TextModality:
     holder, raw = "file", "as raw texts"
     content, near_before_training = "text", False
     wide_cards = True
-    columns = ("text_column", "label_column", "group_column", "label_separator", "task", "encoding")
-    facts = columns
-    options = ("text_column", "sequence_length", "text_augmentation")
+    columns = (
+        *(
+            "text_column",
+            "text_columns",
+            "label_column",
+            "group_column",
+            "label_separator",
+            "task",
+            "encoding",
+        ),
+    )
+    facts = ("text_column", "label_column", "group_column", "label_separator", "task", "encoding")
+    options = ("text_column", "text_columns", "sequence_length", "text_augmentation")
     export_options: frozenset[str] = frozenset()
 
-    def identity(self, content: str) -> Hashable:
+    def identity(self, content: str | Pair) -> Hashable:
         from ktransfer.data.examples import normalised
+        from ktransfer.data.pairs import sides
 
-        return normalised(content)
+        # A pair and its mirror image are the same example.
+        texts = sorted(map(normalised, sides(content)))
+        return texts[0] if len(texts) == 1 else tuple(texts)
 
-    def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
+    def content_keys(self, inputs: Sequence[str | Pair]) -> Iterable[Hashable]:
         return map(self.identity, inputs)
 
-    def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
-        texts = (text.encode("utf-8", "surrogatepass") for text in inputs)
+    def digests(self, inputs: Sequence[str | Pair]) -> tuple[Iterable[str], Iterable[bytes]]:
+        from ktransfer.data.pairs import sides
+
+        texts = ("\0".join(sides(content)).encode("utf-8", "surrogatepass") for content in inputs)
         return [""] * len(inputs), [hashlib.sha256(text).digest() for text in texts]
 
     def load_preprocessing(self, run: Run) -> Preprocessing:
+        from ktransfer.text.pair_preprocessing import PairPreprocessing
         from ktransfer.text.preprocessing import TextPreprocessing
         from ktransfer.text.token_preprocessing import preprocessing_of
 
-        return preprocessing_of(run.task, TextPreprocessing.load(run.path / "tokenizer"))
+        folder = run.path / "tokenizer"
+        if "pair" in run.manifest.get("preprocessing", {}):
+            return PairPreprocessing.load(folder)
+        return preprocessing_of(run.task, TextPreprocessing.load(folder))
 
     def serving(
         self,
@@ -85,9 +105,10 @@ class TextModality:
         return {default: text_signature(serving, serve, module), "ids": serve}
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
-        from ktransfer.text.in_graph_tokenizer import TEXT
+        from ktransfer.text.in_graph_tokenizer import text_inputs
 
-        return {"inputs": [TEXT.describe({})], "output": signature["output"], "ids": signature}
+        inputs = [each.describe({}) for each in text_inputs(_of_texts(serving.preprocessing))]
+        return {"inputs": inputs, "output": signature["output"], "ids": signature}
 
     def sequence(self, serving: Serving, fixed: Mapping[str, int]) -> int | str | None:
         return serving.inputs[0].shape(fixed)[1] or "dynamic"
@@ -116,8 +137,10 @@ class TextModality:
         from ktransfer.text.entity_sources import has_entities, load_entity_splits
         from ktransfer.text.sources import load_text_splits
 
-        if has_entities(source, task):
+        if options.get("text_columns") is None and has_entities(source, task):
+            del options["text_columns"]
             return load_entity_splits(source, **options)
+        _refuse_pairs_of_words(task)
         return read_as(load_text_splits, source, task=task, **options)
 
     def read(
@@ -133,9 +156,10 @@ class TextModality:
         from ktransfer.text.sources import read_texts
 
         columns = {name: columns.get(name) for name in (*self.columns, "group_by")}
-        if has_entities(data, columns["task"]):
-            del columns["task"]
+        if columns["text_columns"] is None and has_entities(data, columns["task"]):
+            del columns["task"], columns["text_columns"]
             return read_entities(data, class_names=class_names, **columns)
+        _refuse_pairs_of_words(columns["task"])
         return read_as(read_texts, data, class_names=class_names, data_dir=data_dir, **columns)
 
     def group_hint(self, examples: Examples) -> str | None:
@@ -161,7 +185,9 @@ class TextModality:
 
         given = _of_texts(preprocessing)
         texts = examples.evenly(_TOKENIZED).inputs
-        found = write_tokenizer(given.as_tokenizer(), folder, texts=given.encoded(texts))
+        found = write_tokenizer(
+            given.as_tokenizer(), folder, texts=given.encoded(texts), pair=given.to_dict().get("pair")
+        )
         path = f"{folder.name}/{found['path']}"
         tied = f", {found['tied_texts']} of them as probable" if found["tied_texts"] else ""
         line = f"tokenizer  ids agree on {found['compared_texts']} texts{tied}  {folder.parent / path}"
@@ -187,6 +213,7 @@ class TextModality:
             texts=examples.inputs,
             sequence_length=sequence_length,
             task=examples.task,
+            pairs=examples.are_pairs,
         )
 
     def default_recipe(self, *, examples: int, **options: Any) -> Recipe:
@@ -206,21 +233,22 @@ class TextModality:
 
         return text_keys()
 
-    def shown(self, content: str) -> str:
-        return content
+    def shown(self, content: str | Pair) -> str | list[str]:
+        return content if isinstance(content, str) else list(content)
 
     def title(self, item: Item) -> str:
-        return item.input
+        return str(item.input)
 
     def named(self, item: Item) -> str:
         from ktransfer.utils.terminal import shortened
 
-        return shortened(item.input)
+        return shortened(str(item.input))
 
-    def as_html(self, content: str) -> str:
+    def as_html(self, content: str | Pair) -> str:
         from ktransfer.audit.html_page import quoted
+        from ktransfer.data.pairs import sides
 
-        return quoted(content)
+        return "".join(map(quoted, sides(content)))
 
     @property
     def augmentation(self) -> type[TextAugmentation]:
@@ -229,11 +257,17 @@ class TextModality:
         return TextAugmentation
 
     def find_inputs(
-        self, inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None
+        self,
+        inputs: Sequence[str],
+        *,
+        column: str | Sequence[str] | None = None,
+        encoding: str | None = None,
     ) -> Inputs:
-        from ktransfer.text.inputs import find_texts
+        from ktransfer.text.inputs import find_pairs, find_texts
 
-        return find_texts(inputs, column=column, encoding=encoding)
+        if column is None or isinstance(column, str):
+            return find_texts(inputs, column=column, encoding=encoding)
+        return find_pairs(inputs, columns=column, encoding=encoding)
 
     def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         pass  # words are as good as files
@@ -254,9 +288,12 @@ class TextModality:
         prove_tokenizer(load_tokenizer(path), preprocessing.as_tokenizer(), texts)
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:
-        return f"texts of up to {preprocessing['sequence_length']} tokens"
+        length = preprocessing["sequence_length"]
+        if "pair" in preprocessing:
+            return f"pairs of texts of up to {length} tokens together, the longer text cut first"
+        return f"texts of up to {length} tokens"
 
-    def card(self, content: str, *, picture: bool) -> dict[str, Any]:
+    def card(self, content: str | Pair, *, picture: bool) -> dict[str, Any]:
         from ktransfer.text.report import text_card
 
         return text_card(content)
@@ -296,6 +333,17 @@ class TextModality:
 def _of_texts(preprocessing: Preprocessing | None) -> TextPreprocessing:
     # A text classifier has no other.
     return cast("TextPreprocessing", preprocessing)
+
+
+def _refuse_pairs_of_words(task: str | None) -> None:
+    from ktransfer.core.task import get_task, task_names
+    from ktransfer.errors import DataError
+
+    if task in task_names() and get_task(task).per_token:
+        raise DataError(
+            f"Expected a task with one answer for a pair of texts, got {task!r}. Leave out --text-columns, or pass "
+            "another --task."
+        )
 
 
 MODALITY = TextModality()

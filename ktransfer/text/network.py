@@ -9,6 +9,7 @@ from ktransfer.recipes.recipe import Recipe
 from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text.classifier import build_text_classifier
 from ktransfer.text.modality import MODALITY
+from ktransfer.text.pair_preprocessing import pair_preprocessing
 from ktransfer.text.sequence_length import choose_sequence_length
 from ktransfer.text.token_preprocessing import preprocessing_of
 
@@ -22,11 +23,12 @@ def text_network(
     texts: Sequence[str],
     sequence_length: int | None,
     task: Task,
+    pairs: bool = False,
 ) -> Network:
     """A classifier of texts on the backbone `name`, as long as `texts` want it where no length is given."""
     backbone = load_text_backbone(str(name), load_weights=not random_weights, dtype=recipe.precision)
     preprocessing = load_text_preprocessing(str(name), backbone, sequence_length=sequence_length)
-    preprocessing = preprocessing_of(task, preprocessing)
+    preprocessing = pair_preprocessing(preprocessing) if pairs else preprocessing_of(task, preprocessing)
     length = choose_sequence_length(preprocessing, texts)
     if sequence_length is None:
         preprocessing = preprocessing.with_sequence_length(length.sequence_length)

@@ -18,6 +18,7 @@ import keras_hub
 import numpy as np
 
 from ktransfer.data.examples import Examples
+from ktransfer.data.pairs import require_kind
 from ktransfer.errors import RecipeError, RunError, listed
 from ktransfer.models.rows import RowAnExample
 from ktransfer.security.safe_io import MOST_JSON, read_bytes, read_json
@@ -62,6 +63,8 @@ class TextPreprocessing(RowAnExample):
     """
 
     task: ClassVar[str] = "text-classification"
+    # What a SavedModel calls the texts that it is given.
+    text_names: ClassVar[tuple[str, ...]] = ("text",)
 
     tokenizer: keras_hub.tokenizers.Tokenizer
     inputs: tuple[str, ...]
@@ -80,11 +83,11 @@ class TextPreprocessing(RowAnExample):
                 f"Received: {self.sequence_length}. Pass such as {min(128, most)}."
             )
 
-    def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+    def __call__(self, texts: Sequence[Any]) -> dict[str, np.ndarray]:
         """The backbone's inputs for a batch of texts: int32 `(B, length)` by name."""
         return self.pack(self.tokenize(texts))
 
-    def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def tokenize(self, texts: Sequence[Any]) -> list[np.ndarray]:
         """Ids of each text, special tokens included, cut and not padded.
 
         Args:
@@ -97,9 +100,17 @@ class TextPreprocessing(RowAnExample):
 
             [len(ids) for ids in preprocessing.tokenize(["A fine film.", ""])]   # [6, 2]
         """
+        return self.assemble(self._ids(texts))
+
+    def assemble(self, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
+        """What `tokenize` makes of the ids of each text, without special tokens and not cut."""
         start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
         kept = self.sequence_length - 2
-        return [np.array([start, *ids[:kept], end], np.int32) for ids in self._ids(texts)]
+        return [np.array([start, *row[:kept], end], np.int32) for row in ids]
+
+    def text_ids(self, texts: Sequence[Any]) -> list[list[int]]:
+        """Ids of each text, of a pair of one after the other, without special tokens and not cut."""
+        return [list(ids) for ids in self._ids(texts)]
 
     def ids(self, examples: Examples) -> list[np.ndarray]:
         """`tokenize` of examples, done once and kept for as long as they are."""
@@ -107,7 +118,7 @@ class TextPreprocessing(RowAnExample):
             self._tokenized[examples] = self.tokenize(examples.inputs)
         return self._tokenized[examples]
 
-    def order(self, texts: Sequence[str]) -> np.ndarray:
+    def order(self, texts: Sequence[Any]) -> np.ndarray:
         """The order in which a model runs over them fastest, short ones first: int `(n,)`."""
         return np.argsort([len(text) for text in texts], kind="stable")
 
@@ -133,7 +144,7 @@ class TextPreprocessing(RowAnExample):
             vocabulary = [[file.name, hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]
         return {**self.to_dict(), "vocabulary": vocabulary}
 
-    def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
+    def count_tokens(self, texts: Sequence[Any]) -> np.ndarray:
         """How many ids each text has before it is cut, special tokens included: int `(n,)`.
 
         Example:
@@ -143,6 +154,7 @@ class TextPreprocessing(RowAnExample):
         return np.array([len(ids) + 2 for ids in self._ids(texts)], int)
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
+        require_kind(texts, pairs=False)
         texts = [_clean(text) for text in texts]
         if isinstance(self.tokenizer, keras_hub.tokenizers.BytePairTokenizer):
             return [encoding.ids for encoding in self._byte_pairs.encode_batch(texts)]
@@ -200,7 +212,7 @@ class TextPreprocessing(RowAnExample):
         """What `tokenizer.json` does the same as: this, or where words are tokenized one by one that of a word."""
         return self
 
-    def encoded(self, texts: Sequence[str]) -> list[str]:
+    def encoded(self, texts: Sequence[Any]) -> list[str]:
         """What is given to the tokenizer of these texts: they themselves, or their words."""
         return list(texts)
 
@@ -282,10 +294,11 @@ class TextPreprocessing(RowAnExample):
             tokenizer = _made(values["tokenizer"], values["settings"])
             tokenizer.load_assets(str(folder))
             fields = {name: values[name] for name in ("sequence_length", "longest", "fixed_length")}
+            fields |= cls._saved_fields(values)
             if type(fields["sequence_length"]) is not int or fields["sequence_length"] > _LONGEST_SAVED:
                 raise ValueError(f"a sequence length that is no whole number up to {_LONGEST_SAVED:,}")
             found = cls(tokenizer, tuple(values["inputs"]), **fields)
-            found(["a"])  # its special tokens, its inputs: a stranger's may not fit together
+            found(cls._tried())  # its special tokens, its inputs: a stranger's may not fit together
             return found
         except Exception as error:  # whatever the libraries of tokenizers have for a damaged vocabulary
             reason = " ".join(str(error).split())[:200].rstrip(".")
@@ -293,6 +306,16 @@ class TextPreprocessing(RowAnExample):
                 f"A tokenizer that ktransfer saved was expected in {folder}. "
                 f"Received: {type(error).__name__}: {reason}. Train again."
             ) from error
+
+    @classmethod
+    def _saved_fields(cls, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Further fields from what `save` wrote."""
+        return {}
+
+    @classmethod
+    def _tried(cls) -> list[Any]:
+        """An example that a loaded one is tried on."""
+        return ["a"]
 
 
 def _made(name: str, settings: Mapping[str, Any]) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ktransfer.data.pairs import Pair
 from ktransfer.errors import ExportError, listed
 from ktransfer.exporting.precision import in_float32
 from ktransfer.exporting.serving import BATCH, SEQUENCE, Input, Serving, check_class_names
@@ -41,11 +42,12 @@ def serve_texts(
         >>> serving.inputs[0].name, serving.inputs[0].axes
         ('token_ids', ('batch', 'sequence'))
     """
-    if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
+    kind = Pair if len(preprocessing.text_names) > 1 else str
+    if isinstance(texts, str) or not len(texts) or not all(isinstance(text, kind) for text in texts):
         received = repr(texts)[:80]
         raise ExportError(
-            f"Parity is measured on a list of at least one text. Received: {received}. "
-            "Give texts as people write them."
+            f"Expected a list of at least one {'pair of texts' if kind is Pair else 'text'} to measure parity on, "
+            f"got {received}. Give texts as people write them."
         )
     names, shapes = sorted(model.input) if isinstance(model.input, dict) else [], model.output_shape
     positions = preprocessing.positions(list(texts))

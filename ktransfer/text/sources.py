@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ktransfer.core.modality import modalities
 from ktransfer.data.examples import Splits, printable
 from ktransfer.data.folders import FileKind, read_class_folders, read_folders
 from ktransfer.data.groups import groups_by, groups_note, require_groups
 from ktransfer.data.label_names import class_order
-from ktransfer.data.tables.columns import Columns, join_references
+from ktransfer.data.tables.columns import Columns, InputKind, join_references
 from ktransfer.data.tables.label_sets import REGRESSION, SINGLE_LABEL
+from ktransfer.data.tables.pair_cells import PAIR_CELLS
 from ktransfer.data.tables.parts import (
     Part,
     Parts,
@@ -43,11 +45,16 @@ TEXT_FILES = FileKind(
 )
 
 
+# Where no column is asked for, two that are called as the sides of pairs are taken as such.
+_TEXTS = dataclasses.replace(TEXT_CELLS, others=(PAIR_CELLS,))
+
+
 def read_texts(
     source: str | os.PathLike[str],
     *,
     class_names: Sequence[str] | None = None,
     text_column: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     label_separator: str | None = None,
@@ -68,8 +75,11 @@ def read_texts(
         class_names: The classes in the order of their labels; None takes those of the training part, sorted,
             by value where all are numbers.
         text_column, label_column: Columns of a table or features of a TFDS data set; None guesses them where
-            there is one guess only. Several label columns of 0 and 1, one a label, are given as a sequence or
+            there is one guess only, of two columns called as pairs are, such as premise and hypothesis, both.
+            Several label columns of 0 and 1, one a label, are given as a sequence or
             with commas between them.
+        text_columns: Both columns of a table of pairs of texts, in place of `text_column`, as a sequence or with a
+            comma between them.
         group_column: The column of a table that says what a text belongs to, such as a person.
         label_separator: What stands between the labels of a cell, such as `"|"`; `"list"` for lists as JSON or
             Python writes them. None guesses.
@@ -91,9 +101,8 @@ def read_texts(
         >>> columns.input, splits.train.counts()  # doctest: +SKIP
         ('text', {'negative': 400, 'positive': 412})
     """
-    options = ReadOptions(
-        TEXT_CELLS, text_column, label_column, group_column, label_separator, task, encoding, group_by
-    )
+    kind, column = _asked(text_column, text_columns)
+    options = ReadOptions(kind, column, label_column, group_column, label_separator, task, encoding, group_by)
     splits, tables = _read(source, options, class_names, data_dir)
     return splits, tables.columns
 
@@ -105,6 +114,7 @@ def load_text_splits(
     validation_fraction: float = 0.2,
     seed: int = 0,
     text_column: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     label_separator: str | None = None,
@@ -122,6 +132,7 @@ def load_text_splits(
             part; texts that differ in case and white space only stay on one side.
         seed: Fixes which texts are held out.
         text_column: As in `read_texts`.
+        text_columns: As in `read_texts`.
         label_column: As in `read_texts`.
         group_column: As in `read_texts`.
         label_separator: As in `read_texts`.
@@ -139,9 +150,8 @@ def load_text_splits(
     Example:
         >>> splits, columns = load_text_splits("reviews.csv", seed=7)  # doctest: +SKIP
     """
-    options = ReadOptions(
-        TEXT_CELLS, text_column, label_column, group_column, label_separator, task, encoding, group_by
-    )
+    kind, column = _asked(text_column, text_columns)
+    options = ReadOptions(kind, column, label_column, group_column, label_separator, task, encoding, group_by)
     splits, tables = _read(source, options, None, data_dir)
     train, held_out, notes = splits.train, splits.validation, splits.notes
     if validation is not None:
@@ -157,6 +167,20 @@ def load_text_splits(
         train, held_out = train.split(validation_fraction, seed=seed)
         return Splits(train, held_out, splits.test, notes, held_out=True), tables.columns
     return Splits(train, held_out, splits.test, notes), tables.columns
+
+
+def _asked(
+    text_column: str | None, text_columns: str | Sequence[str] | None
+) -> tuple[InputKind, str | Sequence[str] | None]:
+    """What the inputs of a table are, and the column or columns that are asked for."""
+    if text_columns is None:
+        return _TEXTS, text_column
+    if text_column is not None:
+        raise DataError(
+            f"Expected text_column or text_columns, got both, {text_column!r} and {text_columns!r}. Leave out "
+            "--text-column for pairs of texts."
+        )
+    return PAIR_CELLS, PAIR_CELLS.column_names(text_columns)
 
 
 def _read(
@@ -261,7 +285,7 @@ def _read_tfds(spec: str, options: ReadOptions, data_dir: PathLike | None) -> Pa
     from ktransfer.data.tfds import read_tfds_texts
 
     options.for_class_folders(f"tfds:{spec}")
-    text, label = options.input_column, options.label_column
+    text, label = cast("str | None", options.input_column), options.label_column
     found, text, label, notes = read_tfds_texts(
         spec,
         text,

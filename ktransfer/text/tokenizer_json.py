@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,11 @@ _SHOWN = 12  # ids of a list in an error
 
 
 def write_tokenizer(
-    preprocessing: TextPreprocessing, folder: str | os.PathLike[str], *, texts: Sequence[str] = ()
+    preprocessing: TextPreprocessing,
+    folder: str | os.PathLike[str],
+    *,
+    texts: Sequence[str] = (),
+    pair: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `tokenizer.json`, prove that it gives the ids that `preprocessing` gives, and describe it.
 
@@ -59,13 +63,16 @@ def write_tokenizer(
         preprocessing: What the model was trained with.
         folder: Is made where it does not exist; a file of an earlier export is replaced.
         texts: Real ones to compare on, besides `NASTY_TEXTS`.
+        pair: Of a model of pairs the ids of the special tokens, as `PairPreprocessing.to_dict` has them: the file then
+            packs two texts as well. Where both are too long it may cut one token off the other text than keras-hub
+            does; programs that cut pairs do so by themselves. Defaults to `None`.
 
     Returns:
         JSON-able facts: `path`, in `folder`; `sha256` and `size_bytes`; `characters`, that a longer text has
         to be cut to before the file reads it; `sequence_length` in tokens; `fixed_length`; `start_token_id`,
         `end_token_id` and `pad_token_id`; `inputs`, from the name of each input of the backbone to the field
         of an encoding that it takes; `compared_texts`, how many, and `tied_texts`, for how many of them other
-        ids of equal probability came out.
+        ids of equal probability came out; and `pair` where it was given.
 
     Raises:
         ExportError: The library cannot do what the tokenizer does, or the ids of a text differ; a file of
@@ -78,7 +85,7 @@ def write_tokenizer(
         encoding.ids   # as preprocessing(["A fine film."])["token_ids"]
     """
     written = _converted(preprocessing.tokenizer)
-    _add_packing(written, preprocessing)
+    _add_packing(written, preprocessing, pair)
     texts = [*NASTY_TEXTS, *texts]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -97,6 +104,7 @@ def write_tokenizer(
         "inputs": {name: _FIELDS[name] for name in preprocessing.inputs},
         "compared_texts": len(texts),
         "tied_texts": tied,
+        **({} if pair is None else {"pair": dict(pair)}),
     }
 
 
@@ -198,14 +206,30 @@ _CONVERTERS = {
 }
 
 
-def _add_packing(written: Tokenizer, preprocessing: TextPreprocessing) -> None:
+def _add_packing(
+    written: Tokenizer, preprocessing: TextPreprocessing, pair: Mapping[str, Any] | None = None
+) -> None:
     tokenizer = preprocessing.tokenizer
     start, end, pad = tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id
     # As the file calls them: JavaScript looks their ids up by name.
     names = {int(index): written.id_to_token(int(index)) for index in (start, end, pad)}
+    special, of_pairs = {start, end}, {}
+    if pair is not None:
+        around = [pair["start"], pair["separator"], pair["end"]]
+        special |= {index for ids in around for index in ids}
+        names |= {int(index): written.id_to_token(int(index)) for index in special}
+        before, between, after = ([names[int(index)] for index in ids] for ids in around)
+        of_pairs["pair"] = [
+            *(f"{name}:0" for name in before),
+            "$A:0",
+            *(f"{name}:0" for name in between),
+            "$B:1",
+            *(f"{name}:1" for name in after),
+        ]
     written.post_processor = processors.TemplateProcessing(
         single=[names[start], "$A", names[end]],
-        special_tokens=[(names[index], int(index)) for index in {start, end}],
+        **of_pairs,
+        special_tokens=[(names[index], int(index)) for index in sorted(special)],
     )
     written.enable_truncation(preprocessing.sequence_length)
     if preprocessing.fixed_length:

@@ -33,13 +33,16 @@ _CLASSES = "Pass the column with the classes as --label-column."
 _NUMBERS_FIX = 'Pass --task regression (task="regression") to predict the number, or '
 
 
-def require_texts(texts: Sequence[str], rows: Sequence[Any], source: str) -> None:
+def require_texts(
+    texts: Sequence[str], rows: Sequence[Any], source: str, *, flag: str = "--text-column"
+) -> None:
     """Refuse a column of texts that holds names of files or numbers.
 
     Args:
         texts: The column.
         rows: The row of each.
         source: The column and its file, for the message.
+        flag: The option that names the column. Defaults to `"--text-column"`.
 
     Raises:
         DataError: It does; the message says what it looks like, in which rows, and what to do.
@@ -51,12 +54,12 @@ def require_texts(texts: Sequence[str], rows: Sequence[Any], source: str) -> Non
     files = [text for text in stripped if _is_file(text)]
     if len(files) >= _MOSTLY * len(texts):
         if any(re.search(rf"\.({_IMAGES})$", name, re.IGNORECASE) for name in files):
-            fix = "Pass the texts as --text-column, or images as --file-column and their table as the data."
+            fix = f"Pass the texts as {flag}, or images as --file-column and their table as the data."
         else:
-            fix = "Write what is in the files into the column, or pass another --text-column."
+            fix = f"Write what is in the files into the column, or pass another {flag}."
         raise _refusal("texts", "names of files", stripped, rows, source, fix)
     if sum(map(is_number, stripped)) >= _MOSTLY * len(texts):
-        raise _refusal("texts", "numbers", stripped, rows, source, "Pass the texts as --text-column.")
+        raise _refusal("texts", "numbers", stripped, rows, source, f"Pass the texts as {flag}.")
 
 
 def require_classes(names: Sequence[str], rows: Sequence[Any], source: str) -> None:
@@ -151,10 +154,12 @@ def columns_remark(names: Sequence[str], records: Sequence[Sequence[Any]]) -> st
     ]
     lists = [name for at, name in enumerate(names) if any(isinstance(record[at], list) for record in records)]
     remarks += [f"{name!r} has lists" for name in lists]
-    pairs = [name for name in names if re.fullmatch(r".*[^\d]?[12]", name) and not name.isdecimal()]
+    pairs = [
+        name for name in names if re.fullmatch(r".+[12ab]", name, re.IGNORECASE) and not name.isdecimal()
+    ]
     if len(pairs) == 2 and pairs[0][:-1] == pairs[1][:-1] and pairs[0] != pairs[1]:
         remarks.append(
-            f"{pairs[0]!r} and {pairs[1]!r} look like pairs of texts, where one text a row is read"
+            f"{pairs[0]!r} and {pairs[1]!r} look like pairs of texts: pass them as --text-columns, a comma between"
         )
     return f"{_and(remarks)}. " if remarks else ""
 

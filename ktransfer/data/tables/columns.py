@@ -30,6 +30,7 @@ _INDEX = re.compile(r"|unnamed: \d+|index|idx|id|row|row_?id|level_0", re.IGNORE
 # What a list of labels is cut at, to compare labels before it is known how they are separated.
 _PIECES = re.compile(r"[|;,/\[\]{}\"']+")
 _NAMED = 5  # label columns that a line names
+PAIR_OPTION = "text_columns"
 
 
 @dataclass(frozen=True)
@@ -41,24 +42,60 @@ class InputKind:
         option: Which option names the column: `"text_column"` or `"file_column"`.
         customary: What such a column is customarily called, in lower case, the usual name first.
         read: From cells, their rows, a source for messages and the folder of the table to
-            `(inputs, names)`, each a tuple of str: what they are called to a person. Raises `DataError` for cells
-            that are no such inputs.
+            `(inputs, names)`, each a tuple: the names are what they are called to a person. Raises `DataError` for
+            cells that are no such inputs.
         holds: Whether a cell looks like one, by which a column is found that has no customary name. Defaults to
             `None`: it cannot be told.
         each_once: Whether rows that say the same of an input again are left out. Defaults to `False`.
+        width: How many columns hold an input. Defaults to 1.
+        find: From the names of the columns and the records to the positions of several columns, or `None`. Defaults to
+            `None`: there is one column.
+        label_names: What columns of labels of such inputs are customarily called as well. Defaults to none.
+        others: Kinds of the same modality that are taken where no column is asked for and `find` finds theirs. Defaults
+            to none.
     """
 
     noun: str
     option: str
     customary: tuple[str, ...]
-    read: Callable[..., tuple[tuple[str, ...], tuple[str, ...]]]
+    read: Callable[..., tuple[tuple[Any, ...], tuple[str, ...]]]
     holds: Callable[[object], bool] | None = None
     each_once: bool = False
+    width: int = 1
+    find: Callable[[Sequence[str], Sequence[Sequence[Any]]], tuple[int, ...] | None] | None = None
+    label_names: tuple[str, ...] = ()
+    others: tuple["InputKind", ...] = ()
 
     @property
     def flag(self) -> str:
         """The option as the command line has it."""
         return f"--{self.option.replace('_', '-')}"
+
+    def fitting(
+        self, names: Sequence[str], records: Sequence[Sequence[Any]], wanted: "Wanted"
+    ) -> "InputKind":
+        """This kind, or where no input column is asked for one of `others` whose columns are there."""
+        if wanted.input is None:
+            for other in self.others:
+                if other.find is not None and other.find(names, records) is not None:
+                    return other
+        return self
+
+    def column_names(self, given: str | Sequence[str]) -> list[str]:
+        """The names of its columns as they were asked for.
+
+        Raises:
+            DataError: There are more or fewer than an input has, or the same twice.
+        """
+        if self.width == 1:
+            return [given] if isinstance(given, str) else list(given)
+        names = split_references(given) if isinstance(given, str) else list(given)
+        if len(names) != self.width or len(set(names)) < len(names):
+            raise DataError(
+                f"Expected two different columns for {self.flag}, got {listed(map(repr, names))}. Pass both names "
+                "with a comma between them."
+            )
+        return names
 
 
 @dataclass(frozen=True)
@@ -102,7 +139,10 @@ class Columns:
             {'text_column': 'text', 'label_column': 'tags', 'group_column': None, 'label_separator': '|', \
 'task': 'multi_label'}
         """
+        # Of texts in two columns the manifest says that there is no single one.
+        single = {"text_column": None} if self.option == PAIR_OPTION else {}
         return {
+            **single,
             self.option: self.input,
             "label_column": self.label,
             "group_column": self.group,
@@ -119,7 +159,8 @@ class Columns:
             shown = f"labels in {len(names)} columns {', '.join(map(repr, names[:_NAMED]))}{more}"
         elif self.separator is not None:
             shown += " as lists" if self.separator == LIST else f" separated by {self.separator!r}"
-        said = [f"{self.noun} {self.input!r}", shown]
+        inputs = split_references(self.input) if self.option == PAIR_OPTION else [self.input]
+        said = [f"{self.noun} {' and '.join(map(repr, inputs))}", shown]
         if self.group is not None:
             said.append(f"groups {self.group!r}")
         return ", ".join(said + ["guessed"] * self.guessed + ["no header"] * (not self.header))
@@ -130,12 +171,13 @@ class Wanted:
     """The columns that are asked for.
 
     Args:
-        input: A name, or a number from 1 on. Defaults to `None`, which is guessed.
+        input: A name, or a number from 1 on; of inputs in several columns a sequence, or with commas between them.
+            Defaults to `None`, which is guessed.
         label: The same; several, one a label, as a sequence or with commas between them.
         group: A name or a number. Defaults to `None`: there are no groups.
     """
 
-    input: str | None = None
+    input: str | Sequence[str] | None = None
     label: str | Sequence[str] | None = None
     group: str | None = None
 
@@ -145,14 +187,18 @@ class Wanted:
         labels = (
             [] if label is None else [label, *split_references(label)] if isinstance(label, str) else label
         )
-        return [str(name) for name in (self.input, self.group, *labels) if name is not None]
+        given = self.input
+        inputs = (
+            [] if given is None else [given, *split_references(given)] if isinstance(given, str) else given
+        )
+        return [str(name) for name in (*inputs, self.group, *labels) if name is not None]
 
 
 @dataclass(frozen=True)
 class Positions:
     """Where columns stand: positions from 0 on."""
 
-    input: int
+    inputs: tuple[int, ...]
     labels: tuple[int, ...]
     group: int | None
 
@@ -185,6 +231,8 @@ def has_header(
     alike = [cell.casefold() for cell in first]
     if any(name.strip().casefold() in alike and not name.isdecimal() for name in wanted.names()):
         return True
+    if wanted.input is None and kind.find is not None and kind.find(first, rest) is not None:
+        return True
     hot = [at for at in range(len(first)) if rest and _is_hot(rest, at)]
     if len(hot) > 1 and all(first[at] and hot_value(first[at]) is None for at in hot):
         return True
@@ -192,7 +240,7 @@ def has_header(
     names = first if any(map(is_customary, first)) else numbers
     positions = pick_columns(names, rest, wanted, path, kind, shown=first)
     [label, *more] = positions.labels
-    if kind.holds is not None and kind.holds(first[positions.input]):
+    if kind.holds is not None and kind.holds(first[positions.inputs[0]]):
         return False  # a file
     if not first[label]:
         return names is first
@@ -221,8 +269,10 @@ def pick_columns(
         return find_column(names, str(name), path, kind, shown, records)
 
     group = None if wanted.group is None else find(wanted.group)
-    given = None if wanted.input is None else find(wanted.input)
     labels = _labels_given(names, wanted.label, find)
+    if kind.width > 1:
+        return _pick_several(names, records, wanted, path, kind, shown, find, labels, group)
+    given = None if wanted.input is None else find(*kind.column_names(wanted.input))
     taken = {at for at in (group, *labels) if at is not None}
     candidates = [at for at in range(len(names)) if at not in taken]
     chosen = given
@@ -240,12 +290,63 @@ def pick_columns(
     if chosen is None or not labels:
         chosen, labels = _by_contents(names, records, chosen, labels, group)
     if chosen is None or not labels or chosen in labels or group in (chosen, *labels):
+        raise _not_known(names, records, path, kind, shown)
+    return Positions((chosen,), labels, group)
+
+
+def _pick_several(
+    names: Sequence[str],
+    records: Sequence[Sequence[Any]],
+    wanted: Wanted,
+    path: Path,
+    kind: InputKind,
+    shown: Sequence[str] | None,
+    find: Callable[[str], int],
+    labels: tuple[int, ...],
+    group: int | None,
+) -> Positions:
+    """`pick_columns` where an input is in several columns; a group may be one of them, such as a premise."""
+    if wanted.input is not None:
+        chosen: tuple[int, ...] | None = tuple(map(find, kind.column_names(wanted.input)))
+    else:
+        chosen = kind.find(names, records) if kind.find is not None else None
+    if chosen is not None and not labels:
+        candidates = [at for at in range(len(names)) if at not in chosen and at != group]
+        for customary in (_LABEL_NAMES, _MORE_LABEL_NAMES, kind.label_names):
+            label = _customary(names, customary, candidates)
+            if label is not None:
+                labels = (label,)
+                break
+        else:
+            left = [
+                at
+                for at in candidates
+                if not _is_index(names, records, at) and not is_split_column(names[at])
+            ]
+            labels = tuple(left) if len(left) == 1 else ()
+    if chosen is None or not labels:
+        raise _not_known(names, records, path, kind, shown)
+    if len(set(chosen)) < len(chosen) or set(chosen) & set(labels) or group in labels:
+        used = listed(repr(names[at]) for at in (*chosen, *labels))
         raise DataError(
-            f"Expected to know the columns of {kind.noun} and of labels in {printable(str(path))}. "
-            f"Received: the columns {listed(map(repr, shown or names))}. "
-            f"{columns_remark(shown or names, records)}Pass {kind.flag} and --label-column."
+            f"Expected different columns of texts and of labels in {printable(str(path))}, got {used}. Pass "
+            f"others as {kind.flag} and --label-column."
         )
     return Positions(chosen, labels, group)
+
+
+def _not_known(
+    names: Sequence[str],
+    records: Sequence[Sequence[Any]],
+    path: Path,
+    kind: InputKind,
+    shown: Sequence[str] | None,
+) -> DataError:
+    return DataError(
+        f"Expected to know the columns of {kind.noun} and of labels in {printable(str(path))}. "
+        f"Received: the columns {listed(map(repr, shown or names))}. "
+        f"{columns_remark(shown or names, records)}Pass {kind.flag} and --label-column."
+    )
 
 
 def _labels_given(
@@ -376,6 +477,16 @@ def join_references(references: Iterable[str]) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="").writerow(references)
     return file.getvalue()
+
+
+def as_reference(given: str | Sequence[str] | None) -> str | None:
+    """Names of several columns as one string, as a manifest has them.
+
+    Example:
+        >>> as_reference(("premise", "hypothesis")), as_reference("premise,hypothesis")
+        ('premise,hypothesis', 'premise,hypothesis')
+    """
+    return given if given is None or isinstance(given, str) else join_references(map(str, given))
 
 
 def split_references(text: str) -> list[str]:

@@ -62,7 +62,7 @@ class ReadOptions:
     """
 
     kind: InputKind
-    input_column: str | None = None
+    input_column: str | Sequence[str] | None = None
     label_column: str | Sequence[str] | None = None
     group_column: str | None = None
     label_separator: str | None = None
@@ -81,8 +81,13 @@ class ReadOptions:
         """The same for another table of the same columns; of class folders, which have none, as they are."""
         if columns is None:
             return self
+        kinds = (self.kind, *self.kind.others)
         return dataclasses.replace(
-            self, input_column=columns.input, label_column=columns.label, group_column=columns.group
+            self,
+            kind=next((kind for kind in kinds if kind.option == columns.option), self.kind),
+            input_column=columns.input,
+            label_column=columns.label,
+            group_column=columns.group,
         )
 
     def for_class_folders(self, data: str, *, unused: Sequence[str] = ()) -> tuple[str, ...]:
@@ -95,7 +100,9 @@ class ReadOptions:
         Raises:
             DataError: Something is asked for that only tables have.
         """
-        asked = {"group_column": self.group_column}
+        asked: dict[str, Any] = {"group_column": self.group_column}
+        if self.kind.width > 1:
+            asked |= {self.kind.option: self.input_column}
         if self.task != SINGLE_LABEL:
             asked |= {"label_separator": self.label_separator, "task": self.task}
         given = [f"{name}={value!r}" for name, value in asked.items() if value is not None]
@@ -118,7 +125,7 @@ class Part:
     """Examples of a split with the names of their labels, checked.
 
     Attributes:
-        inputs: Texts or paths.
+        inputs: Texts, pairs of texts or paths.
         labels: The name of the class of each, or a tuple of the names of its labels, or its number.
         rows: Numbers of rows or, of files, names.
         source: Where the labels stood, for messages.
@@ -129,7 +136,7 @@ class Part:
         groups: The group of each. Defaults to `None`.
     """
 
-    inputs: tuple[str, ...]
+    inputs: tuple[Any, ...]
     labels: tuple[Any, ...]
     rows: Sequence[int | str]
     source: str
@@ -292,7 +299,7 @@ def read_table_part(
         raise DataError(
             f"Expected {options.kind.noun} in {table.source}. Received: no row of data. Add some."
         )
-    names = _input_names(tables, paths, table, options.kind)
+    names = _input_names(tables, paths, table, table.kind)
     decided = plan or plan_labels(table, options.task, options.label_separator, known)
     labels, more = read_labels(table, decided)
     notes += more
@@ -313,9 +320,9 @@ def read_table_part(
         unused = [name for name in unused if name != table.splits[0]]
     if unused and (plan is None or whole):
         notes.append(f"not used: {counted(unused, 'columns')}")
-    if options.kind.each_once:
+    if table.kind.each_once:
         for split, part in splits.items():
-            splits[split], more = _each_once(part, options.kind)
+            splits[split], more = _each_once(part, table.kind)
             notes += more
     columns = dataclasses.replace(table.columns, separator=decided.separator, task=decided.task)
     return Parts(splits, columns, tuple(notes), decided)
@@ -336,9 +343,9 @@ def _table(path: Path, options: ReadOptions, known: Collection[str]) -> Table:
 
 def _input_names(
     tables: list[Table], paths: Sequence[Path], whole: Table, kind: InputKind
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+) -> tuple[tuple[Any, ...], tuple[str, ...]]:
     """`(inputs, names)` of all shards."""
-    inputs: list[str] = []
+    inputs: list[Any] = []
     names: list[str] = []
     start = 0
     for table, path in zip(tables, paths, strict=True):
@@ -426,8 +433,8 @@ def _lacks_labels(paths: Sequence[Path], options: ReadOptions, known: Collection
             found = _table(path, dataclasses.replace(options, group_column=None), known)
         except DataError:
             try:
-                alone = {"input_column": options.input_column, "encoding": options.encoding}
-                read_input_column(path, **alone, kind=options.kind)
+                column, encoding = options.input_column, options.encoding
+                read_input_column(path, input_column=column, encoding=encoding, kind=options.kind)
             except DataError:
                 return False
         else:

@@ -42,6 +42,7 @@ class Table:
             Defaults to `True`.
         groups: Values of the group column. Defaults to `None`: it was not asked for.
         splits: Name and values of the column that is called as columns of splits are. Defaults to `None`.
+        kind: What the inputs are. Defaults to texts.
     """
 
     inputs: list[Any]
@@ -53,12 +54,13 @@ class Table:
     is_clear: bool = True
     groups: list[Any] | None = None
     splits: tuple[str, list[Any]] | None = None
+    kind: InputKind = TEXT_CELLS
 
 
 def read_table(
     path: str | os.PathLike[str],
     *,
-    input_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
     label_column: str | Sequence[str] | None = None,
     group_column: str | None = None,
     encoding: str | None = None,
@@ -75,7 +77,8 @@ def read_table(
 
     Args:
         path: The file.
-        input_column, group_column: Name of a column, or its number from 1 on.
+        input_column, group_column: Name of a column, or its number from 1 on; of pairs two, as a sequence or with a
+            comma between them.
         label_column: The same; several, one a label, as a sequence or with commas between them.
         encoding: As Python names it; None takes UTF-8, or UTF-16 where the file begins with its mark.
         labels: Labels known from another file; a first row with one of them is no header.
@@ -95,25 +98,28 @@ def read_table(
     path = Path(path).expanduser()
     names, records, rows = read_records(path, encoding)
     wanted = Wanted(input_column, label_column, group_column)
-    header = names is not None or has_header(records, wanted, labels, path, kind)
+    header = names is not None or _has_header(records, wanted, labels, path, kind)
     if names is None:
         names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
         records, rows = records[header:], rows[header:]
+    kind = kind.fitting(names, records, wanted)
     found = pick_columns(names, records, wanted, path, kind)
     if len(found.labels) == 1:
         cells = [record[found.labels[0]] for record in records]
     else:
         cells = [tuple(record[at] for at in found.labels) for record in records]
     called = references(names)
-    used = {found.input, *found.labels, found.group}
+    used = {*found.inputs, *found.labels, found.group}
     splits = [at for at, name in enumerate(names) if header and is_split_column(name)]
-    split = splits[0] if len(splits) == 1 and splits[0] not in (found.input, *found.labels) else None
+    split = splits[0] if len(splits) == 1 and splits[0] not in (*found.inputs, *found.labels) else None
     return Table(
-        [record[found.input] for record in records],
+        _cells(records, found.inputs),
         cells,
         rows,
         Columns(
-            called[found.input],
+            called[found.inputs[0]]
+            if kind.width == 1
+            else join_references(called[at] for at in found.inputs),
             join_references(called[at] for at in found.labels),
             header=header,
             guessed=None in (input_column, label_column),
@@ -127,7 +133,22 @@ def read_table(
         is_clear=len(found.labels) > 1 or len(names) == 2 or is_label_name(names[found.labels[0]]),
         groups=None if found.group is None else [record[found.group] for record in records],
         splits=None if split is None else (names[split], [record[split] for record in records]),
+        kind=kind,
     )
+
+
+def _has_header(
+    records: Sequence[Sequence[str]], wanted: Wanted, known: Collection[str], path: Path, kind: InputKind
+) -> bool:
+    first = [cell.strip() for cell in records[0]]
+    return has_header(records, wanted, known, path, kind.fitting(first, records[1:], wanted))
+
+
+def _cells(records: Sequence[Sequence[Any]], places: Sequence[int]) -> list[Any]:
+    """Of each row the cell, or of inputs in several columns a tuple of them."""
+    if len(places) == 1:
+        return [record[places[0]] for record in records]
+    return [tuple(record[at] for at in places) for record in records]
 
 
 def joined(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
@@ -158,15 +179,16 @@ def joined(tables: Sequence[Table], paths: Sequence[Path]) -> Table:
 def read_input_column(
     path: str | os.PathLike[str],
     *,
-    input_column: str | None = None,
+    input_column: str | Sequence[str] | None = None,
     encoding: str | None = None,
     kind: InputKind = TEXT_CELLS,
-) -> tuple[str, ...]:
+) -> tuple[Any, ...]:
     """Read the examples of a table that need not have labels.
 
     Args:
         path: The file, as in `read_table`.
-        input_column: Name of a column, or its number from 1 on; where there is one column only it is that.
+        input_column: Name of a column, or its number from 1 on; where there is one column only it is that. Of pairs
+            two of them.
         encoding: As in `read_table`.
         kind: What the examples are. Defaults to texts.
 
@@ -178,23 +200,41 @@ def read_input_column(
         ('Free entry!', 'See you at six.')
     """
     path = Path(path).expanduser()
-    names, records, rows = read_records(path, encoding, least=1)
+    names, records, rows = read_records(path, encoding, least=kind.width)
+    given: list[str | None] = [None] if input_column is None else [*kind.column_names(input_column)]
     shown = None
     if names is None:
-        header = has_input_header(records[0], input_column, kind)
+        header = any(has_input_header(records[0], name, kind) for name in given)
         shown = [cell.strip() for cell in records[0]]
+        if input_column is None and kind.find is not None:
+            header = kind.find(shown, records[1:]) is not None
         names = [name.strip() if header else str(at) for at, name in enumerate(records[0], start=1)]
         records, rows = records[header:], rows[header:]
-    at = 0 if len(names) == 1 else find_column(names, input_column, path, kind, shown, records)
+    if len(names) == kind.width:
+        places: tuple[int, ...] = tuple(range(kind.width))
+        if kind.width > 1 and input_column is not None and all(name in names for name in given):
+            places = tuple(names.index(str(name)) for name in given)
+    elif input_column is None and kind.find is not None and (found := kind.find(names, records)):
+        places = found
+    elif input_column is None and kind.width > 1:
+        raise DataError(
+            f"Expected to know the columns of {kind.noun} in {printable(str(path))}, got "
+            f"{', '.join(map(repr, names))}. Pass {kind.flag}."
+        )
+    else:
+        places = tuple(find_column(names, name, path, kind, shown, records) for name in given)
     wrong = [
         row
         for row, record in zip(rows, records, strict=True)
-        if not isinstance(record[at], str) or not record[at].strip()
+        if not all(isinstance(record[at], str) and record[at].strip() for at in places)
     ]
     if wrong or not records:
         received = f"none in {named_rows(wrong)}" if wrong else "no row"
         raise DataError(
             f"Expected {kind.noun} in every row of {printable(str(path))}. Received: {received}. Remove such rows."
         )
-    source = f"column {references(names)[at]!r} of {printable(str(path))}"
-    return kind.read([record[at] for record in records], rows, source, path.parent)[0]
+    called = references(names)
+    source = f"column {join_references(called[at] for at in places)!r} of {printable(str(path))}"
+    if kind.width == 1:
+        source = f"column {called[places[0]]!r} of {printable(str(path))}"
+    return kind.read(_cells(records, places), rows, source, path.parent)[0]

@@ -35,7 +35,9 @@ def read_text_cells(
     return texts, texts
 
 
-def check_texts(cells: Sequence[object], rows: Sequence[int | str], source: str) -> tuple[str, ...]:
+def check_texts(
+    cells: Sequence[object], rows: Sequence[int | str], source: str, *, flag: str = "--text-column"
+) -> tuple[str, ...]:
     """Raise `DataError` for a cell that is empty or no Unicode text, with its row or file."""
 
     def refuse(wrong: Sequence[int | str], received: str, expected: str, fix: str) -> None:
@@ -49,7 +51,7 @@ def check_texts(cells: Sequence[object], rows: Sequence[int | str], source: str)
         [row for text, row in pairs if not isinstance(text, str)],
         f"a value of type {kind}",
         "a text in every row",
-        "Remove it, or pass another --text-column.",
+        f"Remove it, or pass another {flag}.",
     )
     texts = [(text, row) for text, row in pairs if isinstance(text, str)]
     refuse(
