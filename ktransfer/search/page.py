@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import itertools
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -175,3 +177,210 @@ def _short(name: str) -> str:
     """The end of a path, and at most so much of a name as a plot has room for."""
     name = name.rstrip("/").replace("\\", "/").rpartition("/")[2]
     return name if len(name) <= 34 else f"{name[:31]}..."
+
+
+def search_page(found: Mapping[str, Any], *, title: str) -> str:
+    """A search as a page: its winner and how good that is, its plots, and all trials.
+
+    Args:
+        found: As `search.json` has it.
+        title: What was searched for, such as the name of the data.
+
+    Example:
+
+        search_page(read_json("search/search.json"), title="flowers")
+    """
+    trials = found["trial_list"]
+    complete = [each for each in trials if each["state"] == "complete"]
+    counts = ", ".join(
+        f"{sum(each['state'] == state for each in trials)} {state}"
+        for state in ("complete", "pruned", "failed", "fail", "left", "running", "waiting")
+        if any(each["state"] == state for each in trials)
+    )
+    names = list(found["space"])
+    rows = [
+        [
+            each["trial"],
+            each["state"],
+            _cell(each["loss"], ".4f"),
+            _cell(each.get("score"), ".3f"),
+            _cell(each.get("seconds"), ".0f"),
+            *(_value(each["values"].get(name)) for name in names),
+        ]
+        for each in sorted(
+            trials, key=lambda each: (each["loss"] is None, each["loss"] or 0.0, each["trial"])
+        )
+    ]
+    heading = ["trial", "state", found["loss_title"], found["metric"], "seconds", *names]
+    failed = "".join(
+        f"<li>trial {each['trial']}: {text(each['error'])}</li>" for each in trials if each.get("error")
+    )
+    return document(
+        f"Search for {title}",
+        f"{len(trials)} trials: {counts}; {found['sampler']} and {found['pruner']}",
+        [
+            ("Result", _search_result(found)),
+            ("Plots", figures(_search_plots(found, complete))),
+            ("Trials", table(heading, rows, "Trials")),
+            ("Failed", failed and f"<ul>{failed}</ul>"),
+        ],
+    )
+
+
+def _search_result(found: Mapping[str, Any]) -> str:
+    best = found["best"]
+    chosen = next(each for each in found["trial_list"] if each["trial"] == best["trial"])
+    values = "".join(
+        f"<div><dt>{text(name)}</dt><dd>{text(_value(value))}</dd></div>"
+        for name, value in chosen["values"].items()
+    )
+    metric = text(found["metric"])
+    outer = (
+        f'<div class="number first"><b>{best["test"]:.3f}</b><span>{metric} on {best["test_examples"]:,} test '
+        f"examples, {text(best['outer'])}: no trial saw them</span></div>"
+        if best["test"] is not None
+        else ""
+    )
+    return (
+        f'<div class="numbers">{outer}<div class="number"><b>{best["validation"]:.3f}</b><span>{metric} on '
+        f"{best['validation_examples']:,} validation examples, by which the recipe was chosen: optimistic, the more "
+        f"so the more trials there were</span></div></div>"
+        f"<p>Trial {best['trial']}, trained again with its recipe in <code>{text(best['run'])}</code>:</p>"
+        f'<dl class="reasons">{values}</dl>'
+    )
+
+
+def _search_plots(found: Mapping[str, Any], complete: Sequence[Mapping[str, Any]]) -> list[str]:
+    loss, metric = found["loss_title"], found["metric"]
+
+    def history(axes: Any, colors: Mapping[str, str]) -> None:
+        ordered = sorted(complete, key=lambda each: each["trial"])
+        numbers, losses = [each["trial"] for each in ordered], [each["loss"] for each in ordered]
+        axes.plot(numbers, losses, "o", color=colors["muted"], label="complete")
+        axes.step(
+            numbers,
+            list(itertools.accumulate(losses, min)),
+            where="post",
+            color=colors["train"],
+            label="best",
+        )
+        if pruned := [each["trial"] for each in found["trial_list"] if each["state"] == "pruned"]:
+            axes.plot(pruned, [max(losses)] * len(pruned), "|", color=colors["muted"], label="pruned")
+        axes.set(xlabel="trial", ylabel=loss)
+        axes.legend()
+
+    def importances(axes: Any, colors: Mapping[str, str]) -> None:
+        ranked = sorted(found["importances"].items(), key=lambda each: each[1])
+        axes.barh([name for name, _ in ranked], [value for _, value in ranked], color=colors["train"])
+        axes.set_xlabel("share of the variance of the loss")
+
+    def parallel(axes: Any, colors: Mapping[str, str]) -> None:
+        _parallel(axes, colors, complete, list(found["space"]), loss)
+
+    def depths(axes: Any, colors: Mapping[str, str]) -> None:
+        seconds = [each["seconds"] for each in complete]
+        sizes = [20 + 180 * each / max(seconds) for each in seconds]
+        shares = [each["depth_share"] for each in complete]
+        axes.scatter(shares, [each["score"] for each in complete], s=sizes, color=colors["train"], alpha=0.5)
+        axes.set(xlabel="share of the blocks that trains; area: seconds of the trial", ylabel=metric)
+
+    plots = [drawn(history, "history", size=(5.2, 3.2))]
+    if found["importances"]:
+        plots.append(drawn(importances, "importances", size=(4.8, 3.2)))
+    if len(complete) > 1:
+        plots.append(drawn(parallel, "parallel coordinates", size=(7.2, 3.6)))
+    plots.append(drawn(depths, f"depth, {metric} and time", size=(4.8, 3.2)))
+    for key, unit in (("latency_ms", "ms"), ("size_bytes", "MiB")):
+        for format in sorted({name for each in complete for name in each.get(key, {})}):
+            plots.append(_front(complete, metric, key, format, unit))
+    return plots
+
+
+def _front(complete: Sequence[Mapping[str, Any]], metric: str, key: str, format: str, unit: str) -> str:
+    """The metric against a cost of the exported file, and the trials that no other beats in both."""
+    scale = 2**20 if unit == "MiB" else 1
+    points = [
+        (each[key][format] / scale, each["score"], each["trial"])
+        for each in complete
+        if format in each.get(key, {})
+    ]
+
+    def draw(axes: Any, colors: Mapping[str, str]) -> None:
+        front = pareto_front([(cost, score) for cost, score, _ in points])
+        axes.plot(
+            [cost for cost, *_ in points], [score for _, score, _ in points], "o", color=colors["muted"]
+        )
+        chosen = sorted(points[place] for place in front)
+        axes.step(
+            [each[0] for each in chosen],
+            [each[1] for each in chosen],
+            "o-",
+            where="post",
+            color=colors["validation"],
+        )
+        for cost, score, trial in chosen:
+            axes.annotate(str(trial), (cost, score), xytext=(5, 3), textcoords="offset points", fontsize=9)
+        axes.set(xlabel=f"{format}, {unit}", ylabel=metric)
+
+    return drawn(draw, f"Pareto front of {metric} and {format} {unit}", size=(4.8, 3.2))
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The places of the points of which no other has at most the cost and at least the score.
+
+    Args:
+        points: Cost and score of each.
+
+    Example:
+        >>> pareto_front([(1.0, 0.8), (2.0, 0.9), (3.0, 0.85)])
+        [0, 1]
+    """
+    return [
+        place
+        for place, (cost, score) in enumerate(points)
+        if not any(
+            other_cost <= cost and other >= score and (other_cost, other) != (cost, score)
+            for other_cost, other in points
+        )
+    ]
+
+
+def _parallel(
+    axes: Any, colors: Mapping[str, str], complete: Sequence[Mapping[str, Any]], names: list[str], loss: str
+) -> None:
+    """A line a trial over its parameters, each scaled to its own range; the best third in color."""
+    columns = []
+    for name in names:
+        values = [each["values"].get(name) for each in complete]
+        if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+            low, high = min(values), max(values)
+            is_log = low > 0 and high / low > 30
+            scaled = [math.log(value) if is_log else value for value in values]
+        else:
+            kinds = sorted({_value(value) for value in values})
+            scaled = [float(kinds.index(_value(value))) for value in values]
+        low, high = min(scaled), max(scaled)
+        columns.append([(value - low) / ((high - low) or 1.0) for value in scaled])
+    order = sorted(range(len(complete)), key=lambda place: -complete[place]["loss"])
+    for rank, place in enumerate(order):
+        best = rank >= len(order) * 2 / 3
+        axes.plot(
+            range(len(names)),
+            [column[place] for column in columns],
+            color=colors["validation" if best else "muted"],
+            alpha=0.9 if best else 0.35,
+            linewidth=1.4,
+        )
+    axes.set_xticks(range(len(names)), names, rotation=25, ha="right")
+    axes.set_yticks([0, 1], ["lowest", "highest"])
+    axes.set_title(f"parallel coordinates: the third with the lowest {loss} in color")
+
+
+def _value(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return _short(str(value))
+
+
+def _cell(value: float | None, format: str) -> str:
+    return "" if value is None else f"{value:{format}}"
