@@ -254,9 +254,7 @@ class _Job:
         seed = options.seed or 0
         options = dataclasses.replace(options, evaluate_test=True)
         read = read_examples(data, modality, options, seed, lambda line: None)
-        self.outer = (
-            "the test split of the data" if options.test_fraction is None else "held out before the search"
-        )
+        self.outer = "the data's own"
         if read[0].test is None:
             options = dataclasses.replace(options, test_fraction=options.test_fraction or _TEST_FRACTION)
             self.outer = "held out before the search"
@@ -539,7 +537,7 @@ def _finale(
             run = None
         if run is not None and run.manifest.get("search", {}).get("trial") == winner.number:
             return run
-        say(f"best       trial {winner.number}; trained with its recipe, and evaluated on {job.outer}")
+        say(f"best       trial {winner.number}; trained again with its recipe; test split: {job.outer}")
         run = job.train(job.values(winner), path, final=True, formats=formats, say=say, verbose=job.verbose)
         run.update(
             search={

@@ -400,7 +400,7 @@ def _stages(values: Mapping[str, Any], base: Recipe) -> tuple[Stage, ...]:
     count = values.get("stages", 1)
     if type(count) is not int or not 1 <= count <= 4:
         raise RecipeError(f"Expected 1 to 4 stages, got {count!r}. Pass 1 to train all of the depth at once.")
-    count = min(count, epochs) if type(epochs) is int else count
+    count = max(1, min(count, epochs)) if type(epochs) is int else count
     changed = {name: values[name] for name in ("learning_rate", "lowest_rate", "schedule") if name in values}
     found = []
     for index in range(count):
