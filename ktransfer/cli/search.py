@@ -124,7 +124,7 @@ def search(
     )
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
-    from ktransfer.search.space import Space
+    from ktransfer.searching.space import Space
 
     if data is None:
         raise RunError("Expected DATA, got none. Pass a folder, a table or tfds:NAME.")

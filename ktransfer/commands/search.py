@@ -33,10 +33,10 @@ from ktransfer.recipes.default_recipes import BALANCED, preset_recipe
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget, parse_duration
 from ktransfer.runs.run import Run
-from ktransfer.search.page import search_page
-from ktransfer.search.pruning import PruneEpochs
-from ktransfer.search.space import Space, default_space, values_of
-from ktransfer.search.study import (
+from ktransfer.searching.page import search_page
+from ktransfer.searching.pruning import PruneEpochs
+from ktransfer.searching.space import Space, default_space, values_of
+from ktransfer.searching.study import (
     JOURNAL,
     PRUNERS,
     SAMPLERS,
@@ -253,7 +253,8 @@ class _Job:
         refuse_others(options.reading(), modality, data)
         seed = options.seed or 0
         options = dataclasses.replace(options, evaluate_test=True)
-        read = read_examples(data, modality, options, seed, lambda line: None)
+        as_it_is = dataclasses.replace(options, test_fraction=None)
+        read = read_examples(data, modality, as_it_is, seed, lambda line: None)
         self.outer = "the data's own"
         if read[0].test is None:
             options = dataclasses.replace(options, test_fraction=options.test_fraction or _TEST_FRACTION)

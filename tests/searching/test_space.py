@@ -8,7 +8,7 @@ from ktransfer.core.modality import modality
 from ktransfer.core.task import get_task
 from ktransfer.errors import RecipeError
 from ktransfer.recipes.recipe import Recipe, Stage
-from ktransfer.search.space import PARAMETERS, Space, default_space, values_of
+from ktransfer.searching.space import PARAMETERS, Space, default_space, values_of
 
 IMAGE, TEXT = modality("image"), modality("text")
 SINGLE, REGRESSION = get_task("single_label"), get_task("regression")

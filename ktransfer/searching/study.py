@@ -21,7 +21,7 @@ from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, Jou
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from ktransfer.errors import RunError, listed
-from ktransfer.search.space import Range, Space
+from ktransfer.searching.space import Range, Space
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution

@@ -12,8 +12,8 @@ import pytest
 from optuna.trial import TrialState
 
 from ktransfer.errors import RunError
-from ktransfer.search.space import Space
-from ktransfer.search.study import (
+from ktransfer.searching.space import Space
+from ktransfer.searching.study import (
     PRUNERS,
     SAMPLERS,
     TrialStudy,

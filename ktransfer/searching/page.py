@@ -11,7 +11,7 @@ from typing import Any
 
 from ktransfer import reporting
 from ktransfer.reporting.plots import drawn
-from ktransfer.search.ranking import Candidate, Ranking
+from ktransfer.searching.ranking import Candidate, Ranking
 from ktransfer.security.safe_io import visible
 
 # No script, and nothing from elsewhere, whatever a file or a class is called.
