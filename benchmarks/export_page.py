@@ -80,6 +80,6 @@ def refused_table(cells):
 
 
 def _why(reason):
-    """What was received, of an error that says what was expected, what was received, how to mend it."""
+    """The value in an error of the form: what was expected, the value, how to fix it."""
     received = reason.partition("Received: ")[2] or reason
     return received.split(". Export ")[0].replace("|", "\\|").rstrip(".")

@@ -2,8 +2,8 @@
 
 python benchmarks/memory.py [DATA [BACKBONES]]
 
-The training files are repeated as links under other names; validation is not. Each run is a process of its
-own, and its peak resident memory is what the system says when it ends.
+The training files are repeated as links under other names; validation is not. Each run is a
+subprocess; its peak resident memory is the system's figure at its end.
 """
 
 import os
@@ -17,7 +17,7 @@ from harness import MOBILENET, arguments, data_folder, note, presets, report
 
 
 def recipe(kind):
-    """A solved head and one epoch of a short stage, on kept features or on augmented images."""
+    """A solved head and one epoch of a short stage, on cached features or on augmented images."""
     import ktransfer
 
     varied = ktransfer.Augmentation() if kind == "augmented" else ktransfer.Augmentation.none()

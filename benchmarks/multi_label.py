@@ -3,7 +3,7 @@
 python benchmarks/multi_label.py [DATA [BACKBONES]] [--rows goemotions camvid] [--methods head one-vs-rest]
                                  [--seeds 0 1 2] [--results FILE]
 
-One measurement is one method on one row with one seed, in a process of its own. `one-vs-rest` is scikit-learn:
+One measurement is one method on one row with one seed, in a subprocess. `one-vs-rest` is scikit-learn:
 pooled features of the frozen backbone, standardised, one logistic regression a label, of C 0.1 and 1 the one with the
 better macro F1 on validation. Thresholds are fitted on validation by the same rule in all methods
 (`ktransfer.tasks.multi_label.fit_thresholds`); what is reported is measured on the test examples. `head` is the solved

@@ -3,7 +3,7 @@
 python benchmarks/quality.py [DATA [BACKBONES]] [--rows flowers/resnet sms_spam:500] [--methods balanced full-1e-4]
                              [--seeds 0 1 2] [--results FILE]
 
-One measurement is one method on one row (a data set and a backbone) with one seed, in a process of its own.
+One measurement is one method on one row (a data set and a backbone) with one seed, in a subprocess.
 For a seed all methods read the same training, validation and test files. Everything that a method chooses
 (weights, epochs, learning rates) it chooses on the validation files; what is reported is the accuracy on the
 test files. Imports are not counted. What is measured is appended to the results file and not measured again,

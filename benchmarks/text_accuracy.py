@@ -2,8 +2,8 @@
 
 python benchmarks/text_accuracy.py [TEXTS [BACKBONES]]
 
-All read the same CSV files with the same weights and batch size, one after the other, each in a process of
-its own; imports are not counted, and ktransfer begins with an empty cache. "keras-hub" is a `TextClassifier`
+All read the same CSV files with the same weights and batch size, one after the other, each in a
+subprocess; imports are not counted, and ktransfer begins with an empty cache. "keras-hub" is a `TextClassifier`
 as it comes: every layer trains, Adam 5e-5, 512 tokens. "keras-hub, same tokens" is given the length that
 ktransfer chooses. Both run as many epochs as ktransfer's recipe, and at least one. ktransfer's seconds to an
 accuracy are those until a validated model has it, the solved head or the last one.
@@ -59,7 +59,7 @@ def keras_hub_fit(folder, preset, tokens, epochs):
 
 
 def ktransfer_default(folder, preset):
-    """`ktransfer.train` with nothing said but where the texts are."""
+    """`ktransfer.train` with defaults, given only the path of the texts."""
     import ktransfer
 
     start, solved = time.perf_counter(), []
@@ -133,7 +133,7 @@ def compare(data, source, preset, *, smoke, short):
 def write_splits(source, folder, *, most):
     """Training and validation texts as CSV files that everybody reads; `most` of each, `None` for all.
 
-    Ten texts of snips are in both of its files; here they are only judged by.
+    Ten texts of snips are in both of its files; here they are used for evaluation only.
     """
     import ktransfer
     from ktransfer.data.examples import normalised

@@ -3,7 +3,7 @@
 python benchmarks/token_classification.py [DATA [BACKBONES]] [--methods head balanced trainer] [--seeds 0 1 2]
                                           [--results FILE] [--smoke]
 
-One measurement is one method with one seed, in a process of its own; imports and a first load of the backbone are not
+One measurement is one method with one seed, in a subprocess; imports and a first load of the backbone are not
 counted. The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are
 presets; `trainer` is `AutoModelForTokenClassification` with a `Trainer` at its usual settings (learning rate 5e-5,
 batches of 16, first-subword labels) for `--epochs`, its best epoch by entity F1 on validation. It is skipped with a

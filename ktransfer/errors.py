@@ -40,7 +40,7 @@ class RunError(KTransferError):
 
 
 class ExportError(KTransferError):
-    """An artefact could not be written, or does not answer as the trained model does."""
+    """An artifact could not be written, or does not answer as the trained model does."""
 
 
 class MissingExtraError(KTransferError, ImportError):

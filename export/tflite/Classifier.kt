@@ -18,7 +18,7 @@ import org.tensorflow.lite.Interpreter
 /** `chosen` are the labels that the image has: the most probable one, or of a multi-label model any number. */
 data class Answer(val label: String, val probability: Float, val chosen: Boolean)
 
-/** Classifies images with a TFLite artefact of ktransfer, mapped into memory; for one thread at a time. */
+/** Classifies images with a TFLite artifact of ktransfer, mapped into memory; for one thread at a time. */
 class Classifier(model: ByteBuffer) : AutoCloseable {
     constructor(file: File) :
         this(RandomAccessFile(file, "r").use { it.channel.map(MapMode.READ_ONLY, 0, it.length()) })

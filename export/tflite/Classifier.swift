@@ -7,7 +7,7 @@ public enum ClassifierError: Error {
     case imageCannotBeDrawn
 }
 
-/// Classifies images with a TFLite artefact of ktransfer; for one thread at a time.
+/// Classifies images with a TFLite artifact of ktransfer; for one thread at a time.
 public final class Classifier {
     /// `chosen` are the labels that the image has: the most probable one, or of a multi-label model any number.
     public typealias Answer = (label: String, probability: Float, chosen: Bool)

@@ -1,4 +1,4 @@
-"""What is wrong with the data, told before anything is trained on it."""
+"""Find problems in the data before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def audit_splits(
     Of images: what cannot be decoded, is one colour, of odd size or mode. Of both: duplicates and
     near-duplicates, within a part, across parts and across classes; classes of few examples or uneven size,
     or whose names may not be meant as such.
-    20,000 images take about 100 MiB beside the one that each thread decodes.
+    20,000 images take about 100 MiB in addition to the one that each thread decodes.
 
     Args:
         splits: From `read_data` or `read_texts`.

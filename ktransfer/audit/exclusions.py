@@ -12,7 +12,7 @@ from ktransfer.data.folders import counted
 from ktransfer.errors import DataError
 from ktransfer.utils.files import replacing
 
-# Parts to judge by stay whole, so that results stay comparable; training can spare an example.
+# Evaluation splits stay whole, so that results stay comparable; training can spare an example.
 _KEPT_FIRST = ("test", "validation", "train")
 _REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
 
@@ -22,7 +22,7 @@ def choose_exclusions(audit: Audit) -> dict[str, str]:
 
     What cannot be read goes. Of duplicates and near-duplicates one stays: the one in the test part before one
     in validation before one in training, and within a part the first. Where classes contradict each other
-    nobody knows which is right, and all go. Suspect labels, outliers and what is odd stay: that a person
+    it is unknown which is right, and all are excluded. Suspect labels, outliers and what is odd stay: that a person
     decides.
 
     Returns:
@@ -80,7 +80,7 @@ def read_exclusions(path: str | os.PathLike[str]) -> dict[str, str]:
         if not tab or not key:
             raise DataError(
                 f"Expected a kind, a tab and an example in each line of {path}. Received: line {number}, "
-                f"{printable(line[:80])!r}. Mend it, or audit again with --fix."
+                f"{printable(line[:80])!r}. Correct it, or audit again with --fix."
             )
         exclusions[_unescaped(key)] = kind
     return exclusions

@@ -77,7 +77,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """`"error"`: mend it before training. `"warning"`: look at it. `"note"`: good to know."""
+        """`"error"`: fix it before training. `"warning"`: check it. `"note"`: for information."""
         return KINDS[self.kind][0]
 
 

@@ -41,7 +41,7 @@ def label_findings(
     Args:
         items: `N` examples.
         features: float `(N, D)`, pooled features of the frozen backbone.
-        groups: int `(N,)`; examples of a group, such as duplicates, are never judged by each other.
+        groups: int `(N,)`; examples of a group, such as duplicates, are never used to predict each other.
         examples: The same `N` as `Examples`, whose labels are looked at. Defaults to `None`: each item has one label.
 
     Returns:
@@ -110,18 +110,18 @@ def _suspect_targets(
         return
     inputs = StandardScaler().fit_transform(np.asarray(features, "float64"))
     inputs = PCA(min(_DIMENSIONS, *inputs.shape), random_state=0).fit_transform(inputs)
-    said = np.zeros(len(targets))
+    predicted = np.zeros(len(targets))
     with threadpool_limits(1):
         for rest, held in GroupKFold(folds).split(inputs, groups=groups):
             model = RidgeCV(alphas=np.logspace(0, 6, 13)).fit(inputs[rest], targets[rest])
-            said[held] = model.predict(inputs[held])
-    errors = targets - said
+            predicted[held] = model.predict(inputs[held])
+    errors = targets - predicted
     low, high = np.percentile(errors, [25, 75])
     beyond = np.maximum(errors - high, low - errors) / max(high - low, 1e-12)
     for index in np.argsort(-beyond, kind="stable"):
         if beyond[index] <= 3:
             return
-        detail = f"target {targets[index]:.6g}, {said[index]:.6g} by examples like it"
+        detail = f"target {targets[index]:.6g}, {predicted[index]:.6g} by examples like it"
         yield Finding("suspect_label", (items[index],), detail, round(float(beyond[index]), 3))
 
 
@@ -163,7 +163,7 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, f
     """Examples whose label is probably wrong: another class is at least twice as likely for them.
 
     Out-of-fold probabilities ranked, as in confident learning (Northcutt et al. 2021, section 3.2). Its own
-    thresholds are not used: of a class whose examples are told with confidence they let few suspects through,
+    thresholds are not used: of a class whose examples are predicted with confidence they let few suspects through,
     here 11 of 20 wrong labels where the first 40 of the ranking have 17.
 
     Args:

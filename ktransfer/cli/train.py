@@ -109,7 +109,7 @@ def train(
         typer.Option(
             min=0,
             metavar="EPOCHS",
-            help="Last epochs, of their own, in which it trains as an int8 artefact rounds it, such as 2.",
+            help="Last epochs, of their own, in which it trains as an int8 artifact rounds it, such as 2.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = None,
@@ -149,15 +149,15 @@ def train(
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ) -> None:
     """Train a classifier, evaluate it, export it to all formats and verify them."""
-    from ktransfer.commands.checks import check_apart, check_backend, check_choice, check_path, check_same
+    from ktransfer.commands.checks import check_backend, check_choice, check_exclusive, check_path, check_same
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
     from ktransfer.runs.manifest import check_free, is_run, read_manifest
 
     if out is None:
         raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
-    check_apart({"--format": bool(format), "--no-export": no_export}, "which artefacts to write")
-    check_apart({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
+    check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
+    check_exclusive({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
     formats = () if no_export else format_names(format or FORMATS)
     goes_on = resume and (is_run(out) or (data is None and backbone is None))
     if goes_on:
@@ -184,7 +184,7 @@ def train(
             "preset": preset,
             "refit": refit,
         }
-        check_apart({"--resume": True, "--budget": budget is not None}, "how long to train")
+        check_exclusive({"--resume": True, "--budget": budget is not None}, "how long to train")
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
         fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
@@ -196,10 +196,10 @@ def train(
     else:
         if formats:
             check_backend()
-        check_apart({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
-        check_apart({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
-        check_apart({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
-        check_apart({"--budget": budget is not None, "--refit": refit is True}, "how long to train")
+        check_exclusive({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
+        check_exclusive({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
+        check_exclusive({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
+        check_exclusive({"--budget": budget is not None, "--refit": refit is True}, "how long to train")
         check_choice(preset, PRESETS, "--preset")
         check_choice(target_transform, ("log",), "--target-transform")
         if budget is not None:

@@ -123,7 +123,7 @@ def audit_before_training(
     needed and no common phrase stops a training.
 
     Args:
-        splits: What is about to be trained and judged on.
+        splits: The splits for training and evaluation.
         data: Where it came from.
         allow_leakage: Say it instead.
         say: Where lines for a person go.
@@ -152,7 +152,7 @@ def audit_before_training(
         received = f"{len(leaks)} {'leaks' if len(leaks) > 1 else 'leak'}, such as {named}, {first.detail}"
         if not allow_leakage:
             raise DataError(
-                f"Expected examples to judge by that are not trained on. Received: {received}. Run "
+                f"Expected evaluation examples that are not in the training data. Received: {received}. Run "
                 "`ktransfer audit DATA --fix --out AUDIT` and pass --exclude AUDIT/exclude.txt, or pass "
                 "--allow-leakage."
             )
@@ -233,7 +233,7 @@ def _counted(batches: tf.data.Dataset, progress: OnProgress) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _progress(verbose: int | str, description: str) -> Iterator[OnProgress]:
-    """`progress(done, total)` that moves a bar on standard error; nothing where nobody looks."""
+    """`progress(done, total)` that moves a bar on standard error; nothing where it is not a terminal."""
     shown = console(stderr=True)
     disable = not verbose or not shown.is_terminal
     with Progress(console=shown, transient=True, disable=disable) as bar:

@@ -26,19 +26,19 @@ _ENCODINGS = (
 )
 
 
-def check_run(path: str | Path, *, model: bool = True, artefacts: bool = False) -> dict[str, Any]:
+def check_run(path: str | Path, *, model: bool = True, artifacts: bool = False) -> dict[str, Any]:
     """Check that a folder is a run that can be used.
 
     Args:
         path: The run folder.
         model: Whether its model is needed. Defaults to `True`.
-        artefacts: Whether what it exported is needed. Defaults to `False`.
+        artifacts: Whether what it exported is needed. Defaults to `False`.
 
     Returns:
         The manifest.
 
     Raises:
-        RunError: It is no run, is damaged, or has no model or no artefacts.
+        RunError: It is no run, is damaged, or has no model or no artifacts.
 
     Example:
 
@@ -51,9 +51,9 @@ def check_run(path: str | Path, *, model: bool = True, artefacts: bool = False) 
             f"A trained model was expected in {path}. Received: no {_MODEL}, which a run that "
             "stopped early does not have yet. Put it back, or go on with `train --resume`."
         )
-    if artefacts and not manifest.get("artefacts"):
+    if artifacts and not manifest.get("artifacts"):
         raise RunError(
-            f"A run with artefacts was expected. Received: {path}, which has none. "
+            f"A run with artifacts was expected. Received: {path}, which has none. "
             f"Write them with `ktransfer export {path}`, or train first."
         )
     return manifest
@@ -171,7 +171,7 @@ def check_choice(value: str | None, choices: Collection[str], option: str) -> No
         )
 
 
-def check_apart(options: Mapping[str, bool], why: str) -> None:
+def check_exclusive(options: Mapping[str, bool], why: str) -> None:
     """Check that at most one of the options that exclude each other was given.
 
     Args:
@@ -183,7 +183,7 @@ def check_apart(options: Mapping[str, bool], why: str) -> None:
 
     Example:
 
-        check_apart({"--format": True, "--no-export": False}, "which artefacts to write")
+        check_exclusive({"--format": True, "--no-export": False}, "which artifacts to write")
     """
     given = [name for name, is_given in options.items() if is_given]
     if len(given) > 1:
@@ -194,7 +194,7 @@ def check_apart(options: Mapping[str, bool], why: str) -> None:
 
 
 def check_same(manifest: Mapping[str, Any], arguments: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
-    """Check that a run that is gone on with was begun with the options that are given again.
+    """Check that a resumed run was started with the same options.
 
     Args:
         manifest: Of the run.

@@ -30,7 +30,7 @@ def evaluate(
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[Evaluation, str]:
-    """Judge a run's model on labelled images or texts.
+    """Evaluate a run's model on labelled images or texts.
 
     Args:
         run: What `Run.load` gave.
@@ -44,7 +44,7 @@ def evaluate(
         say: Where lines for a person go.
 
     Returns:
-        The `Evaluation`, and the part that was judged.
+        The `Evaluation`, and the name of the split.
 
     Raises:
         DataError: The data has nothing usable, or a class that the run does not know.
@@ -78,8 +78,8 @@ def evaluate(
     return run.task.evaluate(probabilities, examples.labels, run.labels, fitted=fitted), part
 
 
-def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
-    """Judge a run on its own validation and test part, and enter it in the run folder.
+def evaluate_splits(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
+    """Evaluate a run on its own validation and test splits, and write the results into the run folder.
 
     Writes `metrics.json`, `confusion.png` or of regression `residuals.png` of the last part, and
     the metric of each part and what is fitted on the
@@ -87,7 +87,7 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
 
     Args:
         run: Trained.
-        splits: What it was trained on and what it is to be judged on.
+        splits: The splits of the run, for training and for evaluation.
         say: Where lines for a person go.
 
     Returns:
@@ -95,7 +95,7 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
 
     Example:
 
-        judge_parts(run, splits)["validation"].evaluation.accuracy
+        evaluate_splits(run, splits)["validation"].evaluation.accuracy
     """
     answers: dict[str, Answers] = {}
     fitted: dict[str, Any] = {}

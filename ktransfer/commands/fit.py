@@ -1,4 +1,4 @@
-"""Everything after the backbone is loaded: the head, fine-tuning, judgement, artefacts."""
+"""Train once the backbone is loaded: head, fine-tuning, evaluation, export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ktransfer.commands.evaluate import judge_parts
+from ktransfer.commands.evaluate import evaluate_splits
 from ktransfer.commands.export import export
 from ktransfer.commands.report import REPORT, write_report
 from ktransfer.commands.splits import Say, dataset, parts, progress_bar
@@ -61,7 +61,7 @@ def finish(
     *,
     budget: TimeBudget | None = None,
 ) -> Run:
-    """Train, judge and export; where it is cut off, `ktransfer.resume` begins."""
+    """Train, evaluate and export; `ktransfer.resume` continues an interrupted run."""
     run.model = model
     if run.manifest["status"] not in ("fitted", "trained"):
         try:
@@ -82,7 +82,7 @@ def finish(
     _checkpoint(run).unlink(missing_ok=True)
     answers = None
     if run.manifest["status"] != "trained":
-        answers = judge_parts(run, splits, say=say)
+        answers = evaluate_splits(run, splits, say=say)
         if run.manifest.get("refit"):
             with between_batches() as interrupts, progress_bar(verbose) as bar:
                 _refit(run, splits, store, say, verbose, interrupts, bar)
@@ -112,18 +112,18 @@ def _solved(run: Run) -> Path:
 
 def _report(run: Run, splits: Splits, answers: dict[str, Answers] | None, say: Say) -> None:
     try:
-        write_report(run, splits, answers or judge_parts(run, splits, say=say), say=say)
+        write_report(run, splits, answers or evaluate_splits(run, splits, say=say), say=say)
     except Exception as error:  # noqa: BLE001  whatever fails, the run is trained, exported and of use
         say(f"warning    no report ({shortened(str(error))}); make it with `ktransfer report {run.path}`")
 
 
 def _is_written(run: Run, format: str) -> bool:
-    """Whether an artefact is there as it was entered when it was proved."""
+    """Whether an artifact is there as it was entered when it was proved."""
     return any(
         entry["format"] == format
         and (path := run.path / entry["path"]).exists()
         and fingerprint(path) == (entry["sha256"], entry["size_bytes"])
-        for entry in run.manifest.get("artefacts", [])
+        for entry in run.manifest.get("artifacts", [])
     )
 
 
@@ -471,8 +471,8 @@ def _class_weight(run: Run, train: Examples) -> dict[int, float] | None:
 def _trouble(run: Run, say: Say) -> Say:
     def on_trouble(text: str) -> None:
         say(f"trouble    {text}")
-        said = run.manifest.get("trouble", [])
-        if text not in said:  # an epoch that is run again has the same
-            run.update(trouble=[*said, text])
+        logged = run.manifest.get("trouble", [])
+        if text not in logged:  # an epoch that is run again has the same
+            run.update(trouble=[*logged, text])
 
     return on_trouble

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from ktransfer.commands.evaluate import judge_parts
+from ktransfer.commands.evaluate import evaluate_splits
 from ktransfer.commands.splits import Say, fingerprints, parts, read_splits, readable_part
 from ktransfer.data.examples import Splits
 from ktransfer.errors import RunError
@@ -18,7 +18,7 @@ REPORT, TENSORBOARD = "report.html", "tensorboard"
 
 
 def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -> Path:
-    """Judge a run anew on its own data, and write `report.html`, `metrics.json` and `tensorboard/`.
+    """Evaluate a run again on its own data, and write `report.html`, `metrics.json` and `tensorboard/`.
 
     Args:
         run: What `Run.load` or `train` gave.
@@ -45,18 +45,18 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(
             f"The data that the run was trained on was expected in {facts['source']}. Received: other files. "
-            "Pass --data with where it lies, or judge others with `ktransfer evaluate`."
+            "Pass its path with --data, or evaluate other data with `ktransfer evaluate`."
         )
-    return write_report(run, splits, judge_parts(run, splits, say=say), say=say)
+    return write_report(run, splits, evaluate_splits(run, splits, say=say), say=say)
 
 
 def write_report(run: Run, splits: Splits, answers: dict[str, Answers], *, say: Say = print_line) -> Path:
-    """Write the page and TensorBoard's logs of a run that has been judged.
+    """Write the page and TensorBoard logs of a run that has been evaluated.
 
     Args:
         run: Trained.
         splits: Its data.
-        answers: From `judge_parts`.
+        answers: From `evaluate_splits`.
         say: Where lines for a person go.
 
     Returns:
@@ -64,7 +64,7 @@ def write_report(run: Run, splits: Splits, answers: dict[str, Answers], *, say: 
 
     Example:
 
-        write_report(run, splits, judge_parts(run, splits))
+        write_report(run, splits, evaluate_splits(run, splits))
     """
     path = run.path / REPORT
     write_text(path, render(contents(run, splits, answers)))

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from ktransfer.core.modality import ColumnsRead
 
 
-# Float32 artefacts are proved on so many examples.
+# Float32 artifacts are proved on so many examples.
 PARITY_EXAMPLES = 100
-# What a quantized artefact is judged on, and accuracy measured: a point of it is five of them.
-JUDGED_EXAMPLES = 500
+# Examples to evaluate quantized artifacts and accuracy on: one percentage point is five of them.
+EVALUATION_EXAMPLES = 500
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
 
@@ -50,7 +50,7 @@ def feature_store(cache_dir: str | Path | None) -> FeatureStore:
 
 
 def progress_bar(verbose: int | str) -> Progress:
-    """A bar on standard error that goes when it is done; nothing where nobody looks."""
+    """A bar on standard error that goes when it is done; nothing where it is not a terminal."""
     shown = console(stderr=True)
     return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
@@ -92,7 +92,7 @@ def _of_task(splits: Splits, facts: Mapping[str, Any]) -> Splits:
 
 
 def _check_facts(facts: Any, names: Iterable[str]) -> None:
-    """A manifest may be a stranger's, or damaged."""
+    """The manifest is untrusted input and may be damaged."""
     for name, kind in {
         **dict.fromkeys(names, str | None),
         "source": str,
@@ -106,7 +106,7 @@ def _check_facts(facts: Any, names: Iterable[str]) -> None:
 
 
 def data_root(source: str) -> str | None:
-    """The folder that names of examples are told from; a TFDS data set has none."""
+    """The folder that names of examples are relative to; a TFDS data set has none."""
     return None if source.startswith("tfds:") else source
 
 

@@ -354,7 +354,7 @@ def resume(
 def _require_room(out: PathLike, model: keras.Model) -> None:
     """Say before training that the disk is too small; Keras' own writes end badly when it fills up."""
     weights = sum(math.prod(v.shape) * 4 for v in model.variables)
-    # The model, a checkpoint and the next one (weights, two slots of the optimizer, best ones), artefacts.
+    # The model, a checkpoint and the next one (weights, two slots of the optimizer, best ones), artifacts.
     needed = 11 * weights
     folder = next(parent for parent in (Path(out).resolve(), *Path(out).resolve().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free

@@ -32,7 +32,7 @@ class TrainOptions:
         label_separator: What stands between the labels of a cell, such as `"|"`. Defaults to `None`, which guesses it.
         task: `"single_label"`, `"multi_label"`, `"ner"` (named entities in texts) or `"regression"`. Defaults to
             `None`, what the data looks like; a column of numbers is taken as classes or refused, and as numbers only
-            where it is said.
+            where it is given.
         target_transform: `"log"` trains a regression on the logarithm of a positive target; answers are in its own unit
             all the same. Defaults to `None`, the target as it is.
         group_column: Column with what an example belongs to, such as a patient: validation has other groups than

@@ -83,8 +83,8 @@ class Preprocessing(Protocol):
     def epoch_order(self, examples: Examples, *, batch_size: int, seed: int, epoch: int) -> Array:
         """The order of an epoch of a training `dataset`: int `(n,)`."""
 
-    def beside(self, examples: Examples, indices: Array) -> dict[str, Array]:
-        """What goes into every part of the model as well as features of these examples."""
+    def extra_inputs(self, examples: Examples, indices: Array) -> dict[str, Array]:
+        """Inputs of the model's upper part in addition to features of these examples."""
 
     def pieces(self, examples: Examples) -> Examples:
         """The examples as a model is trained on them: long texts whose words are answered, in pieces."""
@@ -120,15 +120,15 @@ class ColumnsRead(Protocol):
         """The options by which the same data is read the same way again."""
 
     def line(self) -> str:
-        """What a person is told of them."""
+        """A line about them for the log."""
 
 
 class FilesRead(Protocol):
-    """How far what an artefact reads from files is from what the run reads of them.
+    """How far what an artifact reads from files is from what the run reads of them.
 
     Attributes:
         files: How many of the examples were compared.
-        refused_files: How many of the examples the artefact refuses, though the run reads them.
+        refused_files: How many of the examples the artifact refuses, though the run reads them.
         refused_for: Why, each reason once.
     """
 
@@ -259,10 +259,10 @@ class Modality(Protocol):
     def reads_as_missing(self, name: str) -> bool:
         """Whether the name of a class may be what a program wrote for a missing label."""
 
-    def write_beside(
+    def write_sidecars(
         self, preprocessing: Preprocessing, folder: Path, examples: Examples
     ) -> tuple[dict[str, Any], Iterable[str]]:
-        """Write into the folder of artefacts whatever all of them need.
+        """Write into the folder of artifacts whatever all of them need.
 
         Returns:
             Fields for the manifest, and lines for a person.
@@ -358,13 +358,13 @@ class Modality(Protocol):
         """Raise `BackboneError` for what cannot be a backbone, by its path alone."""
 
     def by_name(self, inputs: ModelInputs) -> dict[str, Array]:
-        """What the preprocessing gives, by the names of the inputs of an artefact."""
+        """What the preprocessing gives, by the names of the inputs of an artifact."""
 
-    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What a manifest says of the files that `write_beside` wrote: `path`, `sha256` and `size_bytes` of each."""
+    def written_sidecars(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What a manifest says of the files that `write_sidecars` wrote: `path`, `sha256` and `size_bytes` of each."""
 
-    def prove_beside(self, path: PathLike, serving: Serving) -> None:
-        """Raise `ExportError` unless what `write_beside` wrote does as the model's own preprocessing."""
+    def verify_sidecars(self, path: PathLike, serving: Serving) -> None:
+        """Raise `ExportError` unless what `write_sidecars` wrote does as the model's own preprocessing."""
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:
         """What examples are made to fit, in words, by `Preprocessing.to_dict`."""
@@ -437,11 +437,11 @@ class Modality(Protocol):
         """What the manifest says of these signatures, from what it says of `serve`."""
 
     def sequence(self, serving: Serving, fixed: Mapping[str, int]) -> int | str | None:
-        """The sequence length that an artefact takes, `"dynamic"`, or `None` of what is no sequence."""
+        """The sequence length that an artifact takes, `"dynamic"`, or `None` of what is no sequence."""
 
     def raw_parity(
         self,
-        artefact: Callable[[dict[str, Array]], Array],
+        artifact: Callable[[dict[str, Array]], Array],
         serving: Serving,
         format: str,
         labels: Array | None,
@@ -449,20 +449,20 @@ class Modality(Protocol):
         """Compare answers to examples as people have them with the model's, which reads them as the run does.
 
         Args:
-            artefact: Inputs by name to probabilities `(B, C)`.
+            artifact: Inputs by name to probabilities `(B, C)`.
             serving: `Serving` with its preprocessing.
             format: What takes raw examples: `"savedmodel"`, or `"onnx"` those of any size.
             labels: True classes of the examples, int `(N,)`, or `None`.
 
         Returns:
-            `Parity`, and where it is counted how many examples are read otherwise inside the artefact.
+            `Parity`, and where it is counted how many examples are read otherwise inside the artifact.
         """
 
     def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
         """Raise `ExportError` unless these answers are the model's."""
 
-    def files_read(self, artefact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
-        """`FilesRead`: how far what an artefact reads from files is from what the run reads of them."""
+    def files_read(self, artifact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
+        """`FilesRead`: how far what an artifact reads from files is from what the run reads of them."""
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Examples: file paths or texts, their labels and the class names; how they are split and told apart."""
+"""Examples: file paths or texts with labels and class names; splitting and fingerprints."""
 
 import dataclasses
 import hashlib
@@ -248,7 +248,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Splits:
-    """What is trained on, what is watched meanwhile, and what is only judged at the end.
+    """The examples for training, for validation during training, and for the final test.
 
     Args:
         train: What is trained on.

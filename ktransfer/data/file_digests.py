@@ -54,7 +54,7 @@ def _each(function: Callable[[str], _Found], paths: Sequence[str]) -> list[_Foun
         except OSError as error:
             raise DataError(
                 f"Expected to read every example. Received: {printable(path)} ({error.strerror}). "
-                "Remove it, or mend its permissions."
+                "Remove it, or fix its permissions."
             ) from error
 
     with ThreadPoolExecutor() as pool:

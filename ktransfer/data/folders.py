@@ -121,7 +121,7 @@ def read_folders(folder: Path, kind: FileKind, *, known: Collection[str] = ()) -
     """Read a folder of class folders, or of splits with class folders in them.
 
     Examples lie at any depth below their class. Links are followed. A wrapper, the only folder with examples
-    in it, is looked through.
+    in it, is searched.
 
     Args:
         folder: An existing folder.
@@ -656,8 +656,8 @@ def _kinds(counts: Counter[str]) -> str:
     """Kinds and how many of each, the most frequent first."""
     common = counts.most_common(6)
     more = sum(counts.values()) - sum(count for _, count in common)
-    said = [f"{count:,} {printable(kind)}" for kind, count in common]
-    return ", ".join(said + ([f"{more:,} others"] if more else []))
+    counted = [f"{count:,} {printable(kind)}" for kind, count in common]
+    return ", ".join(counted + ([f"{more:,} others"] if more else []))
 
 
 def _effective(node: _Folder) -> _Folder:
@@ -668,7 +668,7 @@ def _effective(node: _Folder) -> _Folder:
 
 
 def _subnames(node: _Folder) -> set[str]:
-    """Names of the folders of examples in a folder, wrappers looked through."""
+    """Names of the folders of examples in a folder, also inside wrapper folders."""
     return {child.name for child in _effective(node).used}
 
 

@@ -183,7 +183,7 @@ def find_prepared(spec: str, data_dir: PathLike | None) -> Path:
 
 
 def _split_names(builder: Any) -> dict[str, str]:
-    """`{name in TFDS: split}`; of several names for one split that which is the split's own, or the first."""
+    """`{name in TFDS: split}`; of several names for one split its own, else the first."""
     chosen = {}
     for name in builder.info.splits:
         found = parse_split_name(name)

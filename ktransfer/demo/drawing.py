@@ -1,4 +1,4 @@
-"""The demo's target task: six kinds of things, told apart by shape alone, drawn from a seed.
+"""The demo's target task: six kinds of things that differ in shape alone, drawn from a seed.
 
 Colour, texture, pose and light say nothing about the class, so a classifier has to know about shape; that
 is what pretraining brings and what 30 images a class are too few to teach. Logistic

@@ -65,7 +65,7 @@ def run_demo(
         f"  model      {run.path / 'model.keras'}\n"
         f"  manifest   {run.path / 'manifest.json'}"
     )
-    for artefact in json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))["artefacts"]:
-        say(f"  {artefact['format']:<11}{run.path / artefact['path']}")
+    for artifact in json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))["artifacts"]:
+        say(f"  {artifact['format']:<11}{run.path / artifact['path']}")
     say(f"\nTry:  ktransfer predict {run.path} {picture}")
     return {**found, "run": run}

@@ -80,9 +80,9 @@ def write_text_task(path: PathLike, *, rows: int = 240, several_labels: bool = F
         count = int(rng.integers(0, 3)) if several_labels and number >= len(TEXT_CLASSES) else 1
         first = number % len(TEXT_CLASSES)
         topics = [TEXT_CLASSES[(first + step) % len(TEXT_CLASSES)] for step in range(count)]
-        said = [str(rng.choice(_TOPICS[topic])) for topic in topics] or [str(rng.choice(_SMALL_TALK))]
+        topical = [str(rng.choice(_TOPICS[topic])) for topic in topics] or [str(rng.choice(_SMALL_TALK))]
         order = f"order {rng.integers(1000, 10000)}"
-        parts = [str(rng.choice(_GREETINGS)), *said, order, str(rng.choice(_ENDINGS))]
+        parts = [str(rng.choice(_GREETINGS)), *topical, order, str(rng.choice(_ENDINGS))]
         writer.writerow([", ".join(parts), "|".join(sorted(topics))])
     write_text(path, table.getvalue())
     return path

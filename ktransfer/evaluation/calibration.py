@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the one number that mends them."""
+"""Measure the calibration of probabilities, and fit the temperature that corrects it."""
 
 from __future__ import annotations
 

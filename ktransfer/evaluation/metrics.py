@@ -51,7 +51,7 @@ class Evaluation(Calibration):
     """What `evaluate` measured, with `log_loss`, `brier`, `ece` and `reliability` of `Calibration`.
 
     Attributes:
-        examples: How many were judged.
+        examples: How many were evaluated.
         accuracy: Share of them whose most probable class is the true one.
         accuracy_interval: Where the true share lies with a confidence of 95 % (Wilson 1927).
         calibrated: The same of the probabilities after temperature scaling, which changes no answer.
@@ -124,7 +124,7 @@ class Evaluation(Calibration):
         )
         figure.suptitle(f"accuracy {self.accuracy:.3f} on {self.examples} examples")
         with replacing(path) as partial, warnings.catch_warnings():
-            # A script that the plot's font lacks comes out as boxes; the names are in the JSON beside.
+            # A script that the plot's font lacks comes out as boxes; the names are in the JSON next to it.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(partial, dpi=120)
 

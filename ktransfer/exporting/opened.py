@@ -12,11 +12,11 @@ from ktransfer.security.safe_io import MOST_JSON, is_line
 
 @dataclass(frozen=True)
 class Opened:
-    """An artefact that its runtime has loaded.
+    """An artifact that its runtime has loaded.
 
     Args:
         labels: Those that it carries, in their order; none if it has none.
-        signature: As in `Artefact`, without what a file does not know, such as the range of pixels.
+        signature: As in `Artifact`, without what a file does not know, such as the range of pixels.
         answer: Callable, inputs by name to the answers `(B, C)`.
     """
 

@@ -185,27 +185,27 @@ class FrozenFeatures:
         def rows(part: str, view: int | None) -> tuple[Rows, Array]:
             return found[part, view, cut.name], self._places(part, view)
 
-        def beside(part: str) -> Callable[[Array], dict[str, Array]] | None:
+        def extra_inputs(part: str) -> Callable[[Array], dict[str, Array]] | None:
             # What is pooled already has no length.
             if cut is HEAD or not named_inputs(self._model):
                 return None
-            return functools.partial(self.preprocessing.beside, self.examples[part])
+            return functools.partial(self.preprocessing.extra_inputs, self.examples[part])
 
         training = FeatureBatches(
             [rows("train", view) for view in self._training_views()],
             targets["train"],
             batch_size=batch_size,
             order=functools.partial(self._pass.order, "train"),
-            beside=beside("train"),
+            extra_inputs=extra_inputs("train"),
         )
-        judged = FeatureBatches(
+        validating = FeatureBatches(
             [rows("validation", None)],
             targets["validation"],
-            # Judging is the same in batches of any size, and pooled features are small.
+            # Evaluation is the same in batches of any size, and pooled features are small.
             batch_size=1024 if cut is HEAD else batch_size,
-            beside=beside("validation"),
+            extra_inputs=extra_inputs("validation"),
         )
-        return upper_part(self._model, self._backbone, cut), training, judged
+        return upper_part(self._model, self._backbone, cut), training, validating
 
     def _training_views(self) -> Sequence[int | None]:
         return range(self._views) if self._views else [None]
@@ -223,7 +223,7 @@ class FrozenFeatures:
     def _rows(
         self, wanted: dict[tuple[str, int | None], list[Cut]]
     ) -> dict[tuple[str, int | None, str], Rows] | None:
-        """What `FrozenPass.rows` gives; of each cut it is said, once, what is kept and what it is worth."""
+        """The result of `FrozenPass.rows`; logs once for each cut what is cached and what it saves."""
         start = time.perf_counter()
         found, computed = self._pass.rows(wanted)
         if found is not None:

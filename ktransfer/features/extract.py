@@ -151,7 +151,7 @@ class FrozenPass:
         def given(batch: Any) -> Any:
             if not rows:
                 return batch[0]
-            ids = self._preprocessing.beside(self._examples[part], order[batch])
+            ids = self._preprocessing.extra_inputs(self._examples[part], order[batch])
             return with_ids(rows.read(batch), ids) if ids else rows.read(batch)
 
         shapes = [kept_shape(tensor, self._preprocessing.sequence_length) for tensor in lower.outputs]
@@ -191,7 +191,7 @@ class FrozenPass:
             )
         return self._preprocessing.dataset(
             self._examples[part],
-            batch_size=self._recipe.batch_size,  # the draws of an epoch follow its batches
+            batch_size=self._recipe.batch_size,  # the random state of an epoch follows its batches
             training=True,
             augmentation=self._recipe.augmentation,
             seed=self._recipe.seed,

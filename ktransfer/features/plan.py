@@ -1,4 +1,4 @@
-"""Which stages of a recipe train on kept features: worth it, and room for it."""
+"""Which stages of a recipe train on cached features: worth it, and room for it."""
 
 import math
 from collections.abc import Mapping
@@ -58,7 +58,7 @@ def plan_stages(
     room: int,
     sequence_length: int | None = None,
 ) -> list[PlannedStage]:
-    """Choose for each stage of a recipe between kept features and the examples themselves.
+    """Choose for each stage of a recipe between cached features and the examples themselves.
 
     Args:
         model: From `build_classifier`.
@@ -118,6 +118,6 @@ def plan_stages(
 
 def _faster(whole: int, above: int, counts: Mapping[str, int]) -> float:
     """A training step costs the forward pass of what trains three times, of what is frozen once."""
-    train, judged = counts["train"], counts["validation"]
-    uncached = train * (whole + 2 * above) + judged * whole
-    return uncached / (above * (3 * train + judged))
+    train, validation = counts["train"], counts["validation"]
+    uncached = train * (whole + 2 * above) + validation * whole
+    return uncached / (above * (3 * train + validation))

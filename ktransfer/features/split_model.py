@@ -220,12 +220,12 @@ def _require_repeatable(model: keras.Model, backbone: keras.Model) -> None:
     before = [] if named_inputs(model) else model.layers[: model.layers.index(backbone)]
     layers = [layer for layer in before if not isinstance(layer, keras.layers.InputLayer)]
     for layer in [*layers, *sublayers(backbone)]:
-        # Layers that draw hold the state of their draws in a variable that is no weight. Dropout is one of
+        # Layers with random behavior hold their random state in a variable that is no weight. Dropout is one of
         # them and its frozen part runs in inference mode, where it does nothing.
         if len(layer.variables) > len(layer.weights) and not sublayers(layer) and not hasattr(layer, "rate"):
             raise RecipeError(
                 "Features are kept of examples that are the same at every epoch. "
-                f"Received: {layer.name} ({type(layer).__name__}) in the model, which draws anew each time. "
+                f"Received: {layer.name} ({type(layer).__name__}) in the model, which is random at each call. "
                 "Give the variation as the recipe's augmentation, or train without the cache."
             )
     if before and [layer.name for layer in layers] != ["scaling"]:
@@ -237,7 +237,7 @@ def _require_repeatable(model: keras.Model, backbone: keras.Model) -> None:
 
 
 class FeatureBatches(keras.utils.PyDataset):
-    """Batches of kept features for `fit`, in the order in which a `dataset` gives the examples.
+    """Batches of cached features for `fit`, in the order in which a `dataset` gives the examples.
 
     Args:
         views: For each view of the examples their features, and int `(N,)`, the row that each example's are
@@ -246,7 +246,7 @@ class FeatureBatches(keras.utils.PyDataset):
         batch_size: Examples in a batch; the last may be smaller.
         order: From an epoch to its order of the examples, taken at each `begin_epoch`; `None` leaves them in
             their own.
-        beside: From indices of examples to what else the upper part takes, by name, each `(B, length)`; then
+        extra_inputs: From indices of examples to what else the upper part takes, by name, each `(B, length)`; then
             features are `(B, length, ...)` as well.
     """
 
@@ -257,11 +257,11 @@ class FeatureBatches(keras.utils.PyDataset):
         *,
         batch_size: int,
         order: Callable[[int], np.ndarray] | None = None,
-        beside: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
+        extra_inputs: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
     ) -> None:
         super().__init__()
         self._views, self._targets, self._batch_size = views, targets, batch_size
-        self._epoch_order, self._beside = order, beside
+        self._epoch_order, self._extra_inputs = order, extra_inputs
         self._view, self._order = 0, np.arange(len(targets))
 
     def __len__(self) -> int:
@@ -271,15 +271,15 @@ class FeatureBatches(keras.utils.PyDataset):
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         rows, places = self._views[self._view]
         features = rows.read(places[chosen])
-        if self._beside:
-            given = with_ids(features, self._beside(chosen))
+        if self._extra_inputs:
+            given = with_ids(features, self._extra_inputs(chosen))
             return given, padded(self._targets[chosen], given["features"].shape[1])
         return features, padded(self._targets[chosen], features.shape[1])
 
     @property
     def data(self) -> FeatureBatches | tf.data.Dataset:
         """What `fit` takes: itself, or where lengths differ a dataset of the same batches."""
-        return of_any_length(self) if self._beside else self
+        return of_any_length(self) if self._extra_inputs else self
 
     def begin_epoch(self, epoch: int) -> None:
         """Take that epoch's view and order. Keras' own hooks fire more often than there are epochs."""

@@ -227,7 +227,7 @@ class FeatureStore:
 
 
 def _as(batch: Array, dtype: str) -> Array:
-    with np.errstate(over="ignore"):  # told below
+    with np.errstate(over="ignore"):  # reported below
         content = np.ascontiguousarray(batch, dtype=dtype)
     if content.dtype != batch.dtype and not np.isfinite(content).all() and np.isfinite(batch).all():
         raise ValueError(f"{dtype} does not hold features as large as {np.abs(batch).max():.3g}")

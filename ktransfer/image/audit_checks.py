@@ -1,4 +1,4 @@
-"""One pass over image files: what cannot be decoded, what is odd, and what near-duplicates are told by."""
+"""One pass over image files: undecodable files, odd ones, and the digests that identify near-duplicates."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def examine_images(
         >>> findings, *_ = examine_images(list_items(splits))  # doctest: +SKIP
     """
     facts = read_all_facts([item.input for item in items], workers=workers, progress=progress)
-    # Pictures of one colour look the same and are told apart by their bytes only.
+    # Images of one color look the same and differ only in their bytes.
     usable = [i for i, one in enumerate(facts) if one.thumbnail is not None and not is_constant(one)]
 
     def near(indices: Sequence[int]) -> Array:

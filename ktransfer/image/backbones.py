@@ -121,7 +121,7 @@ def _own_size(converter: keras.layers.Layer) -> tuple[int, int]:
         raise BackboneError(
             "A height and a width in pixels were expected of the preset's image converter. "
             f"Received: {size!r:.80}. "
-            "Pass --image-size, or mend image_converter.json."
+            "Pass --image-size, or correct image_converter.json."
         )
     return tuple(size)
 

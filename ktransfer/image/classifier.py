@@ -51,7 +51,7 @@ def build_classifier(
     resize = preprocessing.resize
     images = keras.Input((resize.height, resize.width, 3), name="image", dtype="float32")
     pixels = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(images)
-    # By its name a classifier is cut in two there, to be trained on kept features.
+    # By its name a classifier is cut in two there, to be trained on cached features.
     features = keras.layers.Identity(name="features")(backbone_features(backbone, pixels))
     logits = add_head(_pool(features, resize.height * resize.width), num_classes, dropout, seed)
     return keras.Model(images, logits, name="classifier")

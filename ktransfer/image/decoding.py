@@ -131,7 +131,7 @@ _FILTERS = {
 }
 _MODES = ("crop", "pad", "stretch")
 _PHOTOMETRIC = 262  # the TIFF tag that says whether 0 is black
-_MOST_PIXELS = 178_956_970  # what Pillow decodes at most, unless told otherwise
+_MOST_PIXELS = 178_956_970  # what Pillow decodes at most, unless configured otherwise
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,

@@ -72,7 +72,7 @@ def read_data(
     A folder holds either one folder of images for each class, or `train/` and optionally `val/` and `test/`,
     each such a folder, under any of their usual names (see `parse_split_name`), or classes with `train/` and
     so on in each. Images lie at any depth below their class; links are followed, and a folder that is the
-    only one is looked through. `Splits.notes` says what is not used.
+    only one is searched. `Splits.notes` says what is not used.
 
     Or a folder holds tables, `train.csv` and optionally `val.csv` and `test.csv`, whose rows name image files
     below it and their labels; or `data` is such a table itself.

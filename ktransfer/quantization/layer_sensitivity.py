@@ -42,7 +42,7 @@ def choices(
     weights: Sequence[int],
     share: float,
     *,
-    beside: Sequence[int] = (1,),
+    neighbors: Sequence[int] = (1,),
     tell: Tell = silent,
 ) -> list[tuple[int, ...]]:
     """Which operations may stay in float: none, the lowest, or those that cost most in int8.
@@ -55,7 +55,7 @@ def choices(
         error: From operations to the error of the answers when these alone are in int8.
         weights: How many weights each operation has, from the input up.
         share: Of all weights, that may stay in float: each takes two or four bytes there instead of one.
-        beside: Where the operations without weights lie that go with one: 1 after it, -1 before it.
+        neighbors: Offsets of the operations without weights that go with one: 1 after it, -1 before it.
         tell: Callable that is given how far the measuring is. Defaults to none.
 
     Returns:
@@ -68,7 +68,7 @@ def choices(
     room = share * sum(weights)
     lowest = tuple(range(int((np.cumsum(weights) <= room).sum())))
     light = [index for index, count in enumerate(weights) if 0 < count <= room]
-    parts = [_with_neighbours(part, weights, beside) for part in _split(light, _MEASURED)]
+    parts = [_with_neighbors(part, weights, neighbors) for part in _split(light, _MEASURED)]
     errors: list[float] = []
     for part in parts:
         tell("measuring what each layer loses in int8", len(errors) + 1, len(parts))
@@ -82,14 +82,14 @@ def choices(
     return list(dict.fromkeys([(), lowest, tuple(sorted(set(worst)))]))
 
 
-def _with_neighbours(part: Sequence[int], weights: Sequence[int], steps: Sequence[int]) -> list[int]:
-    """Operations, and those without weights that lie right beside each; they cost no space."""
+def _with_neighbors(part: Sequence[int], weights: Sequence[int], steps: Sequence[int]) -> list[int]:
+    """Operations, and those without weights that lie directly next to each; they cost no space."""
     found = set(part)
     for index, step in itertools.product(part, steps):
-        beside = index + step
-        while 0 <= beside < len(weights) and not weights[beside]:
-            found.add(beside)
-            beside += step
+        neighbor = index + step
+        while 0 <= neighbor < len(weights) and not weights[neighbor]:
+            found.add(neighbor)
+            neighbor += step
     return sorted(found)
 
 
@@ -110,7 +110,7 @@ def error_against(
         calibration: Inputs by name, each of batch 1. Forty of them are looked at.
 
     Returns:
-        From a candidate to a mean squared difference; infinity if it answers no numbers.
+        From a candidate to a mean squared difference; infinity if an answer is NaN or infinite.
 
     Example:
         >>> error = error_against(load, float32, calibration)  # doctest: +SKIP

@@ -110,7 +110,7 @@ def preset_recipe(
         kind: `"images"` or `"texts"`.
         examples: Training examples.
         preset: One of `PRESETS`.
-        long: Whether `worth_fine_tuning` said so; without, the stages are those of `"fast"`.
+        long: Whether `worth_fine_tuning` is true; without, the stages are those of `"fast"`.
         gpu: There is a GPU: larger batches, mixed precision.
         epochs: Instead of the preset's; 0 keeps the solved head.
         seed: See `Recipe`.

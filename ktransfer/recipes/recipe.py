@@ -101,7 +101,7 @@ def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tu
     """Stages for a `fit` of `epochs`: the head first, then the upper half, then all, at falling rates.
 
     The head comes first so that its first, large gradients do not spoil what the backbone knows (Kumar et al.
-    2022, LP-FT); deeper blocks thaw later (Howard and Ruder 2018, section 3.3).
+    2022, LP-FT); deeper blocks unfreeze later (Howard and Ruder 2018, section 3.3).
 
     Args:
         epochs: How long the whole `fit` is.
@@ -159,9 +159,9 @@ class Recipe:
             image is varied V times, what the frozen part makes of each is kept, and epochs take turns.
         cache_dtype: `"float32"`, or `"float16"` to keep features in half the space.
         precision: Keras dtype policy, e.g. `"float32"` or `"mixed_float16"`.
-        float16_agreement: Smallest share of validation examples that a float16 artefact gives the model's
+        float16_agreement: Smallest share of validation examples that a float16 artifact gives the model's
             label.
-        int8_agreement: The same of an artefact in int8.
+        int8_agreement: The same of an artifact in int8.
         int8_accuracy_drop: By how much its accuracy may be lower than the model's; 0.01 is a point.
         final_weights: `"best"` keeps the epoch that is best on validation, or the solved head where none beats it.
             `"interpolated"` trains to the last epoch and then keeps the weights farthest from those before

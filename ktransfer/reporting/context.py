@@ -32,7 +32,7 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str,
     Args:
         run: Trained.
         splits: Its data.
-        answers: From `judge_parts`.
+        answers: From `evaluate_splits`.
 
     Returns:
         The names that `page.html` has.
@@ -65,7 +65,7 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str,
         "worst": worst_answers(validation, run.decision),
         "wrong": int((hits < 1).sum()),
         "explained": explained(run, validation),
-        "artefacts": run.manifest.get("artefacts", []),
+        "artifacts": run.manifest.get("artifacts", []),
         "reproduce": _reproduce(run),
     }
 

@@ -38,7 +38,7 @@ def read_history(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     """The rows of a `history.csv`, one an epoch, in order; none where there is no such file.
 
     Returns:
-        For each epoch its numbers by name; what is no number is left out.
+        For each epoch its numbers by name; NaN, infinity and empty cells are left out.
 
     Example:
 

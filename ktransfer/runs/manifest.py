@@ -1,4 +1,4 @@
-"""`manifest.json` of a run folder, read as what a stranger may have written."""
+"""Read `manifest.json` of a run folder as untrusted input."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ MANIFEST = "manifest.json"
 FORMAT = 2
 _FIRST = 1  # its `task` says what is now `modality`, and every run is of single-label classification
 _PARTIAL = ".manifest.partial.json"  # what is left where `Run.create` was killed
+_OLD_ARTIFACTS = "artefacts"  # key and folder name in runs before 0.2.0
 _NEEDED = {"labels": list, "preprocessing": dict, "recipe": dict, "status": str}
 _MORE = {
     **dict.fromkeys(("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce"), dict),
-    **dict.fromkeys(("artefacts", "formats", "trouble"), list),
+    **dict.fromkeys(("artifacts", "formats", "trouble"), list),
     **{
         "task": str,
         "modality": str,
@@ -55,6 +56,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"A manifest of format {FORMAT} was expected in {folder}. Received: {found!r:.80}. "
             "Use the ktransfer that wrote it."
         )
+    if _OLD_ARTIFACTS in manifest:
+        manifest.setdefault("artifacts", manifest.pop(_OLD_ARTIFACTS))
     if missing := [key for key in _NEEDED if key not in manifest]:
         raise RunError(f"{folder / MANIFEST} lacks {listed(missing)}. Received: a damaged run. Train again.")
     for key, kind in (_NEEDED | _MORE).items():
@@ -81,6 +84,20 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"A run folder without ways out was expected. Received: {folder}, in which {error}. Remove it."
         ) from error
     return manifest
+
+
+def artifacts_folder(folder: Path) -> Path:
+    """The folder of a run's exported files: `artifacts`, or `artefacts` where a version before 0.2.0 made it.
+
+    Args:
+        folder: The run folder.
+
+    Example:
+        >>> artifacts_folder(Path("runs/flowers")).name
+        'artifacts'
+    """
+    old = folder / _OLD_ARTIFACTS
+    return old if old.is_dir() else folder / "artifacts"
 
 
 def is_run(path: Path) -> bool:

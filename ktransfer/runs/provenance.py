@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 RECIPE = "recipe.json"
-# What `train` is given besides the recipe, its types in a manifest, and the option on the command line.
+# The arguments of `train` other than the recipe, their types in a manifest, and the option on the command line.
 _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "data": (str, None),
     "backbone": (str, "--backbone"),
@@ -51,7 +51,7 @@ _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `train` was given besides the recipe, as JSON has it; paths from the root.
+    """The arguments of `train` other than the recipe, as JSON values; paths are absolute.
 
     Args:
         given: The arguments of `train` by name; others are left out.

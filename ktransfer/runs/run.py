@@ -22,7 +22,7 @@ from ktransfer.security.keras_archive import load_keras_file
 from ktransfer.security.safe_io import read_json
 from ktransfer.utils.files import replacing, write_json
 
-GROUPS = "groups.json"  # the group of each example, where a function of the user said it
+GROUPS = "groups.json"  # the group of each example, where a function of the user gave it
 _PACKAGES = (
     *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
     *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
@@ -33,7 +33,7 @@ class Run:
     """A run folder that exists. Make one with `Run.create`, open one with `Run.load`.
 
     The folder holds `manifest.json`, `model.keras` (raw images, or ids of texts, to logits), `tokenizer/` for
-    texts, `history.csv`, `metrics.json`, `confusion.png` and `artefacts/`. It loads in another process and on
+    texts, `history.csv`, `metrics.json`, `confusion.png` and `artifacts/`. It loads in another process and on
     another Keras backend.
 
     Attributes:

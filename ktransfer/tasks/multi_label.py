@@ -156,7 +156,7 @@ class MultiLabelEvaluation:
         axes.set_xlabel("score; behind each label its number of examples")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
         with replacing(path) as partial, warnings.catch_warnings():
-            # A script that the plot's font lacks comes out as boxes; the names are in the JSON beside.
+            # A script that the plot's font lacks comes out as boxes; the names are in the JSON next to it.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(partial, dpi=120)
 

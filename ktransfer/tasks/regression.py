@@ -182,18 +182,18 @@ class RegressionEvaluation:
     def line(self) -> str:
         """What a person reads after the name of a split."""
         low, high = self.r2.interval
-        said = (
+        line = (
             f"R2 {self.r2.value:.3f} (95 % interval {low:.3f} to {high:.3f}), mean absolute error "
             f"{number(self.mae.value)} (of the median {number(self.baseline)}), RMSE {number(self.rmse.value)}, "
             f"Spearman {self.spearman.value:.3f}"
         )
         if self.interval is None:
-            return f"{said}; too few examples for prediction intervals"
+            return f"{line}; too few examples for prediction intervals"
         if self.coverage is None:
             share = f"{self.interval.coverage:.0%}"
-            return f"{said}; too few examples to measure the coverage of {share} prediction intervals"
+            return f"{line}; too few examples to measure the coverage of {share} prediction intervals"
         return (
-            f"{said}; {self.interval.coverage:.0%} prediction intervals hold the truth of {self.coverage:.1%}"
+            f"{line}; {self.interval.coverage:.0%} prediction intervals hold the truth of {self.coverage:.1%}"
         )
 
     def tables(self, noun: str) -> list[list[list[str]]]:
@@ -486,11 +486,11 @@ class Regression(OneAnswer):
 
     def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
         [answer] = answers
-        said = f"{answer['label']} {number(answer['value'])}"
+        shown = f"{answer['label']} {number(answer['value'])}"
         if "interval" not in answer:
-            return said
+            return shown
         low, high = map(number, answer["interval"])
-        return f"{said} ({answer['coverage']:.0%} interval {low} to {high})"
+        return f"{shown} ({answer['coverage']:.0%} interval {low} to {high})"
 
     # Evaluation.
 

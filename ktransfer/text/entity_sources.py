@@ -40,7 +40,7 @@ class EntityColumns:
         return {"text_column": self.text_column, "label_column": self.label_column, "task": _TASK}
 
     def line(self) -> str:
-        """What a person is told of them."""
+        """A line about them for the log."""
         return self.layout
 
 

@@ -100,15 +100,15 @@ def text_signature(
 
 
 def measure_text_parity(
-    artefact: Callable[[dict[str, Array]], Array], serving: Serving
+    artifact: Callable[[dict[str, Array]], Array], serving: Serving
 ) -> tuple[Parity, int]:
-    """Compare what an artefact answers to raw texts with what the model answers to their ids.
+    """Compare what an artifact answers to raw texts with what the model answers to their ids.
 
     Where SentencePiece finds two ways to cut a text equally probable, and takes another in a graph, the model
     is asked for the graph's ids.
 
     Args:
-        artefact: Callable, `{"text": strings (B,)}` to probabilities `(B, C)`.
+        artifact: Callable, `{"text": strings (B,)}` to probabilities `(B, C)`.
         serving: `Serving` of a text classifier.
 
     Returns:
@@ -135,7 +135,7 @@ def measure_text_parity(
     def logits(inputs: Mapping[str, Array]) -> Array:
         return model(preprocessing.pack([ids_of[text] for text in inputs[TEXT.name]]))
 
-    return measure_parity(artefact, logits, strings, task=serving.task, decision=serving.decision), len(
+    return measure_parity(artifact, logits, strings, task=serving.task, decision=serving.decision), len(
         differing
     )
 

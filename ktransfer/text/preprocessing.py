@@ -42,7 +42,7 @@ _LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
 class TextPreprocessing(RowAnExample):
     """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
 
-    `order`, `dataset`, `epoch_order`, `beside` and `digest` are those of `Preprocessing`, for images.
+    `order`, `dataset`, `epoch_order`, `extra_inputs` and `digest` are those of `Preprocessing`, for images.
 
     Attributes:
         tokenizer: Of keras-hub; it has `start_token_id`, `end_token_id` and `pad_token_id`.
@@ -120,8 +120,8 @@ class TextPreprocessing(RowAnExample):
         lengths = np.array([len(ids) for ids in self.ids(examples)])
         return epoch_order(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
 
-    def beside(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """What goes into every part of the model beside features of these examples: their ids and mask."""
+    def extra_inputs(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Inputs of the model's upper part in addition to features: the ids and mask of these examples."""
         ids = self.ids(examples)
         return self.pack([ids[index] for index in indices])
 
@@ -285,7 +285,7 @@ class TextPreprocessing(RowAnExample):
             if type(fields["sequence_length"]) is not int or fields["sequence_length"] > _LONGEST_SAVED:
                 raise ValueError(f"a sequence length that is no whole number up to {_LONGEST_SAVED:,}")
             found = cls(tokenizer, tuple(values["inputs"]), **fields)
-            found(["a"])  # its special tokens, its inputs: a stranger's may not fit together
+            found(["a"])  # its special tokens, its inputs: those of untrusted input may not fit together
             return found
         except Exception as error:  # whatever the libraries of tokenizers have for a damaged vocabulary
             reason = " ".join(str(error).split())[:200].rstrip(".")

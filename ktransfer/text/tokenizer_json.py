@@ -58,7 +58,7 @@ def write_tokenizer(
     Args:
         preprocessing: What the model was trained with.
         folder: Is made where it does not exist; a file of an earlier export is replaced.
-        texts: Real ones to compare on, besides `NASTY_TEXTS`.
+        texts: Real ones to compare on, in addition to `NASTY_TEXTS`.
 
     Returns:
         JSON-able facts: `path`, in `folder`; `sha256` and `size_bytes`; `characters`, that a longer text has
@@ -73,8 +73,8 @@ def write_tokenizer(
 
     Example:
 
-        facts = write_tokenizer(preprocessing, "run/artefacts")
-        encoding = tokenizers.Tokenizer.from_file("run/artefacts/tokenizer.json").encode("A fine film.")
+        facts = write_tokenizer(preprocessing, "run/artifacts")
+        encoding = tokenizers.Tokenizer.from_file("run/artifacts/tokenizer.json").encode("A fine film.")
         encoding.ids   # as preprocessing(["A fine film."])["token_ids"]
     """
     written = _converted(preprocessing.tokenizer)
@@ -108,7 +108,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
     Example:
 
-        load_tokenizer("run/artefacts/tokenizer.json").encode("A fine film.").ids
+        load_tokenizer("run/artifacts/tokenizer.json").encode("A fine film.").ids
     """
     try:
         return Tokenizer.from_file(str(path))

@@ -40,7 +40,7 @@ def word_piece_normalizer(tokenizer: Any) -> normalizers.Normalizer:
 
     Args:
         tokenizer: `keras_hub.tokenizers.WordPieceTokenizer`; its `lowercase`, `strip_accents` and
-            `split_on_cjk` are heeded.
+            `split_on_cjk` are applied.
 
     Example:
 

@@ -27,7 +27,7 @@ class Checkpoint(keras.callbacks.Callback):
     It stands behind `ProgressiveUnfreezing` in the list of callbacks.
 
     Args:
-        path: An `.npz` file; where there is one, it is gone on from.
+        path: An `.npz` file; if it exists, training resumes from it.
         history: A CSV file to write the same history to, for people; `None` for none.
 
     Attributes:

@@ -60,7 +60,7 @@ class BatchParts:
 
         Args:
             pairs: `(gradient of the part's mean loss, variable)`.
-            state: What `step` changes besides these variables.
+            state: Variables that `step` changes in addition to these.
             step: Takes such pairs.
         """
         first = self._part * self._part_size

@@ -197,7 +197,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         epochs = (self.params or {}).get("epochs")
         if epochs is None and self.stages is None:
             raise RecipeError(
-                "Expected the number of epochs, got callbacks that were not told it. "
+                "Expected the number of epochs, got callbacks without it. "
                 "Pass epochs=... to keras.callbacks.CallbackList, or stages=[...]."
             )
         if epochs is None:
@@ -379,7 +379,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         )
 
     def entered(self) -> None:
-        """Said when a stage has begun (called by `SharedFit`)."""
+        """Log that a stage has begun (called by `SharedFit`)."""
         checked, index = self._checks, self._now
         depth = checked.depths[index]
         self.best_weights.join(self._best_variables(), resumed=self._stage_resumed)
@@ -621,7 +621,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 averages[id(variable)].assign(self._best_averages.get(id(variable), _number(variable)))
 
     def warn(self, text: str) -> None:
-        """Tell the user of something that fit survived."""
+        """Report a problem from which `fit` recovered."""
         if self.on_divergence is not None:
             self.on_divergence(text)
         else:

@@ -16,7 +16,7 @@ MANIFESTS = {
     "images": IMAGES,
     "texts": IMAGES | {"task": "text-classification"},
     "no_model": IMAGES,
-    "exported": IMAGES | {"artefacts": [{"format": "onnx", "path": "artefacts/model.onnx"}]},
+    "exported": IMAGES | {"artifacts": [{"format": "onnx", "path": "artifacts/model.onnx"}]},
 }
 
 ARGUMENTS = {
@@ -46,8 +46,8 @@ REFUSED = {
     "a run that is not there": (("evaluate", "nowhere", "DATA"), "manifest.json"),
     "a run without a model": (("predict", "no_model", "DATA"), "model.keras"),
     "a damaged run": (("report", "damaged"), "manifest.json"),
-    "nothing to verify": (("verify", "images"), "artefacts"),
-    "nothing to measure": (("benchmark", "images"), "artefacts"),
+    "nothing to verify": (("verify", "images"), "artifacts"),
+    "nothing to measure": (("benchmark", "images"), "artifacts"),
     "no threads": (("benchmark", "exported", "--threads", "0"), "--threads"),
     "no rounds": (("benchmark", "exported", "--rounds", "0"), "--rounds"),
     "threads that are a word": (("benchmark", "exported", "--threads", "many"), "--threads"),

@@ -22,7 +22,7 @@ from ktransfer.commands.train import resume, train
 from ktransfer.commands.verify import verify
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError, RecipeError
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
 from ktransfer.tasks.token_classification import TASK
@@ -146,20 +146,20 @@ def test_all_formats_give_the_same_spans(finished):
     texts = [*known, *(text for text in NASTY_TEXTS if run.preprocessing.count_tokens([text])[0] <= 16)]
     expected = TASK.decide(run.predict_probabilities(texts)).tolist()
     assert sum(map(len, expected)) > 4
-    for artefact in run.manifest["artefacts"]:
-        opened = open_artefact(artefact["format"], run.path / artefact["path"])
+    for artifact in run.manifest["artifacts"]:
+        opened = open_artifact(artifact["format"], run.path / artifact["path"])
         assert opened.labels == list(run.outputs)
         assert spans_by(opened.answer, run, texts) == expected
-    assert {each["format"] for each in run.manifest["artefacts"]} == {"savedmodel", "tflite", "onnx"}
+    assert {each["format"] for each in run.manifest["artifacts"]} == {"savedmodel", "tflite", "onnx"}
 
 
 def test_artifacts_say_what_a_program_needs(finished):
     run, _ = finished
-    [onnx] = [each for each in run.manifest["artefacts"] if each["format"] == "onnx"]
+    [onnx] = [each for each in run.manifest["artifacts"] if each["format"] == "onnx"]
     assert onnx["signature"]["output"]["shape"] == [None, None, 5]
     assert onnx["parity"]["label_agreement"] == 1
     assert run.manifest["preprocessing"]["words"]["rule"] == "unicode-1"
-    labels = (run.path / "artefacts" / "labels.txt").read_text(encoding="utf-8").split()
+    labels = (run.path / "artifacts" / "labels.txt").read_text(encoding="utf-8").split()
     assert labels == list(run.outputs)
 
 
@@ -175,10 +175,10 @@ def test_a_run_is_verified_and_measured(finished):
 
 def test_int8_is_judged_by_the_tags_of_words(finished):
     run, _ = finished
-    [artefact] = export(run, ["onnx-int8"], say=lambda line: None)
-    assert artefact.parity.accuracy_of_model > 0.8
-    assert artefact.parity.label_agreement > 0.9
-    run.manifest["artefacts"] = [each for each in run.manifest["artefacts"] if each["format"] != "onnx-int8"]
+    [artifact] = export(run, ["onnx-int8"], say=lambda line: None)
+    assert artifact.parity.accuracy_of_model > 0.8
+    assert artifact.parity.label_agreement > 0.9
+    run.manifest["artifacts"] = [each for each in run.manifest["artifacts"] if each["format"] != "onnx-int8"]
 
 
 def test_the_report_shows_texts_with_their_entities(finished):

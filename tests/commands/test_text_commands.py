@@ -63,18 +63,18 @@ def begun(run, **changes):
     return {line.split()[0]: line.split(maxsplit=1)[1] for line in run}
 
 
-def test_one_call_leads_from_a_table_to_a_verified_artefact(finished):
+def test_one_call_leads_from_a_table_to_a_verified_artifact(finished):
     run, _ = finished
     manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["status"] == "trained"
     assert manifest["modality"] == "text"
     assert manifest["labels"] == ["animal", "other"]
     assert manifest["data"]["text_column"] == "text"
-    assert manifest["tokenizer"]["path"] == "artefacts/tokenizer.json"
-    assert (run.path / "artefacts" / "tokenizer.json").is_file()
-    [artefact] = manifest["artefacts"]
-    assert [entry["name"] for entry in artefact["signature"]["inputs"]] == manifest["preprocessing"]["inputs"]
-    assert artefact["parity"]["max_abs_delta"] < 1e-4
+    assert manifest["tokenizer"]["path"] == "artifacts/tokenizer.json"
+    assert (run.path / "artifacts" / "tokenizer.json").is_file()
+    [artifact] = manifest["artifacts"]
+    assert [entry["name"] for entry in artifact["signature"]["inputs"]] == manifest["preprocessing"]["inputs"]
+    assert artifact["parity"]["max_abs_delta"] < 1e-4
     assert (run.path / "history.csv").read_text().count("\n") == 3
 
 

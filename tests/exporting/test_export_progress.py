@@ -6,7 +6,7 @@ from ktransfer.commands.export import export
 from ktransfer.commands.train import train
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
-from ktransfer.exporting.processes.converter_process import apart
+from ktransfer.exporting.processes.converter_process import run_in_subprocess
 from ktransfer.quantization.layer_sensitivity import choices, closest
 from ktransfer.utils.progress import Progress
 
@@ -41,9 +41,9 @@ _REPORTS = (
 
 def test_what_a_process_of_its_own_reports_is_told_and_its_answer_comes_after():
     told = []
-    assert apart(exec, _REPORTS, doing="count", tell=lambda *given: told.append(given)) is None
+    assert run_in_subprocess(exec, _REPORTS, doing="count", tell=lambda *given: told.append(given)) is None
     assert told == [("counting", 1, 2), ("done", 0, None)]
-    assert apart(eval, "6 * 7", doing="count") == 42
+    assert run_in_subprocess(eval, "6 * 7", doing="count") == 42
 
 
 def test_an_error_of_who_is_told_is_raised_as_it_is():
@@ -51,8 +51,8 @@ def test_an_error_of_who_is_told_is_raised_as_it_is():
         raise BrokenPipeError("nobody reads")
 
     with pytest.raises(BrokenPipeError):
-        apart(exec, _REPORTS, doing="count", tell=broken)
-    assert apart(eval, "6 * 7", doing="count") == 42
+        run_in_subprocess(exec, _REPORTS, doing="count", tell=broken)
+    assert run_in_subprocess(eval, "6 * 7", doing="count") == 42
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def run(tmp_path_factory):
 @pytest.mark.parametrize("format", ["ONNX_INT8", "TFLite-INT8"])
 def test_an_int8_export_says_what_it_does_and_how_far(run, format):
     lines = []
-    [artefact] = export(run, [format], say=lines.append)
-    assert artefact.format == format.lower().replace("_", "-")
+    [artifact] = export(run, [format], say=lines.append)
+    assert artifact.format == format.lower().replace("_", "-")
     assert any("measuring what each layer loses in int8, 1 of " in line for line in lines)
     assert any("comparing int8 models" in line for line in lines)
     assert any("comparing its answers" in line for line in lines)
-    assert lines[-1].startswith(artefact.format)
+    assert lines[-1].startswith(artifact.format)
     assert "labels agree" in lines[-1]

@@ -81,7 +81,7 @@ def test_an_update_is_on_disk_at_once_and_keeps_the_rest(run):
 
 def test_a_run_is_not_written_over_a_run_unless_asked(run):
     (run.path / "model.keras").touch()
-    (run.path / "artefacts" / "savedmodel").mkdir(parents=True)
+    (run.path / "artifacts" / "savedmodel").mkdir(parents=True)
     with pytest.raises(RunError, match=r"holds a run.*--resume.*--overwrite"):
         Run.create(run.path, facts())
     assert (run.path / "model.keras").exists()
@@ -135,7 +135,7 @@ def test_a_folder_in_which_a_run_was_killed_before_its_manifest_is_free(tmp_path
 
 
 def test_overwriting_that_is_cut_off_leaves_the_new_run_to_begin_again(run, monkeypatch):
-    (run.path / "artefacts").mkdir()
+    (run.path / "artifacts").mkdir()
 
     def killed(path):
         raise KeyboardInterrupt

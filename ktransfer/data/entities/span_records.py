@@ -220,12 +220,12 @@ def _items(value: Any, source: str, row: int) -> Iterator[Any]:
 
 
 def _span(item: Any, text: str, source: str, row: int) -> Span:
-    said = None
+    stated = None
     if isinstance(item, dict) and isinstance(item.get("value"), dict):
         item = item["value"]
     if isinstance(item, dict):
         start, end, label = (_first(item, names) for names in (_STARTS, _ENDS, _LABELS))
-        said = item.get("text")
+        stated = item.get("text")
     elif isinstance(item, list | tuple) and len(item) >= 3:
         start, end, label = item[:3]
     else:
@@ -238,9 +238,9 @@ def _span(item: Any, text: str, source: str, row: int) -> Span:
             f"Expected spans with a start, an end and one label in {source}, got {item!r:.120} in row {row}. "
             'Write {"start": 0, "end": 4, "label": "PER"}.'
         )
-    if isinstance(said, str) and said != text[start:end] and text.count(said) and text.isascii():
+    if isinstance(stated, str) and stated != text[start:end] and text.count(stated) and text.isascii():
         raise DataError(
-            f"Expected spans whose offsets are those of their text in {source}, got {said!r:.60} where the text has "
+            f"Expected spans whose offsets are those of their text in {source}, got {stated!r:.60} where the text has "
             f"{text[start:end]!r:.60} in row {row}. Fix the offsets."
         )
     return start, end, label.strip()

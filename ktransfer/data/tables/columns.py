@@ -44,7 +44,7 @@ class InputKind:
             `(inputs, names)`, each a tuple of str: what they are called to a person. Raises `DataError` for cells
             that are no such inputs.
         holds: Whether a cell looks like one, by which a column is found that has no customary name. Defaults to
-            `None`: it cannot be told.
+            `None`: unknown.
         each_once: Whether rows that say the same of an input again are left out. Defaults to `False`.
     """
 
@@ -111,7 +111,7 @@ class Columns:
         }
 
     def line(self) -> str:
-        """What a person is told of them."""
+        """A line about them for the log."""
         names = split_references(self.label)
         shown = f"labels {self.label!r}"
         if len(names) > 1:
@@ -119,10 +119,10 @@ class Columns:
             shown = f"labels in {len(names)} columns {', '.join(map(repr, names[:_NAMED]))}{more}"
         elif self.separator is not None:
             shown += " as lists" if self.separator == LIST else f" separated by {self.separator!r}"
-        said = [f"{self.noun} {self.input!r}", shown]
+        shown_columns = [f"{self.noun} {self.input!r}", shown]
         if self.group is not None:
-            said.append(f"groups {self.group!r}")
-        return ", ".join(said + ["guessed"] * self.guessed + ["no header"] * (not self.header))
+            shown_columns.append(f"groups {self.group!r}")
+        return ", ".join(shown_columns + ["guessed"] * self.guessed + ["no header"] * (not self.header))
 
 
 @dataclass(frozen=True)

@@ -486,13 +486,13 @@ def label_notes(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
         for split, part in found.splits.items()
         if part.task == MULTI_LABEL
     }
-    said = [
+    unlabeled = [
         f"{count:,} of {len(found.splits[split].labels):,} in {split}"
         for split, count in empty.items()
         if count
     ]
-    if said:
-        notes.append(f"rows without any label: {', '.join(said)}")
+    if unlabeled:
+        notes.append(f"rows without any label: {', '.join(unlabeled)}")
     notes += set_notes(found.splits["train"].labels, names)
     return tuple(notes)
 

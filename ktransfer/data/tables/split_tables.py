@@ -42,7 +42,7 @@ def find_split_tables(folder: Path, *, named: tuple[str, ...] = ()) -> TableFile
     """Find the tables of a folder by the usual names of splits (see `parse_split_name`).
 
     A table is `train.csv`, `name_train.tsv`, shards such as `train-00000-of-00002.parquet`, `train/` with a
-    table in it, or, where there is no other, `train.txt`. The only folder with tables is looked through.
+    table in it, or, where there is no other, `train.txt`. A single folder with tables is searched.
 
     Args:
         folder: An existing folder.

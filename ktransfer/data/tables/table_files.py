@@ -111,7 +111,7 @@ def read_text(path: str | os.PathLike[str], encoding: str | None = None) -> str:
             f"0x{content[error.start]:02X} in {named_rows(bad, 'line')} ({around!r}). "
             f"{hint}, or pass --encoding latin-1 if it was written so."
         ) from error
-    except (LookupError, ValueError) as error:  # of some encodings no position is told
+    except (LookupError, ValueError) as error:  # some encodings give no position
         raise DataError(
             f"Expected an encoding of text that Python knows. Received: {encoding!r}. Pass such as latin-1."
         ) from error

@@ -70,7 +70,7 @@ def _sort(graph: onnx.GraphProto) -> list[str]:
             if _key(maker) in places:
                 continue
             if _key(maker) in begun:
-                raise ValueError(f"An ONNX graph has to be free of cycles, got one through {name!r}.")
+                raise ValueError(f"Expected an ONNX graph without cycles, got one through {name!r}.")
             begun.add(_key(maker))
             stack.append((maker, iter([*maker.input, *_captured(maker)])))
             break

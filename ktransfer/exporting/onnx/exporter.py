@@ -20,7 +20,7 @@ from ktransfer.errors import ExportError, listed
 from ktransfer.exporting.onnx.canonical import canonicalize
 from ktransfer.exporting.onnx.quantization import make_smaller
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
-from ktransfer.exporting.processes.converter_process import apart
+from ktransfer.exporting.processes.converter_process import run_in_subprocess
 from ktransfer.exporting.serving import OUTPUT, inlined_functions, serving_function
 from ktransfer.utils.progress import Tell, silent
 
@@ -54,9 +54,9 @@ def write(
         serving: `Serving`.
         path: The file to write.
         fixed: Sizes of axes by name; the others may have any size, and have their names in the file.
-        extra: JSON-able facts by name, each written to the metadata as JSON under its name, beside the class
+        extra: JSON-able facts by name, each written to the metadata as JSON under its name, next to the class
             names as a list under `labels`.
-        precision: `"float32"`, or as in `make_smaller`, which is then run in a process of its own.
+        precision: `"float32"`, or as in `make_smaller`, which is then run in a subprocess.
         tell: Callable that is given how far the latter is. Defaults to none.
 
     Raises:
@@ -103,7 +103,7 @@ def write(
         source = Path(folder, "model.onnx")
         onnx.save(graph, source)
         doing = f"make the ONNX model {precision}"
-        apart(make_smaller, source, path, precision, calibration, doing=doing, tell=tell)
+        run_in_subprocess(make_smaller, source, path, precision, calibration, doing=doing, tell=tell)
 
 
 def _erfc(context: Any, node: Any, name: str, args: Any) -> Any:
@@ -220,7 +220,7 @@ def _make_constants_of_captures(graph: onnx.GraphProto, serving: Serving, functi
     for value in [value for value in graph.input if value.name not in names]:
         if value.name in used:
             if value.name not in values:
-                raise ValueError(f"the graph asks for an input {value.name!r} beside {listed(names)}")
+                raise ValueError(f"the graph has an input {value.name!r} in addition to {listed(names)}")
             graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
         graph.input.remove(value)
 

@@ -1,4 +1,4 @@
-"""Functions run in a process of their own, so that a converter that aborts takes nothing with it."""
+"""Functions run in a subprocess, so that a converter that aborts takes nothing with it."""
 
 import atexit
 import contextlib
@@ -20,9 +20,9 @@ from ktransfer.utils.progress import Tell, silent
 
 # Not -m, which would load this module twice.
 _PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
-_IDLE = 600.0  # seconds after which a process that nobody asks is ended
+_IDLE = 600.0  # seconds of idleness after which the process ends
 _REPORT, _ANSWER = "report", "answer"  # what a message begins with
-_ANSWERS: IO[bytes] | None = None  # in a process of its own, the stream of its messages
+_ANSWERS: IO[bytes] | None = None  # in a subprocess, the stream of its messages
 _KEPT: dict[str, "_Process"] = {}  # by the module whose functions it runs
 _LOCK = threading.RLock()
 
@@ -30,13 +30,15 @@ _Returned = TypeVar("_Returned")
 
 
 class Ended(ExportError):
-    """The process of its own ended before it answered; `aborted` if by a signal, not by an exception."""
+    """The subprocess ended before it answered; `aborted` if by a signal, not by an exception."""
 
     aborted = False
 
 
-def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell: Tell = silent) -> _Returned:
-    """Call a function in a process of its own and return what it returns.
+def run_in_subprocess(
+    function: Callable[..., _Returned], *arguments: Any, doing: str, tell: Tell = silent
+) -> _Returned:
+    """Call a function in a subprocess and return what it returns.
 
     The process is kept for the next function of that module and ends when ten minutes have passed without
     one: the import of TensorFlow alone takes five seconds.
@@ -52,7 +54,7 @@ def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell:
         ExportError: The function raised one.
 
     Example:
-        >>> apart(os.path.basename, "artefacts/model.onnx", doing="take a name apart")
+        >>> run_in_subprocess(os.path.basename, "artifacts/model.onnx", doing="take a name apart")
         'model.onnx'
     """
     # A process that is kept has the working directory of its first question.
@@ -63,7 +65,7 @@ def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell:
             value, error = process.asked(tell, function.__qualname__, asked)
         except _Lost as lost:
             raise _forget(function.__module__).ended(doing) from lost
-        except BaseException:  # Ctrl-C: nobody waits for the answer any more
+        except BaseException:  # Ctrl-C: the answer is no longer needed
             _forget(function.__module__).close()
             raise
     if error is not None:
@@ -96,25 +98,25 @@ def prepare(module: str) -> None:
         _kept(module)
 
 
-def how_it_ended(process: subprocess.Popen[bytes], said: IO[bytes]) -> tuple[str, str]:
-    """Wait for the end of a process; return how it came, and the last line that it said on standard error.
+def how_it_ended(process: subprocess.Popen[bytes], stderr: IO[bytes]) -> tuple[str, str]:
+    """Wait for the end of a process; return how it came, and its last line on standard error.
 
     Args:
         process: `subprocess.Popen`. One that goes on for ten minutes more is killed.
-        said: The file of its standard error.
+        stderr: The file of its standard error.
 
     Example:
-        >>> how_it_ended(process, said)  # doctest: +SKIP
-        ('SIGABRT', 'nothing was said')
+        >>> how_it_ended(process, stderr)  # doctest: +SKIP
+        ('SIGABRT', 'no output')
     """
     try:
         status = process.wait(_IDLE)
     except subprocess.TimeoutExpired:
         process.kill()
         status = process.wait()
-    said.seek(0)
-    lines = said.read().decode("utf-8", "replace").splitlines()
-    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
+    stderr.seek(0)
+    lines = stderr.read().decode("utf-8", "replace").splitlines()
+    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "no output")
     return signal.Signals(-status).name if status < 0 else f"exit status {status}", last.rstrip(".")
 
 
@@ -124,13 +126,13 @@ class _Lost(Exception):
 
 class _Process:
     def __init__(self, module: str) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
             # -P: a file named as a library, where the command was given, is not to be imported for it.
             [sys.executable, "-P", "-c", _PROGRAM, str(os.getpid()), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             env=os.environ
             | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
@@ -148,8 +150,8 @@ class _Process:
 
     def asked(self, tell: Tell, *question: Any) -> list[Any]:
         self._retirement.cancel()
-        self._said.seek(0)  # for both: what was said before is of another question
-        self._said.truncate()
+        self._stderr.seek(0)  # for both: earlier output belongs to another request
+        self._stderr.truncate()
         kind, *answer = self._received(question)
         while kind == _REPORT:
             tell(*answer)
@@ -181,10 +183,10 @@ class _Process:
 
     def ended(self, doing: str) -> Ended:
         """The error that says how it ended, which it has or is about to."""
-        how, last = how_it_ended(self._process, self._said)
+        how, last = how_it_ended(self._process, self._stderr)
         self.close()
         ended = Ended(
-            f"A process of its own has to {doing}. Received: its end by {how}; the last line was: {last}. "
+            f"A subprocess has to {doing}. Received: its end by {how}; the last line was: {last}. "
             "Export another format; nothing was written."
         )
         ended.aborted = self._process.returncode < 0
@@ -194,7 +196,7 @@ class _Process:
         self._retirement.cancel()
         self._process.kill()
         self._process.wait()
-        for stream in (self._asks, self._answers, self._said):
+        for stream in (self._asks, self._answers, self._stderr):
             with contextlib.suppress(OSError):  # what was not sent
                 stream.close()
 
@@ -231,7 +233,7 @@ def _main(parent: str, module: str) -> None:
     _ANSWERS = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     functions = importlib.import_module(module)
-    with contextlib.suppress(EOFError):  # nobody asks any more
+    with contextlib.suppress(EOFError):  # the parent has closed the pipe
         while True:
             name, arguments = receive(sys.stdin.buffer)
             try:

@@ -541,7 +541,7 @@ def _webp(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor,
     left, top = (either(animated, value, 0) for value in (left, top))
     width = either(extended, canvas_width, columns)
     height = either(extended, canvas_height, rows)
-    as_said = ~animated | (tf.equal(frame_width, columns) & tf.equal(frame_height, rows))
+    as_declared = ~animated | (tf.equal(frame_width, columns) & tf.equal(frame_height, rows))
     inside = (left + columns <= width) & (top + rows <= height)
     covers = animated | (tf.equal(columns, width) & tf.equal(rows, height))
     content = _checked(
@@ -555,7 +555,7 @@ def _webp(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor,
             (~tf.equal(tf.shape(pictures)[0], 0) & (animated | tf.equal(tf.shape(pictures)[0], 1)),
              "a WebP of no picture, or several"),
             (~tf.reduce_any(of_kind(b"ANMF")) | animated, "a WebP with frames that it does not announce"),
-            (as_said & inside & covers & (picture_at + picture_length <= data.size),
+            (as_declared & inside & covers & (picture_at + picture_length <= data.size),
              "a WebP whose picture is of another size than it says"),
             _fits(height, width),
         ],
