@@ -1,5 +1,7 @@
 """The cells of the export matrix as the tables of docs/export.md."""
 
+import re
+
 from docs_tables import check_markers, write_tables
 
 FORMATS = (
@@ -81,5 +83,5 @@ def refused_table(cells):
 
 def _why(reason):
     """The value in an error of the form: what was expected, the value, how to fix it."""
-    received = reason.partition("Received: ")[2] or reason
+    received = re.split(r"Received: |, got ", reason, maxsplit=1)[-1]
     return received.split(". Export ")[0].replace("|", "\\|").rstrip(".")

@@ -47,7 +47,7 @@ def arguments(doc):
 def data_folder(options):
     """The folder of images; ends the program where there is none."""
     if not (options.data / "train").is_dir():
-        refuse(f"A folder with train/ and val/ was expected as DATA. Received: {options.data}. Pass another.")
+        refuse(f"Expected a folder with train/ and val/ as DATA, got {options.data}. Pass another.")
     return options.data
 
 
@@ -58,8 +58,8 @@ def presets(options, *names):
     missing = [folder for folder in found if not (folder / "config.json").is_file()]
     if missing:
         refuse(
-            f"Preset folders {', '.join(names)}, or one preset, were expected as BACKBONES. "
-            f"Received: {options.backbones} without {missing[0].name}. Pass another."
+            f"Expected Preset folders {', '.join(names)}, or one preset, as BACKBONES, got "
+            f"{options.backbones} without {missing[0].name}. Pass another."
         )
     return found
 

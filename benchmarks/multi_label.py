@@ -217,7 +217,7 @@ def main():
     for row in options.rows:
         source = options.data / {"camvid": "camvid_tags"}.get(row.partition("-")[0], row)
         if not (source / "train.csv").is_file():
-            refuse(f"A folder with {source.name} was expected as DATA, got {options.data}. Pass another.")
+            refuse(f"Expected a folder with {source.name} as DATA, got {options.data}. Pass another.")
     measured = {}
     if options.results.is_file():
         for line in options.results.read_text(encoding="utf-8").splitlines():

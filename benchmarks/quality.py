@@ -405,7 +405,7 @@ def main():
         return
     known = {*ON_IMAGES, *ON_TEXTS}
     if unknown := set(options.methods) - known:
-        refuse(f"Methods of {', '.join(sorted(known))} were expected, got {', '.join(sorted(unknown))}.")
+        refuse(f"Expected Methods of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}.")
     measured = {}
     if options.results.is_file():
         for line in options.results.read_text(encoding="utf-8").splitlines():

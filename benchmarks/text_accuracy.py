@@ -186,7 +186,7 @@ def main():
     for source in sources.values():
         if not source.exists():
             missing = source.relative_to(options.texts)
-            refuse(f"{missing} was expected in TEXTS. Received: {options.texts}. Pass another.")
+            refuse(f"Expected {missing} in TEXTS, got {options.texts}. Pass another.")
     (preset,) = presets(options, PRESET)
     sizes = {"smoke": options.smoke, "short": options.short}
     rows = [row for name, source in sources.items() for row in compare(name, source, preset, **sizes)]

@@ -62,7 +62,7 @@ def main():
     arguments.add_argument("--format", default=FORMAT, help=f"{FORMAT}, or one that begins with {FORMAT}-")
     arguments = arguments.parse_args()
     if not arguments.format.startswith(FORMAT):
-        sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
+        sys.exit(f"Expected a format that begins with {FORMAT}, got {arguments.format}.")
     path, manifest, artifact = find_artifact(arguments.run, arguments.format)
     words = manifest.get("task") == "ner"
     if modality_of(manifest) == "text" and not words:

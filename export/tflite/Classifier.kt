@@ -92,7 +92,7 @@ internal class Sizing(facts: JSONObject) {
 
     init {
         val known = cubic || facts.getString("interpolation") == "bilinear"
-        require(known) { "Expected bilinear or bicubic interpolation. Received: $facts" }
+        require(known) { "Expected bilinear or bicubic interpolation, got $facts. Export the run again." }
     }
 
     /** The levels 0-255 of `(height, width, 3)`, RGB. */

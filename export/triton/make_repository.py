@@ -77,7 +77,7 @@ def parameters(metadata, labels):
 def tensor(kind, entry, batched, more=""):
     """Return one entry of `input` or `output`; where Triton batches, its shape is that of one example."""
     if not re.fullmatch(r"\w+", entry["name"], re.ASCII):
-        sys.exit(f"A tensor named by letters, digits and '_' was expected. Received: {entry['name']!r}.")
+        sys.exit(f"Expected a tensor named by letters, digits and '_', got {entry['name']!r}.")
     shape = entry["shape"][1:] if batched else [1, *entry["shape"][1:]]
     dims = ", ".join("-1" if size is None else str(size) for size in shape)
     described = f'  name: "{entry["name"]}"\n  data_type: {_TYPES[entry["dtype"]]}\n  dims: [ {dims} ]\n'
@@ -135,7 +135,7 @@ def main():
     arguments.add_argument("--max-delay-us", type=int, default=2000, help="microseconds (%(default)s)")
     arguments = arguments.parse_args()
     if not re.fullmatch(r"[\w.-]+", arguments.name, re.ASCII) or arguments.name.startswith("."):
-        sys.exit(f"A name of letters, digits, '_', '-' and '.' was expected. Received: {arguments.name!r}.")
+        sys.exit(f"Expected a name of letters, digits, '_', '-' and '.', got {arguments.name!r}.")
     if not (arguments.run / "manifest.json").is_file():
         sys.exit(f"{arguments.run} has no manifest.json: pass the folder of a run.")
     target = arguments.repository / arguments.name
@@ -149,7 +149,7 @@ def main():
         artifact = find_artifact(manifest)
         path = arguments.run / artifact["path"]
         if arguments.run.resolve() not in path.resolve().parents:
-            sys.exit(f"An artifact in the run was expected. Received: {artifact['path']!r}.")
+            sys.exit(f"Expected an artifact in the run, got {artifact['path']!r}.")
         copied = Path(shutil.copyfile(path, partial / "1" / "model.onnx"))
         content = copied.read_bytes()
         if hashlib.sha256(content).hexdigest() != artifact["sha256"]:

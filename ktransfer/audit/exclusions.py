@@ -68,8 +68,8 @@ def read_exclusions(path: str | os.PathLike[str]) -> dict[str, str]:
         lines = os.fsdecode(Path(path).expanduser().read_bytes()).split("\n")
     except OSError as error:
         raise DataError(
-            f"Expected an exclusion list that `ktransfer audit --fix` wrote. Received: {path} "
-            f"({error.strerror}). Check the path."
+            f"Expected an exclusion list that `ktransfer audit --fix` wrote, got {path} ({error.strerror}). "
+            "Check the path."
         ) from error
     exclusions = {}
     for number, line in enumerate(lines, start=1):
@@ -79,7 +79,7 @@ def read_exclusions(path: str | os.PathLike[str]) -> dict[str, str]:
         kind, tab, key = line.partition("\t")
         if not tab or not key:
             raise DataError(
-                f"Expected a kind, a tab and an example in each line of {path}. Received: line {number}, "
+                f"Expected a kind, a tab and an example in each line of {path}, got line {number}, "
                 f"{printable(line[:80])!r}. Correct it, or audit again with --fix."
             )
         exclusions[_unescaped(key)] = kind
@@ -112,8 +112,8 @@ def leave_out(
     kept = np.array([item.key not in excluded for item in items])
     if excluded and kept.all():
         raise DataError(
-            f"Expected an exclusion list for this data. Received: {path}, whose {len(excluded)} entries name "
-            "none of its examples. Pass the list of an audit of this data."
+            f"Expected an exclusion list for this data, got {path}, whose {len(excluded)} entries name none "
+            "of its examples. Pass the list of an audit of this data."
         )
     parts, at, counts = {}, 0, []
     for name in PARTS:
@@ -129,8 +129,8 @@ def leave_out(
         lost = part.class_names[gone[0] if len(gone) else 0]
         if (len(gone) or not len(indices)) and (name == "train" or not len(indices)):
             raise DataError(
-                f"Expected {part.noun} of every class to be left in {name}. Received: none of "
-                f"{lost!r} after {path}. Delete some of its lines, or add {part.noun}."
+                f"Expected {part.noun} of every class to be left in {name}, got none of {lost!r} after "
+                f"{path}. Delete some of its lines, or add {part.noun}."
             )
         parts[name] = part if len(indices) == len(part) else part.subset(indices)
         counts += [f"{len(part) - len(indices):,} {name}"] * (len(indices) < len(part))

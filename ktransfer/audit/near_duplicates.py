@@ -111,8 +111,8 @@ def near_texts(texts: Sequence[str]) -> np.ndarray:
         from datasketch import MinHash, MinHashLSH
     except ImportError as error:
         raise DataError(
-            "Expected the package datasketch to find texts that are nearly the same. Received: an "
-            'environment without it. Run `pip install "ktransfer[audit]"`.'
+            "Expected the package datasketch to find texts that are nearly the same, got an environment "
+            'without it. Run `pip install "ktransfer[audit]"`.'
         ) from error
     shingles = [_shingles(text) for text in texts]
     # Candidates below the bar are cheap, missed ones are not.

@@ -155,7 +155,7 @@ def train(
     from ktransfer.runs.manifest import check_free, is_run, read_manifest
 
     if out is None:
-        raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
+        raise RunError("Expected a run folder, got no --out. Pass --out RUN.")
     check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
     check_exclusive({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
     formats = () if no_export else format_names(format or FORMATS)
@@ -311,14 +311,14 @@ def _check_data(
     from ktransfer.commands.checks import check_data, check_encoding, check_path
 
     if data is None:
-        raise RunError("DATA was expected. Received: none. Pass a folder, a table or tfds:NAME.")
+        raise RunError("Expected DATA, got none. Pass a folder, a table or tfds:NAME.")
     check_data(data)
     if validation is not None:
         check_data(validation)
     if not 0 < validation_split < 1:
         raise RunError(
-            f"--validation-split was expected between 0 and 1. Received: {validation_split}. "
-            "Pass 0.2 to hold out a fifth."
+            f"Expected --validation-split between 0 and 1, got {validation_split}. Pass 0.2 to hold out a "
+            "fifth."
         )
     check_path(data_dir, "--data-dir", folder=True)
     check_path(exclude, "--exclude")
@@ -331,7 +331,7 @@ def _check_backbone(
     from ktransfer.commands.checks import check_modality
 
     if backbone is None:
-        raise RunError("--backbone was expected. Received: none. `ktransfer backbones` lists the names.")
+        raise RunError("Expected --backbone, got none. `ktransfer backbones` lists the names.")
     modality = check_modality(data, of_modality)
     if modality is not None:
         modality.check_backbone_name(backbone, scaling=scaling)

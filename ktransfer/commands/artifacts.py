@@ -21,8 +21,8 @@ def artifacts(run: Run) -> list[Artifact]:
     entries = run.manifest.get("artifacts", [])
     if not entries:
         raise RunError(
-            f"A run with artifacts was expected. Received: {run.path}, which has none. "
-            f"Write them with `ktransfer export {run.path}`, or train first."
+            f"Expected a run with artifacts, got {run.path}, which has none. Write them with `ktransfer "
+            f"export {run.path}`, or train first."
         )
     try:
         found = [Artifact.from_dict(entry) for entry in entries]
@@ -35,9 +35,8 @@ def artifacts(run: Run) -> list[Artifact]:
         return found
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise RunError(
-            f"Artifacts as this ktransfer describes them were expected in {run.path / 'manifest.json'}. "
-            f"Received: {type(error).__name__}: {error}. "
-            "Export them again, or use the ktransfer that wrote them."
+            f"Expected artifacts as this ktransfer describes them in {run.path / 'manifest.json'}, got "
+            f"{type(error).__name__}: {error}. Export them again, or use the ktransfer that wrote them."
         ) from error
 
 

@@ -71,14 +71,10 @@ def audit(
         audit("flowers", backbone="resnet_50_imagenet", out="audit", fix=True).of("suspect_label")[:3]
     """
     if fix and out is None:
-        raise DataError(
-            "A folder for the exclusion list was expected. Received: --fix alone. Pass --out FOLDER."
-        )
+        raise DataError("Expected a folder for the exclusion list, got --fix alone. Pass --out FOLDER.")
     root = None if str(data).startswith("tfds:") else Path(data).expanduser()
     if out is not None and root is not None and Path(out).resolve().is_relative_to(root.resolve()):
-        raise DataError(
-            f"A folder outside the data was expected. Received: --out {out}, in {data}. Pass another one."
-        )
+        raise DataError(f"Expected a folder outside the data, got --out {out}, in {data}. Pass another one.")
     columns = {
         "text_column": text_column,
         "file_column": file_column,
@@ -152,7 +148,7 @@ def audit_before_training(
         received = f"{len(leaks)} {'leaks' if len(leaks) > 1 else 'leak'}, such as {named}, {first.detail}"
         if not allow_leakage:
             raise DataError(
-                f"Expected evaluation examples that are not in the training data. Received: {received}. Run "
+                f"Expected evaluation examples that are not in the training data, got {received}. Run "
                 "`ktransfer audit DATA --fix --out AUDIT` and pass --exclude AUDIT/exclude.txt, or pass "
                 "--allow-leakage."
             )

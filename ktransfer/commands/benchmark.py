@@ -143,8 +143,8 @@ def benchmark(
     validation = validation_examples(run)
     if validation.class_names != run.labels:
         raise DataError(
-            f"Validation data of the classes {listed(run.labels)} was expected. "
-            f"Received: {listed(validation.class_names)}. Restore the data that the run was trained on."
+            f"Expected validation data of the classes {listed(run.labels)}, got "
+            f"{listed(validation.class_names)}. Restore the data that the run was trained on."
         )
     chosen = run.preprocessing.pieces(evenly(validation, examples))
     labels, task = run.preprocessing.row_labels(chosen), run.task.row_task
@@ -245,8 +245,8 @@ def _contenders(run: Run, threads: int) -> Iterator[_Contender]:
         path = run.path / artifact.path
         if not path.exists() or fingerprint(path)[0] != artifact.sha256:
             raise RunError(
-                f"{path} was expected as it was exported. Received: {'another' if path.exists() else 'no'} "
-                f"file. See `ktransfer verify {run.path}`, and export it again."
+                f"Expected {path} as it was exported, got {'another' if path.exists() else 'no'} file. See "
+                f"`ktransfer verify {run.path}`, and export it again."
             )
     model = "model.keras"
     yield _Contender(run, KERAS, ".", fingerprint(run.path / model)[1], {}, threads)

@@ -44,8 +44,8 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -
     splits = Splits(readable["train"], readable.get("validation"), readable.get("test"))
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(
-            f"The data that the run was trained on was expected in {facts['source']}. Received: other files. "
-            "Pass its path with --data, or evaluate other data with `ktransfer evaluate`."
+            f"Expected the data that the run was trained on in {facts['source']}, got other files. Pass its "
+            "path with --data, or evaluate other data with `ktransfer evaluate`."
         )
     return write_report(run, splits, evaluate_splits(run, splits, say=say), say=say)
 

@@ -100,8 +100,8 @@ def _check_facts(facts: Any, names: Iterable[str]) -> None:
     }.items():
         if name not in facts or not isinstance(facts[name], kind):
             raise RunError(
-                f"What a run was trained on was expected in its manifest, data with {name}. "
-                f"Received: {facts.get(name)!r:.80}. Train again."
+                f"Expected what a run was trained on in its manifest, data with {name}, got "
+                f"{facts.get(name)!r:.80}. Train again."
             )
 
 

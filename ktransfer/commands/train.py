@@ -279,8 +279,8 @@ def _recipe(
     kind = modality.augmentation
     if not isinstance(recipe.augmentation, kind):
         raise RecipeError(
-            f"{kind.__name__} was expected as the augmentation for {modality.task}. "
-            f"Received: {recipe.augmentation!r}. Set augmentation={kind.__name__}(...) in the recipe."
+            f"Expected {kind.__name__} as the augmentation for {modality.task}, got {recipe.augmentation!r}. "
+            f"Set augmentation={kind.__name__}(...) in the recipe."
         )
     return recipe
 
@@ -344,8 +344,8 @@ def resume(
     splits = readable(read_splits(facts, run.recipe.seed)[0], facts, say, verbose=verbose)
     if fingerprints(splits) != facts.get("fingerprint"):
         raise RunError(
-            f"The data that the run began with was expected in {facts['source']}. Received: other files. "
-            "Put it back, or train a new run."
+            f"Expected the data that the run began with in {facts['source']}, got other files. Put it back, "
+            "or train a new run."
         )
     store = feature_store(cache_dir) if cache else None
     return finish(run, run.model, splits, store, formats, say, verbose)
@@ -360,6 +360,6 @@ def _require_room(out: PathLike, model: keras.Model) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise RunError(
-            f"About {needed / 2**20:.0f} MiB of free disk were expected for the run and its checkpoints. "
-            f"Received: {free / 2**20:.0f} MiB in {folder}. Make room, or choose another --out."
+            f"Expected about {needed / 2**20:.0f} MiB of free disk for the run and its checkpoints, got "
+            f"{free / 2**20:.0f} MiB in {folder}. Make room, or choose another --out."
         )

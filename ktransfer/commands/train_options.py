@@ -134,8 +134,10 @@ class TrainOptions:
         if recipe is None:
             return
         if self.epochs is not None:
-            received = f"Received: a recipe and epochs={self.epochs}. Leave one out."
-            raise RecipeError(f"A recipe brings its own epochs. {received}")
+            raise RecipeError(
+                f"Expected a recipe, which has its own epochs, or epochs, got both, epochs={self.epochs}. "
+                "Leave one out."
+            )
         for name in ("preset", "budget"):
             if (value := getattr(self, name)) is not None:
                 raise RecipeError(

@@ -112,8 +112,8 @@ def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verifica
     entries = artifacts(run)
     if answers and keras.backend.backend() != "tensorflow":
         raise RunError(
-            "Comparing answers needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}. Set another, or pass --no-answers."
+            "Expected the TensorFlow backend to compare answers, got "
+            f"KERAS_BACKEND={keras.backend.backend()}. Set another, or pass --no-answers."
         )
     evaluated, not_compared = {}, None
     if answers:

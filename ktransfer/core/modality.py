@@ -587,5 +587,5 @@ def _the_one(attribute: str, value: str) -> Modality:
     found = [each for each in modalities() if getattr(each, attribute) == value]
     if not found:
         known = ", ".join(repr(getattr(each, attribute)) for each in modalities())
-        raise ValueError(f"Expected a {attribute} of {known}, got {value!r}.")
+        raise ValueError(f"Expected a {attribute} out of {known}, got {value!r}. Pass one of them.")
     return found[0]

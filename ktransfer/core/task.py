@@ -350,7 +350,7 @@ def get_task(name: str | Task) -> Task:
     if not isinstance(name, str):
         return name
     if name not in _HOMES:
-        raise ValueError(f"Expected a task of {', '.join(_HOMES)}, got {name!r}.")
+        raise ValueError(f"Expected a task out of {', '.join(_HOMES)}, got {name!r}. Pass one of them.")
     return _load(name)
 
 

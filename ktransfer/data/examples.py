@@ -55,11 +55,11 @@ class Examples:
         kinds = [each.kind for each in modalities()]
         if self.kind not in kinds:
             known = " or ".join(f'"{kind}"' for kind in kinds)
-            raise DataError(f"Expected examples of kind {known}. Received: {self.kind!r}. Pass one.")
+            raise DataError(f"Expected examples of kind {known}, got {self.kind!r}. Pass one.")
         task = get_task(self.task)
         if not len(self.inputs):
             raise DataError(
-                "Expected at least one example and one label for each. Received: 0 inputs. Pass as many of each."
+                "Expected at least one example and one label for each, got 0 inputs. Pass as many of each."
             )
         if self.groups is not None and len(self.groups) != len(self.inputs):
             raise DataError(
@@ -70,8 +70,8 @@ class Examples:
         wrong = [name for name in self.class_names if not is_line(name) or name in repeated]
         if wrong:
             raise DataError(
-                "Expected class names of one line without control characters, each given once. "
-                f"Received: {wrong[0]!r}. Rename that class."
+                "Expected class names of one line without control characters, each given once, got "
+                f"{wrong[0]!r}. Rename that class."
             )
         labels = task.check_labels(self.labels, examples=len(self.inputs), classes=len(self.class_names))
         object.__setattr__(self, "inputs", tuple(self.inputs))
@@ -187,7 +187,7 @@ class Examples:
         """
         if not 0 < fraction < 1:
             raise DataError(
-                f"Expected a fraction between 0 and 1. Received: {fraction}. Pass 0.2 to hold out a fifth."
+                f"Expected a fraction between 0 and 1, got {fraction}. Pass 0.2 to hold out a fifth."
             )
         contents = self.modality.content_keys(self.inputs)
         if self.groups is not None:
@@ -201,7 +201,7 @@ class Examples:
                 name = self.class_names[lacking]
                 raise DataError(
                     f"Expected at least two different {noun} of each class, one to train on and one to hold "
-                    f"out. Received: {self.counts()[name]} of class {name!r}, {distinct} to choose from without "
+                    f"out, got {self.counts()[name]} of class {name!r}, {distinct} to choose from without "
                     f"repeats. Add {noun} to that class, remove it, or pass a validation {place}."
                 )
         held = np.isin(np.arange(len(self)), held_out)
@@ -274,8 +274,8 @@ class Splits:
         for part in (self.validation, self.test):
             if part is not None and part.class_names != self.train.class_names:
                 raise DataError(
-                    f"Expected the same classes in each part: {listed(self.train.class_names)}. "
-                    f"Received: {listed(part.class_names)}. Read the parts with the same class_names."
+                    f"Expected the same classes in each part: {listed(self.train.class_names)}, got "
+                    f"{listed(part.class_names)}. Read the parts with the same class_names."
                 )
 
     def require_validation(self) -> Examples:

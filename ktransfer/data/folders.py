@@ -318,8 +318,8 @@ class _Reader:
             split = splits[child]
             if split in found:
                 raise DataError(
-                    f"Expected one {split} folder in {self._place(child.parent or child)}. "
-                    f"Received: {printable(found[split].name)}/ and {printable(child.name)}/. Remove one."
+                    f"Expected one {split} folder in {self._place(child.parent or child)}, got "
+                    f"{printable(found[split].name)}/ and {printable(child.name)}/. Remove one."
                 )
             found[split] = child
         return found
@@ -333,8 +333,7 @@ class _Reader:
             if train is not None:
                 received = f"{self._contents(train)} directly in {self._shown(train)}"
             raise DataError(
-                f"Expected train/ with class folders, as in {self._shown(other)} next to it. "
-                f"Received: {received}. "
+                f"Expected train/ with class folders, as in {self._shown(other)} next to it, got {received}. "
                 "Add it, or pass the folder that holds the class folders."
             )
         self._note_loose(node)
@@ -367,8 +366,8 @@ class _Reader:
             name = parse_split_name(child.name)
             if not child.total and name.split and not name.rest and not name.unlabelled:
                 raise DataError(
-                    f"Expected a folder of {self.kind.noun} for each class in {self._shown(child)}. "
-                    f"Received: {self._contents(child)}. Add them, or remove that folder."
+                    f"Expected a folder of {self.kind.noun} for each class in {self._shown(child)}, got "
+                    f"{self._contents(child)}. Add them, or remove that folder."
                 )
 
     def _leave(
@@ -460,9 +459,8 @@ class _Reader:
         if not node.folders:
             table = ", or pass a table of texts itself" if node is self.root and not node.examples else ""
             raise DataError(
-                f"Expected a folder of {noun} for each class in {self._place(node)}. "
-                f"Received: {self._contents(node)}. "
-                f"Put the {noun} of each class into a folder named after it{table}."
+                f"Expected a folder of {noun} for each class in {self._place(node)}, got "
+                f"{self._contents(node)}. Put the {noun} of each class into a folder named after it{table}."
             )
         if not self._are_known(node, known):
             self._refuse_split_names(node)
@@ -509,7 +507,7 @@ class _Reader:
         name = child.name
         if printable(name) != name:
             raise DataError(
-                f"Expected class folders named in UTF-8. Received: {printable(str(child.path))}. Rename it."
+                f"Expected class folders named in UTF-8, got {printable(str(child.path))}. Rename it."
             )
         return name
 
@@ -527,7 +525,7 @@ class _Reader:
             if not os.path.isfile(path):
                 article, noun = "an" if self.kind.noun[0] in "aeiou" else "a", self.kind.noun[:-1]
                 raise DataError(
-                    f"Expected {article} {noun} file. Received: {printable(path)}, a link to nothing or no regular "
+                    f"Expected {article} {noun} file, got {printable(path)}, a link to nothing or no regular "
                     "file. Remove it."
                 )
         return found
@@ -593,8 +591,8 @@ class _Reader:
                 fix = self.kind.how_to_read(unread)
                 fix = fix[0].upper() + fix[1:]
             raise DataError(
-                f"Expected {noun} in {self._place(child)}. Received: {self._contents(child)}. "
-                f"{fix}, or remove its folder."
+                f"Expected {noun} in {self._place(child)}, got {self._contents(child)}. {fix}, or remove its "
+                "folder."
             )
 
     def _refuse_repeated(self, node: _Folder) -> None:
@@ -707,6 +705,6 @@ def _raise(error: OSError) -> NoReturn:
 def unlistable(error: OSError) -> DataError:
     """The error for a folder that cannot be listed."""
     return DataError(
-        f"Expected to list every folder. Received: {printable(str(error.filename))} ({error.strerror}). "
-        "Correct its permissions, or remove it."
+        f"Expected to list every folder, got {printable(str(error.filename))} ({error.strerror}). Correct "
+        "its permissions, or remove it."
     )

@@ -75,8 +75,8 @@ def _files(folder: PathLike) -> Iterator[tuple[str, bool]]:
                 yield os.path.join(root, name), is_junk
     except OSError as error:
         raise DataError(
-            f"A folder that can be listed was expected. Received: {printable(str(error.filename))} "
-            f"({error.strerror}). Change its permissions, or remove it."
+            f"Expected a folder that can be listed, got {printable(str(error.filename))} ({error.strerror}). "
+            "Change its permissions, or remove it."
         ) from error
 
 

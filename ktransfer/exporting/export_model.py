@@ -67,9 +67,9 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
     if formats and keras.backend.backend() != "tensorflow":
         raise ExportError(
-            f"Exporting needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. "
-            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
-            "any backend."
+            f"Expected the TensorFlow backend for exporting, got KERAS_BACKEND={keras.backend.backend()}. "
+            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on any "
+            "backend."
         )
     for name in formats:
         need_modules(get_format(name).family.modules, f"the format {name}")

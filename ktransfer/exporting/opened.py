@@ -32,9 +32,7 @@ def label_lines(content: bytes) -> list[str]:
         ExportError: There are more bytes than that, or a label is no line.
     """
     if len(content) > MOST_JSON:
-        raise ExportError(
-            f"Labels of at most {MOST_JSON:,} bytes were expected. Received: more. Export again."
-        )
+        raise ExportError(f"Expected labels of at most {MOST_JSON:,} bytes, got more. Export again.")
     return checked_labels(content.decode("utf-8", "replace").splitlines())
 
 
@@ -45,7 +43,7 @@ def checked_labels(labels: Any) -> list[str]:
         ExportError: They are not.
     """
     if not isinstance(labels, list) or not all(map(is_line, labels)):
-        raise ExportError(f"Labels of one line were expected. Received: {labels!r:.80}. Export again.")
+        raise ExportError(f"Expected labels of one line, got {labels!r:.80}. Export again.")
     return labels
 
 

@@ -38,8 +38,8 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ExportError(
-                f"A temperature above 0 was expected. Received: {self.temperature}. Leave it out, or fit it "
-                "on validation examples."
+                f"Expected a temperature above 0, got {self.temperature}. Leave it out, or fit it on "
+                "validation examples."
             )
 
     def attempts(
@@ -87,6 +87,6 @@ class ExportOptions:
         ):
             if given and not fits:
                 raise ExportError(
-                    f"--{option.replace('_', '-')} ({option}) is for {wanted}. "
-                    f"Received: {task} as {', '.join(formats)}. Leave it out."
+                    f"Expected {wanted} with --{option.replace('_', '-')} ({option}), got {task} as "
+                    f"{', '.join(formats)}. Leave it out."
                 )

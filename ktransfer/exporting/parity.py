@@ -92,9 +92,9 @@ class Parity:
         ):
             if not delta <= limit:  # so that NaN fails
                 raise ExportError(
-                    f"The {format} artifact has to answer as the model does, {what} within {limit:.1e}. "
-                    f"Received: {what} that differ by {delta:.1e} on {self.examples} examples. "
-                    "Export another format; nothing was written."
+                    f"Expected the {format} artifact to answer as the model does, {what} within {limit:.1e}, "
+                    f"got {what} that differ by {delta:.1e} on {self.examples} examples. Export another "
+                    "format; nothing was written."
                 )
         self.check_input(format, tolerance)
 
@@ -113,21 +113,21 @@ class Parity:
         Raises:
             ExportError: One of them is not held, an answer is not a number, or the input is ignored.
         """
-        what = f"The {format} artifact has to answer as the model does, "
+        what = f"Expected the {format} artifact to answer as the model does, "
         if not np.isfinite(self.max_abs_delta):
-            raise ExportError(f"{what}with numbers. Received: NaN or infinity. Export another format.")
+            raise ExportError(f"{what}with numbers, got NaN or infinity. Export another format.")
         self.check_input(format, _CHANGES)
         fix = "Export another format, or change the limit in the recipe; nothing was written."
         if self._examples(1 - self.label_agreement) > self._allowed(1 - agreement):
             raise ExportError(
-                f"{what}{self.agreeing} for {agreement:.1%} of the examples. Received: "
-                f"{self.label_agreement:.1%} of {self.examples}{self._accuracies()}. {fix}"
+                f"{what}{self.agreeing} for {agreement:.1%} of the examples, got {self.label_agreement:.1%} "
+                f"of {self.examples}{self._accuracies()}. {fix}"
             )
         if accuracy_drop is None or self.accuracy is None or self.accuracy_of_model is None:
             return
         if self._examples(self.accuracy_of_model - self.accuracy) > self._allowed(accuracy_drop):
             raise ExportError(
-                f"{what}its {self.accuracy_title} no more than {100 * accuracy_drop:g} points lower. Received: "
+                f"{what}its {self.accuracy_title} no more than {100 * accuracy_drop:g} points lower, got "
                 f"{self._accuracies().removeprefix(', ')} on {self.examples} examples. {fix}"
             )
 
@@ -162,7 +162,7 @@ class Parity:
         """
         if self.wrong_input_delta <= tolerance < self.wrong_input_delta_of_model / 2:
             raise ExportError(
-                f"The {format} artifact has to look at its input. Received: answers that change by "
+                f"Expected the {format} artifact to look at its input, got answers that change by "
                 f"{self.wrong_input_delta:.1e} when the input is made wrong, where the Keras model's change "
                 f"by {self.wrong_input_delta_of_model:.1e}. Export another format; nothing was written."
             )
@@ -200,9 +200,9 @@ def check_logits(model: Answer, examples: Examples, task: Task | None = None) ->
     _check_finite(logits)
     if task.look_like_probabilities(logits):
         raise ExportError(
-            f"The model has to answer with logits, of which an artifact takes the {task.activation}. Received: "
-            f"answers that look like probabilities. Build the last layer without its {task.activation}, and copy the "
-            "weights."
+            f"Expected a model that answers with logits, of which an artifact takes the {task.activation}, "
+            f"got answers that look like probabilities. Build the last layer without its {task.activation}, "
+            "and copy the weights."
         )
 
 
@@ -268,11 +268,13 @@ def measure_parity(
     try:
         answers, single_answers, wrong_answers = (_answers(artifact, *each, positions) for each in rounds)
     except Exception as error:  # each runtime has its own kinds, none of them public
-        raise ExportError(f"The artifact has to run at batch sizes {sizes}. Received: {error}") from error
+        raise ExportError(
+            f"Expected the artifact to run at batch sizes {sizes}, got {error}. Export another format."
+        ) from error
     if answers.shape != logits.shape:
         raise ExportError(
-            f"The artifact has to answer with probabilities of shape {logits.shape}. "
-            f"Received: {answers.shape}. Export another format."
+            f"Expected the artifact to answer with probabilities of shape {logits.shape}, got "
+            f"{answers.shape}. Export another format."
         )
 
     def change(wrong: Array, right: Array) -> Array:
@@ -319,7 +321,7 @@ def measure_parity(
 def _check_finite(logits: Array) -> None:
     if not np.isfinite(logits).all():
         raise ExportError(
-            "The model has to answer real examples with finite logits. Received: NaN or infinity from the "
+            "Expected the model to answer real examples with finite logits, got NaN or infinity from the "
             "Keras model itself. Train it again at a lower learning rate."
         )
 

@@ -43,8 +43,8 @@ def open_artifact(format: str, path: PathLike, *, threads: int | None = None) ->
         return _open_keras(Path(path), threads)
     if format not in format_specs():
         raise ExportError(
-            f"A format of {', '.join(format_specs())} was expected. Received: {format!r}. "
-            "Use the ktransfer that wrote it."
+            f"Expected a format of {', '.join(format_specs())}, got {format!r}. Use the ktransfer that wrote "
+            "it."
         )
     family = get_format(format).family
     need_modules(family.modules, f"the format {family.name}")

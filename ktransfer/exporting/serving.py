@@ -116,16 +116,16 @@ class Serving:
         """Raise `ExportError` unless it is known which image files the examples are, and how they are read."""
         if not self.files:
             raise ExportError(
-                "An artifact that takes images of any size needs an image classifier and its preprocessing. "
-                "Received: neither how it resizes, nor image files to prove it on. Give both, or leave it out."
+                "Expected an image classifier and its preprocessing for images of any size, got neither how "
+                "it resizes, nor image files to prove it on. Give both, or leave it out."
             )
 
     def check_calibration(self) -> None:
         """Raise `ExportError` if there is nothing to calibrate on."""
         if not self.calibration:
             raise ExportError(
-                "An int8 artifact is calibrated on real training examples. Received: none. "
-                "Give some as `calibration`; a hundred are enough."
+                "Expected real training examples to calibrate an int8 artifact, got none. Give some as "
+                "`calibration`; a hundred are enough."
             )
 
     def calibration_batches(self) -> list[dict[str, Array]]:
@@ -237,6 +237,6 @@ def check_class_names(class_names: Sequence[str], classes: int) -> None:
     """Raise `ExportError` unless there are `classes` different names of one line each."""
     if len(set(class_names)) != classes or not all(map(is_line, class_names)):
         raise ExportError(
-            f"Exporting needs {classes} different class names of one line each, one a logit. "
-            f"Received: {list(class_names)!r}. Give them in the order of the labels."
+            f"Expected {classes} different class names of one line each, one a logit, got "
+            f"{list(class_names)!r}. Give them in the order of the labels."
         )

@@ -123,8 +123,8 @@ class FrozenPass:
                     return None, False
                 except ValueError as error:
                     raise RecipeError(
-                        f"Features that fit into the cache were expected. Received: {error}. "
-                        'Set cache_dtype="float32" in the recipe.'
+                        f'Expected features that fit into the cache, got {error}. Set cache_dtype="float32" '
+                        "in the recipe."
                     ) from error
         self._lower = {}
         return found, computed

@@ -224,15 +224,14 @@ def _require_repeatable(model: keras.Model, backbone: keras.Model) -> None:
         # them and its frozen part runs in inference mode, where it does nothing.
         if len(layer.variables) > len(layer.weights) and not sublayers(layer) and not hasattr(layer, "rate"):
             raise RecipeError(
-                "Features are kept of examples that are the same at every epoch. "
-                f"Received: {layer.name} ({type(layer).__name__}) in the model, which is random at each call. "
-                "Give the variation as the recipe's augmentation, or train without the cache."
+                f"Expected a model that gives the same features at every epoch, got {layer.name} "
+                f"({type(layer).__name__}) in the model, which is random at each call. Give the variation as "
+                "the recipe's augmentation, or train without the cache."
             )
     if before and [layer.name for layer in layers] != ["scaling"]:
         raise RecipeError(
-            "A classifier from build_classifier was expected, with its scaling before the backbone. "
-            f"Received: {listed(layer.name for layer in layers) or 'nothing'} there. "
-            "Train without the cache."
+            "Expected a classifier from build_classifier, with its scaling before the backbone, got "
+            f"{listed(layer.name for layer in layers) or 'nothing'} there. Train without the cache."
         )
 
 

@@ -155,13 +155,15 @@ class FeatureStore:
                     nonlocal crc, rows
                     content = _as(np.asarray(batch), dtype)
                     if content.shape[1:] != tuple(shape[1:]):
-                        raise ValueError(f"rows of shape {shape[1:]} were expected, not {content.shape[1:]}")
+                        raise ValueError(
+                            f"Expected rows of shape {shape[1:]}, got {content.shape[1:]}. Append such rows."
+                        )
                     file.write(content.data)
                     crc, rows = zlib.crc32(content.data, crc), rows + len(content)
 
                 yield append
                 if rows != shape[0]:
-                    raise ValueError(f"{shape[0]} rows were expected, not {rows}")
+                    raise ValueError(f"Expected {shape[0]} rows, got {rows}. Append every row.")
             meta = {"format": FORMAT, "shape": list(shape), "dtype": dtype, "crc32": crc, "facts": facts}
             (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
             # Windows renames no folder in which a file is open.

@@ -83,8 +83,8 @@ def _pool(features: keras.KerasTensor, pixels: int) -> keras.KerasTensor:
     if rank == 2:
         return keras.layers.Identity(dtype="float32", name=POOLED)(features)
     raise BackboneError(
-        "Features of 2, 3 or 4 dimensions, batch first, were expected from the backbone. "
-        f"Received: shape {tuple(features.shape)}."
+        "Expected features of 2, 3 or 4 dimensions, batch first, from the backbone, got shape "
+        f"{tuple(features.shape)}. Choose another backbone."
     )
 
 

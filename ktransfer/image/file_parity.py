@@ -63,8 +63,8 @@ class FilesRead:
         """Raise `ExportError` unless the pixels are the run's within a grey level."""
         if not self.max_pixel_delta <= PIXEL_LIMIT:
             raise ExportError(
-                f"A {format} artifact that reads image files as the run does, pixels within {PIXEL_LIMIT} "
-                f"grey level, was expected, got a difference of {self.max_pixel_delta:g} in {self.worst}. "
+                f"Expected a {format} artifact that reads image files as the run does, pixels within "
+                f"{PIXEL_LIMIT} gray level, got a difference of {self.max_pixel_delta:g} in {self.worst}. "
                 "Export another format; nothing was written."
             )
 

@@ -58,7 +58,7 @@ class ImageModality:
             return Preprocessing.from_dict(run.manifest["preprocessing"])
         except (TypeError, ValueError, KeyError) as error:
             raise RunError(
-                f"How images are read was expected in {run.path / 'manifest.json'}. Received: {error}. Train again."
+                f"Expected how images are read in {run.path / 'manifest.json'}, got {error}. Train again."
             ) from error
 
     def serving(

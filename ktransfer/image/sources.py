@@ -382,8 +382,8 @@ def _of_tables(
     names = tuple(class_names) if class_names is not None else part_classes(train, parts.plan)
     if len(names) < 2 and train.task != REGRESSION:
         raise DataError(
-            f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(data))}. "
-            "Add images of another class, or name another label column."
+            f"Expected at least two classes, got only {names[0]!r} in {printable(str(data))}. Add images of "
+            "another class, or name another label column."
         )
     notes = parts.notes + label_notes(parts, names) + unused_columns(parts, names)
     notes += _not_named(folder, [path for part in parts.splits.values() for path in part.inputs], whole=whole)
@@ -430,8 +430,8 @@ def _of_folders(
     names = tuple(class_names) if class_names is not None else class_order(found["train"])
     if len(names) < 2:
         raise DataError(
-            f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "
-            "Add a folder of images for each further class."
+            f"Expected at least two classes, got only {', '.join(names) or 'none'} in {data}. Add a folder "
+            "of images for each further class."
         )
     source = printable(str(data))
     splits = {
@@ -479,8 +479,8 @@ def _folder(path: PathLike) -> Path:
     if not path.is_dir():
         received = f"the file {path}" if path.exists() else f"{path}, which does not exist"
         raise DataError(
-            f"Expected a folder that holds a folder of images for each class. Received: {received}. "
-            "Pass such a folder, a table that names images, or tfds:NAME."
+            f"Expected a folder that holds a folder of images for each class, got {received}. Pass such a "
+            "folder, a table that names images, or tfds:NAME."
         )
     return path
 
@@ -496,7 +496,7 @@ def _examples(
     unknown = sorted(set(classes) - set(names))
     if unknown:
         raise DataError(
-            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {source}. "
+            f"Expected classes out of {listed(names)}, got {unknown[0]!r} in {source}. "
             f"{did_you_mean(unknown[0], names)}Rename that class, or remove it."
         )
     pairs = [(path, labels[name]) for name in sorted(classes) for path in classes[name]]

@@ -71,7 +71,7 @@ def find_blocks(backbone: keras.Model) -> tuple[Block, ...]:
         blocks.extend(_split(layers, entry))
     if not blocks:
         raise BackboneError(
-            f"A backbone with weights was expected. Received: {backbone.name}, which has none."
+            f"Expected a backbone with weights, got {backbone.name}, which has none. Pass another."
         )
     return tuple(reversed(_distinct_names(blocks)))
 
@@ -110,8 +110,8 @@ def _segments(backbone: keras.Model) -> list[_Segment]:
     """What lies between all articulation points of the graph, from the input up."""
     if not isinstance(backbone, keras.Model) or not getattr(backbone, "operations", None):
         raise BackboneError(
-            "A functional Keras model was expected as the backbone, its blocks are read from its graph. "
-            f"Received: {type(backbone).__name__}. Rebuild it with `keras.Model(inputs, outputs)`."
+            "Expected a functional Keras model as the backbone, its blocks are read from its graph, got "
+            f"{type(backbone).__name__}. Rebuild it with `keras.Model(inputs, outputs)`."
         )
     operations = [op for op in backbone.operations if not isinstance(op, keras.layers.InputLayer)]
     readers: dict[int, list[keras.Operation]] = {}

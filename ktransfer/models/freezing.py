@@ -35,7 +35,7 @@ def resolve_depth(depth: int | float | str, blocks: tuple[Block, ...]) -> int:
         names = [block.name for block in blocks]
         if depth not in names:
             raise RecipeError(
-                f"A stage's depth must be a block of the backbone. Received: {depth!r}. "
+                f"Expected a block of the backbone as a stage's depth, got {depth!r}. "
                 f"{did_you_mean(depth, names)}From the top, it has {listed(names)}."
             )
         return names.index(depth) + 1
@@ -43,8 +43,8 @@ def resolve_depth(depth: int | float | str, blocks: tuple[Block, ...]) -> int:
         return max(1, round(depth * len(blocks)))
     if depth > len(blocks):
         raise RecipeError(
-            f"A stage's depth must be at most {len(blocks)}, the number of the backbone's blocks. "
-            f'Received: {depth}. Use "all" for the whole backbone.'
+            f"Expected a stage's depth of at most {len(blocks)}, the number of the backbone's blocks, got "
+            f'{depth}. Use "all" for the whole backbone.'
         )
     return depth
 

@@ -45,21 +45,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(folder / MANIFEST)
     except FileNotFoundError as error:
         raise RunError(
-            f"A run folder was expected, one that `ktransfer train` wrote. Received: {folder}, "
-            f"which has no {MANIFEST}."
+            f"Expected a run folder, one that `ktransfer train` wrote, got {folder}, which has no "
+            f"{MANIFEST}. Check the path."
         ) from error
     except (OSError, ValueError) as error:
-        raise RunError(f"A readable {MANIFEST} was expected in {folder}. Received: {error}.") from error
+        raise RunError(f"Expected a readable {MANIFEST} in {folder}, got {error}. Train again.") from error
     if not isinstance(manifest, dict) or manifest.get("format") not in (_FIRST, FORMAT):
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
         raise RunError(
-            f"A manifest of format {FORMAT} was expected in {folder}. Received: {found!r:.80}. "
-            "Use the ktransfer that wrote it."
+            f"Expected a manifest of format {FORMAT} in {folder}, got {found!r:.80}. Use the ktransfer that "
+            "wrote it."
         )
     if _OLD_ARTIFACTS in manifest:
         manifest.setdefault("artifacts", manifest.pop(_OLD_ARTIFACTS))
     if missing := [key for key in _NEEDED if key not in manifest]:
-        raise RunError(f"{folder / MANIFEST} lacks {listed(missing)}. Received: a damaged run. Train again.")
+        raise RunError(f"Expected {listed(missing)} in {folder / MANIFEST}, got a damaged run. Train again.")
     for key, kind in (_NEEDED | _MORE).items():
         if key in manifest and not isinstance(manifest[key], kind):
             raise _damaged(folder, f"{key} as {getattr(kind, '__name__', kind)}", manifest[key])
@@ -81,7 +81,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         require_contained(folder)
     except ValueError as error:
         raise RunError(
-            f"A run folder without ways out was expected. Received: {folder}, in which {error}. Remove it."
+            f"Expected a run folder without ways out, got {folder}, in which {error}. Remove it."
         ) from error
     return manifest
 
@@ -128,17 +128,14 @@ def check_free(path: str | Path, *, overwrite: bool = False) -> None:
         return
     if not is_run(path):
         raise RunError(
-            f"A free path was expected for the run. Received: {path}, which holds other files. "
-            "Choose another."
+            f"Expected a free path for the run, got {path}, which holds other files. Choose another."
         )
     if not overwrite:
         raise RunError(
-            f"A free path was expected for the run. Received: {path}, which holds a run. "
-            "Choose another, pass --resume to go on with it, or --overwrite to lose it."
+            f"Expected a free path for the run, got {path}, which holds a run. Choose another, pass --resume "
+            "to go on with it, or --overwrite to lose it."
         )
 
 
 def _damaged(folder: Path, expected: str, received: object) -> RunError:
-    return RunError(
-        f"{folder / MANIFEST} was expected to have {expected}. Received: {received!r:.80}. Train again."
-    )
+    return RunError(f"Expected {folder / MANIFEST} to have {expected}, got {received!r:.80}. Train again.")

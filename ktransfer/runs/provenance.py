@@ -79,8 +79,8 @@ def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
     for name, (kind, _) in _ARGUMENTS.items():
         if name not in found or not isinstance(found[name], kind):
             raise RunError(
-                f"What the run was begun with was expected in its manifest, with {name}. "
-                f"Received: {found.get(name)!r:.80}. Train again."
+                f"Expected what the run was begun with in its manifest, with {name}, got "
+                f"{found.get(name)!r:.80}. Train again."
             )
     values = {name: found[name] for name in _ARGUMENTS}
     return values | ({"image_size": tuple(values["image_size"])} if _is_pair(values["image_size"]) else {})
@@ -92,8 +92,8 @@ def require_same(found: Mapping[str, Any], data: str | Path | None, backbone: st
     for name, value in asked.items():
         if value and name in found and found[name] != value:
             raise RunError(
-                f"The {name} that the run was begun with was expected, {found[name]}. Received: {value}. "
-                "Leave it out, or choose another --out."
+                f"Expected the {name} that the run was begun with, {found[name]}, got {value}. Leave it out, "
+                "or choose another --out."
             )
 
 

@@ -160,18 +160,18 @@ class Run:
         path = self.path / "model.keras"
         if not path.is_file():
             raise RunError(
-                f"A trained model was expected in {self.path}. Received: no {path.name}, which a run that "
-                "stopped early does not have yet. Put it back, or go on with `train --resume`."
+                f"Expected a trained model in {self.path}, got no {path.name}, which a run that stopped "
+                "early does not have yet. Put it back, or go on with `train --resume`."
             )
         try:
             model = load_keras_file(path)
         except (OSError, ValueError, MemoryError) as error:
-            raise RunError(f"A readable Keras model was expected in {path}. Received: {error}.") from error
+            raise RunError(f"Expected a readable Keras model in {path}, got {error}. Train again.") from error
         expected = self.task.output_axes((None, None), len(self.outputs))
         if getattr(model, "output_shape", None) != expected:
             raise RunError(
-                f"A classifier of the {len(self.labels)} labels in {MANIFEST} was expected in {path}. "
-                f"Received: a model with another output. Train again."
+                f"Expected a classifier of the {len(self.labels)} labels in {MANIFEST} in {path}, got a "
+                "model with another output. Train again."
             )
         if self.manifest.get("backbone", {}).get("fast_depthwise", True):
             use_depthwise(model)

@@ -54,7 +54,7 @@ class Classes:
             )
 
     def in_graph(self, logits: Any) -> Any:
-        raise TypeError("The activation of classes is a function of tf.nn.")
+        raise TypeError("Expected an activation of tf.nn, got another. Override `in_graph`.")
 
     def compared(self, probabilities: Array) -> tuple[Array, Array]:
         return probabilities, np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))

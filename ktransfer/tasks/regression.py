@@ -574,7 +574,7 @@ class Regression(OneAnswer):
         return None  # there are no probabilities
 
     def confidence(self, probabilities: Array) -> float:
-        raise TypeError("A number has no probability.")
+        raise TypeError("Expected a task with probabilities, got regression. Use its values.")
 
     def explained(
         self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
@@ -582,7 +582,7 @@ class Regression(OneAnswer):
         return [], [], []  # there are no classes that something speaks for
 
     def log_odds(self, probabilities: Array, classes: Sequence[int]) -> Array:
-        raise TypeError("A number has no log odds.")
+        raise TypeError("Expected a task with log odds, got regression. Use its values.")
 
     def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """The examples with the largest errors on the scale that is trained on, outside of a deviation."""

@@ -269,10 +269,10 @@ class TokenClassification(Classes):
         return [index for unit, out in zip(alike, held, strict=True) if out for index in unit], None
 
     def targets(self, labels: Array, classes: int) -> NoReturn:
-        raise TypeError("The targets of entities are those of tokens: ask the preprocessing for them.")
+        raise TypeError("Expected targets of tokens, got spans of a text. Take them from the preprocessing.")
 
     def labels_of(self, targets: Array) -> NoReturn:
-        raise TypeError("The targets of entities are those of tokens: they have no labels of texts.")
+        raise TypeError("Expected labels of texts, got targets of tokens. Take them from the examples.")
 
     def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         if len(labels) < 2 * _FOLDS:
@@ -481,7 +481,7 @@ class TokenClassification(Classes):
         return [], [], []  # the texts with their entities say it
 
     def log_odds(self, probabilities: Array, classes: Sequence[int]) -> NoReturn:
-        raise TypeError("The answer to a text is its entities, which have no log odds together.")
+        raise TypeError("Expected a task with log odds of a text, got entities. Use their probabilities.")
 
     def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """Texts whose entities are not all answered, those with the highest loss first."""

@@ -45,7 +45,7 @@ class TextAugmentation:
         for name, value in dataclasses.asdict(self).items():
             if not 0 <= value <= 1:
                 raise RecipeError(
-                    f"Expected {name} as a share of the words, 0 to 1. Received: {value}. Pass such as 0.1."
+                    f"Expected {name} as a share of the words, 0 to 1, got {value}. Pass such as 0.1."
                 )
 
     @classmethod
@@ -63,7 +63,7 @@ class TextAugmentation:
         unknown = sorted(set(values) - set(names))
         if unknown:
             raise RecipeError(
-                f"Expected text augmentation keys out of {listed(names)}. Received: {unknown[0]!r}. "
+                f"Expected text augmentation keys out of {listed(names)}, got {unknown[0]!r}. "
                 f"{did_you_mean(unknown[0], names)}Remove it."
             )
         return cls(**values)

@@ -76,8 +76,8 @@ class TextPreprocessing(RowAnExample):
         most = self.longest or np.inf
         if not 3 <= self.sequence_length <= most:
             raise RecipeError(
-                f"Expected a sequence length from 3 to the {most} tokens that the backbone takes. "
-                f"Received: {self.sequence_length}. Pass such as {min(128, most)}."
+                f"Expected a sequence length from 3 to the {most} tokens that the backbone takes, got "
+                f"{self.sequence_length}. Pass such as {min(128, most)}."
             )
 
     def __call__(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
@@ -290,8 +290,8 @@ class TextPreprocessing(RowAnExample):
         except Exception as error:  # whatever the libraries of tokenizers have for a damaged vocabulary
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise RunError(
-                f"A tokenizer that ktransfer saved was expected in {folder}. "
-                f"Received: {type(error).__name__}: {reason}. Train again."
+                f"Expected a tokenizer that ktransfer saved in {folder}, got {type(error).__name__}: "
+                f"{reason}. Train again."
             ) from error
 
 

@@ -55,7 +55,7 @@ def choose_sequence_length(
         preprocessing = preprocessing.with_sequence_length(choice.sequence_length)
     """
     if not len(texts):
-        raise DataError("Expected at least one text to choose a length by. Received: none. Pass some.")
+        raise DataError("Expected at least one text to choose a length by, got none. Pass some.")
     counts = preprocessing.count_tokens(texts[:: max(1, len(texts) // _SAMPLE)])
     median, high = (int(np.percentile(counts, share, method="higher")) for share in (50, 95))
     chosen = min(-(-high // 8) * 8, most, preprocessing.longest or most)

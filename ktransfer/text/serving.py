@@ -44,17 +44,17 @@ def serve_texts(
     if isinstance(texts, str) or not len(texts) or not all(isinstance(text, str) for text in texts):
         received = repr(texts)[:80]
         raise ExportError(
-            f"Parity is measured on a list of at least one text. Received: {received}. "
-            "Give texts as people write them."
+            f"Expected a list of at least one text to measure parity on, got {received}. Give texts as "
+            "people write them."
         )
     names, shapes = sorted(model.input) if isinstance(model.input, dict) else [], model.output_shape
     positions = preprocessing.positions(list(texts))
     rank = 2 if positions is None else 3
     if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != rank:
         raise ExportError(
-            f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
-            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
-            f"{shapes}. Build it with `build_text_classifier`."
+            f"Expected a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, to "
+            f"logits (None, classes), got one from {listed(names) or model.input_shape} to {shapes}. Build "
+            "it with `build_text_classifier`."
         )
     check_class_names(class_names, shapes[-1])
     length = preprocessing.sequence_length

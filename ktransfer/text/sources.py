@@ -174,8 +174,8 @@ def _read(
         names = class_order(train.labels) if train.literal else part_classes(train, found.plan)
     if len(names) < 2 and train.task != REGRESSION:
         raise DataError(
-            f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(source))}. "
-            "Add texts of another class, or name another label column."
+            f"Expected at least two classes, got only {names[0]!r} in {printable(str(source))}. Add texts of "
+            "another class, or name another label column."
         )
     notes = found.notes + label_notes(found, names) + unused_columns(found, names)
     splits = {split: examples_of(part, names, MODALITY.kind) for split, part in found.splits.items()}
@@ -247,8 +247,8 @@ def _read_files(classes: dict[str, list[str]], folder: Path, options: ReadOption
                 texts.append(read_text(path, options.encoding))
             except OSError as error:
                 raise DataError(
-                    f"Expected to read every text. Received: {printable(str(path))} ({error.strerror}). "
-                    "Remove it, or correct its permissions."
+                    f"Expected to read every text, got {printable(str(path))} ({error.strerror}). Remove it, "
+                    "or correct its permissions."
                 ) from error
             labels.append(name)
             rows.append(printable(os.path.relpath(path, folder)))
@@ -288,7 +288,7 @@ def _literal_part(
 ) -> Part:
     """The part of folders and prepared data sets, which name their classes, whatever they are called."""
     if not texts:
-        raise DataError(f"Expected texts in {source}. Received: no row of data. Add some.")
+        raise DataError(f"Expected texts in {source}, got no row of data. Add some.")
     classes = tuple(unicodedata.normalize("NFC", label) for label in labels)
     groups = None if group_by is None else groups_by(group_by, names)
     return Part(check_texts(texts, rows, source), classes, rows, source, source, literal=True, groups=groups)

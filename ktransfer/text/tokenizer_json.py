@@ -113,7 +113,7 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` has no kinds of its own
-        raise ExportError(f"A file of the library tokenizers was expected. Received: {error}.") from error
+        raise ExportError(f"Expected a file of the library tokenizers, got {error}. Export again.") from error
 
 
 def _converted(tokenizer: Any) -> Tokenizer:
@@ -121,8 +121,8 @@ def _converted(tokenizer: Any) -> Tokenizer:
         if isinstance(tokenizer, kind):
             return convert(tokenizer)
     raise ExportError(
-        f"A tokenizer.json is written for {', '.join(kind.__name__ for kind in _CONVERTERS)}. "
-        f"Received: {type(tokenizer).__name__}. Export the SavedModel, which takes texts."
+        f"Expected {', '.join(kind.__name__ for kind in _CONVERTERS)} to write a tokenizer.json, got "
+        f"{type(tokenizer).__name__}. Export the SavedModel, which takes texts."
     )
 
 
@@ -172,9 +172,10 @@ def _sentence_piece(tokenizer: Any) -> Tokenizer:
     ):
         kind = trainer.ModelType.Name(trainer.model_type)
         raise ExportError(
-            "A tokenizer.json is written for SentencePiece's unigram model, without byte fallback and with "
-            f"white space before words. Received: {kind}, byte fallback {trainer.byte_fallback}, white space "
-            f"behind words {trainer.treat_whitespace_as_suffix}. Export the SavedModel, which takes texts."
+            "Expected SentencePiece's unigram model, without byte fallback and with white space before "
+            f"words to write a tokenizer.json, got {kind}, byte fallback {trainer.byte_fallback}, white "
+            f"space behind words {trainer.treat_whitespace_as_suffix}. Export the SavedModel, which takes "
+            "texts."
         )
     # XLM-RoBERTa's ids are fairseq's: one up, and the unknown token, SentencePiece's first, is 3.
     moved = isinstance(tokenizer, keras_hub.tokenizers.XLMRobertaTokenizer)
@@ -229,9 +230,9 @@ def prove_tokenizer(written: Tokenizer, preprocessing: TextPreprocessing, texts:
         if not equally_probable(preprocessing, texts[index], ids, scores):
             raise ExportError(
                 f"Expected {NAME} to give the ids of keras-hub's {type(preprocessing.tokenizer).__name__}, "
-                f"{_shown(expected[index], encodings[index].ids)}, for the text {texts[index][:80]!r}. "
-                f"Received: {_shown(encodings[index].ids, expected[index])} from tokenizers "
-                f"{tokenizers.__version__}. Export the SavedModel, which takes texts."
+                f"{_shown(expected[index], encodings[index].ids)}, for the text {texts[index][:80]!r}, got "
+                f"{_shown(encodings[index].ids, expected[index])} from tokenizers {tokenizers.__version__}. "
+                "Export the SavedModel, which takes texts."
             )
     return len(wrong)
 

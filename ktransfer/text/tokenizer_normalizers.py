@@ -338,9 +338,9 @@ def _check_rules(rules: Mapping[str, str], joined: Collection[str]) -> None:
     others = [source for source in others if not {*source} & _unassigned() and not _is_newer(source)]
     if others:
         raise ExportError(
-            "A SentencePiece model whose rules for several characters compose them was expected, got "
-            f"{len(others)} others, such as {others[0]!r} to {rules[others[0]]!r}. "
-            "Export the SavedModel, which takes texts."
+            "Expected a SentencePiece model whose rules for several characters compose them, got "
+            f"{len(others)} others, such as {others[0]!r} to {rules[others[0]]!r}. Export the SavedModel, "
+            "which takes texts."
         )
 
 

@@ -125,6 +125,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _unfit(self, received: str) -> RunError:
         return RunError(
-            f"What training goes on from was expected in {self._path}. Received: {received}. "
-            "Remove it to train again from model.keras as it is."
+            f"Expected what training goes on from in {self._path}, got {received}. Remove it to train again "
+            "from model.keras as it is."
         )

@@ -119,7 +119,7 @@ def fine_tune(
         history = fine_tune(model, train, validation, image_recipe(images=500))
     """
     if not recipe.stages:
-        raise RecipeError("A recipe with stages was expected. Received: none of them.")
+        raise RecipeError("Expected a recipe with stages, got none. Pass stages=progressive_stages(epochs).")
     task = get_task(task)
     backbone = find_backbone(model) if backbone is None else backbone
     set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide

@@ -67,8 +67,8 @@ def fine_tune_cached(
     recipe = features.recipe
     if not can_cache(recipe):
         raise RecipeError(
-            "Cached features need examples that are the same at every epoch and frozen BatchNorm. "
-            f"Received: {recipe.augmentation}, cached_views={recipe.cached_views}, "
+            "Expected examples that are the same at every epoch and frozen BatchNorm for cached features, "
+            f"got {recipe.augmentation}, cached_views={recipe.cached_views}, "
             f"batch_norm={recipe.batch_norm!r}. Set cached_views, or use fine_tune."
         )
     backbone = find_backbone(model)

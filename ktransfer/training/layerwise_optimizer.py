@@ -481,7 +481,9 @@ class LayerwiseOptimizer:
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         parts = self.parts
         if parts is None:
-            raise RuntimeError("Expected an optimizer that takes parts of batches, got one that does not.")
+            raise RuntimeError(
+                "Expected an optimizer that takes parts of batches, got one that does not. Call `sum_parts` first."
+            )
         own = {id(variable) for variable in parts.variables}
         state = [variable for variable in inner.variables if id(variable) not in own]
         parts.add(pairs, state, lambda pairs: type(inner).apply(inner, *map(list, zip(*pairs, strict=True))))

@@ -100,7 +100,7 @@ def solve_head(
     classes = model.output.shape[-1]
     counts = task.counts(labels, classes)
     if task.every_class and counts.min() == 0:
-        raise DataError(f"Every class needs an example. Received: {counts.tolist()} examples by class.")
+        raise DataError(f"Expected an example of every class, got {counts.tolist()} examples by class.")
     problem = _problem(task, labels, classes, class_weight, label_smoothing, seed)
     # Products this small lose more by waiting for other threads than they gain: 0.3 s instead of 5.
     with threadpool_limits(1):

@@ -682,7 +682,7 @@ _Value = TypeVar("_Value")
 def _begun(value: _Value | None) -> _Value:
     """What a callback has while it is in a `fit`."""
     if value is None:
-        raise RuntimeError("Expected a callback in a fit, got one that is in none.")
+        raise RuntimeError("Expected a callback in a fit, got one that is in none. Pass it to `fit`.")
     return value
 
 

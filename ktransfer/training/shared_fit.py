@@ -147,7 +147,7 @@ class SharedFit:
         """The batch whose loss was NaN or infinite; those after it, with the same weights, do not count."""
         batch, self.bad_batch, self._logs = self.bad_batch, None, None
         if batch is None:
-            raise RuntimeError("Expected a batch whose loss is NaN or infinite, got none.")
+            raise RuntimeError("Expected a batch whose loss is NaN or infinite, got none. Call it after one.")
         return batch
 
     def _step(self, compiled: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -165,7 +165,9 @@ class SharedFit:
     @property
     def _own_recovery(self) -> Recovery:
         if self.recovery is None:
-            raise RuntimeError("Expected a fit whose first epoch has begun, got one that has not.")
+            raise RuntimeError(
+                "Expected a fit whose first epoch has begun, got one that has not. Call it later."
+            )
         return self.recovery
 
     def refresh(self) -> None:

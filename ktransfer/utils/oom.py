@@ -67,8 +67,8 @@ def in_smaller_batches(
                 raise
             if size == 1:
                 raise RunError(
-                    "Memory for one example at a time was expected. Received: out of memory with it. "
-                    "Choose a smaller image size, sequence length or backbone, or unfreeze fewer blocks."
+                    "Expected memory for one example at a time, got out of memory with it. Choose a smaller "
+                    "image size, sequence length or backbone, or unfreeze fewer blocks."
                 ) from error
         # Past the handler: what it caught holds on to the tensors of the step.
         smaller = halved(size, batch_size)

@@ -126,7 +126,7 @@ def test_predict_takes_texts_tables_and_text_files(finished, tmp_path):
     assert noun == "text"
     assert [text for text, _ in found] == ["brown fox", "the fox", "you", "the quick\nbrown fox\n"]
     assert found[1][1] == run.predict(["the fox"], top_k=1)[0]
-    with pytest.raises(DataError, match="Received: an empty one"):
+    with pytest.raises(DataError, match="got an empty one"):
         predict(run, [" "])
 
 
@@ -176,10 +176,10 @@ def test_text_augmentation_loss_and_class_weight_are_options(tmp_path, preset, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 64}, r"Options for text-classification .* Received: --image-size\."),
+        ({"image_size": 64}, r"Options for text-classification .* got --image-size\."),
         (
             {"recipe": dataclasses.replace(RECIPE, augmentation=Augmentation())},
-            "TextAugmentation was expected",
+            "Expected TextAugmentation",
         ),
         ({"text_column": "body"}, "Expected one column 'body'"),
         ({"sequence_length": 1000}, "Expected a sequence length from 3 to the 64 tokens"),
@@ -194,7 +194,7 @@ def test_what_does_not_fit_texts_is_refused_and_nothing_is_written(options, mess
 def test_options_for_texts_are_refused_with_images(tmp_path, preset):
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "a" / "1.png").write_bytes(b"")
-    with pytest.raises(DataError, match="Received: --text-column, --sequence-length"):
+    with pytest.raises(DataError, match="got --text-column, --sequence-length"):
         train(tmp_path / "images", preset, tmp_path / "run", text_column="text", sequence_length=8)
 
 

@@ -22,7 +22,7 @@ SLOW = (
     "index.md",
     *(f"tutorials/{name}.md" for name in ("images", "mobile", "own_fit_script", "texts")),
 )
-# What a page has to print, as patterns, besides running to its end.
+# What a page has to print, as patterns, in addition to running to its end.
 PRINTED = {
     "index.md": ['"label": "mug"', '"label": "key"', r"onnx +\d"],
     "tutorials/images.md": [r"validation 0\.", "'label': 'mug'", r"artifacts/model_float16\.tflite [01]\."],

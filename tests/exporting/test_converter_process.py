@@ -60,7 +60,7 @@ def test_a_process_is_kept_for_the_next_question_and_another_takes_the_place_of_
     first = run_in_subprocess(os.getpid, doing="tell its number")
     assert first != os.getpid()
     assert run_in_subprocess(os.getpid, doing="tell its number") == first
-    with pytest.raises(Ended, match=r"has to stop\. Received: its end by SIGABRT"):
+    with pytest.raises(Ended, match=r"to stop, got its end by SIGABRT"):
         run_in_subprocess(os.abort, doing="stop")
     assert run_in_subprocess(os.getpid, doing="tell its number") != first
 

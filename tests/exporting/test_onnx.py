@@ -212,8 +212,8 @@ def ending_in(model, activation):
             CLASSES,
             r"answers that look like probabilities\. Build the last",
         ),
-        (lambda model: keras.Sequential([keras.layers.Flatten()]), CLASSES, r"from images .* Received: \[\]"),
-        (lambda model: model, [0, 1, 2], r"3 different class names of one line each.* Received: \[0, 1, 2\]"),
+        (lambda model: keras.Sequential([keras.layers.Flatten()]), CLASSES, r"from images .* got \[\]"),
+        (lambda model: model, [0, 1, 2], r"3 different class names of one line each.* got \[0, 1, 2\]"),
         (lambda model: model, ["a", "b", "a"], r"3 different class names"),
     ],
 )
@@ -226,7 +226,7 @@ def test_what_would_give_a_wrong_artifact_is_refused(changed, class_names, messa
 def test_what_no_batch_size_mends_is_not_tried_at_another(tmp_path, caplog):
     model = small_model()
     model.layers[-1].bias.assign([np.nan] * len(CLASSES))
-    with pytest.raises(ExportError, match="Received: NaN"):
+    with pytest.raises(ExportError, match="got NaN"):
         export_model(model, tmp_path, "onnx", class_names=CLASSES, examples=pixels(4))
     with pytest.raises(ExportError, match="calibrated on real training examples"):
         export_model(small_model(), tmp_path, "onnx-int8", class_names=CLASSES, examples=pixels(4))

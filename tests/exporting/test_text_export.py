@@ -187,7 +187,9 @@ def test_byte_pairs_in_a_graph_keep_spaces_at_the_end_together(text, tmp_path):
 def test_a_tokenizer_that_answers_otherwise_in_a_graph_is_refused(bert, tmp_path, monkeypatch):
     tokens = raw_text.GraphTokenizer.tokens
     monkeypatch.setattr(raw_text.GraphTokenizer, "tokens", lambda self, text: tokens(self, text)[:, ::-1])
-    with pytest.raises(ExportError, match=r"The savedmodel \(raw text\) artifact has to answer as the model"):
+    with pytest.raises(
+        ExportError, match=r"Expected the savedmodel \(raw text\) artifact to answer as the model"
+    ):
         exported(bert, tmp_path, "savedmodel")
     assert list((tmp_path / "artifacts").iterdir()) == []
 
@@ -240,12 +242,12 @@ def test_a_mixed_precision_text_model_is_exported_in_float32(format, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"examples": "the fox"}, r"a list of at least one text\. Received: 'the fox'"),
+        ({"examples": "the fox"}, r"a list of at least one text, got 'the fox'"),
         ({"examples": []}, "at least one text"),
         ({"examples": [1, 2]}, "at least one text"),
         ({"class_names": ["a", "b"]}, "3 different class names"),
         ({"preprocessing": None}, "text classifier with its preprocessing"),
-        ({"model": "image"}, r"token_ids.*Received: one from \(None, 32, 32, 3\)"),
+        ({"model": "image"}, r"token_ids.*got one from \(None, 32, 32, 3\)"),
     ],
 )
 def test_what_does_not_fit_is_said_before_anything_is_written(bert, wrong, message, tmp_path):

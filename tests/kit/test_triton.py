@@ -114,7 +114,7 @@ def test_texts_have_an_input_for_each_of_the_backbones(tmp_path):
         (lambda run, repository: (run / "manifest.json").unlink(), (), "has no manifest.json"),
         (lambda run, repository: (run / "artifacts/model.onnx").write_bytes(b""), (), "export it again"),
         (lambda run, repository: (repository / "classifier").mkdir(parents=True), (), "exists already"),
-        (lambda run, repository: None, ("--name", "../a"), "Received: '../a'"),
+        (lambda run, repository: None, ("--name", "../a"), "got '../a'"),
     ],
 )
 def test_what_cannot_be_leaves_nothing_behind(spoil, options, message, tmp_path):

@@ -241,9 +241,9 @@ def pick_columns(
         chosen, labels = _by_contents(names, records, chosen, labels, group)
     if chosen is None or not labels or chosen in labels or group in (chosen, *labels):
         raise DataError(
-            f"Expected to know the columns of {kind.noun} and of labels in {printable(str(path))}. "
-            f"Received: the columns {listed(map(repr, shown or names))}. "
-            f"{columns_remark(shown or names, records)}Pass {kind.flag} and --label-column."
+            f"Expected to know the columns of {kind.noun} and of labels in {printable(str(path))}, got the "
+            f"columns {listed(map(repr, shown or names))}. {columns_remark(shown or names, records)}Pass "
+            f"{kind.flag} and --label-column."
         )
     return Positions(chosen, labels, group)
 
@@ -348,10 +348,10 @@ def find_column(
     if name.isdecimal() and name not in names and 1 <= int(name) <= len(names):
         return int(name) - 1
     raise DataError(
-        f"Expected one column {name!r} in {printable(str(path))}. "
-        f"Received: the columns {listed(map(repr, shown or names))}. "
-        f"{columns_remark(shown or names, records)}"
-        f"{did_you_mean(name, shown or names)}Pass one of them, or its number."
+        f"Expected one column {name!r} in {printable(str(path))}, got the columns "
+        f"{listed(map(repr, shown or names))}. "
+        f"{columns_remark(shown or names, records)}{did_you_mean(name, shown or names)}Pass one of them, or "
+        "its number."
     )
 
 

@@ -99,7 +99,7 @@ def read_delimited(
 def _accepted(found: _Parsed, path: Path) -> tuple[list[list[str]], list[int]]:
     if found.wrong:
         row, received, fix = found.wrong
-        raise DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {fix}")
+        raise DataError(f"Expected a table in {printable(str(path))}, got row {row}, {received}. {fix}")
     if len(found.records) > 1 and all(map(_RULE.fullmatch, found.records[1])):
         raise DataError(
             f"Expected a table in {printable(str(path))}, got one of Markdown. Write it as CSV or JSON lines."

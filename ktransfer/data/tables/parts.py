@@ -289,9 +289,7 @@ def read_table_part(
             known = {*known, *(str(cell) for cell in table.labels)} if len(paths) > 1 else known
     table = joined(tables, paths)
     if not table.inputs:
-        raise DataError(
-            f"Expected {options.kind.noun} in {table.source}. Received: no row of data. Add some."
-        )
+        raise DataError(f"Expected {options.kind.noun} in {table.source}, got no row of data. Add some.")
     names = _input_names(tables, paths, table, options.kind)
     decided = plan or plan_labels(table, options.task, options.label_separator, known)
     labels, more = read_labels(table, decided)
@@ -541,8 +539,7 @@ def examples_of(part: Part, names: Sequence[str], kind: str) -> Examples:
             require_classes([name for name, _ in flat], [row for _, row in flat], part.source)
         name = next(name for found in sets for name in found if name in unknown)
         raise DataError(
-            f"Expected labels out of {listed(names)}. "
-            f"Received: {name!r} in {_where(rows)} of {part.source}. "
+            f"Expected labels out of {listed(names)}, got {name!r} in {_where(rows)} of {part.source}. "
             f"{did_you_mean(name, names)}Rename that label, or add examples of it to the training part."
         )
     if multi:

@@ -85,8 +85,8 @@ def find_split_tables(folder: Path, *, named: tuple[str, ...] = ()) -> TableFile
     if "train" not in found:
         other = next(iter(found.values()))
         raise DataError(
-            f"Expected a train part next to {printable(other.name)}. "
-            f"Received: {printable(str(folder))} without it. Add it."
+            f"Expected a train part next to {printable(other.name)}, got {printable(str(folder))} without "
+            "it. Add it."
         )
     used = {path for unit in found.values() for path in unit.paths}
     return TableFiles(
@@ -199,8 +199,8 @@ def _one_each(units: list[_Unit], folder: Path) -> dict[str, _Unit]:
                 continue
             if split in names:
                 raise DataError(
-                    f"Expected one {split} part in {printable(str(folder))}. "
-                    f"Received: {printable(names[split].name)} and {printable(unit.name)}. Remove one."
+                    f"Expected one {split} part in {printable(str(folder))}, got "
+                    f"{printable(names[split].name)} and {printable(unit.name)}. Remove one."
                 )
             names[split] = unit
         found |= names
@@ -237,8 +237,8 @@ def _without_splits(
     if tables and not has_texts:
         shown = ", ".join(printable(path.name) for path in tables[:3]) + (", ..." if len(tables) > 3 else "")
         raise DataError(
-            f"Expected train{tables[0].suffix} in {printable(str(folder))}. "
-            f"Received: {shown}. Pass that file itself, or rename it."
+            f"Expected train{tables[0].suffix} in {printable(str(folder))}, got {shown}. Pass that file "
+            "itself, or rename it."
         )
     return None
 

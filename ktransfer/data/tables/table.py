@@ -194,7 +194,7 @@ def read_input_column(
     if wrong or not records:
         received = f"none in {named_rows(wrong)}" if wrong else "no row"
         raise DataError(
-            f"Expected {kind.noun} in every row of {printable(str(path))}. Received: {received}. Remove such rows."
+            f"Expected {kind.noun} in every row of {printable(str(path))}, got {received}. Remove such rows."
         )
     source = f"column {references(names)[at]!r} of {printable(str(path))}"
     return kind.read([record[at] for record in records], rows, source, path.parent)[0]

@@ -37,7 +37,8 @@ def canonicalize(model: onnx.ModelProto) -> None:
     graph = model.graph
     for name in _sort(graph):
         raise ValueError(
-            f"An ONNX graph has to make each value that it uses, got {name!r}, which nothing makes."
+            f"Expected an ONNX graph that makes each value it uses, got {name!r}, which nothing makes. "
+            "Report this export."
         )
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     numbers = (number for number in map(str, itertools.count()) if number not in names)
@@ -70,7 +71,9 @@ def _sort(graph: onnx.GraphProto) -> list[str]:
             if _key(maker) in places:
                 continue
             if _key(maker) in begun:
-                raise ValueError(f"Expected an ONNX graph without cycles, got one through {name!r}.")
+                raise ValueError(
+                    f"Expected an ONNX graph without cycles, got one through {name!r}. Report this export."
+                )
             begun.add(_key(maker))
             stack.append((maker, iter([*maker.input, *_captured(maker)])))
             break

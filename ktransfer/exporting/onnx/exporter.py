@@ -92,8 +92,8 @@ def write(
         onnx.checker.check_model(graph, full_check=True)
     except Exception as error:  # tf2onnx raises whatever it stumbles over
         raise ExportError(
-            f"ONNX needs a model that tf2onnx can convert at opset {_OPSET}. "
-            f"Received: {type(error).__name__}: {error}. Export another format, or choose another backbone."
+            f"Expected a model that tf2onnx can convert at opset {_OPSET}, got {type(error).__name__}: "
+            f"{error}. Export another format, or choose another backbone."
         ) from error
     if precision == "float32":
         onnx.save(graph, path)

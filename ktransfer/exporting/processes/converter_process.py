@@ -186,8 +186,8 @@ class _Process:
         how, last = how_it_ended(self._process, self._stderr)
         self.close()
         ended = Ended(
-            f"A subprocess has to {doing}. Received: its end by {how}; the last line was: {last}. "
-            "Export another format; nothing was written."
+            f"Expected a subprocess to {doing}, got its end by {how}; the last line was: {last}. Export "
+            "another format; nothing was written."
         )
         ended.aborted = self._process.returncode < 0
         return ended

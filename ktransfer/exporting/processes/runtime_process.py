@@ -112,8 +112,8 @@ class RuntimeProcess:
         except (EOFError, ValueError, OSError) as error:
             if hangs.is_set():
                 raise ExportError(
-                    f"The {self._name} has to run by its own runtime. Received: no answer within "
-                    f"{_LONGEST:g} seconds. Export it again, or another format."
+                    f"Expected the {self._name} to run by its own runtime, got no answer within {_LONGEST:g} "
+                    "seconds. Export it again, or another format."
                 ) from error
             if isinstance(error, ValueError):  # it goes on all the same
                 self._process.kill()
@@ -124,8 +124,8 @@ class RuntimeProcess:
     def _ended(self) -> ExportError:
         how, last = how_it_ended(self._process, self._errors)
         return ExportError(
-            f"The {self._name} has to run by its own runtime. "
-            f"Received: {how}, {last}. Export it again, or another format."
+            f"Expected the {self._name} to run by its own runtime, got {how}, {last}. Export it again, or "
+            "another format."
         )
 
 

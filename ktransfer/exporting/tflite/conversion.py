@@ -81,7 +81,7 @@ def convert(
             fix += ", or pass --allow-flex (allow_flex=True) to have them in the file as TensorFlow's own"
         others = " and of those of its Flex delegate" if allow_flex else ""
         raise ExportError(
-            f"TFLite needs a model of its builtin operations{others} only. Received: "
+            f"Expected a model of TFLite's builtin operations{others} only, got "
             f"{listed(missing) or str(error)[:200]}. {fix}."
         ) from error
 

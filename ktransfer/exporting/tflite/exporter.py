@@ -75,7 +75,7 @@ def write(
             if not ended.aborted or _converts(source):  # then it is quantizing that it does not
                 raise
             operation = find_crashing_op(serve, serving, path.parent, _converts)
-            raise ExportError(f"{ended} It ends at {operation}.") from ended
+            raise ExportError(f"{ended} It crashes at {operation}.") from ended
     path.write_bytes(add_metadata(content, serving, extra))
 
 

@@ -118,8 +118,8 @@ def _check(model: Any, flex: Collection[int]) -> None:
 
 def _not_in_pieces(received: str) -> ExportError:
     return ExportError(
-        "A TensorFlow operation in a TFLite file has to run by itself, so that its answers can be checked. "
-        f"Received: {received}. Export ONNX, or choose another backbone."
+        "Expected a TensorFlow operation in a TFLite file to run by itself, so that its answers can be "
+        f"checked, got {received}. Export ONNX, or choose another backbone."
     )
 
 
@@ -169,8 +169,8 @@ def _by_tensorflow(
         import tensorflow as tf
     except ImportError as error:
         raise ExportError(
-            "A TFLite file with operations of TensorFlow runs by TensorFlow alone. "
-            "Received: no library tensorflow. Install it."
+            "Expected TensorFlow for a TFLite file with operations of TensorFlow, got no library "
+            "tensorflow. Install it."
         ) from error
     # The operation's name, then the NodeDef, which names none of the file's tensors.
     _, content = flexbuffers.GetRoot(bytes(operation.customOptions)).AsVector

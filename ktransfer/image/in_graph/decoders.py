@@ -106,7 +106,7 @@ def _checked(value: Any, place: tf.Tensor, conditions: Sequence[tuple[tf.Tensor,
         received, fine = tf.where(condition, received, message), fine & condition
     message = tf.strings.join(
         [
-            "A file that the graph reads as the run does was expected, got file ",
+            "Expected a file that the graph reads as the run does, got file ",
             tf.strings.as_string(place),
             REFUSAL,
             received,

@@ -36,8 +36,8 @@ def resized(images: tf.Tensor, resize: Resize, *, exact: bool = False) -> tf.Ten
     """
     if resize.interpolation == "bicubic" and not resize.antialias:
         raise ExportError(
-            "A resize that can be written into a graph was expected. Received: bicubic without antialias. "
-            "Export without a size of its own, and resize outside."
+            "Expected a resize that can be written into a graph, got bicubic without antialias. Export "
+            "without a size of its own, and resize outside."
         )
     height, width = tf.unstack(tf.shape(images)[1:3])
     # As in `image/decoding.py`, rounded down.

@@ -44,7 +44,7 @@ def test_a_group_column_is_no_column_of_texts_or_labels(tmp_path):
         ),
         (
             [*ROWS, "x,a,", "y,b, "],
-            r"a group in every row in column 'person' of .*a\.csv\. Received: none in rows 18, 19",
+            r"a group in every row in column 'person' of .*a\.csv, got none in rows 18, 19",
         ),
     ],
 )
