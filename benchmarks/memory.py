@@ -49,13 +49,13 @@ def repeat(data, folder, copies):
     import ktransfer
 
     splits = ktransfer.load_splits(data)
-    for part, examples, times in (("train", splits.train, copies), ("val", splits.validation, 1)):
+    for split, examples, times in (("train", splits.train, copies), ("val", splits.validation, 1)):
         for name in examples.class_names:
-            (folder / part / name).mkdir(parents=True)
+            (folder / split / name).mkdir(parents=True)
         for index, (path, label) in enumerate(zip(examples.inputs, examples.labels, strict=True)):
             for copy in range(times):
                 name = f"{index}_{copy}{Path(path).suffix}"
-                link = folder / part / examples.class_names[label] / name
+                link = folder / split / examples.class_names[label] / name
                 link.symlink_to(Path(path).resolve())
     return copies * len(splits.train)
 

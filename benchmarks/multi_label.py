@@ -37,22 +37,22 @@ def write_data(row, shared, folder, seed):
     """The tables of a row and a seed: train.csv, perhaps val.csv, and test.csv; how `train` is to read them."""
     name = row.partition("-")[0]
     source = shared / {"camvid": "camvid_tags"}.get(name, name)
-    parts = {part: _read(source / f"{part}.csv") for part in ("train", "val", "test")}
+    by_split = {split: _read(source / f"{split}.csv") for split in ("train", "val", "test")}
     if name == "goemotions":
-        seen = {text.casefold() for part in ("val", "test") for text, _ in parts[part]}
-        parts["train"] = [record for record in parts["train"] if record[0].casefold() not in seen]
-        held = {text.casefold() for text, _ in parts["test"]}
-        parts["val"] = [record for record in parts["val"] if record[0].casefold() not in held]
+        seen = {text.casefold() for split in ("val", "test") for text, _ in by_split[split]}
+        by_split["train"] = [record for record in by_split["train"] if record[0].casefold() not in seen]
+        held = {text.casefold() for text, _ in by_split["test"]}
+        by_split["val"] = [record for record in by_split["val"] if record[0].casefold() not in held]
         header, options = ("text", "labels"), {}
     else:
         header, options = ("file", "labels", "drive"), {"image_size": ROWS[row][1]}
         frames = [
             (str(source / file), labels, file.rpartition("/")[2].partition("_")[0])
-            for part in ("train", "test", "val")
-            for file, labels in parts[part]
+            for split in ("train", "test", "val")
+            for file, labels in by_split[split]
         ]
         if row == "camvid":
-            names = {str(source / file) for file, _ in parts["val"]}
+            names = {str(source / file) for file, _ in by_split["val"]}
             found = {
                 "train": [frame for frame in frames if frame[0] not in names],
                 "test": [frame for frame in frames if frame[0] in names],
@@ -65,9 +65,9 @@ def write_data(row, shared, folder, seed):
                 "test": [frame for frame in frames if frame[2] == tested],
             }
             options["group_column"] = "drive"
-        parts = {part: [_linked(frame, folder) for frame in rows] for part, rows in found.items()}
-    for part, rows in parts.items():
-        with (folder / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
+        by_split = {split: [_linked(frame, folder) for frame in rows] for split, rows in found.items()}
+    for split, rows in by_split.items():
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([header, *rows])
     return options
 
@@ -130,11 +130,11 @@ def one_vs_rest(folder, preset, options, seed):
     network = modality.network(str(preset), splits.train, recipe, image_size=options.get("image_size"))
     features, labels = {}, {}
     for name in ("train", "validation", "test"):
-        part = getattr(splits, name)
-        order = network.preprocessing.order(part.inputs)
-        batches = network.preprocessing.dataset(part.subset(order), batch_size=32, keep=False)
+        split = getattr(splits, name)
+        order = network.preprocessing.order(split.inputs)
+        batches = network.preprocessing.dataset(split.subset(order), batch_size=32, keep=False)
         found, _ = extract_features(network.model, batches, task="multi_label")
-        features[name], labels[name] = found[np.argsort(order)], part.labels
+        features[name], labels[name] = found[np.argsort(order)], split.labels
     scaler = StandardScaler().fit(features["train"])
     inputs = {name: scaler.transform(found) for name, found in features.items()}
     best = (-1.0, None, None)

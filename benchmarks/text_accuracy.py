@@ -142,8 +142,8 @@ def write_splits(source, folder, *, most):
     # keras-hub's `fit` takes the rows as they come, and those of snips come sorted by class.
     shuffle = random.Random(0).shuffle
     held = set(map(normalised, splits.validation.inputs))
-    for name, part in (("train", splits.train), ("val", splits.validation)):
-        rows = [(t, part.class_names[label]) for t, label in zip(part.inputs, part.labels, strict=True)]
+    for name, split in (("train", splits.train), ("val", splits.validation)):
+        rows = [(t, split.class_names[label]) for t, label in zip(split.inputs, split.labels, strict=True)]
         rows = [row for row in rows if name == "val" or normalised(row[0]) not in held]
         shuffle(rows)
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:

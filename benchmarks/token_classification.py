@@ -38,28 +38,28 @@ def splits_of(folder, smoke):
     from ktransfer.text.entity_sources import read_entities
 
     found, _ = read_entities(folder)
-    parts = {name: getattr(found, name) for name in ("train", "validation", "test")}
+    by_split = {name: getattr(found, name) for name in ("train", "validation", "test")}
     if smoke:
-        parts = {name: part.evenly(SMOKE) for name, part in parts.items()}
-    return parts
+        by_split = {name: split.evenly(SMOKE) for name, split in by_split.items()}
+    return by_split
 
 
-def write_splits(parts, folder):
+def write_splits(by_split, folder):
     """One file of spans for each split."""
-    for name, part in parts.items():
+    for name, split in by_split.items():
         lines = [
             json.dumps(
                 {
                     "text": text,
-                    "spans": [{"start": s, "end": e, "label": part.class_names[k]} for s, e, k in spans],
+                    "spans": [{"start": s, "end": e, "label": split.class_names[k]} for s, e, k in spans],
                 }
             )
-            for text, spans in zip(part.inputs, part.labels, strict=True)
+            for text, spans in zip(split.inputs, split.labels, strict=True)
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def of_ktransfer(method, parts, preset, seed):
+def of_ktransfer(method, by_split, preset, seed):
     import ktransfer
 
     options = {"epochs": 0} if method == "head" else {"preset": method}
@@ -67,7 +67,7 @@ def of_ktransfer(method, parts, preset, seed):
         folder = Path(folder)
         data = folder / "data"
         data.mkdir()
-        write_splits(parts, data)
+        write_splits(by_split, data)
         start = time.perf_counter()
         run = ktransfer.train(
             data,
@@ -78,7 +78,7 @@ def of_ktransfer(method, parts, preset, seed):
             formats=(),
             say=note,
             verbose=0,
-            allow_leakage=True,  # tweets that repeat are part of the official splits
+            allow_leakage=True,  # tweets that repeat belong to the official splits
             **options,
         )
         seconds = time.perf_counter() - start
@@ -86,7 +86,7 @@ def of_ktransfer(method, parts, preset, seed):
         return metrics["test"], metrics["validation"], seconds
 
 
-def of_trainer(parts, preset, seed, epochs):
+def of_trainer(by_split, preset, seed, epochs):
     """What a person writes with transformers: words, first-subword labels, the best epoch on validation."""
     import numpy as np
     from transformers import (
@@ -102,16 +102,16 @@ def of_trainer(parts, preset, seed, epochs):
     from ktransfer.tasks.token_classification import WordAnswers, tags_of
 
     set_seed(seed)
-    task, names = get_task("ner"), parts["train"].class_names
+    task, names = get_task("ner"), by_split["train"].class_names
     tags = task.output_names(names)
     tokenizer = AutoTokenizer.from_pretrained(preset, do_lower_case=True)
 
     class Sentences:
         """Words as the file has them: what stands between spaces."""
 
-        def __init__(self, part):
-            self.part, self.words, self.rows = part, [], []
-            for text, spans in zip(part.inputs, part.labels, strict=True):
+        def __init__(self, split):
+            self.split, self.words, self.rows = split, [], []
+            for text, spans in zip(split.inputs, split.labels, strict=True):
                 words, at = [], 0
                 for word in text.split(" "):
                     words.append((at, at + len(word)))
@@ -133,7 +133,7 @@ def of_trainer(parts, preset, seed, epochs):
         def __getitem__(self, index):
             return self.rows[index]
 
-    data = {name: Sentences(part) for name, part in parts.items()}
+    data = {name: Sentences(split) for name, split in by_split.items()}
 
     def scores(logits, sentences):
         answers = np.empty(len(sentences), object)
@@ -142,8 +142,8 @@ def of_trainer(parts, preset, seed, epochs):
             rows = np.tile(np.eye(len(tags))[0], (len(words), 1))
             for place, word in firsts:
                 rows[word] = task.probabilities(logits[index, place])
-            answers[index] = WordAnswers(sentences.part.inputs[index], words, rows.astype("float32"))
-        return task.evaluate(answers, sentences.part.labels, names).to_dict()
+            answers[index] = WordAnswers(sentences.split.inputs[index], words, rows.astype("float32"))
+        return task.evaluate(answers, sentences.split.labels, names).to_dict()
 
     def compute(prediction):
         return {"entity_f1": scores(prediction.predictions, data["validation"])["micro"]["f1"]}
@@ -190,11 +190,11 @@ def measure(method, seed, options):
     keras.utils.set_random_seed(seed)
     if method != "trainer":
         ktransfer.load_text_backbone(str(preset))  # what a first use costs once in a process is not compared
-    parts = splits_of(options.data / DATA, options.smoke)
+    by_split = splits_of(options.data / DATA, options.smoke)
     if method == "trainer":
-        test, validation, seconds = of_trainer(parts, preset, seed, options.epochs)
+        test, validation, seconds = of_trainer(by_split, preset, seed, options.epochs)
     else:
-        test, validation, seconds = of_ktransfer(method, parts, preset, seed)
+        test, validation, seconds = of_ktransfer(method, by_split, preset, seed)
     found = {
         "entity_f1": test["micro"]["f1"],
         "precision": test["micro"]["precision"],

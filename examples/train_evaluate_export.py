@@ -21,8 +21,8 @@ def main(data=None, backbone=PRESET_PATH, out=None):
 
     run = ktransfer.train(data, backbone, out, formats=["onnx"], verbose=0)
 
-    evaluation, part = ktransfer.evaluate(run, data)
-    print(f"{part}: accuracy {evaluation.accuracy:.3f}, macro F1 {evaluation.macro.f1:.3f}")
+    evaluation, split = ktransfer.evaluate(run, data)
+    print(f"{split}: accuracy {evaluation.accuracy:.3f}, macro F1 {evaluation.macro.f1:.3f}")
 
     image = next(path for path in sorted(Path(data).rglob("*")) if path.suffix in (".png", ".jpg"))
     print(image.name, run.predict([image], top_k=2)[0])

@@ -43,6 +43,8 @@ WORDS = {
     r"thaw(s|ed|ing)?": "unfreeze",
     r"artefacts?": "artifact",
     r"strangers?( wrote)?": "untrusted input",
+    r"(train(ing)?|validation|test|both|judge|read_table|found|readable) parts?": "split",
+    r"parts? of the data": "split",
     r"kept features": "cached features",
     r"(process|processes) of (its|their) own": "a subprocess",
     r"gone on (from|with)": "training resumes from it",

@@ -58,7 +58,7 @@ def page(audit: Audit, *, title: str) -> str:
 
 
 def _counts(audit: Audit) -> str:
-    head = "".join(f"<th>{part}</th>" for part in audit.counts)
+    head = "".join(f"<th>{split}</th>" for split in audit.counts)
     labels = next(iter(audit.counts.values()), {})
     rows = "".join(
         f"<tr><td>{html.escape(label)}</td>"
@@ -90,7 +90,7 @@ def _finding(finding: Finding, show: Callable[[str], str]) -> str:
 
 
 def _item(item: Item, show: Callable[[str], str]) -> str:
-    place = html.escape(printable(f"{item.part}, {item.label}: {item.key}"))
+    place = html.escape(printable(f"{item.split}, {item.label}: {item.key}"))
     return f"<figure>{show(item.input)}<figcaption>{place}</figcaption></figure>"
 
 

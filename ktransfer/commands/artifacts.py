@@ -1,6 +1,6 @@
 """The exported artifacts of a run, and the real examples to evaluate them on."""
 
-from ktransfer.commands.splits import read_splits, readable_part
+from ktransfer.commands.splits import read_splits, readable_split
 from ktransfer.data.examples import Examples
 from ktransfer.errors import RunError
 from ktransfer.exporting.artifact import Artifact
@@ -51,7 +51,7 @@ def validation_examples(run: Run) -> Examples:
         validation_examples(Run.load("runs/flowers")).counts()
     """
     facts = run.data
-    return readable_part(read_splits(facts, run.recipe.seed)[0].require_validation(), facts)
+    return readable_split(read_splits(facts, run.recipe.seed)[0].require_validation(), facts)
 
 
 def fixed_axes(artifact: Artifact) -> dict[str, int]:

@@ -129,7 +129,7 @@ def audit_before_training(
         The `Audit`; whatever it found unreadable is the caller's to refuse or leave out.
 
     Raises:
-        DataError: Examples of one part are in another as well.
+        DataError: Examples of one split are in another as well.
 
     Example:
 
@@ -143,8 +143,8 @@ def audit_before_training(
     leaks = found.of("leak", "near_leak")
     if leaks:
         first = leaks[0]
-        parts = {item.part: item for item in reversed(first.items)}
-        named = " and ".join(found.modality.named(parts[part]) for part in sorted(parts))
+        by_split = {item.split: item for item in reversed(first.items)}
+        named = " and ".join(found.modality.named(by_split[name]) for name in sorted(by_split))
         received = f"{len(leaks)} {'leaks' if len(leaks) > 1 else 'leak'}, such as {named}, {first.detail}"
         if not allow_leakage:
             raise DataError(
@@ -177,10 +177,10 @@ def _label_findings(
     usable = [index for index, item in enumerate(items) if item.key not in unreadable]
     items = [items[index] for index in usable]
     names = splits.train.class_names
-    found_parts = (splits.train, splits.validation, splits.test)
+    found_splits = (splits.train, splits.validation, splits.test)
     examples = Examples(
         tuple(item.input for item in items),
-        np.concatenate([part.labels for part in found_parts if part is not None])[usable],
+        np.concatenate([split.labels for split in found_splits if split is not None])[usable],
         names,
         kind=splits.train.kind,
         task=splits.train.task,

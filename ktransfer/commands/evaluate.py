@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ktransfer.commands.splits import Say, parts, read_splits
+from ktransfer.commands.splits import Say, named_splits, read_splits
 from ktransfer.core.task import Evaluation
 from ktransfer.data.examples import Splits
 from ktransfer.errors import KTransferError
@@ -34,7 +34,7 @@ def evaluate(
 
     Args:
         run: What `Run.load` gave.
-        data: As in `train`; of data with parts `test` is taken, else `validation`, else all of it.
+        data: As in `train`; of data with splits `test` is taken, else `validation`, else all of it.
         data_dir: Where TensorFlow Datasets keeps its data.
         text_column: As in `train`. Defaults to `None`, that of the run.
         file_column: As in `train`. Defaults to `None`, that of the run.
@@ -51,7 +51,7 @@ def evaluate(
 
     Example:
 
-        evaluation, part = ktransfer.evaluate(run, "flowers")
+        evaluation, split = ktransfer.evaluate(run, "flowers")
     """
     trained = run.data
     columns = {
@@ -67,23 +67,23 @@ def evaluate(
     splits, _ = run.modality.read(data, class_names=run.labels, data_dir=data_dir, **columns)
     for note in splits.notes:
         say(f"note       {note}")
-    found = list(parts(splits))
-    part, examples = found[-1]
-    say(f"data       {len(examples)} {examples.noun}, {part if len(found) > 1 else 'all'} of {data}")
+    found = list(named_splits(splits))
+    split, examples = found[-1]
+    say(f"data       {len(examples)} {examples.noun}, {split if len(found) > 1 else 'all'} of {data}")
     if seen := _trained_on(run, examples):
         noun = f"of these {examples.noun}; they say nothing about others"
         say(f"warning    the run was trained on {seen} {noun}")
     probabilities = run.predict_probabilities(examples.inputs)
     fitted = run.manifest.get("fitted") or {"temperature": run.manifest.get("temperature")}
-    return run.task.evaluate(probabilities, examples.labels, run.labels, fitted=fitted), part
+    return run.task.evaluate(probabilities, examples.labels, run.labels, fitted=fitted), split
 
 
 def evaluate_splits(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
     """Evaluate a run on its own validation and test splits, and write the results into the run folder.
 
-    Writes `metrics.json`, `confusion.png` or of regression `residuals.png` of the last part, and
-    the metric of each part and what is fitted on the
-    validation part, such as the temperature, into the manifest.
+    Writes `metrics.json`, `confusion.png` or of regression `residuals.png` of the last split, and
+    the metric of each split and what is fitted on the
+    validation split, such as the temperature, into the manifest.
 
     Args:
         run: Trained.
@@ -91,7 +91,7 @@ def evaluate_splits(run: Run, splits: Splits, *, say: Say = print_line) -> dict[
         say: Where lines for a person go.
 
     Returns:
-        By the name of the part.
+        By the name of the split.
 
     Example:
 
@@ -99,12 +99,12 @@ def evaluate_splits(run: Run, splits: Splits, *, say: Say = print_line) -> dict[
     """
     answers: dict[str, Answers] = {}
     fitted: dict[str, Any] = {}
-    for name, part in list(parts(splits))[1:]:
-        probabilities = run.predict_probabilities(part.inputs)
-        result = run.task.evaluate(probabilities, part.labels, run.labels, fitted=fitted or None)
+    for name, split in list(named_splits(splits))[1:]:
+        probabilities = run.predict_probabilities(split.inputs)
+        result = run.task.evaluate(probabilities, split.labels, run.labels, fitted=fitted or None)
         fitted = fitted or result.fitted
-        answers[name] = Answers(part, probabilities, result)
-        say(f"{name:<11}{result.line()} on {result.examples} {part.noun}")
+        answers[name] = Answers(split, probabilities, result)
+        say(f"{name:<11}{result.line()} on {result.examples} {split.noun}")
     result.save_picture(run.path / run.task.picture)
     write_json(run.path / "metrics.json", {name: a.evaluation.to_dict() for name, a in answers.items()})
     values = {name: found.evaluation.value for name, found in answers.items()}

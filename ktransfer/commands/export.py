@@ -10,7 +10,7 @@ from ktransfer.commands.splits import (
     Say,
     evenly,
     read_splits,
-    readable_part,
+    readable_split,
 )
 from ktransfer.data.examples import Examples
 from ktransfer.exporting.export_model import (
@@ -72,7 +72,7 @@ def export(
     calibrate = any(get_format(name).needs_calibration for name in quantized)
     splits = read_splits(facts, run.recipe.seed)[0] if validation is None or calibrate else None
     if validation is None and splits is not None:
-        validation = readable_part(splits.require_validation(), facts)
+        validation = readable_split(splits.require_validation(), facts)
     validation = cast("Examples", validation)  # given, or read
     found, lines = run.modality.write_sidecars(run.preprocessing, artifacts_folder(run.path), validation)
     if found:
@@ -86,7 +86,7 @@ def export(
         evaluated = {"examples": list(chosen.inputs), "labels": run.preprocessing.row_labels(chosen)}
     if calibrate and splits is not None:
         evaluated["calibration"] = list(
-            pieces(readable_part(evenly(splits.train, _CALIBRATED), facts)).inputs
+            pieces(readable_split(evenly(splits.train, _CALIBRATED), facts)).inputs
         )
     shared = {"options": options, "answered": {}}
     return [

@@ -15,7 +15,7 @@ import numpy as np
 from ktransfer.commands.evaluate import evaluate_splits
 from ktransfer.commands.export import export
 from ktransfer.commands.report import REPORT, write_report
-from ktransfer.commands.splits import Say, dataset, parts, progress_bar
+from ktransfer.commands.splits import Say, dataset, named_splits, progress_bar
 from ktransfer.data.examples import Splits
 from ktransfer.exporting.artifact import fingerprint
 from ktransfer.features.cached_features import FrozenFeatures, row_features
@@ -139,7 +139,7 @@ def _tracked(bar: Progress, interrupts: Interrupts) -> Track:
 def _pieces(run: Run, splits: Splits) -> Splits:
     """The splits as a model is trained on them."""
     cut: dict[str, Any] = {
-        name: run.preprocessing.pieces(part) for name, part in parts(splits) if name != "test"
+        name: run.preprocessing.pieces(split) for name, split in named_splits(splits) if name != "test"
     }
     return dataclasses.replace(splits, **cut)
 
@@ -156,12 +156,12 @@ def _fit(
 ) -> None:
     track = _tracked(bar, interrupts)
     whole, splits = splits, _pieces(run, splits)
-    for name, part in parts(splits):
-        if len(part) > len(before := getattr(whole, name)):
+    for name, split in named_splits(splits):
+        if len(split) > len(before := getattr(whole, name)):
             length = run.preprocessing.sequence_length
             say(
-                f"windows    {name}: {len(before)} {part.noun} are trained on as {len(part)} pieces of up to {length} "
-                "tokens; nothing is cut off"
+                f"windows    {name}: {len(before)} {split.noun} are trained on as {len(split)} pieces of up to "
+                f"{length} tokens; nothing is cut off"
             )
 
     def frozen_features(**options: Any) -> FrozenFeatures | None:

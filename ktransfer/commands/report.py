@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ktransfer.commands.evaluate import evaluate_splits
-from ktransfer.commands.splits import Say, fingerprints, parts, read_splits, readable_part
+from ktransfer.commands.splits import Say, fingerprints, named_splits, read_splits, readable_split
 from ktransfer.data.examples import Splits
 from ktransfer.errors import RunError
 from ktransfer.evaluation.metrics import Answers
@@ -40,7 +40,7 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -
     if data is not None:
         facts = facts | {"source": str(data)}
     splits, _ = read_splits(facts, run.recipe.seed)
-    readable = {name: readable_part(part, facts) for name, part in parts(splits)}
+    readable = {name: readable_split(split, facts) for name, split in named_splits(splits)}
     splits = Splits(readable["train"], readable.get("validation"), readable.get("test"))
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(

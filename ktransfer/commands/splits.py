@@ -1,4 +1,4 @@
-"""What the verbs share: the parts of a data set, checked, and read the way a run reads them."""
+"""What the verbs share: the splits of a data set, checked, and read the way a run reads them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _UNEVEN = 3
 Say = Callable[[str], None]
 
 
-def parts(splits: Splits) -> Iterator[tuple[str, Examples]]:
-    """`(name, examples)` of the parts that there are: train, validation, test."""
+def named_splits(splits: Splits) -> Iterator[tuple[str, Examples]]:
+    """`(name, examples)` of the splits that there are: train, validation, test."""
     for name in ("train", "validation", "test"):
-        if (part := getattr(splits, name)) is not None:
-            yield name, part
+        if (split := getattr(splits, name)) is not None:
+            yield name, split
 
 
 def feature_store(cache_dir: str | Path | None) -> FeatureStore:
@@ -87,7 +87,9 @@ def _of_task(splits: Splits, facts: Mapping[str, Any]) -> Splits:
         task = train.task.with_facts(known)
     else:
         task = train.task.fit(train.labels, transform=facts.get("target_transform"))
-    fitted: dict[str, Any] = {name: dataclasses.replace(part, task=task) for name, part in parts(splits)}
+    fitted: dict[str, Any] = {
+        name: dataclasses.replace(split, task=task) for name, split in named_splits(splits)
+    }
     return dataclasses.replace(splits, **fitted)
 
 
@@ -119,15 +121,15 @@ def readable(splits: Splits, facts: dict[str, Any], say: Say, *, verbose: int | 
     found: dict[str, Any] = {}
     noun = splits.train.noun
     with progress_bar(verbose) as bar:
-        for name, part in parts(splits):
-            task = bar.add_task(f"checking {name} {noun}", total=len(part))
-            found[name] = part.modality.readable(
-                part,
+        for name, split in named_splits(splits):
+            task = bar.add_task(f"checking {name} {noun}", total=len(split))
+            found[name] = split.modality.readable(
+                split,
                 facts,
                 progress=functools.partial(_moved, bar, task),
             )
-    for name, part in found.items():
-        skipped = sorted(set(getattr(splits, name).inputs) - set(part.inputs))
+    for name, split in found.items():
+        skipped = sorted(set(getattr(splits, name).inputs) - set(split.inputs))
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
             say(f"skipped    {len(skipped)} {name} {noun} that cannot be read: {named}")
@@ -135,7 +137,7 @@ def readable(splits: Splits, facts: dict[str, Any], say: Say, *, verbose: int | 
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:
-    return {name: part.fingerprint() for name, part in parts(splits)}
+    return {name: split.fingerprint() for name, split in named_splits(splits)}
 
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
@@ -146,11 +148,11 @@ def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
             say(f"hint       {line}")
     for line in doubtful_names(splits):
         say(f"hint       {line}")
-    for name, part in list(parts(splits))[1:]:
-        missing = [label for label, count in part.counts().items() if not count]
+    for name, split in list(named_splits(splits))[1:]:
+        missing = [label for label, count in split.counts().items() if not count]
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            say(f"note       {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
+            say(f"note       {name} has no {split.noun} of {', '.join(missing[:3])}{more}")
     counts = splits.train.counts()
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
@@ -177,6 +179,6 @@ def evenly(examples: Examples, count: int) -> Examples:
     return examples.evenly(count)
 
 
-def readable_part(examples: Examples, facts: dict[str, Any]) -> Examples:
+def readable_split(examples: Examples, facts: dict[str, Any]) -> Examples:
     """Those of a run's examples that can be read; an error where the run does not leave out the others."""
     return examples.modality.readable(examples, facts)

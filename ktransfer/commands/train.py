@@ -20,7 +20,7 @@ from ktransfer.commands.splits import (
     feature_store,
     fingerprints,
     hint_at_classes,
-    parts,
+    named_splits,
     read_splits,
     readable,
 )
@@ -86,8 +86,8 @@ def train(
         options: `TrainOptions`. Defaults to `None`, those by default.
         formats: What to export, of `FORMATS`. Defaults to all in float32.
         overwrite: Replace a run that lies at `out`. Defaults to `False`.
-        cache: Run the frozen part of the backbone once and keep what it gives, where the recipe allows it. Defaults to
-            `True`.
+        cache: Run the frozen part of the backbone once and cache its features, where the recipe allows it.
+            Defaults to `True`.
         cache_dir: Where to keep it. Defaults to `None`, which takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
         say: Callable that receives lines for a person. Defaults to `print_line`.
         verbose: Of Keras' progress, as in `keras.Model.fit`. Defaults to 1.
@@ -153,7 +153,7 @@ def train(
     )
     if found.of("unreadable"):
         splits = readable(splits, facts, say, verbose=verbose)
-    classes, counts = splits.train.class_names, {name: len(part) for name, part in parts(splits)}
+    classes, counts = splits.train.class_names, {name: len(split) for name, split in named_splits(splits)}
     shown = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
     for line in splits.train.task.hints(splits.train.labels):

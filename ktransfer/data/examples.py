@@ -255,10 +255,10 @@ class Splits:
         validation: What is evaluated after each epoch. Defaults to `None`.
         test: What is evaluated at the end. Defaults to `None`.
         notes: Lines on how the data was read and what in it is not used. Defaults to none.
-        held_out: Whether `validation` is a part that was held out of the training data. Defaults to `False`.
+        held_out: Whether `validation` is a split that was held out of the training data. Defaults to `False`.
 
     Raises:
-        DataError: The parts do not have the same class names in the same order.
+        DataError: The splits do not have the same class names in the same order.
 
     Example:
         >>> Splits(train=examples, validation=None, test=None)  # doctest: +SKIP
@@ -271,11 +271,11 @@ class Splits:
     held_out: bool = False
 
     def __post_init__(self) -> None:
-        for part in (self.validation, self.test):
-            if part is not None and part.class_names != self.train.class_names:
+        for split in (self.validation, self.test):
+            if split is not None and split.class_names != self.train.class_names:
                 raise DataError(
-                    f"Expected the same classes in each part: {listed(self.train.class_names)}, got "
-                    f"{listed(part.class_names)}. Read the parts with the same class_names."
+                    f"Expected the same classes in each split: {listed(self.train.class_names)}, got "
+                    f"{listed(split.class_names)}. Read the splits with the same class_names."
                 )
 
     def require_validation(self) -> Examples:

@@ -104,13 +104,13 @@ def read_entities(
         raise DataError(
             f"Expected at least one entity in {found['train'].source}, got none. Mark some, or name another column."
         )
-    parts = {split: examples_of(each, names) for split, each in found.items()}
+    by_split = {split: examples_of(each, names) for split, each in found.items()}
     layouts = dict.fromkeys(each.layout for each in found.values())
     notes = tuple(note for each in found.values() for note in each.notes)
     if len(files) > 1 or path.is_dir():
         read = ", ".join(f"{printable(file.name)} as {split}" for split, file in files.items())
         notes = (f"read {read}", *notes)
-    found_splits = Splits(parts["train"], parts.get("validation"), parts.get("test"), notes)
+    found_splits = Splits(by_split["train"], by_split.get("validation"), by_split.get("test"), notes)
     return found_splits, EntityColumns("; ".join(layouts), text_column, label_column)
 
 

@@ -40,7 +40,7 @@ def choose_sequence_length(
 
     Args:
         preprocessing: Whose tokenizer counts; its own length does not matter.
-        texts: Of the training part; of over 40,000 every second, third and so on is looked at.
+        texts: Of the training split; of over 40,000 every second, third and so on is looked at.
         most: Tokens that are never exceeded, nor is what the backbone takes.
 
     Returns:

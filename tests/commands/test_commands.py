@@ -82,8 +82,8 @@ def test_an_artifact_answers_one_file_as_the_run_does(finished, data):
 
 def test_evaluate_judges_the_part_that_was_not_trained_on(finished, data):
     run, _ = finished
-    result, part = evaluate(run, data, say=lambda line: None)
-    assert (part, result.examples) == ("validation", 24)
+    result, split = evaluate(run, data, say=lambda line: None)
+    assert (split, result.examples) == ("validation", 24)
     assert result.accuracy == pytest.approx(run.manifest["metrics"]["validation"])
 
 

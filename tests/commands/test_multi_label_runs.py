@@ -146,9 +146,9 @@ def test_the_onnx_file_carries_the_task_and_its_thresholds(of_texts):
 
 def test_a_run_is_evaluated_on_a_table_with_its_own_columns(of_texts, tmp_path):
     run, _ = of_texts
-    found, part = evaluate(Run.load(run.path), write_texts(tmp_path / "new.csv", 40, seed=9), say=print)
+    found, split = evaluate(Run.load(run.path), write_texts(tmp_path / "new.csv", 40, seed=9), say=print)
     assert found.examples == 40
-    assert part == "train"
+    assert split == "train"
     assert list(found.thresholds) == run.decision["thresholds"]
     assert found.tables("texts")[0][0][0] == "label"
 

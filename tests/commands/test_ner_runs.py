@@ -108,11 +108,11 @@ def test_a_text_longer_than_the_model_is_answered_to_its_end(finished):
 
 def test_evaluation_of_a_file_is_that_of_the_run(finished, folder):
     run, _ = finished
-    found, part = evaluate(run, folder, say=lambda line: None)
-    assert part == "test"
+    found, split = evaluate(run, folder, say=lambda line: None)
+    assert split == "test"
     assert found.micro.f1 == run.manifest["metrics"]["test"]
-    of_file, part = evaluate(run, folder / "test.conll", say=lambda line: None)
-    assert (part, of_file.micro) == ("train", found.micro)
+    of_file, split = evaluate(run, folder / "test.conll", say=lambda line: None)
+    assert (split, of_file.micro) == ("train", found.micro)
 
 
 def test_a_type_that_the_run_does_not_know_is_named(finished, tmp_path):
@@ -297,7 +297,7 @@ def test_an_audit_finds_what_is_wrong_with_entities(tmp_path):
     [surface] = found.of("surface")
     assert surface.detail == "'fox' is PER 2, LOC 1 times"
     assert [item.input for item in surface.items] == ["a fox and a café"]
-    assert [item.part for item in found.of("leak")[0].items] == ["train", "test"]
+    assert [item.split for item in found.of("leak")[0].items] == ["train", "test"]
     notes = [finding.detail for finding in found.of("layout")]
     assert any("1 span over a longer one" in note for note in notes)
     assert "several types" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")

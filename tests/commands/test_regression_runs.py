@@ -125,8 +125,8 @@ def test_validation_is_better_than_the_median_and_intervals_hold(of_texts):
 
 def test_new_data_is_evaluated_with_the_interval_of_the_run(of_texts, tmp_path):
     run = of_texts[0]
-    found, part = evaluate(run, write_texts(tmp_path / "new.csv", 60, seed=5), say=lambda line: None)
-    assert part
+    found, split = evaluate(run, write_texts(tmp_path / "new.csv", 60, seed=5), say=lambda line: None)
+    assert split
     assert not found.cross_fitted
     assert found.interval.width == run.manifest["fitted"]["decision"]["interval"]["width"]
     assert 0.7 <= found.coverage <= 1.0

@@ -104,8 +104,8 @@ def test_texts_are_judged_by_the_columns_that_the_run_was_trained_on(finished, t
     lines = []
     path = tmp_path / "more.csv"
     path.write_text("id,label,text\n1,other,you you\n2,animal,the fox\n3,other,the quick\n")
-    result, part = evaluate(finished[0], path, say=lines.append)
-    assert (result.examples, part) == (3, "train")
+    result, split = evaluate(finished[0], path, say=lines.append)
+    assert (result.examples, split) == (3, "train")
     assert lines == ["note       not used: 1 column (id)", f"data       3 texts, all of {path}"]
     path.write_text("id,label,text\n1,mineral,you you\n")
     with pytest.raises(DataError, match=r"Expected labels out of animal, other.*'mineral' in row 2"):

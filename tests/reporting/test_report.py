@@ -141,8 +141,8 @@ def test_only_numbers_are_told_of_a_test_part(image_run, tmp_path):
     write_report(run, splits, answers, say=lines.append)
     html = page(run)
     assert "accuracy on 3 test images" in html
-    assert "There is no test part" not in html
-    assert "The temperature was fitted on the validation part." in html
+    assert "There is no test split" not in html
+    assert "The temperature was fitted on the validation split." in html
 
 
 def test_evaluate_takes_the_temperature_of_the_run(image_run, drawn):

@@ -103,11 +103,11 @@ def test_a_folder_of_parts_is_read_as_such_whether_tables_or_folders(tmp_path, v
 
 def test_parts_twice_or_without_train_are_refused(tmp_path):
     table(tmp_path / "val.csv")
-    with pytest.raises(DataError, match=r"a train part next to val\.csv"):
+    with pytest.raises(DataError, match=r"a train split next to val\.csv"):
         load_text_splits(tmp_path)
     table(tmp_path / "train.csv")
     table(tmp_path / "validation.tsv", separator="\t")
-    with pytest.raises(DataError, match=r"one validation part.*val\.csv and validation\.tsv"):
+    with pytest.raises(DataError, match=r"one validation split.*val\.csv and validation\.tsv"):
         load_text_splits(tmp_path)
 
 

@@ -85,7 +85,7 @@ def find_split_tables(folder: Path, *, named: tuple[str, ...] = ()) -> TableFile
     if "train" not in found:
         other = next(iter(found.values()))
         raise DataError(
-            f"Expected a train part next to {printable(other.name)}, got {printable(str(folder))} without "
+            f"Expected a train split next to {printable(other.name)}, got {printable(str(folder))} without "
             "it. Add it."
         )
     used = {path for unit in found.values() for path in unit.paths}
