@@ -77,6 +77,7 @@ ALLOWED = {
     ("export/savedmodel/predict.py", 'or manifest.get("artefacts", [])'): "the same",
     ("export/tf_serving/client.py", 'or manifest.get("artefacts", [])'): "the same",
     ("export/tflite/predict.py", 'or manifest.get("artefacts", [])'): "the same",
+    ("CHANGELOG.md", "in place of `artefacts`"): "the same",
     ("export/triton/make_repository.py", 'or manifest.get("artefacts", [])'): "the same",
 }
 

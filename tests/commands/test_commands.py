@@ -318,5 +318,5 @@ def test_quantization_aware_epochs_are_said_and_in_the_manifest(tmp_path, data):
     found = run.manifest["quantization_aware"]
     assert found["int8_after"] >= found["int8_before"] or not found["kept"]
     assert run.recipe.quantization_aware == 1
-    said = f"quantized  accuracy rounded to int8 {found['int8_before']:.3f} -> {found['int8_after']:.3f}, in"
+    said = f"quantized  accuracy in int8 {found['int8_before']:.3f} -> {found['int8_after']:.3f}, in"
     assert [line for line in lines if line.startswith(said)]

@@ -74,7 +74,7 @@ def test_a_kept_process_finds_a_relative_path_from_another_folder(tmp_path, monk
 
 def test_what_was_said_to_an_earlier_question_is_not_in_the_error():
     run_in_subprocess(os.write, 2, b"said before\n", doing="say it")
-    with pytest.raises(Ended, match="the last line was: nothing was said"):
+    with pytest.raises(Ended, match="the last line was: no output"):
         run_in_subprocess(os.abort, doing="stop")
 
 

@@ -186,7 +186,7 @@ def test_weights_that_cost_accuracy_in_float_or_rounded_are_not_kept(monkeypatch
     for mine, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
     said = (
-        f"rounded to int8 0.500 -> {accuracies[2]:.3f}, in float 0.900 -> {accuracies[3]:.3f}; kept as before"
+        f"in int8 0.500 -> {accuracies[2]:.3f}, in float 0.900 -> {accuracies[3]:.3f}; kept as before"
     )
     assert str(found) == f"accuracy {said}"
 
@@ -222,4 +222,4 @@ def test_it_trains_on_jax_as_well():
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "rounded to int8" in done.stdout
+    assert "in int8" in done.stdout
