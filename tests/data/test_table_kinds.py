@@ -170,7 +170,7 @@ def test_a_first_line_states_the_delimiter_and_counts_as_a_row(tmp_path, delimit
 
 def test_two_delimiters_that_both_fit_are_refused_and_a_first_line_settles_it(tmp_path):
     content = "No,one;neg\nYes,two;pos\nNo,three;neg\nYes,four;pos\n"
-    with pytest.raises(DataError, match=r"got a comma and a semicolon that both part every row.*sep=;"):
+    with pytest.raises(DataError, match=r"got a comma and a semicolon that both separate every row.*sep=;"):
         read_table(put(tmp_path / "a.csv", content))
     assert pairs_of(put(tmp_path / "b.csv", "sep=;\n" + content))[0] == ("No,one", "neg")
 

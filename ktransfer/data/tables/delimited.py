@@ -80,7 +80,7 @@ def read_delimited(
         first, second = (sample.delimiter for sample in tied[:2])
         raise DataError(
             f"Expected one delimiter in {printable(str(path))}, got a {_NAMED[first]} and a {_NAMED[second]} "
-            f"that both part every row. Put the line sep={first} or sep={second} first."
+            f"that both separate every row. Put the line sep={first} or sep={second} first."
         )
     broken = []
     for sample in fitting:
