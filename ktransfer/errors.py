@@ -1,4 +1,4 @@
-"""What can go wrong that a user can fix, and how its messages list names. Bugs raise as bugs."""
+"""Errors that a user can fix, and the lists of names in their messages. Bugs raise as bugs."""
 
 import difflib
 from collections.abc import Iterable

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def duplicate_findings(
     items: Sequence[Item], contents: Sequence[Hashable | None], groups: np.ndarray
 ) -> list[Finding]:
-    """Say what is there twice.
+    """Report examples that occur more than once.
 
     Args:
         items: The examples.

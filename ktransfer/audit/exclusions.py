@@ -18,7 +18,7 @@ _REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
 
 
 def choose_exclusions(audit: Audit) -> dict[str, str]:
-    """Which examples to leave out, and why.
+    """Choose the examples to leave out, each with its reason.
 
     What cannot be read goes. Of duplicates and near-duplicates one stays: the one in the test split before one
     in validation before one in training, and within a split the first. Where classes contradict each other

@@ -1,4 +1,4 @@
-"""What an audit says: findings, the examples they are about, and all of it as JSON."""
+"""The findings of an audit, the examples they are about, and both as JSON."""
 
 import dataclasses
 import os
@@ -83,7 +83,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in a data set.
+    """The findings of a data set.
 
     Attributes:
         kind: `"file"` for images, `"text"` for texts.
@@ -103,7 +103,7 @@ class Audit:
 
     @property
     def modality(self) -> Modality:
-        """What the data set is of."""
+        """The modality of the data set."""
         return modality_of_kind(self.kind)
 
     @property
@@ -121,11 +121,11 @@ class Audit:
         return [finding for finding in self.findings if finding.kind in kinds]
 
     def with_findings(self, findings: list[Finding]) -> "Audit":
-        """The same with more of them."""
+        """A copy with further findings."""
         return dataclasses.replace(self, findings=in_order([*self.findings, *findings]))
 
     def to_dict(self) -> dict[str, Any]:
-        """As `audit.json` holds it."""
+        """The audit as JSON values, as in `audit.json`."""
         modality = self.modality
         return {
             "severe": self.is_severe,

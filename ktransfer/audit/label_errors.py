@@ -1,4 +1,4 @@
-"""Which labels a classifier of frozen features would not give, and which examples are unlike all others."""
+"""Find suspect labels by a classifier of frozen features, and outliers by nearest neighbors."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _suspect_classes(items: Sequence[Item], features: Array, groups: Array) -> I
 def _suspect_label_sets(
     items: Sequence[Item], features: Array, groups: Array, examples: Examples
 ) -> Iterator[Finding]:
-    """The same for each label of examples with any number of them: missing where it is likely, or the reverse."""
+    """Suspect labels of multi-label examples: missing where likely, or the reverse."""
     found = []
     for column, name in enumerate(examples.class_names):
         labels = examples.labels[:, column].astype(int)

@@ -1,4 +1,4 @@
-"""Which images and which texts are nearly the same."""
+"""Find near-duplicates among images and among texts."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def _shingles(text: str) -> set[str]:
 
 
 def _correlation(left: Array, right: Array) -> Array:
-    """Of pixels in all three channels, `(P,)`: the same shapes in other colours are another picture."""
+    """Correlation of pixels in all three channels, `(P,)`: other colors make another image."""
 
     def centred(images: Array) -> Array:
         values = images.reshape(len(images), -1).astype("float32")

@@ -41,7 +41,7 @@ def artifacts(run: Run) -> list[Artifact]:
 
 
 def validation_examples(run: Run) -> Examples:
-    """What a run was validated on, where it still lies where it lay.
+    """The validation examples of a run, read from their original place.
 
     Raises:
         DataError: It does not, or holds what cannot be read.

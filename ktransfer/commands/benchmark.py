@@ -38,7 +38,7 @@ _WARM_UP = 3  # answers at each batch size
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one artifact, or of Keras.
+    """The measurements of one artifact, or of Keras.
 
     Args:
         format: As in `Artifact`; `"keras"` is the run's model by `predict_on_batch`.
@@ -75,7 +75,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What `benchmark` measured, and on what.
+    """The measurements of `benchmark`, and the machine and examples they were made with.
 
     Args:
         measured: Keras first, then each artifact in the order of the manifest.
@@ -271,7 +271,7 @@ def _inputs(run: Run, examples: Examples, rows: Iterable[int]) -> dict[str, Arra
 
 
 def _answers(run: Run, contenders: Sequence[_Contender], examples: Examples, bar: Progress) -> list[Array]:
-    """Of each contender, the probabilities of the examples' rows `(R, C)`."""
+    """The probabilities of the examples' rows `(R, C)` by each contender."""
     found: list[list[Any]] = [[None] * len(examples) for _ in contenders]
     order = run.preprocessing.order(examples.inputs)
     starts = range(0, len(order), BATCH)

@@ -1,4 +1,4 @@
-"""What is refused before TensorFlow is imported: paths, values of options, their combinations."""
+"""Check paths, options and their combinations before TensorFlow is imported."""
 
 import os
 from collections.abc import Collection, Mapping

@@ -113,7 +113,7 @@ def evaluate_splits(run: Run, splits: Splits, *, say: Say = print_line) -> dict[
 
 
 def _trained_on(run: Run, examples: Examples) -> int:
-    """How many of the examples the run was trained on, as far as its own can still be found."""
+    """Count the examples that the run was trained on, as far as its own data can still be found."""
     try:
         splits = read_splits(run.data, run.recipe.seed)[0]
     except KTransferError:

@@ -143,7 +143,7 @@ def _export(run: Run, name: str, say: Say, **options: Any) -> Artifact:
 
 
 def chosen_options(artifact: Artifact) -> str:
-    """What the artifact takes and gives that others of its format do not, as the end of a line.
+    """The export options of an artifact that differ from the defaults, as the end of a line.
 
     Example:
 

@@ -278,7 +278,7 @@ def _refit(
 
 
 def _kept_share(run: Run) -> float:
-    """How far from the solved head the kept weights of a run lie, in [0, 1]."""
+    """The position of the kept weights between the solved head (0) and the last epoch (1)."""
     decision = run.manifest.get("decision", {})
     if "chosen" in decision:
         return decision["chosen"]
@@ -448,7 +448,7 @@ def _fine_tune(
 
 
 def _training_data(run: Run, splits: Splits, *, passed: int = 0) -> dict[str, Any]:
-    """What a `fit` on the examples themselves is given, of which so many passes were made before."""
+    """The batches of a `fit` on the examples themselves, after a number of earlier passes."""
     recipe, train = run.recipe, splits.train
     return {
         "train": lambda epoch: dataset(

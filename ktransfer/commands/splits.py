@@ -1,4 +1,4 @@
-"""What the verbs share: the splits of a data set, checked, and read the way a run reads them."""
+"""Read and check the splits of a data set for every command, as the run reads them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def named_splits(splits: Splits) -> Iterator[tuple[str, Examples]]:
 
 
 def feature_store(cache_dir: str | Path | None) -> FeatureStore:
-    """Where features are kept, shared between runs."""
+    """The store of cached features, which runs share."""
     return FeatureStore((Path(cache_dir) if cache_dir else cache_folder()) / "features")
 
 
@@ -117,7 +117,7 @@ def _moved(bar: Progress, task: TaskID, done: int, total: int) -> None:
 
 
 def readable(splits: Splits, facts: dict[str, Any], say: Say, *, verbose: int | str = 0) -> Splits:
-    """The same with each image decoded once; what cannot be is an error, or left out if the facts say so."""
+    """Splits whose examples were decoded once; unreadable ones raise, or are left out by `skip_corrupt`."""
     found: dict[str, Any] = {}
     noun = splits.train.noun
     with progress_bar(verbose) as bar:
@@ -141,7 +141,7 @@ def fingerprints(splits: Splits) -> dict[str, str]:
 
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
-    """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
+    """Log a hint on doubtful class names, and on uneven classes that the recipe does not balance."""
     if splits.held_out and splits.train.groups is None:
         whole = splits.train.joined(splits.require_validation())
         if line := whole.modality.group_hint(whole):
@@ -180,5 +180,5 @@ def evenly(examples: Examples, count: int) -> Examples:
 
 
 def readable_split(examples: Examples, facts: dict[str, Any]) -> Examples:
-    """Those of a run's examples that can be read; an error where the run does not leave out the others."""
+    """The readable examples of a run; unreadable ones raise unless the run leaves them out."""
     return examples.modality.readable(examples, facts)

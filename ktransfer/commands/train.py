@@ -203,7 +203,7 @@ def train(
 
 
 class _Clock:
-    """How long training may take, counted from when it was asked for."""
+    """The time budget of training, counted from the start of the command."""
 
     def __init__(self, budget: str | float | None, formats: Sequence[str]) -> None:
         self.seconds = None if budget is None else parse_duration(budget)
@@ -213,7 +213,7 @@ class _Clock:
             self._begun = self._clock()
 
     def limit(self, model: keras.Model) -> TimeBudget | None:
-        """What is left of it for a model; `None` without a budget."""
+        """Seconds left for a model; `None` without a budget."""
         if self.seconds is None:
             return None
         left = self.seconds - (self._clock() - self._begun)
@@ -352,7 +352,7 @@ def resume(
 
 
 def _require_room(out: PathLike, model: keras.Model) -> None:
-    """Say before training that the disk is too small; Keras' own writes end badly when it fills up."""
+    """Raise before training if the disk is too small, since a full disk breaks Keras' own writes."""
     weights = sum(math.prod(v.shape) * 4 for v in model.variables)
     # The model, a checkpoint and the next one (weights, two slots of the optimizer, best ones), artifacts.
     needed = 11 * weights

@@ -1,4 +1,4 @@
-"""What `train` may be asked beyond data, backbone and recipe."""
+"""The options of `train` other than data, backbone and recipe."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from ktransfer.recipes.time_budget import parse_duration
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How examples are found and read, and how long and with what changes of its recipe a run trains.
+    """Options for reading examples, and for the duration and the recipe of training.
 
     Vary one with `dataclasses.replace`. `ktransfer.train` takes each field as a keyword of its own as well.
 
@@ -145,7 +145,7 @@ class TrainOptions:
                 )
 
     def reading(self) -> dict[str, Any]:
-        """How examples are read: of images, texts and tables, by the names that modalities have for them."""
+        """The options for reading examples, by the names that modalities use."""
         names = (
             *("image_size", "scaling", "skip_corrupt", "text_column", "file_column", "label_column"),
             *("label_separator", "task", "group_column", "encoding", "sequence_length"),
@@ -153,6 +153,6 @@ class TrainOptions:
         return {name: getattr(self, name) for name in names}
 
     def changes(self) -> dict[str, Any]:
-        """What changes of a recipe."""
+        """The fields of a recipe that these options change."""
         names = ("seed", "class_weight", "loss", "augmentation", "quantization_aware")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of one file or folder.
+    """The result of checking one file or folder.
 
     Args:
         name: The artifact's format, or the file's name.
@@ -58,7 +58,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """The result of `verify`.
 
     Args:
         checked: Each artifact and its sidecar files, in the order of the manifest.
@@ -148,7 +148,7 @@ def _checks(
 
 
 def _serving_of(run: Run, validation: Examples, quantized: bool) -> tuple[Serving, Array]:
-    """As many examples as the export had, as `Serving`, and their labels."""
+    """As many validation examples as the export used, as `Serving`, and their labels."""
     chosen = run.preprocessing.pieces(
         evenly(validation, EVALUATION_EXAMPLES if quantized else PARITY_EXAMPLES)
     )
@@ -239,7 +239,7 @@ def _sidecar(
 
 
 def _labels(run: Run, folder: Path) -> Checked:
-    """Of `labels.txt`, for programs that read labels from a file next to the artifact."""
+    """Check `labels.txt`, for programs that read labels from a file next to the artifact."""
     path = run.path / folder / "labels.txt"
     problems: tuple[str, ...] = ()
     if not path.is_file():

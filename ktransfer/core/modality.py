@@ -1,4 +1,4 @@
-"""What the package asks of images, of texts, or of any other kind of example: a protocol, and who has which.
+"""The protocol of a modality, such as images or texts, and the registry of modalities.
 
 This module, and `find_modality` in `data/modality.py`, are the only places that choose between modalities. All
 others are given one and call it.
@@ -36,7 +36,7 @@ _HOMES = {"image": "ktransfer.image.modality", "text": "ktransfer.text.modality"
 
 
 class Augmentation(Protocol):
-    """How training examples are varied: a frozen dataclass of plain values."""
+    """Random changes to training examples: a frozen dataclass of plain values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -53,11 +53,11 @@ class Augmentation(Protocol):
         """Whether labels become shares of classes."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The values as JSON."""
 
 
 class Preprocessing(Protocol):
-    """What becomes of an example before the backbone, and how a run reads examples.
+    """Preprocessing of examples before the backbone, and reading them for a run.
 
     Attributes:
         task: Of the modality.
@@ -72,7 +72,7 @@ class Preprocessing(Protocol):
     def sequence_length(self) -> int | None: ...
 
     def __call__(self, inputs: Sequence[str], /) -> ModelInputs:
-        """What the model takes: an array `(B, ...)`, or arrays by the names of its inputs."""
+        """Inputs of the model: an array `(B, ...)`, or arrays by the names of its inputs."""
 
     def order(self, inputs: Sequence[str], /) -> Array:
         """The order in which a model runs over them fastest: int `(n,)`."""
@@ -90,16 +90,16 @@ class Preprocessing(Protocol):
         """The examples as a model is trained on them: long texts whose words are answered, in pieces."""
 
     def rows(self, values: Any, examples: Examples, indices: Sequence[int] | Array) -> list[Array]:
-        """Of each of the examples at `indices` the rows `(r, ...)` of what a model gives for them, `(B, ...)`."""
+        """The rows `(r, ...)` of each example at `indices`, out of a model's outputs `(B, ...)`."""
 
     def row_labels(self, examples: Examples) -> Array:
         """The labels of the rows of all examples, as the `row_task` has them."""
 
     def targets(self, examples: Examples) -> Array:
-        """What a loss compares logits with: `(N, C)`, or objects `(N,)`, each `(tokens, C)`."""
+        """The targets of a loss: `(N, C)`, or objects `(N,)`, each `(tokens, C)`."""
 
     def positions(self, inputs: Sequence[str]) -> list[Array] | None:
-        """Where the rows of each example are in what a model gives; `None` where that is one row."""
+        """The positions of each example's rows in a model's outputs; `None` for one row each."""
 
     def probabilities(
         self, model: keras.Model, inputs: Sequence[str], outputs: int, task: Task, *, batch_size: int = 32
@@ -110,11 +110,11 @@ class Preprocessing(Protocol):
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The values as JSON, as in the manifest."""
 
 
 class ColumnsRead(Protocol):
-    """How examples and labels were found in a file, as of a table its columns."""
+    """The place of examples and labels in a file, such as the columns of a table."""
 
     def facts(self) -> dict[str, Any]:
         """The options by which the same data is read the same way again."""
@@ -124,7 +124,7 @@ class ColumnsRead(Protocol):
 
 
 class FilesRead(Protocol):
-    """How far what an artifact reads from files is from what the run reads of them.
+    """The difference between files as read by an artifact and as read by the run.
 
     Attributes:
         files: How many of the examples were compared.
@@ -145,7 +145,7 @@ class FilesRead(Protocol):
         """Raise `ExportError` where the difference is more than it may be."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The values as JSON, as in the manifest."""
 
 
 class Modality(Protocol):
@@ -194,7 +194,7 @@ class Modality(Protocol):
     def suffixes(self) -> tuple[str, ...]: ...
 
     def identity(self, content: str) -> Hashable:
-        """What tells an example from others, cheaply: equal for what is the same example."""
+        """A cheap identity of an example: equal for equal examples."""
 
     def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
         """For each example a key; equal for those that have to stay on one side of a split."""
@@ -245,7 +245,7 @@ class Modality(Protocol):
     def readable(
         self, examples: Examples, facts: Mapping[str, Any], progress: OnProgress | None = None
     ) -> Examples:
-        """Those of the examples that can be read.
+        """The readable examples.
 
         Args:
             examples: `Examples`.
@@ -319,10 +319,10 @@ class Modality(Protocol):
         """An example as JSON holds it."""
 
     def title(self, item: Item) -> str:
-        """What names an `Item` to a person."""
+        """The name of an `Item` for display."""
 
     def named(self, item: Item) -> str:
-        """The same within a sentence."""
+        """The name of an `Item` within a sentence."""
 
     def as_html(self, content: str) -> str:
         """An example as an element of a page."""
@@ -340,7 +340,7 @@ class Modality(Protocol):
     def find_inputs(
         self, inputs: Sequence[str], *, column: str | None = None, encoding: str | None = None
     ) -> Inputs:
-        """What is to be predicted, of what a person names, as `Inputs`.
+        """Find the inputs to predict among names, files and folders, as `Inputs`.
 
         Args:
             inputs: Examples, files and folders.
@@ -358,19 +358,19 @@ class Modality(Protocol):
         """Raise `BackboneError` for what cannot be a backbone, by its path alone."""
 
     def by_name(self, inputs: ModelInputs) -> dict[str, Array]:
-        """What the preprocessing gives, by the names of the inputs of an artifact."""
+        """Preprocessed inputs by the names of an artifact's inputs."""
 
     def written_sidecars(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What a manifest says of the files that `write_sidecars` wrote: `path`, `sha256` and `size_bytes` of each."""
+        """Manifest entries of the files of `write_sidecars`: `path`, `sha256` and `size_bytes` of each."""
 
     def verify_sidecars(self, path: PathLike, serving: Serving) -> None:
         """Raise `ExportError` unless what `write_sidecars` wrote does as the model's own preprocessing."""
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:
-        """What examples are made to fit, in words, by `Preprocessing.to_dict`."""
+        """A description of the size that examples are brought to, from `Preprocessing.to_dict`."""
 
     def card(self, content: str, *, picture: bool) -> dict[str, Any]:
-        """What a card of a report shows of an example.
+        """The contents of an example's card in a report.
 
         Args:
             content: The example.
@@ -392,7 +392,7 @@ class Modality(Protocol):
         """Write what the manifest of a run does not hold of it into the run's folder."""
 
     def load_preprocessing(self, run: Run) -> Preprocessing:
-        """How a run's examples are read.
+        """Load the preprocessing of a run.
 
         Args:
             run: A `Run`.
@@ -434,7 +434,7 @@ class Modality(Protocol):
         """
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
-        """What the manifest says of these signatures, from what it says of `serve`."""
+        """Manifest entries of these signatures, derived from that of `serve`."""
 
     def sequence(self, serving: Serving, fixed: Mapping[str, int]) -> int | str | None:
         """The sequence length that an artifact takes, `"dynamic"`, or `None` of what is no sequence."""

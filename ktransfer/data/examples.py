@@ -85,16 +85,16 @@ class Examples:
 
     @property
     def noun(self) -> str:
-        """What to call them in a line for a person: `"images"` or `"texts"`."""
+        """The noun for messages: `"images"` or `"texts"`."""
         return self.modality.noun
 
     @property
     def modality(self) -> Modality:
-        """What knows how to read, vary, train on, export and show examples of this kind."""
+        """The modality that reads, augments, exports and displays examples of this kind."""
         return modality_of_kind(self.kind)
 
     def counts(self) -> dict[str, int]:
-        """How many examples each class has, in the order of `class_names`.
+        """The number of examples of each class, in the order of `class_names`.
 
         Example:
             >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).counts()
@@ -105,7 +105,7 @@ class Examples:
 
     @property
     def targets(self) -> np.ndarray:
-        """What a loss compares logits with: float32 `(n, classes)`.
+        """The targets of a loss: float32 `(n, classes)`.
 
         Example:
             >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).targets.tolist()

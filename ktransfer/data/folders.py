@@ -57,7 +57,7 @@ class FileKind:
         return name.lower().endswith(self.suffixes)
 
     def how_to_read(self, names: Iterable[str]) -> str:
-        """What to do about files of `convertible` suffixes.
+        """A hint on converting files of `convertible` suffixes.
 
         Args:
             names: Of the files.
@@ -152,7 +152,7 @@ def read_class_folders(folder: Path, kind: FileKind, *, known: Collection[str] =
 
 
 def counted(names: Collection[str], noun: str = "") -> str:
-    """How many, and the first few by name.
+    """The number of items, and the first few by name.
 
     Example:
         >>> counted(["a", "b", "c", "d"], "files")
@@ -639,7 +639,7 @@ class _Reader:
         return printable(str(node.path))
 
     def _contents(self, node: _Folder) -> str:
-        """What lies directly in a folder, in a few words."""
+        """A short description of the direct contents of a folder."""
         try:
             names = sorted(name for name in os.listdir(node.path) if not name.startswith("."))
         except OSError as error:

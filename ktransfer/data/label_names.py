@@ -41,7 +41,7 @@ def label_name(value: str | int | float | Decimal) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def label_key(name: str) -> str:
-    """What two spellings of one label have in common: `true` and `True`, `0.5` and `0.50`.
+    """The common form of two spellings of one label: `true` and `True`, `0.5` and `0.50`.
 
     Example:
         >>> label_key("TRUE") == label_key("True"), label_key("0.50") == label_key("0.5")

@@ -39,7 +39,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far probabilities are from what they say.
+    """The calibration of probabilities: log loss, Brier score, ECE and reliability.
 
     Attributes:
         log_loss: Mean negative log probability of the true class (negative log likelihood), nats.

@@ -41,7 +41,7 @@ def class_maps(
     *,
     task: str | Task = SINGLE_LABEL,
 ) -> list[np.ndarray]:
-    """What each place of an image adds to the logit of a class.
+    """The contribution of each place of an image to the logit of a class.
 
     Where the head is an average over places and one linear layer it is a class activation map (Zhou et al.
     2016, section 2), which for such a head is Grad-CAM (Selvaraju et al. 2017, section 3.1) up to a constant:
@@ -75,7 +75,7 @@ def word_effects(
     *,
     task: str | Task = SINGLE_LABEL,
 ) -> list[list[tuple[str, float]]]:
-    """What each word of a text adds to the log odds of a class: what they lose when it is left out.
+    """The contribution of each word to the log odds of a class, by leaving it out.
 
     So it is measured on the model itself, whatever its pooling (Zeiler and Fergus 2014 of patches, Li et al.
     2016 of words). A text of more words than 32 is taken apart into as many runs of words.
@@ -122,7 +122,7 @@ def log_odds(probabilities: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 
 def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) -> tuple[list[int], list[int]]:
-    """Which answers to explain: the surest wrong ones, and of the right ones the surest of each class.
+    """Choose the answers to explain: the surest wrong ones, and the surest right one of each class.
 
     Args:
         probabilities: `(N, C)`.

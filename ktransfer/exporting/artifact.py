@@ -1,4 +1,4 @@
-"""What is known of one exported file, and how it comes to lie under its final name whole or not at all."""
+"""Description of one exported file, and its atomic publication under its final name."""
 
 import contextlib
 import hashlib

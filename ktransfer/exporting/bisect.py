@@ -58,7 +58,7 @@ def _needed(operation: tf.Operation) -> set[tf.Operation]:
 
 
 def _computed(operation: tf.Operation) -> list[tf.Operation]:
-    """Those of them, in their order, that compute something."""
+    """The operations that compute something, in their order."""
     kept, needed = {"Placeholder", "Const", "ReadVariableOp", "NoOp"}, _needed(operation)
     return [each for each in operation.graph.get_operations() if each in needed and each.type not in kept]
 

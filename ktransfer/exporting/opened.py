@@ -1,4 +1,4 @@
-"""What a runtime says of an artifact that it has loaded, and what the runtimes share."""
+"""Description of an artifact as its runtime loaded it, and helpers that runtimes share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What an artifact takes and gives, beyond what its format says."""
+"""Options of an artifact's inputs and outputs beyond its format."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from ktransfer.exporting.registry import get_format
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What may be asked of an artifact. A format that has no use for an option is written as without it.
+    """Options of an artifact. A format to which an option does not apply ignores it.
 
     Args:
         dynamic_batch: TFLite takes any number of examples at once, not one. SavedModel and ONNX always do.

@@ -27,7 +27,7 @@ _CHANGES = 0.01  # of a probability, is what a quantized artifact has to change 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an artifact's answers are from the Keras model's, on the same images or texts.
+    """The difference between an artifact's answers and the Keras model's, on the same examples.
 
     Args:
         max_abs_delta: Largest difference of a probability.
@@ -147,12 +147,12 @@ class Parity:
 
     @property
     def agreement_title(self) -> str:
-        """What stands before `label_agreement` in a line."""
+        """The words before `label_agreement` in a line."""
         return "labels agree" if self.compared == "probabilities" else f"answers {self.agreeing}"
 
     @property
     def unit(self) -> str:
-        """What stands after a difference in a line: nothing for probabilities."""
+        """The unit after a difference in a line: none for probabilities."""
         return "" if self.compared == "probabilities" else f" {self.compared}"
 
     def check_input(self, format: str, tolerance: float) -> None:
@@ -340,7 +340,7 @@ def _batches(examples: Examples, count: int, size: int, *, longest: Sequence[boo
 
 
 def _merged(batches: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
-    """The same examples in larger batches where they have one shape, as the model may have had them before.
+    """The examples in larger batches where they have one shape, as in earlier calls of the model.
 
     Texts as people write them stay as they are: how they are padded depends on their batch.
     """
@@ -369,6 +369,6 @@ def _answers(
 
 
 def _made_wrong(inputs: dict[str, Array]) -> dict[str, Array]:
-    """The same with red and blue swapped, tokens in reverse order under the old mask, or texts reversed."""
+    """Wrong inputs: red and blue swapped, tokens reversed under the old mask, or texts reversed."""
     name = next(iter(inputs))
     return {**inputs, name: np.ascontiguousarray(inputs[name][..., ::-1])}

@@ -89,7 +89,7 @@ class FormatSpec:
 
     @property
     def name(self) -> str:
-        """What a person writes: the family, and where it is not float32 the precision."""
+        """The name as users write it: the family, and the precision unless it is float32."""
         return self.family.name if self.precision == FLOAT32 else f"{self.family.name}-{self.precision}"
 
     @property

@@ -1,4 +1,4 @@
-"""What every format is made from: named inputs, examples to prove it on, and the one function exported."""
+"""The source of every format: named inputs, examples to verify it on, and the exported function."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Serving:
 
     @property
     def modality(self) -> Modality:
-        """What the examples are."""
+        """The modality of the examples."""
         return modality_of(self.preprocessing)
 
     @property

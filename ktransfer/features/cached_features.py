@@ -1,4 +1,4 @@
-"""What the frozen part of a classifier makes of the data: computed once, kept, served to each stage."""
+"""Features of the frozen part of a classifier: computed once, cached, served to each stage."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ class FrozenFeatures:
         return np.concatenate(whole)
 
     def taps(self) -> np.ndarray | None:
-        """What every block but the topmost makes of the training images, averaged over each: `(N, F)`.
+        """Outputs of every block but the topmost for the training images, averaged over each: `(N, F)`.
 
         `None` for texts, where the graph shows no such tensors, and where nothing can be kept.
         """
@@ -138,7 +138,7 @@ class FrozenFeatures:
         return None if found is None else found["train", None, "taps"].read(self._places("train", None))
 
     def speedup(self, stage: int) -> float:
-        """How many times fewer multiplications an epoch of a stage has on what is kept; 1 where nothing is."""
+        """The reduction of multiplications in an epoch of a stage by cached features; 1 without them."""
         return self._plan[stage].expected
 
     def dataset(self, split: str, *, batch_size: int | None = None, first_pass: int = 0) -> tf.data.Dataset:

@@ -175,7 +175,7 @@ class FrozenPass:
     def _lower_part(
         self, cuts: list[Cut], start: Cut | None = None, shape: tuple[int, ...] | None = None
     ) -> keras.Model:
-        """The same for each split of the data, so that it is compiled once."""
+        """The lower part of the model, shared by all splits so that it is compiled once."""
         names = (*(cut.name for cut in cuts), *(cut.name for cut in (start,) if cut))
         if names not in self._lower:
             self._lower[names] = lower_part(self._model, self._backbone, cuts, start, shape)

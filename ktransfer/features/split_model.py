@@ -91,7 +91,7 @@ def lower_part(
     start: Cut | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> keras.Model:
-    """What lies below the cuts; it shares its layers and weights with the classifier.
+    """The model below the cuts; it shares its layers and weights with the classifier.
 
     Args:
         model: From `build_classifier` or `build_text_classifier`.
@@ -151,7 +151,7 @@ def _side_by_side(maps: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
 
 
 def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Model:
-    """What lies above a cut, features to logits; it shares its layers and weights with the classifier.
+    """The model above a cut, features to logits; it shares its layers and weights with the classifier.
 
     Where the classifier takes ids, all of them ride along, the padding mask among them: below the head it
     takes a dict of `"features"` and these.
@@ -174,7 +174,7 @@ def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Mod
 def _features_and_ids(
     model: keras.Model, entry: keras.KerasTensor, shape: Sequence[int | None]
 ) -> tuple[Any, keras.KerasTensor, dict[str, keras.KerasTensor]]:
-    """What a part that starts at `entry` is given, the features in it, and what rides along by name."""
+    """The inputs of a part that starts at `entry`, the features among them, and extra inputs by name."""
     ids = named_inputs(model)
     ids = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in ids.items()}
     # Of texts a batch is as long as its longest, whatever the length is that they are kept at.
@@ -195,7 +195,7 @@ def _after_backbone(
 
 
 def _between(entry: Any, outputs: Any, inputs: Any) -> Any:
-    """What a graph makes of `inputs` between the tensors `entry` and `outputs`."""
+    """Apply the graph between the tensors `entry` and `outputs` to `inputs`."""
     if isinstance(entry, list) and len(entry) > 1:
         # `keras.Model` of inputs and tensors in the graph together leaves the model they are of without a
         # config (Keras 3.15), and so impossible to save. This calls each layer anew, which takes longer.
@@ -204,7 +204,7 @@ def _between(entry: Any, outputs: Any, inputs: Any) -> Any:
 
 
 def layers_before(model: keras.Model) -> list[keras.layers.Layer]:
-    """What a classifier does to its input before the backbone: pixels are scaled, ids left as they are."""
+    """The layers before the backbone: pixels are scaled, ids left as they are."""
     return [layer for layer in model.layers if layer.name == "scaling"]
 
 
@@ -277,7 +277,7 @@ class FeatureBatches(keras.utils.PyDataset):
 
     @property
     def data(self) -> FeatureBatches | tf.data.Dataset:
-        """What `fit` takes: itself, or where lengths differ a dataset of the same batches."""
+        """The input of `fit`: this object, or a dataset of the same batches where lengths differ."""
         return of_any_length(self) if self._extra_inputs else self
 
     def begin_epoch(self, epoch: int) -> None:
@@ -288,5 +288,5 @@ class FeatureBatches(keras.utils.PyDataset):
 
 
 def with_ids(features: np.ndarray, ids: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a part of a text classifier takes: features, cut to the length of the batch, and its ids."""
+    """Inputs of a part of a text classifier: features, cut to the length of the batch, and its ids."""
     return {"features": features[:, : next(iter(ids.values())).shape[1]], **ids}

@@ -176,12 +176,12 @@ class FeatureStore:
         self._evict(keep=key)
 
     def free_bytes(self) -> int:
-        """How much may be written now, up to the limit, for which older entries make room."""
+        """Bytes that may be written now, up to the limit, counting older entries that can be removed."""
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         return min(self.limit_bytes, shutil.disk_usage(existing).free)
 
     def entries(self) -> list[Entry]:
-        """What is kept, last used first."""
+        """The cached entries, last used first."""
         found = []
         for path in self.folder.glob(f"*/{_META}"):
             if path.parent.name.startswith("."):

@@ -36,7 +36,7 @@ _BROKEN_EXIF = (OSError, SyntaxError, ValueError, LookupError, TypeError, Overfl
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What one pass learnt of an image.
+    """Facts about an image, from one pass over its file.
 
     Attributes:
         reason: Why it cannot be decoded, or None; then the rest is empty.
@@ -101,7 +101,7 @@ def is_constant(facts: ImageFacts) -> bool:
 
 
 def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[Finding]:
-    """What is wrong or odd about single images.
+    """Findings on single images.
 
     Args:
         items, facts: Of the same images in the same order.
@@ -134,7 +134,7 @@ def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[F
 def examine_images(
     items: Sequence[Item], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], np.ndarray]]:
-    """What `Modality.examine` gives, of images: each is read and decoded once.
+    """`Modality.examine` for images: each is read and decoded once.
 
     Example:
         >>> findings, *_ = examine_images(list_items(splits))  # doctest: +SKIP

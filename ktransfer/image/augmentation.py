@@ -1,4 +1,4 @@
-"""How training images are varied: configuration only, the operations are in `augmentation_ops`."""
+"""Configuration of image augmentation; the operations are in `augmentation_ops`."""
 
 import dataclasses
 from collections.abc import Mapping

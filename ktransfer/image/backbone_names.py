@@ -1,4 +1,4 @@
-"""What names of image backbones look like, and how a `.keras` file may scale pixels; checked without Keras."""
+"""Check names of image backbones and scalings of `.keras` files without importing Keras."""
 
 from pathlib import Path
 

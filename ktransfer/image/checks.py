@@ -1,4 +1,4 @@
-"""Which images cannot be decoded, and leaving them out."""
+"""Find images that cannot be decoded, and leave them out."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -58,7 +58,7 @@ def build_classifier(
 
 
 def backbone_features(backbone: keras.Model, pixels: Tensor) -> Tensor:
-    """What the backbone makes of `pixels`: its output, of several the deepest, which is named last.
+    """The backbone's output for `pixels`; of several outputs the deepest, which is named last.
 
     Example:
 

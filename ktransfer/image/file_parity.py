@@ -38,7 +38,7 @@ _VARIANTS_AT_ONCE = 16  # files
 
 @dataclasses.dataclass(frozen=True)
 class FilesRead:
-    """How far the pixels that an artifact reads from image files are from those that the run reads.
+    """The difference between pixels of image files as read by an artifact and as read by the run.
 
     Args:
         max_pixel_delta: Largest difference of a pixel that the model is given, in grey levels, 0 to 255.
@@ -85,7 +85,7 @@ class FilesRead:
 
 
 def graph_refusal(content: bytes) -> str | None:
-    """Say why a graph refuses an image file, or return `None` where it reads it.
+    """The reason why a graph refuses an image file, or `None` if it reads the file.
 
     Args:
         content: The bytes of the file.
@@ -182,7 +182,7 @@ def measure_pixels(artifact: Answer, serving: Serving) -> FilesRead:
 
 
 def measure_size_parity(artifact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
-    """The same of an artifact that takes pixels of any size, `{"image": (1, H, W, 3)}`."""
+    """Measure the parity of an artifact that takes pixels of any size, `{"image": (1, H, W, 3)}`."""
     model, resize = reference_function(serving), resize_of(serving)
 
     def logits(inputs: dict[str, Array]) -> Array:

@@ -1,4 +1,4 @@
-"""What `ktransfer predict` is given, files and folders, to image files."""
+"""Find the image files of `ktransfer predict` in files and folders."""
 
 import os
 from collections.abc import Sequence

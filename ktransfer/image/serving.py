@@ -110,7 +110,7 @@ def of_any_size(serving: Serving) -> Serving:
 
 
 def resize_of(serving: Serving) -> Resize:
-    """How the examples of an image classifier, whose files are known, are brought to its size.
+    """The resize of an image classifier whose files are known.
 
     Example:
         >>> resize_of(serving).height  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""What a person names as data, a folder, a table or a TFDS name, to examples."""
+"""Read images from a folder, a table or a TFDS name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What names of backbones look like; checked without Keras."""
+"""Check names of backbones without importing Keras."""
 
 import os
 from pathlib import Path

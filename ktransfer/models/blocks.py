@@ -107,7 +107,7 @@ class _Segment:
 
 
 def _segments(backbone: keras.Model) -> list[_Segment]:
-    """What lies between all articulation points of the graph, from the input up."""
+    """The segments between all articulation points of the graph, from the input up."""
     if not isinstance(backbone, keras.Model) or not getattr(backbone, "operations", None):
         raise BackboneError(
             "Expected a functional Keras model as the backbone, its blocks are read from its graph, got "

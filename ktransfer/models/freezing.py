@@ -1,4 +1,4 @@
-"""Which part of a backbone trains: its blocks, unfrozen from the top; BatchNorm stays frozen."""
+"""Unfreeze the blocks of a backbone from the top; BatchNorm stays frozen."""
 
 import weakref
 
@@ -13,7 +13,7 @@ _FROZEN_HERE: "weakref.WeakSet[keras.layers.Layer]" = weakref.WeakSet()
 
 
 def resolve_depth(depth: int | float | str, blocks: tuple[Block, ...]) -> int:
-    """How many blocks, counted from the top, a stage's `depth` means on this backbone.
+    """The number of blocks, counted from the top, of a stage's `depth` on this backbone.
 
     Args:
         depth: A number of blocks, a share of them in (0, 1], `"all"`, or the name of the lowest one.

@@ -12,7 +12,7 @@ from ktransfer.models.blocks import Block, find_blocks, sublayers
 
 @dataclass(frozen=True)
 class BackboneNames:
-    """What is left of a backbone in a copied or pickled callback: a model of its own would be another one.
+    """The names of a backbone in a copied or pickled callback, in place of a copy of the model.
 
     Attributes:
         name: Of the model or layer.

@@ -45,7 +45,7 @@ def choices(
     neighbors: Sequence[int] = (1,),
     tell: Tell = silent,
 ) -> list[tuple[int, ...]]:
-    """Which operations may stay in float: none, the lowest, or those that cost most in int8.
+    """Candidates for operations that stay in float: none, the lowest, or those that lose most in int8.
 
     The lowest, as all others pass their error on. What an operation costs is measured with it alone in int8,
     and with it those without weights right after: to leave one out of a network in int8 says little, as

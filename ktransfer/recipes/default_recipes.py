@@ -18,7 +18,7 @@ _DISPLACEMENT = {FAST: 0.0, BALANCED: 0.05, BEST: 0.1}
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning:
-    """How backbones of a modality are fine-tuned from a solved head.
+    """Fine-tuning settings of a modality, from a solved head on.
 
     Attributes:
         learning_rate: Peak of the head's.

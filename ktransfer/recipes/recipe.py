@@ -1,4 +1,4 @@
-"""How a model is trained: stages and everything else that is chosen, checked at birth, JSON both ways."""
+"""The recipe of a training run: stages and options, validated on construction, to and from JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run's report says, as plain values that the page is filled with."""
+"""Collect the contents of a run's report as plain values for the page."""
 
 from __future__ import annotations
 

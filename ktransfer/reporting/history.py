@@ -1,4 +1,4 @@
-"""What happened in each epoch of a run, and how fast each part of its network learnt then."""
+"""The metrics of each epoch of a run, and the learning rate of each group of weights."""
 
 import contextlib
 import csv

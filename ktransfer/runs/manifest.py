@@ -29,7 +29,7 @@ _MORE = {
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the manifest of a run says, its parts of the types that they have to be of.
+    """Read the manifest of a run and check the type of each field.
 
     Args:
         folder: The run folder.

@@ -1,4 +1,4 @@
-"""What is needed to repeat a run: what `train` was given, as a command, and the machine it ran on."""
+"""Provenance of a run: the arguments of `train`, as a command, and the machine."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What `arguments` gave, from the manifest of a run.
+    """Read the result of `arguments` from the manifest of a run.
 
     Raises:
         RunError: They are not there, or of other types.
@@ -128,7 +128,7 @@ def command(found: Mapping[str, Any], run: Path) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """What this runs on, as far as it can change the last bits of a result."""
+    """Description of the machine, as far as it can change the last bits of a result."""
     return {
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),

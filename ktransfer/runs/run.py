@@ -93,23 +93,23 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """What the labels are of, such as single-label classification."""
+        """The task of the labels, such as single-label classification."""
         task = get_task(self.manifest.get("task", SINGLE_LABEL))
         return task.with_facts(self.manifest.get("data", {}).get("target"))
 
     @property
     def decision(self) -> dict[str, Any] | None:
-        """How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; `None` until evaluated."""
+        """The task's decision rule, such as `{"thresholds": [...]}`; `None` until evaluated."""
         return self.manifest.get("fitted", {}).get("decision")
 
     @property
     def modality(self) -> Modality:
-        """What knows how to read, vary, train on, export and show examples of the run's kind."""
+        """The modality that reads, augments, exports and displays the run's examples."""
         return modality_of_manifest(self.manifest)
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """How the run's examples are read: the manifest's `data`, with `group_by` where `train` was given one.
+        """Options for reading the run's examples: the manifest's `data`, with `group_by` if `train` had one.
 
         Raises:
             RunError: The groups that were written are not there or damaged.
@@ -139,7 +139,7 @@ class Run:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How the model's examples are read; of texts, with the tokenizer in `tokenizer/`.
+        """The preprocessing of the model's examples; for texts with the tokenizer in `tokenizer/`.
 
         Raises:
             RunError: What the manifest says of it, or the tokenizer, is not there or damaged.

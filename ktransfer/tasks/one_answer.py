@@ -1,4 +1,4 @@
-"""What tasks have in common: those that name classes, and those of which an example has one answer."""
+"""Base classes of tasks: those that name classes, and those with one answer for an example."""
 
 from __future__ import annotations
 

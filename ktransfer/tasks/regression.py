@@ -38,7 +38,7 @@ _AXIS_SHARE = 0.04
 
 @dataclass(frozen=True)
 class TargetScale:
-    """How a target becomes what a network is trained on, and back.
+    """The scale of a target: to the values that a network is trained on, and back.
 
     Attributes:
         mean: Of the training targets, after the transform. Defaults to 0.
@@ -74,7 +74,7 @@ class TargetScale:
 
 @dataclass(frozen=True)
 class Interval:
-    """How far the truth may lie from an answer, by split conformal prediction (Lei et al. 2018, section 2.2).
+    """Prediction interval around an answer, by split conformal prediction (Lei et al. 2018, section 2.2).
 
     Attributes:
         coverage: Share of the answers, in (0, 1), whose interval is promised to hold the truth.
@@ -120,7 +120,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class RegressionEvaluation:
-    """What was measured on examples with a number each.
+    """The metrics of regression.
 
     Attributes:
         examples: How many.
@@ -169,7 +169,7 @@ class RegressionEvaluation:
         return {"temperature": None, "decision": {"interval": interval}}
 
     def to_dict(self) -> dict[str, Any]:
-        """As `metrics.json` has it."""
+        """The metrics as JSON values, as in `metrics.json`."""
         found = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         del found["answers"], found["truth"]
         return {
@@ -180,7 +180,7 @@ class RegressionEvaluation:
         }
 
     def line(self) -> str:
-        """What a person reads after the name of a split."""
+        """The metrics as one line, printed after the name of a split."""
         low, high = self.r2.interval
         line = (
             f"R2 {self.r2.value:.3f} (95 % interval {low:.3f} to {high:.3f}), mean absolute error "
@@ -596,7 +596,7 @@ class Regression(OneAnswer):
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a card of a report says of the answer to one example: `verdict` in words."""
+        """The contents of a report's card for the answer to one example: `verdict` in words."""
         answer, interval = float(probabilities[0]), Interval.of(decision)
         low, high = (-math.inf, math.inf) if interval is None else interval.around(np.array(answer))
         deviations = float(self.hits(np.array([answer]), np.array([label]))[0])

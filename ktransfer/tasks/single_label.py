@@ -231,7 +231,7 @@ class SingleLabel(OneAnswer):
     def explained(
         self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
     ) -> tuple[list[int], list[int], list[list[int]]]:
-        """Which examples a report explains: wrong ones, right ones, and for each in this order its classes."""
+        """Choose the examples to explain in a report: wrong ones, right ones, and the classes of each in order."""
         from ktransfer.evaluation.explanations import choose_examples
 
         wrong, right = choose_examples(probabilities, labels, most)
@@ -252,7 +252,7 @@ class SingleLabel(OneAnswer):
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a card of a report says of the answer to one example."""
+        """The contents of a report's card for the answer to one example."""
         label, answer = int(label), int(probabilities.argmax())
         return {
             "truth": class_names[label],

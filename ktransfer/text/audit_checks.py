@@ -1,4 +1,4 @@
-"""What an audit looks at in texts: which are the same but for case and white space, and which nearly so."""
+"""Audit texts: duplicates up to case and white space, and near-duplicates."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def examine_texts(
     items: Sequence[Item],
 ) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], Array]]:
-    """What `Modality.examine` gives, of texts.
+    """`Modality.examine` for texts.
 
     Example:
         >>> examine_texts(list_items(splits))[1]  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""How training texts are varied: words swapped, words left out, slips of the finger."""
+"""Augmentation of training texts: words swapped, words left out, typing errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person names as texts with marked entities, a file or a folder, to examples."""
+"""Read texts with marked entities from a file or a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TASK = "ner"
 
 @dataclass(frozen=True)
 class EntityColumns:
-    """How texts and entities were found.
+    """The place of texts and entities in a file.
 
     Attributes:
         layout: In words.

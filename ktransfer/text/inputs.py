@@ -1,4 +1,4 @@
-"""What `ktransfer predict` is given, words, files and folders, to texts."""
+"""Find the texts of `ktransfer predict` in words, files and folders."""
 
 import os
 from collections.abc import Sequence

@@ -40,7 +40,7 @@ _LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
 
 @dataclass(frozen=True, eq=False)
 class TextPreprocessing(RowAnExample):
-    """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
+    """Text preprocessing: `[start] tokens [end]`, truncated and padded on the right.
 
     `order`, `dataset`, `epoch_order`, `extra_inputs` and `digest` are those of `Preprocessing`, for images.
 
@@ -134,7 +134,7 @@ class TextPreprocessing(RowAnExample):
         return {**self.to_dict(), "vocabulary": vocabulary}
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """How many ids each text has before it is cut, special tokens included: int `(n,)`.
+        """The number of ids of each text before truncation, with special tokens: int `(n,)`.
 
         Example:
 
@@ -197,15 +197,15 @@ class TextPreprocessing(RowAnExample):
         return min(length, self.sequence_length)
 
     def as_tokenizer(self) -> TextPreprocessing:
-        """What `tokenizer.json` does the same as: this, or where words are tokenized one by one that of a word."""
+        """The preprocessing that `tokenizer.json` reproduces: this, or that of a word for word-by-word tasks."""
         return self
 
     def encoded(self, texts: Sequence[str]) -> list[str]:
-        """What is given to the tokenizer of these texts: they themselves, or their words."""
+        """The tokenizer's inputs for these texts: the texts themselves, or their words."""
         return list(texts)
 
     def packer(self) -> keras_hub.layers.StartEndPacker:
-        """What does the same as `pack` to `sequence_length` inside a `tf.function`, for serving raw strings.
+        """A packer equivalent to `pack` to `sequence_length` inside a `tf.function`, for raw strings.
 
         Take it with a tokenizer loaded after the last `keras.utils.set_random_seed`, which drops what
         TensorFlow keeps of a SentencePiece tokenizer, so that it runs no more in a graph.
@@ -223,7 +223,7 @@ class TextPreprocessing(RowAnExample):
         )
 
     def with_sequence_length(self, sequence_length: int) -> TextPreprocessing:
-        """The same for another length.
+        """A copy with another sequence length.
 
         Raises:
             RecipeError: The backbone cannot take as many tokens.
@@ -235,7 +235,7 @@ class TextPreprocessing(RowAnExample):
         return dataclasses.replace(self, sequence_length=sequence_length)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it; the vocabulary is in the folder that `save` writes."""
+        """The settings as JSON values, as in the manifest; `save` writes the vocabulary."""
         return {
             "tokenizer": type(self.tokenizer).__name__,
             "inputs": list(self.inputs),
@@ -269,7 +269,7 @@ class TextPreprocessing(RowAnExample):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> TextPreprocessing:
-        """What `save` wrote.
+        """Load the result of `save`.
 
         Raises:
             RunError: It is not there or damaged.

@@ -1,4 +1,4 @@
-"""What a report shows of texts."""
+"""Cards of texts in a report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _LONGEST = 600  # characters
 
 
 def text_card(text: str) -> dict[str, Any]:
-    """What a card has of a text: its beginning.
+    """The card of a text: its beginning.
 
     Example:
         >>> text_card("See you at six")

@@ -1,4 +1,4 @@
-"""How long the texts of a data set are in tokens, and the length that a run cuts them to."""
+"""Choose the sequence length of a run from the token counts of its texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

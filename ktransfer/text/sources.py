@@ -1,4 +1,4 @@
-"""What a person names as texts, a table, a folder or a TFDS name, to examples."""
+"""Read texts from a table, a folder or a TFDS name."""
 
 from __future__ import annotations
 

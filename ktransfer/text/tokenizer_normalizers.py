@@ -1,4 +1,4 @@
-"""What keras-hub's tokenizers do to a text before they look words up, in normalizers of `tokenizers`.
+"""Text normalization of keras-hub's tokenizers, as normalizers of `tokenizers`.
 
 Only steps that every reader of `tokenizer.json` has and carries out alike are used: replacements, NFD, NFKC
 and lower case. `Precompiled` is not among them (JavaScript ignores its map). Patterns are in the syntax that
@@ -222,7 +222,7 @@ def _first_steps() -> list[Any]:
 
 @functools.cache
 def _changed(name: str) -> dict[str, str]:
-    """What a normalizer of `tokenizers` makes of each character that it changes."""
+    """The result of a normalizer of `tokenizers` for each character that it changes."""
     made = getattr(normalizers, name)().normalize_str(BREAK.join(_characters()))
     pairs = zip(_characters(), made.split(BREAK), strict=False)
     return {one: other for one, other in pairs if one != other}
@@ -235,13 +235,13 @@ def _changed_by_python(form: Literal["NFD", "NFKC", "NFKD"]) -> dict[str, str]:
 
 
 def _newer(form: Literal["NFD", "NFKC", "NFKD"]) -> dict[str, str]:
-    """What `form` makes of characters newer than the Unicode of `tokenizers`."""
+    """The result of `form` for characters newer than the Unicode version of `tokenizers`."""
     theirs = _changed(form)
     return {one: other for one, other in _changed_by_python(form).items() if other != theirs.get(one, one)}
 
 
 def _of_use(changes: Mapping[str, str], spelt: AbstractSet[str]) -> dict[str, str]:
-    """Those `changes` of a character that a vocabulary of `spelt` characters can tell from none.
+    """The `changes` of characters that matter for a vocabulary of `spelt` characters.
 
     A word is unknown as soon as one character is; the last one may yet be composed with what follows.
     """
@@ -259,7 +259,7 @@ def _each(changes: Mapping[str, str]) -> list[Any]:
 
 @functools.cache
 def _case_folding() -> dict[str, str]:
-    """What Python folds each character to that NFKC and lower case leave.
+    """Python's case folding of characters that NFKC and lower case leave unchanged.
 
     A final sigma is among them, which JavaScript makes of a sigma at the end of a word.
     """
@@ -295,7 +295,7 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
         return "".join(kept.get(one) or (one.lower() if folds else one) for one in text)
 
     def usual(text: str) -> set[str]:
-        """What NFKC and lower case make of it, of Python's Unicode and of that of `tokenizers`."""
+        """The result of NFKC and lower case, by Python's Unicode and by that of `tokenizers`."""
         if len(text) > 1:
             return {folded(unicodedata.normalize("NFKC", text)), folded(nfkc(text))}
         return {folded(python.get(text, text)), folded(theirs.get(text, text))}

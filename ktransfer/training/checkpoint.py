@@ -1,4 +1,4 @@
-"""What an interrupted fit goes on from: one file, of one point in time, the last whole epoch."""
+"""Checkpoint of an interrupted fit: one file with the state after the last complete epoch."""
 
 import csv
 import io

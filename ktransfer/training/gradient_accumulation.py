@@ -50,7 +50,7 @@ class BatchParts:
         return -(-self._examples // self._batch_size)
 
     def begin_epoch(self) -> None:
-        """What comes next is the first part of an epoch."""
+        """Prepare for the first part of an epoch."""
         self._part.assign(0)
 
     def add(

@@ -491,7 +491,7 @@ class LayerwiseOptimizer:
     # State, for a process that resumes from here.
 
     def facts(self) -> dict[str, Any]:
-        """What is not in the optimizer's own variables, JSON-able."""
+        """JSON-able state that is not in the optimizer's own variables."""
         now = self.count()
         return {
             "plans": [asdict(plan) for plan in self.plans],

@@ -121,7 +121,7 @@ class LearningRateCurve:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: what was measured, and what follows from it."""
+        """The measurements and the suggestions as JSON values."""
         return {
             "suggestion": self.suggestion,
             "tenth_of_lowest": self.tenth_of_lowest,

@@ -549,7 +549,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     # State.
 
     def counters(self) -> dict[str, Any]:
-        """What is saved of this callback with the optimizer's weights."""
+        """The state of this callback that is saved with the optimizer's weights."""
         return {"stage": self._stage, "skipped": self._skipped}
 
     def resume(self, counters: Mapping[str, Any]) -> None:
@@ -632,7 +632,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             print(f"\n{text}", flush=True)  # noqa: T201  next to Keras' own progress lines
 
     def __getstate__(self) -> dict[str, Any]:
-        """What makes the callback, without the `fit` that it is in, for pickle and copy; the backbone by its names."""
+        """The state for pickle and copy: the arguments, without the running `fit`; the backbone by its names."""
         names = vars(self).copy()
         for name in (
             "_model",
@@ -665,7 +665,7 @@ _DEFAULT_RATES = (1.0, 0.1, 0.03)
 
 @dataclass(frozen=True)
 class _Checked:
-    """What was found out before `fit` begins."""
+    """The results of the checks before `fit` begins."""
 
     located: Located
     plan: tuple[Stage, ...]
@@ -680,7 +680,7 @@ _Value = TypeVar("_Value")
 
 
 def _begun(value: _Value | None) -> _Value:
-    """What a callback has while it is in a `fit`."""
+    """The state of a callback during a `fit`."""
     if value is None:
         raise RuntimeError("Expected a callback in a fit, got one that is in none. Pass it to `fit`.")
     return value

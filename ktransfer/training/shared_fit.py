@@ -1,4 +1,4 @@
-"""What the ProgressiveUnfreezing callbacks of one `fit` share: optimizer, compiled functions, saved state."""
+"""State shared by the ProgressiveUnfreezing callbacks of one `fit`: optimizer, compiled functions, saved state."""
 
 from __future__ import annotations
 
@@ -216,7 +216,7 @@ class SharedFit:
         return [variable for variable in self.model.variables if id(variable) not in frozen]
 
     def untrained(self) -> list[keras.Variable]:
-        """What should train in this stage and was in no step since it began."""
+        """The variables that should train in this stage and took no step since it began."""
         updated = self.layerwise.updated
         return [v for v in self.model.trainable_variables if id(v) not in updated]
 
@@ -308,7 +308,7 @@ class _State(keras.layers.Layer):
 
 
 def _scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
-    """Where variables of the model's TensorFlow strategy are made; nothing without one."""
+    """The scope of the model's TensorFlow strategy; a null context without one."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy is not None else contextlib.nullcontext()
 

@@ -1,4 +1,4 @@
-"""Which extra of ktransfer brings a package that may be missing, and the error that says so."""
+"""Map optional packages to the extras of ktransfer, and name the extra when one is missing."""
 
 from __future__ import annotations
 

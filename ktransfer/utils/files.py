@@ -41,7 +41,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `KTRANSFER_CACHE`, or `~/.cache/ktransfer`."""
+    """The cache folder: `KTRANSFER_CACHE`, or `~/.cache/ktransfer`."""
     return Path(os.environ.get("KTRANSFER_CACHE") or "~/.cache/ktransfer").expanduser()
 
 

@@ -1,4 +1,4 @@
-"""What does not fit into memory is done in halves."""
+"""Retry with smaller batches after an out-of-memory error."""
 
 import re
 from collections.abc import Callable

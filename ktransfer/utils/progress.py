@@ -6,7 +6,7 @@ from typing import Protocol
 
 
 class Tell(Protocol):
-    """What is called with a stage, and where that is known with how much of it is done, and of how much."""
+    """Callable that receives a stage, and where known the steps done and their total."""
 
     def __call__(self, stage: str, done: int = 0, total: int | None = None) -> None: ...
 
@@ -15,7 +15,7 @@ _APART_S = 5.0  # seconds
 
 
 def silent(stage: str, done: int = 0, total: int | None = None) -> None:
-    """Say nothing.
+    """Do nothing: the default progress callback.
 
     Example:
         >>> silent("calibrating", 3, 20)

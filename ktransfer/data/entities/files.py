@@ -1,4 +1,4 @@
-"""Which files have marked entities, and which split each is."""
+"""Find files with marked entities, and the split of each."""
 
 import re
 from pathlib import Path

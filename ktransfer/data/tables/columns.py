@@ -1,4 +1,4 @@
-"""Which columns of a table hold the examples, the labels and the groups."""
+"""Find the columns of examples, labels and groups in a table."""
 
 import csv
 import io
@@ -34,7 +34,7 @@ _NAMED = 5  # label columns that a line names
 
 @dataclass(frozen=True)
 class InputKind:
-    """What the cells of the input column are: texts, or names of image files.
+    """The kind of the input column: texts, or names of image files.
 
     Args:
         noun: What to call them, such as `"texts"`.
@@ -63,7 +63,7 @@ class InputKind:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table hold what, and how its labels are read.
+    """The columns of a table, and the way its labels are read.
 
     Attributes:
         input, label: Names; in a file without a header `"1"` is the first column. Several label columns, one a
@@ -150,7 +150,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Positions:
-    """Where columns stand: positions from 0 on."""
+    """Positions of columns, from 0 on."""
 
     input: int
     labels: tuple[int, ...]
@@ -215,7 +215,7 @@ def pick_columns(
     kind: InputKind,
     shown: Sequence[str] | None = None,
 ) -> Positions:
-    """Where the columns of inputs, labels and groups are: those given, and the others by what they look like."""
+    """Pick the columns of inputs, labels and groups: those given, the others by their contents."""
 
     def find(name: str) -> int:
         return find_column(names, str(name), path, kind, shown, records)
@@ -356,7 +356,7 @@ def find_column(
 
 
 def references(names: Sequence[str]) -> list[str]:
-    """What finds each column again: its name, or its number where others are called so too.
+    """References to columns: the name of each, or its number where the name is not unique.
 
     Example:
         >>> references(["text", "text", "", "label"])

@@ -108,7 +108,7 @@ def _accepted(found: _Parsed, path: Path) -> tuple[list[list[str]], list[int]]:
 
 
 def _evidence(sample: _Parsed, suffix: str) -> tuple[Any, ...]:
-    """What speaks for a delimiter, the strongest first."""
+    """The evidence for a delimiter, the strongest first."""
     cells = [cell for record in sample.records for cell in record[1:] if cell.strip()]
     prose = sum(cell.startswith(" ") for cell in cells) > len(cells) / 2
     columns = range(sample.width)

@@ -213,7 +213,7 @@ def _as_there(name: str, folder: Path) -> str:
 
 
 def _elsewhere(name: str, folder: Path, suffixes: tuple[str, ...]) -> str:
-    """Where a file of that name is, as a hint; nothing where there is none or more than one."""
+    """A hint on where a file of that name is; empty unless there is exactly one."""
     base = posixpath.basename(name)
     wanted = {base} if base.lower().endswith(suffixes) else {base + suffix for suffix in suffixes}
     found = []

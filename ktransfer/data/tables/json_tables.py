@@ -141,7 +141,7 @@ def _of_split(
 def _of_objects_in_an_object(
     value: dict[str, dict[str, Any]], path: Path
 ) -> tuple[list[str], list[list[Any]], list[int]]:
-    """Of pandas: `{column: {row: value}}`, or by rows, `{row: {column: value}}`."""
+    """Read pandas' JSON: `{column: {row: value}}`, or by rows, `{row: {column: value}}`."""
     inner = Counter(key for item in value.values() for key in item)
     if all(key.isdecimal() for key in inner):
         rows = list(inner)

@@ -46,7 +46,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a person asks for tables to be read; what is `None` is guessed, or not there.
+    """Options for reading tables; `None` means guessed, or absent.
 
     Args:
         kind: What the input column holds.
@@ -78,7 +78,7 @@ class ReadOptions:
             )
 
     def with_columns(self, columns: Columns | None) -> ReadOptions:
-        """The same for another table of the same columns; of class folders, which have none, as they are."""
+        """Options for another table with the same columns; unchanged for class folders."""
         if columns is None:
             return self
         return dataclasses.replace(

@@ -34,7 +34,7 @@ _KNOWN = 0.9  # share of the cells that makes them single labels, where classes 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """How the labels of a table are read: decided on the training table, kept to for the others.
+    """The way labels of a table are read: decided on the training table, used for the others.
 
     Args:
         task: `"single_label"`, `"multi_label"` or `"regression"`.

@@ -1,4 +1,4 @@
-"""Which tables of a folder hold which split."""
+"""Find the tables of a folder and the split of each."""
 
 import os
 from collections import Counter
@@ -31,7 +31,7 @@ class TableFiles:
 
 @dataclass(frozen=True)
 class _Unit:
-    """What may be a split: a table, the shards of one, or a folder."""
+    """A candidate for a split: a table, the shards of one, or a folder."""
 
     name: str
     paths: tuple[Path, ...]

@@ -153,7 +153,7 @@ def _store_as_bytes(tensor: onnx.TensorProto) -> None:
 
 
 def _key(node: onnx.NodeProto) -> str:
-    """What a node is known by: the first of its outputs, of which no two in a graph have the same."""
+    """The key of a node: the first of its outputs, which is unique in a graph."""
     return next(filter(None, node.output), "")
 
 

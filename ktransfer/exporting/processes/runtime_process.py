@@ -97,7 +97,7 @@ class RuntimeProcess:
 
     @contextlib.contextmanager
     def _in_time(self) -> Iterator[None]:
-        """Say how the process ended, if it did; end it where it takes too long."""
+        """Raise if the process ended; end it if it takes too long."""
         hangs = threading.Event()
 
         def end() -> None:

@@ -126,7 +126,7 @@ def _quantized(
 
 
 def _debugger(converter: Any, calibration: Sequence[dict[str, Array]]) -> Any:
-    """What leaves layers out, which the converter cannot."""
+    """A debugger that leaves layers out, which the converter cannot do."""
     converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: iter(calibration)

@@ -93,7 +93,7 @@ def decoded(content: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
 def _read(
     pixels: tf.Tensor, exif: Bytes | None = None, xmp: Bytes | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What a reader returns: pixels, and what its file has of EXIF and XMP."""
+    """The result of a reader: pixels, and the file's EXIF and XMP."""
     nothing = tf.zeros([0], tf.uint8)
     given = (nothing if each is None else each.all() for each in (exif, xmp))
     return tf.cast(pixels, tf.float32), *given
@@ -134,7 +134,7 @@ def _unknown(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tens
 
 
 def _on_white(colours: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
-    """What Pillow's `alpha_composite` gives on opaque white, to the same bit; int32."""
+    """Pillow's `alpha_composite` on opaque white, to the same bit; int32."""
     colours, opacity = tf.cast(colours, tf.int32), tf.cast(opacity, tf.int32)
     value = 128 * (colours * opacity + 255 * (255 - opacity) + 128)
     return (value // 256 + value) // 2**15

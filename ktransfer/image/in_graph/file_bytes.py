@@ -50,7 +50,7 @@ class Bytes:
         return tf.reduce_sum(digits * tf.constant(places[::-1] if big else places, tf.int64))
 
     def numbers(self, starts: tf.Tensor, count: int, big: tf.Tensor | bool) -> tf.Tensor:
-        """The same at several places, int64 `(N,)`, where `big` is a tensor."""
+        """Numbers at several places, int64 `(N,)`, where `big` is a tensor."""
         digits = self._at(starts, count)
         digits = tf.where(big, digits[:, ::-1], digits)
         return tf.reduce_sum(digits * tf.constant([256**place for place in range(count)], tf.int64), axis=1)

@@ -110,7 +110,7 @@ def _resized_exactly(
 def _weights(
     size: tf.Tensor, fit: tf.Tensor, target: int, resize: Resize, dtype: tf.DType, at_once: tf.Tensor
 ) -> tf.Tensor:
-    """What each of `target` pixels takes from each of `size`: `(target, size)`."""
+    """The resize weights of `size` pixels in each of `target` pixels: `(target, size)`."""
     bar = tf.maximum(fit - size, 0) // 2 if resize.mode == "pad" else 0
     start = tf.maximum(size - fit, 0) // 2 if resize.mode == "crop" else 0
     window = tf.minimum(size, fit) if resize.mode == "crop" else size + 2 * bar
