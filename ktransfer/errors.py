@@ -12,7 +12,7 @@ _SUGGESTED = 3  # names
 
 
 class KTransferError(Exception):
-    """Base of every error that says how to fix it; the command line prints it in one line and exits 2.
+    """Base class of errors that a user can fix; the command line prints one in one line and exits with 2.
 
     Args:
         message: One line. One of more than 1,500 characters, such as of another library, is shortened in its

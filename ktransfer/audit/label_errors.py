@@ -36,7 +36,7 @@ _NEIGHBOURS = 10
 def label_findings(
     items: Sequence[Item], features: np.ndarray, groups: np.ndarray, *, examples: Examples | None = None
 ) -> list[Finding]:
-    """Suspect labels and outliers among examples, by what a pretrained backbone makes of them.
+    """Suspect labels and outliers among examples, by the features of a pretrained backbone.
 
     Args:
         items: `N` examples.
@@ -104,7 +104,7 @@ def _suspect_label_sets(
 def _suspect_targets(
     items: Sequence[Item], features: Array, groups: Array, targets: Array
 ) -> Iterator[Finding]:
-    """Numbers far from what ridge regression on the other examples says: beyond Tukey's outer fence of the errors."""
+    """Targets far from the prediction of ridge regression on the other examples: beyond Tukey's outer fence."""
     folds = min(_FOLDS, len(np.unique(groups)))
     if folds < 2:
         return

@@ -146,7 +146,7 @@ def _correlation(left: Array, right: Array) -> Array:
 
 
 def _joined(groups: Array, left: Array, right: Array) -> Array:
-    """Groups made larger by pairs; numbered anew."""
+    """Groups merged by pairs, and renumbered."""
     size = len(groups)
     if not len(left):
         return groups

@@ -55,7 +55,7 @@ def validation_examples(run: Run) -> Examples:
 
 
 def fixed_axes(artifact: Artifact) -> dict[str, int]:
-    """The axes of which an artifact takes but one size, by name, as `measure_parity` wants them.
+    """The axes of fixed size of an artifact, by name, for `measure_parity`.
 
     Example:
 

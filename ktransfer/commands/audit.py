@@ -190,7 +190,7 @@ def _label_findings(
 
 
 def _groups(items: Sequence[Item], found: Audit) -> np.ndarray:
-    """A number for each item that its duplicates have too; the largest group of an item counts."""
+    """A group number for each item, equal for duplicates; the largest group of an item counts."""
     places = {item.key: index for index, item in enumerate(items)}
     groups = np.arange(len(items))
     for finding in sorted(found.of(*_REPEATED), key=lambda finding: len(finding.items)):

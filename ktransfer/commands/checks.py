@@ -127,7 +127,7 @@ def check_folder_to_write(path: str | Path, option: str) -> None:
 
 
 def check_encoding(encoding: str | None) -> None:
-    """Check that Python knows an encoding of text.
+    """Check that an encoding of text exists.
 
     Raises:
         DataError: It does not.
@@ -268,7 +268,7 @@ def refuse_others(options: Mapping[str, Any], modality: Modality, data: str | Pa
 
 
 def check_modality(data: str | Path, options: Mapping[str, Any]) -> Modality | None:
-    """Check that no option is for another kind of data than what lies at a path.
+    """Check that every option applies to the kind of data at a path.
 
     Args:
         data: As in `train`.

@@ -296,7 +296,7 @@ def _is_undecided(run: Run) -> bool:
 
 
 def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: Say) -> None:
-    """Choose how much to fine-tune by what the frozen features know, and enter that in the run."""
+    """Choose how much to fine-tune by evidence from the frozen features, and record that in the run."""
     recipe = run.recipe
     evidence = measure_evidence(
         pooled,

@@ -1,4 +1,4 @@
-"""`ktransfer predict`: what a run makes of images, texts, or files of texts."""
+"""`ktransfer predict`: predictions of a run for images, texts, or files of texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def predict(
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[str, list[tuple[str, list[dict[str, Any]]]]]:
-    """Classify what a person names.
+    """Predict names, files, folders and tables with a run.
 
     Args:
         run: What `Run.load` gave.

@@ -223,7 +223,7 @@ class _Clock:
 def _read(
     data: PathLike, modality: Modality, options: TrainOptions, seed: int, say: Say
 ) -> tuple[Splits, dict[str, Any], dict[str, str]]:
-    """The splits, the manifest's `data`, and where a function says them the groups of the examples by name."""
+    """The splits, the manifest's `data`, and the groups of the examples by name if a function gives them."""
     reading, group_by = options.reading(), options.group_by
     facts = {
         "source": absolute(data),

@@ -197,7 +197,7 @@ class Modality(Protocol):
         """A cheap identity of an example: equal for equal examples."""
 
     def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
-        """For each example a key; equal for those that have to stay on one side of a split."""
+        """A key for each example, equal for those that stay on one side of a split."""
 
     def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
         """For each example its name, and a digest of all of its content."""
@@ -408,7 +408,7 @@ class Modality(Protocol):
         examples: Sequence[str] | Array,
         preprocessing: Preprocessing | None,
     ) -> Serving:
-        """The `Serving` of a model, after checking that all fit one another.
+        """The `Serving` of a model, after checking that its arguments are consistent.
 
         Raises:
             ExportError: They do not.

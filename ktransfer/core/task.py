@@ -108,7 +108,7 @@ class Task(Protocol):
         """
 
     def hints(self, labels: Array) -> list[str]:
-        """Lines for a person on training labels that may be meant otherwise, or trained on better."""
+        """Hints on training labels that may have another meaning, or that another option suits better."""
 
     def facts(self) -> dict[str, Any] | None:
         """JSON-able results of `fit`; `None` if there are none."""

@@ -409,7 +409,7 @@ class _Reader:
         )
 
     def _splits_in_classes(self, node: _Folder) -> dict[str, dict[str, list[str]]] | None:
-        """The splits of folders whose classes lie at the top and hold `train/` and so on; None if none do."""
+        """The splits of class folders at the top that hold `train/` and so on; None if none do."""
         found = {}
         for child in node.used:
             names = {inner: parse_split_name(inner.name) for inner in child.used}

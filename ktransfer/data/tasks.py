@@ -1,4 +1,4 @@
-"""Read examples for any task by readers that know two kinds of labels: one class, or any number of labels."""
+"""Read examples for any task by readers of two kinds of labels: one class, or any number of labels."""
 
 import dataclasses
 from collections.abc import Callable

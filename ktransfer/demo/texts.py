@@ -89,7 +89,7 @@ def write_text_task(path: PathLike, *, rows: int = 240, several_labels: bool = F
 
 
 def write_text_preset(folder: PathLike, *, hidden_dim: int = 64, seed: int = 0) -> Path:
-    """Write a small BERT with random weights, which knows the words of the messages, as a keras-hub preset.
+    """Write a small BERT with random weights and the vocabulary of the messages as a keras-hub preset.
 
     It shows how texts are trained and exported where no pretrained backbone is at hand, and is of no other use.
 

@@ -55,7 +55,7 @@ class Calibration:
 
 
 def wilson_interval(right: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """The interval in which a share lies of which `right` in `total` were seen (Wilson 1927).
+    """Confidence interval of a share of which `right` in `total` were observed (Wilson 1927).
 
     Unlike the textbook's normal interval it holds for small numbers and near 0 and 1.
 

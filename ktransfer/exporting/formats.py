@@ -1,4 +1,4 @@
-"""The names of the formats of export, and what a person may write for them."""
+"""The names of the export formats, and their spellings."""
 
 from collections.abc import Iterable
 

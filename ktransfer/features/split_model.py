@@ -42,7 +42,7 @@ HEAD = Cut("head", 0)
 
 
 def find_taps(blocks: tuple[Block, ...]) -> Cut | None:
-    """The outputs of all blocks but the topmost, averaged over the image: what lower layers know of the task.
+    """The outputs of all blocks but the topmost, averaged over the image, as features of lower layers.
 
     Args:
         blocks: `find_blocks(backbone)`.

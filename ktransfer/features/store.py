@@ -1,4 +1,4 @@
-"""Arrays on disk by key: streamed, written whole or not at all, checked when opened, evicted past a limit."""
+"""Arrays on disk by key: streamed, written atomically, checked when opened, evicted past a limit."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def examine_images(
 
 
 def path_below(path: str, root: str | os.PathLike[str] | None) -> str:
-    """A path as it is below a folder, or from the root where it lies elsewhere.
+    """A path relative to a folder, or absolute if it is elsewhere.
 
     Example:
         >>> path_below("flowers/daisy/1.jpg", "flowers")

@@ -10,7 +10,7 @@ from ktransfer.errors import RecipeError, did_you_mean, listed
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training images, drawn anew for each image and epoch.
+    """Random changes to training images, independent for each image and epoch.
 
     Args:
         flip: Mirror left and right in half of the cases.

@@ -13,7 +13,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class CorruptImage:
-    """An image that cannot be decoded, and why, as a person reads it.
+    """An image that cannot be decoded, with the reason.
 
     Example:
         >>> CorruptImage("roses/IMG_0042.jpg", "truncated at 13 KiB").reason

@@ -137,7 +137,7 @@ class _Pixels:
 
 
 def _scratch_file(size: int, keep: bool | str) -> io.BufferedRandom | None:
-    """A file that is gone when it is closed, or the process killed; `None` where there is no room for one."""
+    """A file that is deleted when it is closed or the process ends; `None` if there is no room for one."""
     if not keep:
         return None
     try:

@@ -112,7 +112,7 @@ def _graph_reader() -> Any:
 
 
 def measure_file_parity(artifact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
-    """Compare what an artifact makes of files with what the model makes of them as the run reads them.
+    """Compare an artifact's answers to files with the model's answers to the files as the run reads them.
 
     The files that the graph refuses are left out; where it refuses all, those of own making are compared.
 

@@ -1,4 +1,4 @@
-"""Images as a `Modality`. What a method needs is imported in it: most callers want but one of them."""
+"""Images as a `Modality`. Each method imports what it needs, since most callers use only one."""
 
 from __future__ import annotations
 

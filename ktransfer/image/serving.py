@@ -31,7 +31,7 @@ def serve_images(
     images: Sequence[str] | Array,
     preprocessing: Preprocessing | None = None,
 ) -> Serving:
-    """Return the `Serving` of an image classifier, after checking that all fit one another.
+    """Return the `Serving` of an image classifier, after checking that its arguments are consistent.
 
     Args:
         model: Functional Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.

@@ -332,7 +332,7 @@ def _unclear(tables: TableFiles, options: ReadOptions) -> str | None:
 
 
 def _say_the_same(labeled_splits: LabeledSplits, layout: Layout) -> bool:
-    """Whether the class folders tell the images of a training table apart as its labels do."""
+    """Whether the class folders agree with the labels of a training table."""
     labeled = labeled_splits.splits["train"]
     if labeled.task != SINGLE_LABEL:
         return False

@@ -56,7 +56,7 @@ def check_preset(preset: str) -> None:
 
 
 def worth_fine_tuning(evidence: Mapping[str, Any], loss_title: str = "log loss") -> tuple[bool, str]:
-    """Whether fine-tuning all blocks for long is worth its time, from what the frozen features know of the task.
+    """Whether longer fine-tuning of all blocks is worth its time, from evidence of the frozen features.
 
     It is not where the solved head leaves little to gain, or where the outputs of the lower blocks tell no more of the
     task than those of the topmost: then the task is like that of pretraining.

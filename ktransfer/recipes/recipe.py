@@ -83,7 +83,7 @@ class Stage:
 
 
 def stage_at(stages: Sequence[Stage], epoch: int) -> int:
-    """Index of the stage that `epoch` (counted from 0) belongs to; the last one goes on for ever.
+    """Index of the stage of `epoch` (counted from 0); the last stage has no end.
 
     Example:
 

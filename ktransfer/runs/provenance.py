@@ -143,7 +143,7 @@ def absolute(data: str | os.PathLike[str]) -> str:
 
 
 def _named(backbone: PathLike) -> str:
-    """A preset's name or handle as it is; where something of that name lies here, that, which is loaded."""
+    """A preset's name or handle as it is, or the path of that name if it exists, which is then loaded."""
     return absolute(backbone) if Path(backbone).exists() else str(backbone)
 
 

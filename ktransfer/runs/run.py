@@ -1,4 +1,4 @@
-"""The run folder: everything that a training run made, and a manifest that says what each thing is."""
+"""The run folder: the results of a training run, and a manifest that describes them."""
 
 import datetime
 import importlib.metadata

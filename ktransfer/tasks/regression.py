@@ -614,7 +614,7 @@ class Regression(OneAnswer):
 
 
 def number(value: float) -> str:
-    """A number for a person: three digits or all before the point.
+    """A number for display: three digits, or all before the point.
 
     Example:
         >>> number(312345.678), number(0.012345), number(-2.0)

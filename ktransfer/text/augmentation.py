@@ -17,7 +17,7 @@ _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 @dataclass(frozen=True)
 class TextAugmentation:
-    """Random changes to training texts, drawn anew for each text and epoch; all off by default.
+    """Random changes to training texts, independent for each text and epoch; all off by default.
 
     Each number is the alpha of EDA (Wei and Zou 2019, section 2), the share of a text's words that are
     changed; 0.05 to 0.1 is what they recommend. Words are what stands between white space, so that scripts
@@ -130,7 +130,7 @@ def augment_text(text: str, random: np.random.Generator, augmentation: TextAugme
 
 
 def _count(length: int, share: float, random: np.random.Generator) -> int:
-    """`share * length`, rounded up as often as its fraction says: short texts get their share as well."""
+    """`share * length`, rounded up with the probability of its fraction, so that short texts get their share."""
     return int(share * length + random.random())
 
 

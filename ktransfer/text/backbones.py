@@ -1,4 +1,4 @@
-"""A name, a folder or a hub handle -> a text backbone without a head, and the tokenizer that it knows."""
+"""Load a text backbone without a head, and its tokenizer, from a name, a folder or a hub handle."""
 
 import dataclasses
 import difflib
@@ -97,7 +97,7 @@ def load_text_preprocessing(
 
 
 def _feels_padding(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
-    """Whether more padding changes what a backbone makes of a text; those with a mask leave it out."""
+    """Whether more padding changes a backbone's output; backbones with a mask ignore it."""
     if "padding_mask" in preprocessing.inputs:
         return False
     ids = [np.array([preprocessing.tokenizer.start_token_id, preprocessing.tokenizer.end_token_id])]

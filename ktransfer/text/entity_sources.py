@@ -45,7 +45,7 @@ class EntityColumns:
 
 
 def has_entities(source: str | os.PathLike[str], task: str | None) -> bool:
-    """Whether data is texts with marked entities: the task says so, or without one the files do.
+    """Whether data is texts with marked entities, by the task, or without one by the files.
 
     Example:
         >>> has_entities("reviews.csv", "single_label")

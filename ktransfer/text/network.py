@@ -23,7 +23,7 @@ def text_network(
     sequence_length: int | None,
     task: Task,
 ) -> Network:
-    """A classifier of texts on the backbone `name`, as long as `texts` want it where no length is given."""
+    """A classifier of texts on the backbone `name`; without a length, `texts` determine it."""
     backbone = load_text_backbone(str(name), load_weights=not random_weights, dtype=recipe.precision)
     preprocessing = load_text_preprocessing(str(name), backbone, sequence_length=sequence_length)
     preprocessing = preprocessing_of(task, preprocessing)

@@ -24,7 +24,7 @@ def serve_texts(
     texts: Sequence[str],
     preprocessing: TextPreprocessing,
 ) -> Serving:
-    """Return the `Serving` of a text classifier, after checking that all fit one another.
+    """Return the `Serving` of a text classifier, after checking that its arguments are consistent.
 
     Args:
         model: From `build_text_classifier`.

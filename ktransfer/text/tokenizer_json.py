@@ -270,7 +270,7 @@ def equally_probable(
 
 
 def _tie(ids: Sequence[int], others: Sequence[int], scores: Sequence[float]) -> bool:
-    """Whether float32, in which SentencePiece adds, cannot tell which of two ways to cut is more probable."""
+    """Whether two ways to cut are equally probable in float32, in which SentencePiece adds."""
     one, other = (math.fsum(scores[index] for index in way) for way in (ids, others))
     return abs(one - other) <= 2**-24 * max(len(ids), len(others)) * abs(one)
 

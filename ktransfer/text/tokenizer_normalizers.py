@@ -197,7 +197,7 @@ def _marks() -> list[str]:
 
 @functools.cache
 def _unassigned() -> set[str]:
-    """Characters that Python does not know and leaves as they are; a newer reader may know better."""
+    """Characters that Python's Unicode version lacks and leaves as they are."""
     return {one for one in _characters() if unicodedata.category(one) == "Cn"}
 
 
@@ -268,7 +268,7 @@ def _case_folding() -> dict[str, str]:
 
 @functools.lru_cache(maxsize=8)
 def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
-    """Steps that replace as SentencePiece does: at each place what the longest rule that fits says.
+    """Steps that replace as SentencePiece does: at each place by the longest rule that fits.
 
     Rules for several characters all say to compose: NFKC does it, where `_HOLD` keeps nothing apart. Of those
     for one character most say what NFKC and lower case do; the others take a name, which neither changes, and
@@ -345,7 +345,7 @@ def _check_rules(rules: Mapping[str, str], joined: Collection[str]) -> None:
 
 
 def _is_newer(text: str) -> bool:
-    """Whether it has characters that Python knows and `tokenizers` does not."""
+    """Whether it has characters of Python's Unicode version that `tokenizers` lacks."""
     return unicodedata.normalize("NFKC", text) != normalizers.NFKC().normalize_str(text)
 
 

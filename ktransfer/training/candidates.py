@@ -139,7 +139,7 @@ def choose_weights(
 
 
 def assign_between(variables: Sequence[keras.Variable], before: Sequence[np.ndarray], share: float) -> None:
-    """Assign to variables what lies so much of the way from values before to the present ones.
+    """Interpolate variables between earlier values and the present ones.
 
     Example:
 

@@ -63,7 +63,7 @@ def measure_evidence(
     seed: int = 0,
     classes: int | None = None,
 ) -> Evidence:
-    """Measure what the features of a frozen backbone know of a task, and whether lower blocks know more.
+    """Measure the evidence of a frozen backbone's features on a task, and whether lower blocks add to it.
 
     Of more than 2,000 examples so many are taken, each class by its share.
 

@@ -172,7 +172,7 @@ def fine_tune(
 
 
 class WholeHistory(keras.callbacks.History):
-    """Goes on where a `fit` broke off, instead of beginning anew."""
+    """A history that continues after an interrupted `fit`."""
 
     def __init__(self) -> None:
         super().__init__()

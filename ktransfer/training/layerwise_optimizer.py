@@ -222,7 +222,7 @@ class LayerwiseOptimizer:
     # What is trained.
 
     def set_trainable(self, variables: Sequence[keras.Variable], *, build: bool = True) -> None:
-        """Build the optimizer anew on these variables; those that it knew keep their slots.
+        """Rebuild the optimizer on these variables; earlier variables keep their slots.
 
         Args:
             variables: `model.trainable_variables`, in this order.

@@ -244,7 +244,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         return locate(model, self.backbone)
 
     def _check_head(self, model: keras.Model, located: Located, depth: int) -> None:
-        """Something has to train in every stage."""
+        """Raise if a stage trains nothing."""
         if depth > 0 or not model.built:
             return
         held = {id(weight) for weight in located.weights}

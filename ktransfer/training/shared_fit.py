@@ -35,7 +35,7 @@ _STATE = "unfreezing_state"  # the optimizer's attribute while `fit` runs
 
 
 class SharedFit:
-    """One `fit` with one or more `ProgressiveUnfreezing` callbacks, each with a backbone of its own.
+    """One `fit` with one or more `ProgressiveUnfreezing` callbacks, each with its own backbone.
 
     Nothing of the model is changed before the first epoch begins. While `fit` runs, the optimizer has one
     attribute more, whose state Keras saves with its weights, and `model.train_function` is wrapped; it is
@@ -171,7 +171,7 @@ class SharedFit:
         return self.recovery
 
     def refresh(self) -> None:
-        """Compile the training step anew, for what trains now and how fast.
+        """Recompile the training step for the variables that train now and their learning rates.
 
         On JAX the functions of `evaluate` and `predict` too: their outputs are sharded by what trains.
         """

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read and written at a place, on every system."""
+"""Atomic writes of files, and reads and writes at a position, on every system."""
 
 import contextlib
 import io

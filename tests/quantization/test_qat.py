@@ -185,9 +185,7 @@ def test_weights_that_cost_accuracy_in_float_or_rounded_are_not_kept(monkeypatch
     assert found == QuantizedFit(0.5, accuracies[2], 0.9, accuracies[3], kept=False)
     for mine, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    said = (
-        f"in int8 0.500 -> {accuracies[2]:.3f}, in float 0.900 -> {accuracies[3]:.3f}; kept as before"
-    )
+    said = f"in int8 0.500 -> {accuracies[2]:.3f}, in float 0.900 -> {accuracies[3]:.3f}; kept as before"
     assert str(found) == f"accuracy {said}"
 
 

@@ -89,7 +89,7 @@ def report(stage: str, done: int = 0, total: int | None = None) -> None:
 
 
 def prepare(module: str) -> None:
-    """Start the process for the functions of a module, which imports it while this one goes on.
+    """Start the process for the functions of a module, which it imports in the background.
 
     Example:
         >>> prepare("ktransfer.exporting.tflite.conversion")
@@ -182,7 +182,7 @@ class _Process:
                 self.close()
 
     def ended(self, doing: str) -> Ended:
-        """The error that says how it ended, which it has or is about to."""
+        """The error that describes how the process ended."""
         how, last = how_it_ended(self._process, self._stderr)
         self.close()
         ended = Ended(
@@ -220,7 +220,7 @@ def _close_all() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End the process when the one that asks is gone: killed, it would meet our files in its next run."""
+    """End the process when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)

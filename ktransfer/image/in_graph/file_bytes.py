@@ -9,7 +9,7 @@ _PADDING = 64  # zero bytes after the end, so that reading past it gives zeros
 
 
 class Bytes:
-    """The bytes of a file; positions and numbers are int64, and what lies past the end is zero.
+    """The bytes of a file; positions and numbers are int64, and bytes past the end are zero.
 
     Args:
         data: uint8 `(N,)`.
@@ -34,7 +34,7 @@ class Bytes:
         return Bytes(self._data[start : start + tf.clip_by_value(length, 0, self.size - start)])
 
     def raw(self, start: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-        """Return the bytes themselves, uint8; the range has to lie in the file."""
+        """Return the bytes themselves, uint8; the range must be in the file."""
         return self._data[start : start + length]
 
     def byte(self, start: tf.Tensor | int) -> tf.Tensor:
