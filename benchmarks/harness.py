@@ -65,7 +65,7 @@ def presets(options, *names):
 
 
 def refuse(line):
-    """End the program with one line for a person; 2 tells `run_all.py` that nothing was measured."""
+    """End the program with one line; exit status 2 means for `run_all.py` that nothing was measured."""
     note(line)
     raise SystemExit(2)
 

@@ -110,7 +110,7 @@ def _modality(manifest):
 
 
 def _proved(path, sha256):
-    """Return the bytes of a file if they are those that the manifest tells of.
+    """Return the bytes of a file if their SHA-256 is that of the manifest.
 
     Read once, so that what is loaded is what was checked.
     """

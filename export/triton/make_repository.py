@@ -153,7 +153,7 @@ def main():
         copied = Path(shutil.copyfile(path, partial / "1" / "model.onnx"))
         content = copied.read_bytes()
         if hashlib.sha256(content).hexdigest() != artifact["sha256"]:
-            sys.exit(f"{artifact['path']} is not the file that manifest.json tells of: export it again.")
+            sys.exit(f"{artifact['path']} is not the file of manifest.json: export it again.")
         limits = {"max_batch": arguments.max_batch, "max_delay_us": arguments.max_delay_us}
         text = config(manifest, arguments.name, onnx_metadata(content), **limits)
         (partial / "config.pbtxt").write_text(text, encoding="utf-8")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _FOLDS = 5
-# Enough for a linear classifier to tell what is odd; 20,000 examples are solved in seconds.
+# Enough for a linear classifier to find outliers; 20,000 examples are solved in seconds.
 _DIMENSIONS = 256
 _STRENGTHS = (1e-3, 1e-2, 0.1, 0.3, 1.0)  # of the L2 penalty, in the mean loss of an example
 _REPEATS = 4  # cross-validations to average, where examples are few

@@ -122,7 +122,7 @@ def audit_before_training(
         splits: The splits for training and evaluation.
         data: Where it came from.
         allow_leakage: Say it instead.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Whether progress is shown.
 
     Returns:

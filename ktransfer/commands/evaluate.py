@@ -41,7 +41,7 @@ def evaluate(
         label_column: As in `train`. Defaults to `None`, that of the run.
         label_separator: As in `train`. Defaults to `None`, that of the run.
         encoding: As in `train`.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
         The `Evaluation`, and the name of the split.
@@ -88,7 +88,7 @@ def evaluate_splits(run: Run, splits: Splits, *, say: Say = print_line) -> dict[
     Args:
         run: Trained.
         splits: The splits of the run, for training and for evaluation.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
         By the name of the split.

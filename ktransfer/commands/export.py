@@ -50,7 +50,7 @@ def export(
         formats: Of `ALL_FORMATS` of `ktransfer.exporting.export_model`.
         validation: Readable examples to prove them on; `None` takes what the run was validated on.
         options: What the artifacts take and give beyond their formats.
-        say: Where lines for a person go; while a quantized format is made, how far it is.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
         The artifacts written now.
@@ -119,7 +119,7 @@ def _export(run: Run, name: str, say: Say, **options: Any) -> Artifact:
         preprocessing=run.preprocessing,
         task=run.task,
         decision=run.decision,
-        tell=Progress(say, name),
+        on_progress=Progress(say, name),
         extra={"preprocessing": run.manifest["preprocessing"]},
         **options,
     )

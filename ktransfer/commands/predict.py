@@ -28,7 +28,7 @@ def predict(
         top_k: How many labels for each.
         text_column: Of tables; `None` takes the one that the run was trained on.
         encoding: Of files, as Python names it; `None` takes UTF-8.
-        say: Callable that receives a line for what was left out of a folder. Defaults to `print_line`.
+        say: Callable that receives a line on files that were skipped. Defaults to `print_line`, which prints it.
 
     Returns:
         `"file"` or `"text"`, and for each of these itself and its answers, as in `Run.predict`.

@@ -23,7 +23,7 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -
     Args:
         run: What `Run.load` or `train` gave.
         data: Where the data of the run lies now; `None` where it lay when it was trained.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
         The page, one file that holds all it shows.
@@ -57,7 +57,7 @@ def write_report(run: Run, splits: Splits, answers: dict[str, Answers], *, say: 
         run: Trained.
         splits: Its data.
         answers: From `evaluate_splits`.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
         The page.

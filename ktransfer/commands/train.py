@@ -89,7 +89,7 @@ def train(
         cache: Run the frozen part of the backbone once and cache its features, where the recipe allows it.
             Defaults to `True`.
         cache_dir: Where to keep it. Defaults to `None`, which takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
-        say: Callable that receives lines for a person. Defaults to `print_line`.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Of Keras' progress, as in `keras.Model.fit`. Defaults to 1.
         **changes: Fields of `TrainOptions`, in place of those of `options`: `image_size=160`, `preset="fast"`, ...
 

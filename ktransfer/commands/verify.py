@@ -96,7 +96,7 @@ def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verifica
     Args:
         run: What `Run.load` or `train` gave.
         answers: Whether to compare answers, and ids of texts; the data of the run has to lie where it lay.
-        say: Where lines for a person go, one for each artifact.
+        say: Callable that receives a line for each artifact. Defaults to `print_line`, which prints it.
 
     Returns:
         `Verification`.

@@ -250,7 +250,7 @@ class Modality(Protocol):
         Args:
             examples: `Examples`.
             facts: Of the manifest's `data`, which say whether the others may be left out.
-            progress: Callable that is given how many are done, and of how many.
+            progress: Callable that receives the number of examples done and their total. Defaults to `None`.
 
         Raises:
             DataError: One cannot, and they say that it may not be left out.
@@ -300,7 +300,7 @@ class Modality(Protocol):
         Args:
             items: `Item`s.
             workers: Threads; `None` chooses.
-            progress: Callable that is given how many are done, and of how many.
+            progress: Callable that receives the number of examples done and their total. Defaults to `None`.
 
         Returns:
             `Finding`s about single examples; for each example a key of its content, `None` where it has none; the

@@ -19,7 +19,7 @@ def run_demo(
 
     Args:
         folder: Where data and both runs go; must not hold a demo yet.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Of Keras' progress, as in `keras.Model.fit`.
 
     Returns:

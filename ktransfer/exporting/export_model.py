@@ -23,7 +23,7 @@ from ktransfer.exporting.registry import get_format
 from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.extras import need_modules
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     import keras
@@ -93,7 +93,7 @@ def export_model(
     answered: dict[bytes, Array] | None = None,
     task: str | Task = SINGLE_LABEL,
     decision: dict[str, Any] | None = None,
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> Artifact:
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
@@ -135,7 +135,7 @@ def export_model(
         task: What the logits are of, a `Task` or its name. Defaults to `"single_label"`.
         decision: How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; written into the
             artifact. Defaults to `None`, the task's own way.
-        tell: Callable that is given how far the export of a quantized format is, as `Progress` takes it.
+        on_progress: Callable that receives the progress of a quantized export. Defaults to none.
             Defaults to none.
 
     Returns:
@@ -185,17 +185,17 @@ def export_model(
     facts = {"task": serving.task.name} | (serving.decision or {})
     written: dict[str, Any] = {"extra": {**(extra or {}), **facts}}
     if quantized:
-        written |= {"precision": spec.precision, "tell": tell}
+        written |= {"precision": spec.precision, "on_progress": on_progress}
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
         def write_and_prove(fixed: dict[str, int], flex: dict[str, bool]) -> _Proved:
             if quantized:
-                tell("converting the model")
+                on_progress("converting the model")
             exporter.write(serving, path, fixed=fixed, **written, **flex)
             if quantized:
-                tell("comparing its answers with the model's")
+                on_progress("comparing its answers with the model's")
             with _opened(spec, path) as artifact:
                 parity = measure_parity(
                     artifact,

@@ -50,7 +50,7 @@ class FrozenFeatures:
         store: Where they are kept.
         taps: Whether the pass gives `taps()` as well.
         track: Wraps the batches of a pass, as a progress bar does: `track(batches, total, description)`.
-        say: Where the lines about what is kept go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Raises:
         RecipeError: Something in the model varies its input at random.

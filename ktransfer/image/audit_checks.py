@@ -42,7 +42,7 @@ class ImageFacts:
         reason: Why it cannot be decoded, or None; then the rest is empty.
         digest: SHA-256 of its bytes.
         size: Width and height as stored, pixels.
-        traits: Kinds of findings that its header tells, such as `"cmyk"`.
+        traits: Kinds of findings from its header, such as `"cmyk"`.
         thumbnail: uint8 `(SIDE, SIDE, 3)`, RGB, upright.
     """
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Answer, Array
@@ -43,7 +43,7 @@ def choices(
     share: float,
     *,
     neighbors: Sequence[int] = (1,),
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> list[tuple[int, ...]]:
     """Candidates for operations that stay in float: none, the lowest, or those that lose most in int8.
 
@@ -56,7 +56,7 @@ def choices(
         weights: How many weights each operation has, from the input up.
         share: Of all weights, that may stay in float: each takes two or four bytes there instead of one.
         neighbors: Offsets of the operations without weights that go with one: 1 after it, -1 before it.
-        tell: Callable that is given how far the measuring is. Defaults to none.
+        on_progress: Callable that receives the progress of the measurement. Defaults to none.
 
     Returns:
         Indices of operations, one to three choices.
@@ -71,7 +71,7 @@ def choices(
     parts = [_with_neighbors(part, weights, neighbors) for part in _split(light, _MEASURED)]
     errors: list[float] = []
     for part in parts:
-        tell("measuring what each layer loses in int8", len(errors) + 1, len(parts))
+        on_progress("measuring what each layer loses in int8", len(errors) + 1, len(parts))
         errors.append(error(part))
     worst = []
     for index in np.argsort(errors)[::-1]:
@@ -136,26 +136,28 @@ def closest(
     error: Callable[[_Candidate], float],
     candidates: Callable[[float], Iterable[_Candidate]],
     *,
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> _Candidate:
     """The candidate of the smallest error, with more in float only where int8 collapses without.
 
     Args:
         error: What `error_against` gave.
         candidates: From the share of the weights that may stay in float to models in int8.
-        tell: Callable that is given how many were compared. Defaults to none.
+        on_progress: Callable that receives the number of compared candidates. Defaults to none.
 
     Example:
         >>> content = closest(error, lambda share: quantized(choices(alone, weights, share)))  # doctest: +SKIP
     """
     for share in _SHARES:
-        best = min(_counted(candidates(share), share, tell), key=error)
+        best = min(_counted(candidates(share), share, on_progress), key=error)
         if error(best) <= _COLLAPSED:
             break
     return best
 
 
-def _counted(candidates: Iterable[_Candidate], share: float, tell: Tell) -> Iterator[_Candidate]:
+def _counted(
+    candidates: Iterable[_Candidate], share: float, on_progress: ProgressCallback
+) -> Iterator[_Candidate]:
     for done, candidate in enumerate(candidates, start=1):
-        tell(f"comparing int8 models with up to {share:.1%} of the weights in float", done, None)
+        on_progress(f"comparing int8 models with up to {share:.1%} of the weights in float", done, None)
         yield candidate

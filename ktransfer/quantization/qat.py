@@ -114,7 +114,7 @@ def fine_tune_quantized(
             quantized,
             train,
             validation,
-            # A solved head tells `fine_tune` that the weights it begins with are worth keeping.
+            # With a solved head `fine_tune` keeps the initial weights as a candidate.
             dataclasses.replace(recipe, stages=(_stage(recipe),), head="solve", final_weights="best"),
             backbone=find_backbone(model) if backbone is None else backbone,
             class_weight=class_weight,

@@ -274,7 +274,7 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     for one character most say what NFKC and lower case do; the others take a name, which neither changes, and
     are written out at the end. What is left are letters newer than the Unicode of `tokenizers` with marks.
     """
-    sentencepiece.set_min_log_level(1)  # it tells of each map that it reads
+    sentencepiece.set_min_log_level(1)  # it logs each map that it reads
     spec = sentencepiece_model_pb2.NormalizerSpec.FromString(spec)
     rules = dict(sentencepiece.SentencePieceNormalizer(normalizer_spec=spec).Decompile())
     folds = rules.get("A") == "a"

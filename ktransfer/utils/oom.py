@@ -36,7 +36,7 @@ def halved(size: int, whole: int) -> int:
 def in_smaller_batches(
     attempt: Callable[[int], Result],
     batch_size: int,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     start: int | None = None,
 ) -> Result:
@@ -45,7 +45,7 @@ def in_smaller_batches(
     Args:
         attempt: Takes examples in a batch.
         batch_size: The size that is wanted.
-        tell: Callable that receives a sentence about each smaller size.
+        say: Callable that receives a sentence about each smaller size.
         start: A smaller size to begin with, known to be needed.
 
     Returns:
@@ -72,7 +72,7 @@ def in_smaller_batches(
                 ) from error
         # Past the handler: what it caught holds on to the tensors of the step.
         smaller = halved(size, batch_size)
-        tell(
+        say(
             f"out of memory in batches of {size}: trained on in parts of {smaller}, "
             f"whose gradients add up to batches of {batch_size}"
         )

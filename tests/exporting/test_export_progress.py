@@ -13,11 +13,11 @@ from ktransfer.utils.progress import Progress
 
 def test_a_stage_begins_with_a_line_and_has_one_in_five_seconds():
     lines, now = [], [0.0]
-    tell = Progress(lines.append, "onnx-int8", clock=lambda: now[0])
+    on_progress = Progress(lines.append, "onnx-int8", clock=lambda: now[0])
     for now[0], done in ((0.0, 1), (2.0, 2), (5.0, 3), (9.9, 4), (10.0, 1_000)):
-        tell("measuring", done, 2_000)
-    tell("comparing", 1)
-    tell("done")
+        on_progress("measuring", done, 2_000)
+    on_progress("comparing", 1)
+    on_progress("done")
     assert [line.split(maxsplit=1)[1] for line in lines] == [
         *("measuring, 1 of 2,000", "measuring, 3 of 2,000", "measuring, 1,000 of 2,000"),
         *("comparing, 1 so far", "done"),
@@ -26,10 +26,10 @@ def test_a_stage_begins_with_a_line_and_has_one_in_five_seconds():
 
 def test_each_measured_part_and_each_model_is_told():
     told = []
-    choices(len, [10, 10, 10, 970], 0.1, tell=lambda *given: told.append(given))
+    choices(len, [10, 10, 10, 970], 0.1, on_progress=lambda *given: told.append(given))
     assert [(done, total) for _, done, total in told] == [(1, 3), (2, 3), (3, 3)]
     told.clear()
-    closest(lambda model: 0.0, lambda share: iter("ab"), tell=lambda *given: told.append(given))
+    closest(lambda model: 0.0, lambda share: iter("ab"), on_progress=lambda *given: told.append(given))
     assert [(done, total) for _, done, total in told] == [(1, None), (2, None)]
 
 
@@ -41,7 +41,10 @@ _REPORTS = (
 
 def test_what_a_process_of_its_own_reports_is_told_and_its_answer_comes_after():
     told = []
-    assert run_in_subprocess(exec, _REPORTS, doing="count", tell=lambda *given: told.append(given)) is None
+    assert (
+        run_in_subprocess(exec, _REPORTS, doing="count", on_progress=lambda *given: told.append(given))
+        is None
+    )
     assert told == [("counting", 1, 2), ("done", 0, None)]
     assert run_in_subprocess(eval, "6 * 7", doing="count") == 42
 
@@ -51,7 +54,7 @@ def test_an_error_of_who_is_told_is_raised_as_it_is():
         raise BrokenPipeError("nobody reads")
 
     with pytest.raises(BrokenPipeError):
-        run_in_subprocess(exec, _REPORTS, doing="count", tell=broken)
+        run_in_subprocess(exec, _REPORTS, doing="count", on_progress=broken)
     assert run_in_subprocess(eval, "6 * 7", doing="count") == 42
 
 

@@ -22,7 +22,7 @@ from ktransfer.exporting.onnx.quantization import make_smaller
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
 from ktransfer.exporting.processes.converter_process import run_in_subprocess
 from ktransfer.exporting.serving import OUTPUT, inlined_functions, serving_function
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     from ktransfer.exporting.serving import Serving
@@ -46,7 +46,7 @@ def write(
     fixed: dict[str, int],
     extra: Mapping[str, Any] | None = None,
     precision: str = "float32",
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> None:
     """Write an ONNX file with its labels inside.
 
@@ -57,7 +57,7 @@ def write(
         extra: JSON-able facts by name, each written to the metadata as JSON under its name, next to the class
             names as a list under `labels`.
         precision: `"float32"`, or as in `make_smaller`, which is then run in a subprocess.
-        tell: Callable that is given how far the latter is. Defaults to none.
+        on_progress: Callable that receives the progress of quantization. Defaults to none.
 
     Raises:
         ExportError: tf2onnx cannot convert the model, what it gives is not a valid graph, or making it
@@ -103,7 +103,9 @@ def write(
         source = Path(folder, "model.onnx")
         onnx.save(graph, source)
         doing = f"make the ONNX model {precision}"
-        run_in_subprocess(make_smaller, source, path, precision, calibration, doing=doing, tell=tell)
+        run_in_subprocess(
+            make_smaller, source, path, precision, calibration, doing=doing, on_progress=on_progress
+        )
 
 
 def _erfc(context: Any, node: Any, name: str, args: Any) -> Any:

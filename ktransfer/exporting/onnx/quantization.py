@@ -91,7 +91,7 @@ def _static(source: Path, calibration: Sequence[dict[str, Array]]) -> onnx.Model
         prepared = _prepared(source, Path(folder))
         error = error_against(lambda path: open_artifact("onnx", path).answer, source, calibration)
         candidates = partial(_quantized, prepared, Path(folder), calibration, error)
-        return onnx.load(closest(error, candidates, tell=report))
+        return onnx.load(closest(error, candidates, on_progress=report))
 
 
 def _quantized(
@@ -135,7 +135,7 @@ def _quantized(
 
     # ONNX Runtime's optimizer spoils a depthwise convolution alone in float between quantized ones (an
     # error of 1.4 instead of 0.2) unless the activation before it is in float too.
-    kept = choices(alone, weights, share, neighbors=(-1, 1), tell=report)
+    kept = choices(alone, weights, share, neighbors=(-1, 1), on_progress=report)
     # The first of each count is of all kinds of operations: its ranges, which are kept, serve the others.
     for count, indices, operations in itertools.product(CALIBRATED, kept, (every, every - _ELEMENTWISE)):
         yield quantized(count, indices, operations)

@@ -16,7 +16,7 @@ from typing import IO, Any, TypeVar, cast
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.processes.ipc import receive, send
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 # Not -m, which would load this module twice.
 _PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
@@ -36,7 +36,7 @@ class Ended(ExportError):
 
 
 def run_in_subprocess(
-    function: Callable[..., _Returned], *arguments: Any, doing: str, tell: Tell = silent
+    function: Callable[..., _Returned], *arguments: Any, doing: str, on_progress: ProgressCallback = silent
 ) -> _Returned:
     """Call a function in a subprocess and return what it returns.
 
@@ -47,7 +47,7 @@ def run_in_subprocess(
         function: Of a module, so that the other process finds it by name.
         arguments: Data, as `ipc.send` takes it; so must be what the function returns. A `Path` is made absolute.
         doing: What it does, for the error: `"convert to tflite-int8"`.
-        tell: Callable that is given what the function reports by `report`. Defaults to none.
+        on_progress: Callable that receives what the function passes to `report`. Defaults to none.
 
     Raises:
         Ended: Its process ended by a signal or otherwise.
@@ -62,7 +62,7 @@ def run_in_subprocess(
     with _LOCK:
         process = _kept(function.__module__)
         try:
-            value, error = process.asked(tell, function.__qualname__, asked)
+            value, error = process.asked(on_progress, function.__qualname__, asked)
         except _Lost as lost:
             raise _forget(function.__module__).ended(doing) from lost
         except BaseException:  # Ctrl-C: the answer is no longer needed
@@ -74,7 +74,7 @@ def run_in_subprocess(
 
 
 def report(stage: str, done: int = 0, total: int | None = None) -> None:
-    """Tell the process that waits for this one how far it is; nothing where none waits.
+    """Report progress to the parent process; does nothing without one.
 
     Args:
         stage: What is being done.
@@ -148,13 +148,13 @@ class _Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def asked(self, tell: Tell, *question: Any) -> list[Any]:
+    def asked(self, on_progress: ProgressCallback, *question: Any) -> list[Any]:
         self._retirement.cancel()
         self._stderr.seek(0)  # for both: earlier output belongs to another request
         self._stderr.truncate()
         kind, *answer = self._received(question)
         while kind == _REPORT:
-            tell(*answer)
+            on_progress(*answer)
             kind, *answer = self._received()
         self._end_later()
         return answer

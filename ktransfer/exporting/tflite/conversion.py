@@ -61,7 +61,7 @@ def convert(
         if precision == "int8":
             report("converting to float32, to compare with")
             error = error_against(_load, _converter(source).convert(), calibration)
-            return closest(error, partial(_quantized, source, calibration, error), tell=report)
+            return closest(error, partial(_quantized, source, calibration, error), on_progress=report)
         converter = _converter(source)
         if allow_flex:
             converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
@@ -120,7 +120,7 @@ def _quantized(
         ) -> float:
             return error(quantized(set(range(len(names))) - set(indices)))
 
-        kept = kept or choices(alone, [weights for _, weights in layers], share, tell=report)
+        kept = kept or choices(alone, [weights for _, weights in layers], share, on_progress=report)
         for indices, operations in itertools.product(kept, ((), _ELEMENTWISE)):
             yield convert_weights_to_float16(quantized(indices, operations))
 

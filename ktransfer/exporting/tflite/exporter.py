@@ -20,7 +20,7 @@ from ktransfer.exporting.saved_model import exporter as saved_model
 from ktransfer.exporting.serving import inlined_functions, serving_function
 from ktransfer.exporting.tflite.conversion import convert
 from ktransfer.exporting.tflite.metadata import add_metadata
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Array
@@ -35,7 +35,7 @@ def write(
     extra: Mapping[str, Any] | None = None,
     precision: str = "float32",
     allow_flex: bool = False,
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> None:
     """Write a TFLite file with its labels inside.
 
@@ -47,7 +47,7 @@ def write(
         fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `extra.json` in the file.
         precision, allow_flex: As in `tflite_conversion.convert`, which is run in a subprocess.
-        tell: Callable that is given how far it is. Defaults to none.
+        on_progress: Callable that receives the progress. Defaults to none.
 
     Raises:
         ExportError: The model has an operation that TFLite lacks, or the converter ended its process, and
@@ -69,7 +69,7 @@ def write(
         doing = f"convert the model to TFLite in {precision}"
         try:
             content = run_in_subprocess(
-                convert, source, precision, calibration, allow_flex, doing=doing, tell=tell
+                convert, source, precision, calibration, allow_flex, doing=doing, on_progress=on_progress
             )
         except Ended as ended:
             if not ended.aborted or _converts(source):  # then it is quantizing that it does not
