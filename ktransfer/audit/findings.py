@@ -11,7 +11,7 @@ from ktransfer.data.examples import Splits, printable
 
 SPLITS = ("train", "validation", "test")
 
-# In the order in which they are shown: severity, and what a person reads.
+# In the order of display: severity and description.
 KINDS = {
     "unreadable": ("error", "cannot be decoded"),
     "leak": ("error", "the same in several splits: the result on them is worth nothing"),

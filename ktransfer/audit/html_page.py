@@ -12,7 +12,7 @@ from ktransfer.utils.files import write_text
 _MOST_FINDINGS = 40  # of each kind: a page of all kinds stays below some 10 MiB
 _MOST_ITEMS = 8
 _LONGEST_TEXT = 300  # characters
-# No script, and nothing from elsewhere, whatever a file or a class is called.
+# No script and no remote content, also with hostile names of files or classes.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; color: #222 }

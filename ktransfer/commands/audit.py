@@ -126,7 +126,7 @@ def audit_before_training(
         verbose: Whether progress is shown.
 
     Returns:
-        The `Audit`; whatever it found unreadable is the caller's to refuse or leave out.
+        The `Audit`; the caller refuses or leaves out unreadable files.
 
     Raises:
         DataError: Examples of one split are in another as well.

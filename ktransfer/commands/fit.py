@@ -113,7 +113,7 @@ def _solved(run: Run) -> Path:
 def _report(run: Run, splits: Splits, answers: dict[str, Answers] | None, say: Say) -> None:
     try:
         write_report(run, splits, answers or evaluate_splits(run, splits, say=say), say=say)
-    except Exception as error:  # noqa: BLE001  whatever fails, the run is trained, exported and of use
+    except Exception as error:  # noqa: BLE001  a report that fails must not fail the run, which is trained and exported
         say(f"warning    no report ({shortened(str(error))}); make it with `ktransfer report {run.path}`")
 
 

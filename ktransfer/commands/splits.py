@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PARITY_EXAMPLES = 100
 # Examples to evaluate quantized artifacts and accuracy on: one percentage point is five of them.
 EVALUATION_EXAMPLES = 500
-# A class with so many times the examples of another is worth a word.
+# Log a hint where a class has so many times the examples of another.
 _UNEVEN = 3
 
 Say = Callable[[str], None]

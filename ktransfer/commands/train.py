@@ -296,7 +296,7 @@ def resume(
     say: Say = print_line,
     verbose: int | str = 1,
 ) -> Run:
-    """Go on with a run that was interrupted, or killed, at whatever it was doing.
+    """Resume a run that was interrupted or killed, at any step.
 
     Training goes on from its last whole epoch, with the same data; what is done and whole is not done again.
     The result is that of a run that was never interrupted.

@@ -34,7 +34,7 @@ class TrainOptions:
             `None`, what the data looks like; a column of numbers is taken as classes or refused, and as numbers only
             where it is given.
         target_transform: `"log"` trains a regression on the logarithm of a positive target; answers are in its own unit
-            all the same. Defaults to `None`, the target as it is.
+            nevertheless. Defaults to `None`, the target as it is.
         group_column: Column with what an example belongs to, such as a patient: validation has other groups than
             training. Defaults to `None`.
         group_by: Callable from the name of a file below the folder of the data, or from a text of a table, to what it

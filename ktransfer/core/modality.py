@@ -155,9 +155,9 @@ class Modality(Protocol):
         name: `"image"` or `"text"`.
         kind: Of `Examples`: what their `inputs` are, `"file"` or `"text"`.
         task: As a manifest has it, such as `"image-classification"`.
-        noun: What to call examples in a line for a person, such as `"images"`.
+        noun: The noun for examples in messages, such as `"images"`.
         holder: What examples lie in: `"folder"` or `"file"`.
-        raw: How a line for a person says that examples are as people have them.
+        raw: The words in messages for examples in their original form, such as image files.
         content: What `audit.json` calls an example: `"path"` or `"text"`.
         near_before_training: Whether near-duplicates are looked for before each training.
         wide_cards: Whether an example needs the width of a page.
@@ -265,7 +265,7 @@ class Modality(Protocol):
         """Write into the folder of artifacts whatever all of them need.
 
         Returns:
-            Fields for the manifest, and lines for a person.
+            Fields for the manifest, and messages.
         """
 
     def network(

@@ -303,7 +303,7 @@ class Evaluation(Protocol):
     Attributes:
         examples: How many.
         value: The number that the manifest has as the metric of a split, higher is better.
-        value_title: What it is called in a line for a person.
+        value_title: Its name in messages.
         fitted: What was fitted and stays fixed on other examples, JSON-able: `temperature`, and `decision`.
     """
 

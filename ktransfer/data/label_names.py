@@ -66,7 +66,7 @@ def is_number(text: str) -> bool:
 
 
 def reads_as_missing(name: str) -> bool:
-    """Whether a name is how programs write that there is no value; a class may be called so all the same.
+    """Whether a name is a program's notation for a missing value; it may still be the name of a class.
 
     Example:
         >>> reads_as_missing("NaN"), reads_as_missing("missing")

@@ -115,7 +115,7 @@ def _inside(path: Path) -> Path:
 def _children(folder: Path) -> list[Path]:
     try:
         return [c for c in folder.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
-    except OSError:  # whoever reads the data says so
+    except OSError:  # the reader of the data reports it
         return []
 
 

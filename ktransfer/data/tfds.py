@@ -97,7 +97,7 @@ def read_tfds_texts(
 
     Returns:
         `({split: (texts, names of their classes)}, text feature, label feature, notes)`; texts without a
-        label, as test splits have them, are left out, and the notes say so.
+        label, as test splits have them, are left out, with a note.
 
     Raises:
         DataError: TFDS is not installed, the data set is not prepared there, or has no labelled texts.

@@ -15,7 +15,7 @@ class ExportOptions:
     Args:
         dynamic_batch: TFLite takes any number of examples at once, not one. SavedModel and ONNX always do.
         any_size: ONNX takes images of any height and width and resizes them as the run does.
-        uint8: Images are taken in uint8, not float32, in 0-255 all the same.
+        uint8: Images are taken in uint8, not float32, still in 0-255.
         allow_flex: TFLite may have operations of TensorFlow itself (Flex) where a file without them cannot be
             had. An app then needs the Flex delegate as well as LiteRT; the artifact names them.
         temperature: What logits are divided by before softmax, so that probabilities are as often right as

@@ -1,4 +1,4 @@
-"""A model in float32, whatever it was trained in."""
+"""Convert a model of any dtype policy to float32."""
 
 from typing import Any
 

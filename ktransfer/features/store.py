@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _META, _DATA = "meta.json", "rows.bin"
-_LOCK = "writer.lock"  # held by whoever writes, in the folder that is not whole yet
+_LOCK = "writer.lock"  # held by the writer, in the folder that is not complete yet
 _DTYPES = ("float32", "float16")
 _STALE_SECONDS = 60
 

@@ -137,7 +137,7 @@ def _preprocessing(converter: keras.layers.Layer, size: tuple[int, int]) -> Prep
             for p in ((0,) * 3, (255,) * 3, (50, 120, 200))
         ]
     )
-    # Two sizes differ only in the resizing, which constant pictures do not feel.
+    # Two sizes differ only in the resizing, which does not change constant images.
     seen = np.stack([keras.ops.convert_to_numpy(converter(p[None]))[0, 0, 0] for p in probes]).astype(
         "float64"
     )

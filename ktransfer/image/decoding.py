@@ -37,7 +37,7 @@ _READ = {
 # messengers call HEIF files .jpg.
 _HEIF = (".heic", ".heif", ".hif", ".heics")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-# These formats begin with no signature of their own: they are opened where the name says so only.
+# These formats have no signature: they are opened by their suffix only.
 _BY_SUFFIX = {"TGA": (".tga", ".icb", ".vda", ".vst"), "DIB": (".dib",)}
 # Formats of images, drawings and videos that are not read, so that they can be named.
 _OTHERS = (

@@ -1,4 +1,4 @@
-"""int8 where it costs little: which layers stay in float is measured, whatever the format."""
+"""Measure which layers to keep in float for int8 models, in any format."""
 
 from __future__ import annotations
 

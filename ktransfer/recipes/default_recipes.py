@@ -1,4 +1,4 @@
-"""The presets of `ktransfer train`: recipes as pure functions of facts, whatever the modality."""
+"""The presets of `ktransfer train`: recipes as pure functions of facts, for every modality."""
 
 import dataclasses
 import math

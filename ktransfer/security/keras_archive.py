@@ -49,7 +49,7 @@ def load_keras_file(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # whatever Keras, h5py or a layer stumbles over in a damaged file
+    except Exception as error:  # Keras, h5py and layers raise many kinds of errors for a damaged file
         raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(model, keras.Model):
         raise ValueError(f"a {type(model).__name__} and no model")

@@ -1,6 +1,6 @@
 """Read untrusted input safely: bounded JSON, paths contained in their folder, text safe for a terminal.
 
-What is wrong is a `ValueError` with the reason, as of `json`; whoever reads says which file it was, and what
+What is wrong is a `ValueError` with the reason, as of `json`; the reader adds which file it was, and what
 to do.
 """
 

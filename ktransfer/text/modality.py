@@ -104,7 +104,7 @@ class TextModality:
         return measure_text_parity(artifact, serving)
 
     def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
-        parity.check(f"{format} (raw text)", tolerance)  # texts have to come out as the very same ids
+        parity.check(f"{format} (raw text)", tolerance)  # texts must give exactly the same ids
 
     def files_read(self, artifact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
         return None

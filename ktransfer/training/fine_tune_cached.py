@@ -35,7 +35,7 @@ def fine_tune_cached(
 ) -> dict[str, list[float]]:
     """Do what `fine_tune` does, with the frozen part of the backbone run once for each stage.
 
-    The weights come out equal to those of `fine_tune` on the same examples, to float tolerance: the frozen
+    The weights are equal to those of `fine_tune` on the same examples, to float tolerance: the frozen
     part runs in inference mode in both, and the batches come in the same order. With augmentation that holds
     as long as there is a view for each epoch. A stage that trains everything, or whose features cannot be
     kept, is trained on the examples themselves.

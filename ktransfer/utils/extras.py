@@ -87,7 +87,7 @@ def need_modules(modules: Iterable[str], purpose: str) -> None:
     for module in modules:
         try:
             found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:  # what hides modules says so
+        except ModuleNotFoundError:  # a test may hide modules
             found = None
         if found is None:
             error = ModuleNotFoundError(f"No module named {module!r}", name=module)

@@ -55,7 +55,7 @@ def find_annotated(folder: Path) -> dict[str, Path]:
     """
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
-    except OSError:  # whoever reads the folder says so
+    except OSError:  # the reader of the folder reports it
         return {}
     files = [path for path in files if junk_name(path.name, is_folder=False) is None][:_MOST_FILES]
     found: dict[str, list[Path]] = {}

@@ -64,13 +64,13 @@ def _parquet_looks(path: Path) -> bool:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError:  # whoever reads it says so
+    except ImportError:  # its reader reports it
         return False
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             batch = next(file.iter_batches(batch_size=8), None)
         return batch is not None and _layout(batch.to_pylist()) is not None
-    except (OSError, pyarrow.ArrowException):  # whoever reads it says what is wrong
+    except (OSError, pyarrow.ArrowException):  # its reader reports the error
         return False
 
 
@@ -127,7 +127,7 @@ def _records(path: Path, encoding: str | None) -> tuple[list[Any], list[int]]:
         try:
             value = json.loads(read_text(path, encoding))
         except (OSError, ValueError, RecursionError):
-            value = None  # several values, or whatever the reader of tables says of it
+            value = None  # several values; the reader of tables reports errors
         if isinstance(value, dict) and isinstance(value.get("annotations"), list):
             value = value["annotations"]
         if isinstance(value, list) and value and all(map(_is_spacy, value)):

@@ -27,7 +27,7 @@ from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
-_MANY = 1_000  # labels that are worth a word
+_MANY = 1_000  # labels from which on a note is printed
 _RARE = 10  # rows, fewer of which make a label rare
 _KNOWN = 0.9  # share of the cells that makes them single labels, where classes are known
 

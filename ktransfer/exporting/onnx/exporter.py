@@ -80,7 +80,7 @@ def write(
                 custom_rewriter=[_rank_one_addends, _transposes_of_one],
             )
             _make_constants_of_captures(graph.graph, serving, serve.get_concrete_function())
-        if errors:  # it goes on past them, and returns a graph all the same
+        if errors:  # it continues after errors and returns a graph
             raise ValueError(errors[0])
         _pad_in_the_pools(graph.graph)
         _leave_out_what_is_known(graph.graph)
@@ -90,7 +90,7 @@ def write(
         helper.set_model_props(graph, {name: json.dumps(value) for name, value in metadata.items()})
         canonicalize(graph)
         onnx.checker.check_model(graph, full_check=True)
-    except Exception as error:  # tf2onnx raises whatever it stumbles over
+    except Exception as error:  # tf2onnx raises many kinds of errors
         raise ExportError(
             f"Expected a model that tf2onnx can convert at opset {_OPSET}, got {type(error).__name__}: "
             f"{error}. Export another format, or choose another backbone."

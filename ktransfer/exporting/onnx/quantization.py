@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _KEPT_IN_FLOAT = {"Softmax"}  # 256 steps are few for a probability
-# What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
+# Normalization and addition have few weights, and wide ranges that eight bits represent badly.
 _ELEMENTWISE = {"Add", "Mul", "Sub"}
 
 
@@ -64,7 +64,7 @@ def make_smaller(
     onnx.helper.set_model_props(smaller, {entry.key: entry.value for entry in model.metadata_props})
     canonicalize(smaller)  # the casts of float16 come last, which no valid graph has
     for node in smaller.graph.node:
-        node.ClearField("name")  # of a small network it is a part of the size to speak of
+        node.ClearField("name")  # for a small network names are a noticeable part of the size
     onnx.checker.check_model(smaller, full_check=True)
     onnx.save(smaller, path)
 

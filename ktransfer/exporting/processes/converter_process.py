@@ -128,7 +128,7 @@ class _Process:
     def __init__(self, module: str) -> None:
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
-            # -P: a file named as a library, where the command was given, is not to be imported for it.
+            # -P: a file named as a library, where the command was given, must not be imported instead.
             [sys.executable, "-P", "-c", _PROGRAM, str(os.getpid()), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -164,7 +164,7 @@ class _Process:
             if question is not None:
                 send(self._asks, question)
             return receive(self._answers)
-        except ValueError as error:  # it goes on all the same
+        except ValueError as error:  # the process is still alive
             self._process.kill()
             raise _Lost from error
         except (EOFError, OSError) as error:
@@ -177,7 +177,7 @@ class _Process:
         self._retirement.start()
 
     def _end_if_idle(self) -> None:
-        with _LOCK:  # which whoever asks meanwhile has, and then it is not idle
+        with _LOCK:  # a request in progress holds the lock, and then the process is not idle
             if time.monotonic() - self._idle_since >= _IDLE:
                 self.close()
 

@@ -52,7 +52,7 @@ class RuntimeProcess:
         self._name = f"{format} artifact"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
-            # -P: a file named as a library, where the command was given, is not to be imported for it.
+            # -P: a file named as a library, where the command was given, must not be imported instead.
             [sys.executable, "-P", "-c", _PROGRAM, format, str(path), str(threads or 0)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -115,7 +115,7 @@ class RuntimeProcess:
                     f"Expected the {self._name} to run by its own runtime, got no answer within {_LONGEST:g} "
                     "seconds. Export it again, or another format."
                 ) from error
-            if isinstance(error, ValueError):  # it goes on all the same
+            if isinstance(error, ValueError):  # the process is still alive
                 self._process.kill()
             raise self._ended() from error
         finally:

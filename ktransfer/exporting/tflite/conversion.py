@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _LACKING = re.compile(r"""fused\["\w+:", "([^"@]+)@[^\n]*'tf\.(\w+)' op is neither""")
 # 256 steps are few for a probability, and none are left for scores next to the -2e38 that masks them.
 _IN_FLOAT = ("SOFTMAX", "SELECT", "SELECT_V2")
-# What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
+# Normalization and addition have few weights, and wide ranges that eight bits represent badly.
 _ELEMENTWISE = ("ADD", "MUL", "SUB")
 
 
