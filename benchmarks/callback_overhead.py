@@ -1,4 +1,4 @@
-"""What ProgressiveUnfreezing adds to a step of a plain `fit` on a small CNN, and what compiling a stage anew costs.
+"""Measure the overhead of ProgressiveUnfreezing for a step of `fit` on a small CNN, and for recompiling a stage.
 
 python benchmarks/callback_overhead.py [DATA [BACKBONES]]
 

@@ -30,7 +30,7 @@ def main():
 
 
 def cell(given, format, folder):
-    """What came of one format: `{"outcome": "works", ...}` and figures, or `"refused"` and the reason.
+    """The outcome of one format: `{"outcome": "works", ...}` and figures, or `"refused"` and the reason.
 
     Args:
         given: From `trained`.
@@ -72,7 +72,7 @@ def cell(given, format, folder):
 
 
 def wrong_inside(format, path):
-    """What a file of right answers may still be wrong in: it is not smaller, or it is slow by its kind."""
+    """Faults of a file whose answers are right: it is not smaller, or slow for its format."""
     family, _, precision = format.partition("-")
     if not precision:
         return None

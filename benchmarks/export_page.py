@@ -46,7 +46,7 @@ def _when_and_where(cells):
 
 
 def _always_fixed(families, format, cells):
-    """Axes that every file of the format has fixed; a cell does not say so again."""
+    """Axes that every file of the format has fixed; a cell does not repeat them."""
     made = [cells[of] for of in cells if of[0] in families and of[1] == format]
     made = [cell for cell in made if cell["outcome"] == "works"]
     return {axis for axis in ("batch", "sequence") if all(isinstance(cell[axis], int) for cell in made)}

@@ -1,4 +1,4 @@
-"""How every benchmark begins and ends: its arguments, and one JSON line with the machine's name.
+"""Common frame of benchmarks: arguments, and one JSON line with the machine's name.
 
 Nothing heavy is imported at the top, so that `--help` and a wrong folder are answered at once.
 """

@@ -1,4 +1,4 @@
-"""What several benchmarks do: repeats in turn, epochs timed, a classifier and its training step."""
+"""Helpers of benchmarks: repeats in turn, timed epochs, a classifier and its training step."""
 
 import statistics
 import time

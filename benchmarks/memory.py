@@ -27,7 +27,7 @@ def recipe(kind):
 
 
 def train_once(options, preset, size):
-    """What a measured process does."""
+    """Run the measured process."""
     import ktransfer
 
     with tempfile.TemporaryDirectory() as folder:

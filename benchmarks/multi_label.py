@@ -110,7 +110,7 @@ def of_ktransfer(method, folder, preset, options, seed):
 
 
 def one_vs_rest(folder, preset, options, seed):
-    """What a person writes with scikit-learn, given the same splits and features."""
+    """The usual scikit-learn baseline on the same splits and features."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
@@ -154,7 +154,7 @@ def one_vs_rest(folder, preset, options, seed):
 
 
 def measure(row, method, seed, shared, backbones):
-    """What a measured process does: prints the scores on the test examples and the seconds it took."""
+    """Run the measured process: prints the scores on the test examples and the seconds it took."""
     import keras
 
     import ktransfer

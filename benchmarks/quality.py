@@ -78,7 +78,7 @@ def image_splits(data, shared, folder):
 
 
 def _excluded(source, folder):
-    """What `ktransfer audit --fix` leaves out: files that are repeated or contradict each other."""
+    """The files that `ktransfer audit --fix` leaves out: files that are repeated or contradict each other."""
     from ktransfer.audit.exclusions import read_exclusions
     from ktransfer.commands.audit import audit
 
@@ -337,7 +337,7 @@ def hugging_face(method, folder, preset, size, seed):
 
 
 def measure(row, method, seed, shared, backbones):
-    """What a measured process does: prints the accuracy on the test files and the seconds it took."""
+    """Run the measured process: prints the accuracy on the test files and the seconds it took."""
     data, name = row.split("/")
     preset, size = backbones / BACKBONES[name], IMAGES.get(data, 0)
     if method.startswith("trainer-"):

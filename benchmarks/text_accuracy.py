@@ -93,7 +93,7 @@ def ktransfer_default(folder, preset):
 
 
 def measure(name, folder, preset, tokens, epochs):
-    """What a measured process does: prints its scores and the seconds that they took."""
+    """Run the measured process: prints its scores and the seconds that they took."""
     import keras
 
     import ktransfer

@@ -85,7 +85,7 @@ RECIPES = {"guide": guide, "ktransfer": ktransfer_default}
 
 
 def measure(name, data, preset, size):
-    """What a measured process does: prints seconds in all, seconds to the target, and accuracy."""
+    """Run the measured process: prints seconds in all, seconds to the target, and accuracy."""
     import keras
 
     import ktransfer

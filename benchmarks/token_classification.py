@@ -7,7 +7,7 @@ One measurement is one method with one seed, in a subprocess; imports and a firs
 counted. The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are
 presets; `trainer` is `AutoModelForTokenClassification` with a `Trainer` at its usual settings (learning rate 5e-5,
 batches of 16, first-subword labels) for `--epochs`, its best epoch by entity F1 on validation. It is skipped with a
-line that says so where torch or transformers are not installed. All are scored by the spans that they give, counted as
+message where torch or transformers are not installed. All are scored by the spans that they give, counted as
 by seqeval in its strict mode.
 """
 
@@ -87,7 +87,7 @@ def of_ktransfer(method, by_split, preset, seed):
 
 
 def of_trainer(by_split, preset, seed, epochs):
-    """What a person writes with transformers: words, first-subword labels, the best epoch on validation."""
+    """The usual transformers baseline: words, first-subword labels, the best epoch on validation."""
     import numpy as np
     from transformers import (
         AutoModelForTokenClassification,
@@ -181,7 +181,7 @@ def of_trainer(by_split, preset, seed, epochs):
 
 
 def measure(method, seed, options):
-    """What a measured process does: prints the scores on the test split and the seconds it took."""
+    """Run the measured process: prints the scores on the test split and the seconds it took."""
     import keras
 
     import ktransfer

@@ -5,6 +5,7 @@ comments, docstrings, messages, help and documents, whatever their case; a space
 line's end with the `#` of a comment after it. `_` and a capital begin a word, so identifiers are covered.
 """
 
+import ast
 import re
 import subprocess
 from pathlib import Path
@@ -62,6 +63,12 @@ WORDS = {
     r"surviv(e|es|ed|al|ing)": "crash, end, recover, as fits",
     r"nobody": "the actor that is meant",
     r"that which": "what, the one that",
+    r"whoever": "the actor that is meant",
+    r"(says?|said) so": "prints it, sets it, reports it",
+    r"lines? for a person": "message",
+    r"stumbles?": "the errors that are meant",
+    r"worth a word": "when a note is printed",
+    r"checked at birth": "validated on construction",
     r"own_?process": "runtime_process",
     r"fatal_operation": "bisect",
     r"halve_weights": "float16_weights",
@@ -133,6 +140,21 @@ def found(words, texts=TEXTS):
 def test_the_project_does_not_use_the_words(words):
     uses = list(found(words))
     assert not uses, f"Expected: {WORDS[words]}.\n" + "\n".join(uses)
+
+
+def docstrings():
+    """`(place, first line)` of each docstring of the package and the kit."""
+    for name, text in TEXTS.items():
+        if name.startswith(("ktransfer/", "export/", "examples/", "benchmarks/")) and name.endswith(".py"):
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+                    line = 1 if isinstance(node, ast.Module) else node.lineno
+                    yield f"{name}:{line}", ast.get_docstring(node).splitlines()[0]
+
+
+def test_docstrings_begin_with_a_noun_phrase_or_a_verb():
+    asking = re.compile(r"(What|Which|How|Where|Who|Why|Say|Says|That|Those|Of)\b(?!ever)")
+    assert not [f"{place}: {line}" for place, line in docstrings() if asking.match(line)]
 
 
 @pytest.mark.parametrize(("name", "around"), ALLOWED)

@@ -1,4 +1,4 @@
-"""What can be set, on the command line or by environment variables."""
+"""Settings, from the command line or environment variables."""
 
 import argparse
 import os

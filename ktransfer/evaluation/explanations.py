@@ -1,4 +1,4 @@
-"""Why a model answers as it does: what each place of an image, and each word of a text, adds to an answer."""
+"""Explain answers by the contribution of each place of an image and each word of a text."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def export_model(
     It is run by its own runtime before it gets its final name, at batch 1 and at another batch size, ids at
     several lengths, texts and image files raw as well; if that fails, nothing of it is left, and an artifact
     of an earlier export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed
-    at its longest, then the batch at 1, and the artifact says so.
+    at its longest, then the batch at 1, as the artifact records.
 
     The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter, and checked by
     labels. `tflite-int8` takes images in uint8. TFLite is converted, and both TFLite and ONNX are run, in

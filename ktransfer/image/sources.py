@@ -322,7 +322,7 @@ def _class_folders(folder: Path, class_names: Sequence[str] | None) -> Layout | 
 
 
 def _unclear(tables: TableFiles, options: ReadOptions) -> str | None:
-    """Why it is not clear which column of the training table holds labels; None where it is."""
+    """The reason why the label column of the training table is unclear; None if it is clear."""
     path = tables.splits["train"][0]
     try:
         found = read_table(path, encoding=options.encoding, kind=IMAGE_CELLS)

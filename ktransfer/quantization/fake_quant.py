@@ -71,7 +71,7 @@ class FakeQuantizedModel(keras.Model):
 
 
 class _Rounding:
-    """How each layer of a model is fake-quantized; no Keras object, so that nothing is tracked twice."""
+    """The fake quantization of each layer of a model; no Keras object, so that nothing is tracked twice."""
 
     def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
         self._operations = _operations(model)

@@ -89,7 +89,7 @@ class Interval:
 
     @classmethod
     def of(cls, decision: Mapping[str, Any] | None) -> Interval | None:
-        """That of a decision; `None` where it has none."""
+        """The interval of a decision; `None` if it has none."""
         facts = (decision or {}).get("interval")
         return None if facts is None else cls(facts["coverage"], facts["width"], facts.get("transform"))
 

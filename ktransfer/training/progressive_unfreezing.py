@@ -55,7 +55,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     TensorBoard, CSVLogger, ReduceLROnPlateau and LearningRateScheduler. With `use_ema=True` the weights at the end
     are the averages of the best epoch. Two callbacks for two backbones may stand in one `fit`; the learning rate of
     the head is then that of the first one. A `train_step` that you compile yourself, with `tf.function`, never
-    learns what was unfrozen; a warning says so.
+    learns what was unfrozen, with a warning.
 
     Args:
         backbone: What is unfrozen: a model inside the model being fit, at any depth; its name; a model whose

@@ -77,7 +77,7 @@ class SharedFit:
 
     @classmethod
     def of(cls, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None) -> SharedFit:
-        """That of this `fit`: another callback's, or a new one."""
+        """The shared state of this `fit`: another callback's, or a new one."""
         optimizer = getattr(model, "optimizer", None)
         state = getattr(getattr(optimizer, "inner_optimizer", optimizer), _STATE, None)
         if state is not None and state.fit.token is token and state.fit.model is model:

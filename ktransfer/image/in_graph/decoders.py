@@ -171,7 +171,7 @@ def _jpeg(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor,
             _fits(data.number(precision_at + 1, 2, True), data.number(precision_at + 3, 2, True)),
         ],
     )
-    # Pillow takes CMYK as Adobe writes it whether it says so or not.
+    # Pillow takes CMYK as Adobe writes it with or without its marker.
     unsaid = tf.equal(layers, 4) & ~tf.reduce_any(adobe)
     marked = tf.cond(
         unsaid,
