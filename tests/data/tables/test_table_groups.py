@@ -40,7 +40,7 @@ def test_a_group_column_is_no_column_of_texts_or_labels(tmp_path):
     [
         (
             [f"words {at},{'ab'[at % 2]},p0" for at in range(4)],
-            r"several groups in column 'person' of .*a\.csv\. .*'p0'",
+            r"several groups in column 'person' of .*a\.csv, got .*'p0'",
         ),
         (
             [*ROWS, "x,a,", "y,b, "],
