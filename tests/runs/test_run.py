@@ -173,7 +173,7 @@ def test_a_manifest_that_lacks_something_names_it(run):
     values = json.loads((run.path / MANIFEST).read_text())
     del values["labels"], values["recipe"]
     (run.path / MANIFEST).write_text(json.dumps(values))
-    with pytest.raises(RunError, match="lacks labels, recipe"):
+    with pytest.raises(RunError, match="Expected labels, recipe in"):
         Run.load(run.path)
 
 

@@ -199,7 +199,7 @@ def _one_each(units: list[_Unit], folder: Path) -> dict[str, _Unit]:
                 continue
             if split in names:
                 raise DataError(
-                    f"Expected one {split} part in {printable(str(folder))}, got "
+                    f"Expected one {split} split in {printable(str(folder))}, got "
                     f"{printable(names[split].name)} and {printable(unit.name)}. Remove one."
                 )
             names[split] = unit
