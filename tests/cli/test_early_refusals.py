@@ -36,7 +36,7 @@ REFUSED = {
     "an alias that is no format": (("export", "images", "--format", "coreml"), "coreml"),
     "half of a format": (("export", "images", "--format", "int8"), "tflite-int8 or onnx-int8"),
     "two formats in one": (("export", "images", "--format", "onnx,tflite"), "--format of its own"),
-    "an empty format": (("export", "images", "--format", ""), "A format is one of"),
+    "an empty format": (("export", "images", "--format", ""), "a format out of"),
     "a typo in a format to train": ((*TRAIN, "--format", "onx"), "Did you mean onnx"),
     "a format and none": ((*TRAIN, "--format", "onnx", "--no-export"), "--no-export"),
     "an option for another format": (("export", "images", "--format", "onnx", "--allow-flex"), "TFLite"),

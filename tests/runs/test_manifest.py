@@ -76,7 +76,7 @@ def test_a_run_with_a_way_out_is_not_loaded(run_of, tmp_path):
 @pytest.mark.parametrize("size", [1_000_000, 8.5, True, "8"])
 def test_a_picture_of_any_size_is_not_made_for_a_manifest(run_of, manifest, size):
     run = Run.load(run_of(preprocessing=manifest["preprocessing"] | {"height": size}))
-    with pytest.raises(RunError, match="How images are read"):
+    with pytest.raises(RunError, match="how images are read"):
         run.preprocessing  # noqa: B018
 
 
