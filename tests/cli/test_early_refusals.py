@@ -78,7 +78,7 @@ REFUSED = {
         ("train", "DATA", "--backbone", "a.keras", "--out", "OUT"),
         "does not exist",
     ),
-    "a scaling for a preset": ((*TRAIN, "--scaling", "0..1"), "its own scaling"),
+    "a scaling for a preset": ((*TRAIN, "--scaling", "0..1"), "no scaling for a preset"),
     "a run folder that is used": (("train", "DATA", "--backbone", "PRESET", "--out", "DATA"), "other files"),
     "a share of all": ((*TRAIN, "--validation-split", "1"), "--validation-split"),
     "a share below none": ((*TRAIN, "--validation-split", "-0.1"), "--validation-split"),

@@ -480,7 +480,7 @@ def test_a_sentencepiece_model_that_the_library_lacks_is_refused(options, tmp_pa
 
 
 def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"is written for WordPieceTokenizer.*got SimpleNamespace"):
+    with pytest.raises(ExportError, match=r"Expected WordPieceTokenizer.*got SimpleNamespace"):
         write_tokenizer(types.SimpleNamespace(tokenizer=types.SimpleNamespace()), tmp_path)
 
 
