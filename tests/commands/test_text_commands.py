@@ -176,7 +176,7 @@ def test_text_augmentation_loss_and_class_weight_are_options(tmp_path, preset, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 64}, r"Options for text-classification .* got --image-size\."),
+        ({"image_size": 64}, r"options for text-classification.* got --image-size\."),
         (
             {"recipe": dataclasses.replace(RECIPE, augmentation=Augmentation())},
             "Expected TextAugmentation",

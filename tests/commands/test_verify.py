@@ -176,7 +176,7 @@ def test_what_lies_beside_the_artifacts_and_is_not_in_the_manifest_is_named(run)
 
 @pytest.mark.parametrize(
     ("artifacts", "message"),
-    [([], "ktransfer export"), ([{"format": "onnx"}], "Artifacts as this ktransfer describes them")],
+    [([], "ktransfer export"), ([{"format": "onnx"}], "artifacts as this ktransfer describes them")],
 )
 def test_a_run_without_artifacts_that_can_be_read_is_an_error(run, artifacts, message):
     run.update(artifacts=artifacts)

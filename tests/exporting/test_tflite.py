@@ -233,6 +233,6 @@ def test_a_converter_that_ends_its_process_leaves_ours_and_names_the_operation(t
     x = keras.layers.Add()([beside, Roll(name="shifted")(x)])
     logits = keras.layers.Dense(len(CLASSES))(keras.layers.GlobalAveragePooling2D()(x))
     monkeypatch.setattr(litert, "convert", aborting.convert)
-    with pytest.raises(ExportError, match=r"its end by SIGABRT.* It ends at \w+ in \S*shifted\S*"):
+    with pytest.raises(ExportError, match=r"its end by SIGABRT.* It crashes at \w+ in \S*shifted\S*"):
         export_model(keras.Model(image, logits), tmp_path, "tflite", **EXAMPLES)
     assert list(tmp_path.iterdir()) == []

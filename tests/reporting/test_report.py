@@ -165,7 +165,7 @@ def test_the_command_makes_the_page_anew_from_data_that_was_moved(image_run, dra
 def test_other_data_than_that_of_the_run_is_refused(image_run, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "other")
     draw(tmp_path / "other" / "val" / "fish" / "new.png", size=(64, 64))
-    with pytest.raises(RunError, match=r"other files\. Pass --data"):
+    with pytest.raises(RunError, match=r"other files\. Pass its path with --data"):
         report(image_run, data=tmp_path / "other", say=lambda line: None)
 
 
