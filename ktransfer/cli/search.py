@@ -113,11 +113,11 @@ def search(
 ) -> None:
     """Search for a recipe and train with it: depth, learning rates, epochs, backbone, by Optuna."""
     from ktransfer.commands.checks import (
-        check_apart,
         check_backend,
         check_choice,
         check_data,
         check_encoding,
+        check_exclusive,
         check_folder_to_write,
         check_modality,
         check_path,
@@ -139,7 +139,7 @@ def search(
     check_choice(sampler, SAMPLERS, "--sampler")
     check_choice(pruner, PRUNERS, "--pruner")
     check_choice(target_transform, ("log",), "--target-transform")
-    check_apart({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
+    check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
     for option, share in (("--validation-split", validation_split), ("--test-split", test_split)):
         if share is not None and not 0 < share < 1:
             raise RunError(f"Expected {option} between 0 and 1, got {share}. Pass 0.2 to hold out a fifth.")

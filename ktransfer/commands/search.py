@@ -111,7 +111,7 @@ def search(
         formats: What the last run exports. Defaults to all in float32.
         latency: Whether the files of each backbone and size are timed. Defaults to `False`.
         cache_dir: As in `train`. Defaults to `None`.
-        say: Callable that receives lines for a person. Defaults to `print_line`.
+        say: Callable that receives messages. Defaults to `print_line`.
         verbose: Of the progress of the last run. Defaults to 1.
         **changes: Fields of `TrainOptions`, in place of those of `options`.
 
@@ -187,7 +187,7 @@ def search_space(
 
 
 class _Clock:
-    """How long the search may go on."""
+    """The time that the search may take."""
 
     def __init__(self, budget: float | str | None, formats: Sequence[str]) -> None:
         self.begun = time.monotonic()
@@ -264,8 +264,8 @@ class _Job:
         self.read: ReadExamples = (self.splits, read[1], read[2])
         self.base = _base(modality, self.splits, options)
         self._options = options
-        # What a recipe says already.
-        said = dict.fromkeys(
+        # The recipe has these already.
+        settled: dict[str, Any] = dict.fromkeys(
             (
                 "preset",
                 "epochs",
@@ -277,7 +277,7 @@ class _Job:
                 "quantization_aware",
             )
         )
-        self.of_run = dataclasses.replace(options, **said)
+        self.of_run = dataclasses.replace(options, **settled)
         self.of_trial = dataclasses.replace(self.of_run, evaluate_test=False, refit=False)
         self.backbones = self._backbones(
             [backbone] if isinstance(backbone, str) else list(map(str, backbone)), space
@@ -286,7 +286,7 @@ class _Job:
         self._formats = timed_formats(say) if latency else ()
 
     def _backbones(self, names: list[str], space: Any) -> list[str]:
-        """Those that load; of one alone its first trial shows that."""
+        """The names of backbones that load; of one alone its first trial shows that."""
         if not names or len(set(names)) < len(names):
             raise BackboneError(f"Expected names of backbones, each once, got {', '.join(names) or 'none'}.")
         if len(names) == 1:
@@ -331,7 +331,7 @@ class _Job:
         return space
 
     def owner(self) -> dict[str, Any]:
-        """What tells this search from others."""
+        """Facts that tell this search from others."""
         reading = {name: str(value) for name, value in self._options.reading().items() if value is not None}
         recipe = hashlib.sha256(self.base.to_json().encode()).hexdigest()
         return {
@@ -591,7 +591,7 @@ def _write(study: TrialStudy, job: _Job, out: Path, run: Run, facts: Mapping[str
 
 
 def _importances(study: TrialStudy) -> dict[str, float]:
-    """How much of the loss each parameter explains, by fANOVA (Hutter et al. 2014); empty of too few trials."""
+    """The share of the loss that each parameter explains, by fANOVA (Hutter et al. 2014); empty of too few trials."""
     varied = [
         name
         for name in {key for each in study.complete for key in each.params}

@@ -10,7 +10,7 @@ import optuna
 
 
 class PruneEpochs(keras.callbacks.Callback):
-    """Reports the monitored value of each epoch to a trial of Optuna, and ends the trial where its pruner says so.
+    """Reports the monitored value of each epoch to a trial of Optuna, and ends the trial where its pruner asks for it.
 
     Epochs are counted over all `fit`s that the callback is given to, as `ktransfer.train` may have one for each stage.
     What is reported is the value itself, or where higher is better 1 less it, so that the study minimizes.

@@ -1,4 +1,4 @@
-"""What a search varies: named parameters of a recipe with their ranges or choices, checked before anything trains."""
+"""The space of a search: named parameters of a recipe with their ranges or choices, checked before anything trains."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Choices:
 
 
 class Space:
-    """What a search varies, and the recipe that all else is taken from.
+    """Parameters that a search varies, each with its range or choices.
 
     Args:
         given: By the name of a parameter (`PARAMETERS`) `{"low": 1e-5, "high": 1e-3, "log": true}`, `{"choices":
@@ -233,7 +233,7 @@ class Space:
         return {name: values[name] for name in _READING if name in values}
 
     def near(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Of these values those that lie in the space, for the trial to begin with."""
+        """The values that lie in the space, for the trial to begin with."""
         return {
             name: values[name]
             for name, allowed in self.parameters.items()
@@ -277,13 +277,14 @@ def default_space(modality: Modality, task: Task, base: Recipe, backbones: Seque
         default_space(modality("image"), get_task("single_label"), base)
     """
     stage = _last(base)
+    rate = stage.learning_rate or 1e-4  # which a recipe's stages have
     given: dict[str, Any] = {"backbone": list(backbones)} if len(backbones) > 1 else {}
     given |= {
         "depth": [0, 0.25, 0.5, "all"],
         "epochs": {"low": min(2, stage.epochs), "high": stage.epochs},
         "learning_rate": {
-            "low": float(f"{stage.learning_rate / 5:.2g}"),
-            "high": float(f"{stage.learning_rate * 4:.2g}"),
+            "low": float(f"{rate / 5:.2g}"),
+            "high": float(f"{rate * 4:.2g}"),
             "log": True,
         },
         "lowest_rate": {"low": 0.03, "high": 1.0, "log": True},
@@ -347,6 +348,8 @@ def _range(name: str, given: Mapping[str, Any]) -> Range:
         raise RecipeError(
             f"Expected low, high, log and step of {name}, got {unknown[0]!r:.80}. {hint}".rstrip()
         )
+    low: Any
+    high: Any
     low, high, log, step = (given.get(key) for key in _RANGE)
     numbers = [low, high] + ([] if step is None else [step])
     if not all(isinstance(n, int | float) and not isinstance(n, bool) and math.isfinite(n) for n in numbers):

@@ -305,7 +305,7 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _place(study: optuna.Study, trial: FrozenTrial) -> int:
-    """How many trials came before one, each that is tried again counted once."""
+    """The number of trials before one, each that is tried again counted once."""
     trials = study.get_trials(deepcopy=False)
     left = tried_again(trials)
     return sum(each.number < trial.number and each.number not in left for each in trials)
