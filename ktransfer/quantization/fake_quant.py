@@ -54,7 +54,7 @@ class FakeQuantizedModel(keras.Model):
     def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
         super().__init__(name=f"fake_quantized_{model.name}")
         self.original = model
-        self._rounding = _Rounding(model, batches)
+        self._rounding = _FakeQuantization(model, batches)
         self.build(keras.tree.map_structure(lambda tensor: tensor.shape, model.input))
 
     def build(self, input_shape: Any) -> None:
@@ -70,7 +70,7 @@ class FakeQuantizedModel(keras.Model):
         return {operation.name: found for operation, found in self._rounding.ranges.items()}
 
 
-class _Rounding:
+class _FakeQuantization:
     """The fake quantization of each layer of a model; no Keras object, so that nothing is tracked twice."""
 
     def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
