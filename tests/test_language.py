@@ -69,7 +69,7 @@ WORDS = {
     r"stumbles?": "the errors that are meant",
     r"worth a word": "when a note is printed",
     r"checked at birth": "validated on construction",
-    r"(?<!learning )(falling|rising|peak) rates?|the rates? (climbs?|falls?)": "learning rate",
+    r"(falling|rising|peak) rates?|the rates? (climbs?|falls?)": "learning rate",
     r"_rounding|draws? anew|drawn anew": "fake_quant, random_state, independent for each",
     r"batch_?parts": "gradient_accumulation",
     r"own_?process": "runtime_process",
