@@ -30,7 +30,7 @@ def image_recipe(
 ) -> Recipe:
     """The default recipe for images, a pure function of facts about the data and the device.
 
-    The head is solved on the frozen backbone, so fine-tuning starts where it can only refine: at a rate well
+    The head is solved on the frozen backbone, so fine-tuning starts where it can only refine: at a learning rate well
     below a new head's (LP-FT, Kumar et al. 2022, section 4.2), with warmup and cosine; weights that do not
     beat the solved head on validation are not kept. The schedule grows with the data (BiT-HyperRule,
     Kolesnikov et al. 2020, section 3.3): with few images a sixth of the blocks for two epochs, else the upper
