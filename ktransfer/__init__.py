@@ -50,6 +50,7 @@ _HOMES = {
     "load_text_preprocessing": "ktransfer.text.backbones",
     "load_text_splits": "ktransfer.text.sources",
     "progressive_stages": "ktransfer.recipes.recipe",
+    "rank": "ktransfer.commands.rank",
     "read_data": "ktransfer.image.sources",
     "report": "ktransfer.commands.report",
     "resume": "ktransfer.commands.train",

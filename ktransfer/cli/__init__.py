@@ -22,6 +22,7 @@ from ktransfer.cli import (
     export,
     lr_find,
     predict,
+    rank,
     report,
     train,
     verify,
@@ -43,6 +44,7 @@ app = typer.Typer(
 for verb in (
     *(
         audit.audit,
+        rank.rank,
         lr_find.lr_find,
         train.train,
         evaluate.evaluate,

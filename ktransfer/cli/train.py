@@ -45,6 +45,11 @@ def train(
     validation_split: Annotated[
         float, typer.Option(help="Share of each class to hold out where there is no validation data.")
     ] = _VALIDATION_SPLIT,
+    test_split: Annotated[
+        float | None,
+        typer.Option(help="Share of each class to hold out first as a test split, where the data has none."),
+    ] = None,
+    test: Annotated[bool, typer.Option(help="Evaluate the test split; --no-test leaves it unread.")] = True,
     data_dir: DataDir = None,
     preset: Annotated[
         str | None,
@@ -166,6 +171,8 @@ def train(
         arguments = {
             "validation": validation,
             "validation_fraction": None if validation_split == _VALIDATION_SPLIT else validation_split,
+            "test_fraction": test_split,
+            "evaluate_test": None if test else False,
             "data_dir": data_dir,
             "image_size": image_size,
             "scaling": scaling,
@@ -226,7 +233,14 @@ def train(
             **columns,
         }
         of_modality |= {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
-        _check_data(data, validation, validation_split, data_dir, exclude, encoding)
+        _check_data(
+            data,
+            validation,
+            {"validation": validation_split, "test": test_split},
+            data_dir,
+            exclude,
+            encoding,
+        )
         _check_backbone(cast("str", data), backbone, scaling, of_modality)
         check_free(out, overwrite=overwrite)
     with quiet_imports():
@@ -248,6 +262,8 @@ def train(
                 out,
                 validation=validation,
                 validation_fraction=validation_split,
+                test_fraction=test_split,
+                evaluate_test=test,
                 data_dir=data_dir,
                 image_size=image_size,
                 scaling=scaling,
@@ -307,7 +323,7 @@ def _chosen(
 def _check_data(
     data: str | None,
     validation: Path | None,
-    validation_split: float,
+    shares: Mapping[str, float | None],
     data_dir: Path | None,
     exclude: Path | None,
     encoding: str | None,
@@ -319,11 +335,11 @@ def _check_data(
     check_data(data)
     if validation is not None:
         check_data(validation)
-    if not 0 < validation_split < 1:
-        raise RunError(
-            f"--validation-split was expected between 0 and 1. Received: {validation_split}. "
-            "Pass 0.2 to hold out a fifth."
-        )
+    for name, share in shares.items():
+        if share is not None and not 0 < share < 1:
+            raise RunError(
+                f"--{name}-split was expected between 0 and 1. Received: {share}. Pass 0.2 to hold out a fifth."
+            )
     check_path(data_dir, "--data-dir", folder=True)
     check_path(exclude, "--exclude")
     check_encoding(encoding)

@@ -11,7 +11,12 @@ from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
 from ktransfer.runs.manifest import read_manifest
 
 _MODEL = "model.keras"
-_OPTIONS = {"validation_fraction": "validation_split", "augmentation": "text_augmentation"}
+_OPTIONS = {
+    "validation_fraction": "validation_split",
+    "test_fraction": "test_split",
+    "evaluate_test": "test",
+    "augmentation": "text_augmentation",
+}
 _ENCODINGS = (
     "utf-8",
     "utf-16",

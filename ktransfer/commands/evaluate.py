@@ -113,7 +113,7 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
     result.save_picture(run.path / run.task.picture)
     write_json(run.path / "metrics.json", {name: a.evaluation.to_dict() for name, a in answers.items()})
     values = {name: found.evaluation.value for name, found in answers.items()}
-    run.update(metrics=values, temperature=fitted["temperature"], fitted=fitted)
+    run.update(metrics=values, metric=result.value_title, temperature=fitted["temperature"], fitted=fitted)
     return answers
 
 

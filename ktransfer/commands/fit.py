@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,13 +60,15 @@ def finish(
     verbose: int | str,
     *,
     budget: TimeBudget | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    report: bool = True,
 ) -> Run:
     """Train, judge and export; where it is cut off, `ktransfer.resume` begins."""
     run.model = model
     if run.manifest["status"] not in ("fitted", "trained"):
         try:
             with between_batches() as interrupts, progress_bar(verbose) as bar:
-                _fit(run, splits, store, say, verbose, interrupts, bar, budget)
+                _fit(run, splits, store, say, verbose, interrupts, bar, budget, callbacks)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
@@ -92,7 +94,7 @@ def finish(
         path.unlink(missing_ok=True)
     if missing := [name for name in formats if not _is_written(run, name)]:
         export(run, missing, validation=splits.validation, say=say)
-    if answers or missing or not (run.path / REPORT).is_file():
+    if report and (answers or missing or not (run.path / REPORT).is_file()):
         _report(run, splits, answers, say)
     return run
 
@@ -153,6 +155,7 @@ def _fit(
     interrupts: Interrupts,
     bar: Progress,
     budget: TimeBudget | None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:
     track = _tracked(bar, interrupts)
     whole, splits = splits, _pieces(run, splits)
@@ -198,7 +201,7 @@ def _fit(
         if wanted and not _solved(run).is_file():
             save_weights(_solved(run), run.model)
         ends = [interrupts] if budget is None else [interrupts, EndInTime(budget, say)]
-        _fine_tune(run, splits, features, ends, say, verbose)
+        _fine_tune(run, splits, features, [*ends, *callbacks], say, verbose)
         if recipe.final_weights == "interpolated":
             _choose_weights(run, splits, say)
     if recipe.quantization_aware:
@@ -347,23 +350,10 @@ def _choose_weights(run: Run, splits: Splits, say: Say) -> None:
     """Keep the weights on the way from the solved head that validation favours, and enter all in the run."""
     validation = splits.require_validation()
     variables, before = load_weights(_solved(run), run.model)
-    order = run.preprocessing.order(validation.inputs)
-    batches = dataset(validation.subset(order), run, keep=False)
-
-    def answer() -> Array:
-        rows: list[Any] = [None] * len(order)
-        place = 0
-        for answers in predict_in_batches(run.model, (inputs for inputs, *_ in batches)):
-            indices = order[place : place + len(answers)]
-            for index, row in zip(indices, run.preprocessing.rows(answers, validation, indices), strict=True):
-                rows[index] = row
-            place += len(answers)
-        return np.concatenate(rows)
-
     chosen, candidates = choose_weights(
         variables,
         before,
-        answer,
+        _answer(run, validation),
         run.preprocessing.row_labels(validation),
         class_weight=_class_weight(run, splits.train),
         task=run.task.row_task,
@@ -378,6 +368,48 @@ def _choose_weights(run: Run, splits: Splits, say: Say) -> None:
     )
     found = {"chosen": chosen.share, "candidates": [candidate.to_dict() for candidate in candidates]}
     run.update(decision=run.manifest.get("decision", {}) | found)
+
+
+def _answer(run: Run, examples: Examples) -> Callable[[], Array]:
+    """A function that gives the logits `(R, C)` of the rows of examples, with the weights as they are then."""
+    order = run.preprocessing.order(examples.inputs)
+    batches = dataset(examples.subset(order), run, keep=False)
+
+    def answer() -> Array:
+        rows: list[Any] = [None] * len(order)
+        place = 0
+        for answers in predict_in_batches(run.model, (inputs for inputs, *_ in batches)):
+            indices = order[place : place + len(answers)]
+            for index, row in zip(indices, run.preprocessing.rows(answers, examples, indices), strict=True):
+                rows[index] = row
+            place += len(answers)
+        return np.concatenate(rows)
+
+    return answer
+
+
+def validation_loss(run: Run, splits: Splits) -> float:
+    """The loss on validation of the weights that a run keeps, at the best temperature.
+
+    Args:
+        run: Trained.
+        splits: What it was trained on.
+
+    Example:
+
+        validation_loss(run, splits)   # 0.31
+    """
+    decision = run.manifest.get("decision", {})
+    for candidate in decision.get("candidates", ()):
+        if candidate["share"] == decision["chosen"]:
+            return float(candidate["log_loss"])
+    validation = _pieces(run, splits).require_validation()
+    logits = _answer(run, validation)()
+    weights = _class_weight(run, splits.train)
+    labels = run.preprocessing.row_labels(validation)
+    task = run.task.row_task
+    chosen, _ = choose_weights([], [], lambda: logits, labels, class_weight=weights, task=task)
+    return chosen.log_loss
 
 
 def _fit_head(

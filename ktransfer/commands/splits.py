@@ -34,6 +34,9 @@ JUDGED_EXAMPLES = 500
 # A class with so many times the examples of another is worth a word.
 _UNEVEN = 3
 
+# Facts of the data that a manifest has where they are not the default.
+_LATER_FACTS: dict[str, Any] = {"test_fraction": float | int, "evaluate_test": bool}
+
 Say = Callable[[str], None]
 
 
@@ -77,7 +80,29 @@ def read_splits(facts: dict[str, Any], seed: int) -> tuple[Splits, ColumnsRead |
     splits, columns = modality.load_splits(facts["source"], **options)
     if facts.get("exclude"):
         splits = leave_out(splits, facts["exclude"], root=data_root(facts["source"]))
-    return _of_task(splits, facts), columns
+    return _of_task(_with_test(splits, facts, seed), facts), columns
+
+
+def _with_test(splits: Splits, facts: Mapping[str, Any], seed: int) -> Splits:
+    """The splits with a test split held out first, or without the one that they have, as the facts say."""
+    fraction = facts.get("test_fraction")
+    if fraction is not None and splits.test is not None:
+        splits = _noted(splits, "the data has a test split, so none is held out")
+    elif fraction is not None:
+        if splits.held_out:
+            # As if the test split had never been there: validation is held out of the rest.
+            rest, test = splits.train.joined(splits.require_validation()).split(fraction, seed=seed)
+            train, validation = rest.split(facts["validation_fraction"], seed=seed)
+            splits = dataclasses.replace(splits, train=train, validation=validation, test=test)
+        else:
+            train, test = splits.train.split(fraction, seed=seed)
+            splits = dataclasses.replace(splits, train=train, test=test)
+        splits = _noted(splits, f"{len(test)} {test.noun} are held out as the test split")
+    return splits if facts.get("evaluate_test", True) else dataclasses.replace(splits, test=None)
+
+
+def _noted(splits: Splits, note: str) -> Splits:
+    return dataclasses.replace(splits, notes=(*splits.notes, note))
 
 
 def _of_task(splits: Splits, facts: Mapping[str, Any]) -> Splits:
@@ -97,6 +122,7 @@ def _check_facts(facts: Any, names: Iterable[str]) -> None:
         **dict.fromkeys(names, str | None),
         "source": str,
         "validation_fraction": float | int,
+        **{name: kind for name, kind in _LATER_FACTS.items() if name in facts},
     }.items():
         if name not in facts or not isinstance(facts[name], kind):
             raise RunError(

@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from ktransfer.data.examples import Splits
 
 
+ReadExamples = tuple["Splits", dict[str, Any], dict[str, str]]
+
 _FEW = 2_000
 BEGINNING = "beginning"  # the status of a run whose model is not written yet
 
@@ -70,6 +72,7 @@ def train(
     overwrite: bool = False,
     cache: bool = True,
     cache_dir: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     say: Say = print_line,
     verbose: int | str = 1,
     **changes: Any,
@@ -89,6 +92,8 @@ def train(
         cache: Run the frozen part of the backbone once and keep what it gives, where the recipe allows it. Defaults to
             `True`.
         cache_dir: Where to keep it. Defaults to `None`, which takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
+        callbacks: Further ones of Keras for fine-tuning, of which each stage may be a `fit` of its own. Defaults to
+            none.
         say: Callable that receives lines for a person. Defaults to `print_line`.
         verbose: Of Keras' progress, as in `keras.Model.fit`. Defaults to 1.
         **changes: Fields of `TrainOptions`, in place of those of `options`: `image_size=160`, `preset="fast"`, ...
@@ -106,7 +111,59 @@ def train(
         run = ktransfer.train("flowers", "resnet_50_imagenet", "runs/flowers", image_size=160)
         run = ktransfer.train("reviews.csv", "bert_tiny_en_uncased", "runs/reviews")
     """
-    options, formats = TrainOptions.of(options, changes), check_formats(formats)
+    return train_on(
+        None,
+        data,
+        backbone,
+        out,
+        recipe=recipe,
+        options=TrainOptions.of(options, changes),
+        formats=formats,
+        overwrite=overwrite,
+        cache=cache,
+        cache_dir=cache_dir,
+        callbacks=callbacks,
+        say=say,
+        verbose=verbose,
+    )
+
+
+def train_on(
+    read: ReadExamples | None,
+    data: str | Path,
+    backbone: str,
+    out: str | Path,
+    *,
+    recipe: Recipe | None,
+    options: TrainOptions,
+    formats: Sequence[str],
+    overwrite: bool = False,
+    cache: bool = True,
+    cache_dir: str | Path | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    report: bool = True,
+    say: Say = print_line,
+    verbose: int | str = 1,
+) -> Run:
+    """`train` on examples that were read and audited before, for several runs on the same.
+
+    Args:
+        read: From `read_examples` with the same options; `None` reads and audits them.
+        data, backbone, out, recipe, options, formats, overwrite, cache, cache_dir, callbacks, say, verbose: As in
+            `train`.
+        report: Whether `report.html` is written. Defaults to `True`.
+
+    Returns:
+        The `Run`.
+
+    Raises:
+        KTransferError: As in `train`.
+
+    Example:
+
+        train_on(None, "flowers", "resnet_50_imagenet", "runs/a", recipe=None, options=TrainOptions(), formats=())
+    """
+    formats = check_formats(formats)
     given = arguments(
         {"data": data, "backbone": backbone, "cache": cache, "cache_dir": cache_dir, "formats": formats}
         | vars(options)
@@ -119,7 +176,8 @@ def train(
     refuse_others(options.reading(), modality, data)
     # Refuses what cannot be before anything is read.
     asked = _recipe(recipe, preset, modality, 2, options)
-    splits, facts, groups = _read(data, modality, options, asked.seed, say)
+    splits, facts, groups = read or read_examples(data, modality, options, asked.seed, say)
+    facts = dict(facts)
     refit = options.refit
     if refit is None:
         refit = (
@@ -148,11 +206,8 @@ def train(
         resolve_depth(stage.depth, blocks)
     limit = clock.limit(model)
     _require_room(out, model)
-    found = audit_before_training(
-        splits, facts["source"], allow_leakage=options.allow_leakage, say=say, verbose=verbose
-    )
-    if found.of("unreadable"):
-        splits = readable(splits, facts, say, verbose=verbose)
+    if read is None:
+        splits = audited(splits, facts, options, say, verbose=verbose)
     classes, counts = splits.train.class_names, {name: len(part) for name, part in parts(splits)}
     shown = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
@@ -199,7 +254,9 @@ def train(
     run.save_model(model)
     run.update(status="training")
     store = feature_store(cache_dir) if cache else None
-    return finish(run, model, splits, store, formats, say, verbose, budget=limit)
+    return finish(
+        run, model, splits, store, formats, say, verbose, budget=limit, callbacks=callbacks, report=report
+    )
 
 
 class _Clock:
@@ -220,9 +277,19 @@ class _Clock:
         return TimeBudget(left, formats=len(self._formats), weights=model.count_params())
 
 
-def _read(
+def audited(
+    splits: Splits, facts: dict[str, Any], options: TrainOptions, say: Say, *, verbose: int | str = 0
+) -> Splits:
+    """The splits after the audit before training, without what cannot be read where that may be left out."""
+    found = audit_before_training(
+        splits, facts["source"], allow_leakage=options.allow_leakage, say=say, verbose=verbose
+    )
+    return readable(splits, facts, say, verbose=verbose) if found.of("unreadable") else splits
+
+
+def read_examples(
     data: PathLike, modality: Modality, options: TrainOptions, seed: int, say: Say
-) -> tuple[Splits, dict[str, Any], dict[str, str]]:
+) -> ReadExamples:
     """The splits, the manifest's `data`, and where a function says them the groups of the examples by name."""
     reading, group_by = options.reading(), options.group_by
     facts = {
@@ -233,6 +300,10 @@ def _read(
         "exclude": options.exclude and absolute(options.exclude),
         **{name: reading.get(name) for name in (*modality.facts, *modality.columns)},
     }
+    if options.test_fraction is not None:
+        facts["test_fraction"] = options.test_fraction
+    if not options.evaluate_test:
+        facts["evaluate_test"] = False
     if options.target_transform is not None:
         facts["target_transform"] = options.target_transform
     groups: dict[str, str] = {}

@@ -23,6 +23,10 @@ class TrainOptions:
     Args:
         validation: Data of the same kind to validate on instead of a split of the data. Defaults to `None`.
         validation_fraction: The share of each class to hold out where there is no validation split. Defaults to 0.2.
+        test_fraction: The share of each class to hold out as a test split, before validation is held out, where the
+            data has no test split. Defaults to `None`, which holds out none.
+        evaluate_test: Whether the test split is evaluated; `False` leaves it unread, for runs that are compared with
+            each other. Defaults to `True`.
         data_dir: Where TensorFlow Datasets keeps its data. Defaults to `None`, its own choice.
         image_size: Pixels, one side or `(height, width)`. Defaults to `None`, the preset's own.
         scaling: As in `load_backbone`, for a `.keras` file. Defaults to `None`.
@@ -75,6 +79,8 @@ class TrainOptions:
 
     validation: str | Path | None = None
     validation_fraction: float = 0.2
+    test_fraction: float | None = None
+    evaluate_test: bool = True
     data_dir: str | Path | None = None
     image_size: int | tuple[int, int] | None = None
     scaling: str | None = None
@@ -106,6 +112,10 @@ class TrainOptions:
 
     def __post_init__(self) -> None:
         check_preset(self.preset or BALANCED)
+        if self.test_fraction is not None and not 0 < self.test_fraction < 1:
+            raise RecipeError(
+                f"Expected a test_fraction between 0 and 1, got {self.test_fraction!r}. Pass 0.2 to hold out a fifth."
+            )
         object.__setattr__(self, "text_columns", as_reference(self.text_columns))
         if self.budget is not None:
             parse_duration(self.budget)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ktransfer.errors import BackboneError, did_you_mean
-from ktransfer.models.backbone_names import check_backbone_name
+from ktransfer.models.backbone_names import check_backbone_name, split_share
 
 # What the published image backbones outside keras-hub expect of 0-255 RGB pixels: x * scale + offset.
 # ImageNet's channel means and standard deviations are those that torchvision made customary.
@@ -31,6 +31,7 @@ def check_image_backbone_name(name: str, *, scaling: str | None = None) -> None:
     Example:
         >>> check_image_backbone_name("resnet_50_imagenet")
     """
+    name = split_share(name)[0]
     path = Path(name).expanduser()
     if name.endswith(".keras"):
         if not path.is_file():

@@ -14,9 +14,10 @@ from ktransfer.errors import BackboneError, listed
 from ktransfer.image.backbone_names import SCALINGS, check_image_backbone_name
 from ktransfer.image.decoding import Resize
 from ktransfer.image.preprocessing import Preprocessing
-from ktransfer.models.backbone_names import HUB_PREFIXES
+from ktransfer.models.backbone_names import HUB_PREFIXES, split_share
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.models.presets import load_part
+from ktransfer.models.truncation import truncated
 from ktransfer.security.keras_archive import load_keras_file
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ def load_backbone(
 
     Args:
         name: A keras-hub preset name, a hub handle (`hf://`, `kaggle://`), a local preset folder, or a
-            `.keras` file that holds a functional model without a classifier.
+            `.keras` file that holds a functional model without a classifier. With `@0.6` behind it only the lowest
+            60 % of its blocks are taken.
         image_size: Pixels, one number for a square or `(height, width)`; `None` takes the preset's own.
         scaling: For a `.keras` file, which does not say it: what the model does to 0-255 pixels, one of
             `SCALINGS` (`"none"` where scaling is inside). For a preset its own is used.
@@ -58,13 +60,14 @@ def load_backbone(
     """
     size = (image_size, image_size) if isinstance(image_size, int) else image_size
     check_image_backbone_name(str(name), scaling=scaling)
-    if str(name).endswith(".keras"):
+    name, share = split_share(name)
+    if name.endswith(".keras"):
         backbone, preprocessing = _from_file(Path(name), size, scaling)
     else:
-        backbone, preprocessing = _from_preset(str(name), size, load_weights=load_weights, dtype=dtype)
+        backbone, preprocessing = _from_preset(name, size, load_weights=load_weights, dtype=dtype)
     if fast_depthwise:
         use_depthwise(backbone)
-    return backbone, preprocessing
+    return truncated(backbone, share, name), preprocessing
 
 
 def _from_preset(

@@ -1,11 +1,43 @@
 """What names of backbones look like; checked without Keras."""
 
 import os
+import re
 from pathlib import Path
 
 from ktransfer.errors import BackboneError
 
 HUB_PREFIXES = ("hf://", "kaggle://", "modelscope://")
+
+
+def split_share(name: str | os.PathLike[str]) -> tuple[str, float | None]:
+    """The name of a backbone, and the share of its blocks that `NAME@SHARE` keeps.
+
+    Args:
+        name: As in `load_backbone`. What exists under the whole name is no cut.
+
+    Returns:
+        The name, and `None` where it says no share.
+
+    Raises:
+        BackboneError: The share is not in (0, 1].
+
+    Example:
+        >>> split_share("resnet_50_imagenet@0.6"), split_share("resnet_50_imagenet")
+        (('resnet_50_imagenet', 0.6), ('resnet_50_imagenet', None))
+    """
+    name = str(name)
+    found = re.fullmatch(r"(.+)@([-+]?[0-9.]+(?:e[-+]?[0-9]+)?)", name)
+    if found is None or Path(name).expanduser().exists():
+        return name, None
+    try:
+        share = float(found[2])
+    except ValueError:
+        share = 0.0
+    if not 0 < share <= 1:
+        raise BackboneError(
+            f"Expected a share of the blocks in (0, 1] after @, got {name!r}. Write such as {found[1]}@0.6."
+        )
+    return found[1], share
 
 
 def check_backbone_name(name: str, *, scaling: str | None = None) -> None:
@@ -21,6 +53,7 @@ def check_backbone_name(name: str, *, scaling: str | None = None) -> None:
     Example:
         >>> check_backbone_name("resnet_50_imagenet")
     """
+    name = split_share(name)[0]
     path = Path(name).expanduser()
     if scaling is not None:
         raise BackboneError(

@@ -3,7 +3,7 @@
 import html
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,25 @@ def rates(rows: Sequence[dict[str, float]], stages: Sequence[Trained], blocks: i
         axes.legend()
 
     return _figure(draw, "learning rate")
+
+
+def drawn(draw: Callable[[Any, Mapping[str, str]], None], title: str, *, size: tuple[float, float]) -> str:
+    """A plot that somebody else draws, in the colors of the page.
+
+    Args:
+        draw: Is given the axes of matplotlib, and colors by name: `ink`, `muted`, `train`, `validation`.
+        title: Of the plot.
+        size: Width and height, inches.
+
+    Returns:
+        An `<svg>`.
+
+    Example:
+
+        drawn(lambda axes, colors: axes.plot([0, 1], color=colors["train"]), "loss", size=(4.8, 3.2))
+    """
+    colors = {"ink": _INK, "muted": _MUTED, "train": _TRAIN, "validation": _VALIDATION}
+    return _figure(lambda axes: draw(axes, colors), title, size=size, epochs=False)
 
 
 def reliability(bins: Sequence[Bin], title: str) -> str:

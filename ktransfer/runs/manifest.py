@@ -19,6 +19,7 @@ _MORE = {
     **{
         "task": str,
         "modality": str,
+        "metric": str,
         "fitted": dict,
         "created": str,
         "machine": dict,

@@ -13,6 +13,7 @@ import keras
 
 from ktransfer.errors import RunError
 from ktransfer.exporting.export_model import FORMATS
+from ktransfer.models.backbone_names import split_share
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import PathLike
@@ -25,6 +26,8 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "backbone": (str, "--backbone"),
     "validation": (str | None, "--validation"),
     "validation_fraction": (float | int, "--validation-split"),
+    "test_fraction": (float | int | None, "--test-split"),
+    "evaluate_test": (bool, "--no-test"),
     "data_dir": (str | None, "--data-dir"),
     "image_size": (int | list | None, "--image-size"),
     "scaling": (str | None, "--scaling"),
@@ -47,7 +50,13 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "cache_dir": (str | None, "--cache-dir"),
     "formats": (list, "--format"),
 }
-_ADDED = ("text_columns", "file_column", "label_separator", "task", "target_transform", "group_column")
+# What manifests of the first runs do not have, and those were begun with.
+_ADDED: dict[str, Any] = {
+    **dict.fromkeys(
+        ("text_columns", "file_column", "label_separator", "task", "target_transform", "group_column")
+    ),
+    **{"test_fraction": None, "evaluate_test": True},
+}
 _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
 
 
@@ -61,7 +70,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
         arguments({"data": "flowers", ...})["data"]   # "/home/me/flowers"
     """
-    found: dict[str, Any] = dict.fromkeys(_ADDED) | {n: given[n] for n in _ARGUMENTS if n in given}
+    found: dict[str, Any] = _ADDED | {n: given[n] for n in _ARGUMENTS if n in given}
     found |= {name: absolute(found[name]) for name in _PATHS if found[name]}
     found["backbone"] = _named(found["backbone"])
     found["formats"] = list(found["formats"])
@@ -75,8 +84,7 @@ def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
         RunError: They are not there, or of other types.
     """
     stored = manifest.get("reproduce", {}).get("arguments")
-    # The first runs have none of these, and were begun without them.
-    found: dict[str, Any] = dict.fromkeys(_ADDED) | stored if isinstance(stored, dict) else {}
+    found: dict[str, Any] = _ADDED | stored if isinstance(stored, dict) else {}
     for name, (kind, _) in _ARGUMENTS.items():
         if name not in found or not isinstance(found[name], kind):
             raise RunError(
@@ -145,7 +153,9 @@ def absolute(data: str | os.PathLike[str]) -> str:
 
 def _named(backbone: PathLike) -> str:
     """A preset's name or handle as it is; where something of that name lies here, that, which is loaded."""
-    return absolute(backbone) if Path(backbone).exists() else str(backbone)
+    name, share = split_share(backbone)
+    found = absolute(name) if Path(name).exists() else name
+    return found if share is None else f"{found}@{share:g}"
 
 
 def _is_pair(size: Any) -> bool:

@@ -385,7 +385,10 @@ class Regression(OneAnswer):
         return self.scale.standardized(labels)[:, None].astype(np.float32)
 
     def labels_of(self, targets: Array) -> Array:
-        return self.scale.restored(np.asarray(targets)[:, 0])
+        targets = np.asarray(targets)
+        if targets.ndim == 1:  # the numbers themselves, as `Preprocessing.dataset` gives them
+            return targets.astype(np.float64)
+        return self.scale.restored(targets[:, 0])
 
     def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         count = min(_FOLDS, len(labels) // 2)

@@ -9,8 +9,10 @@ import keras_hub
 import numpy as np
 
 from ktransfer.errors import BackboneError, listed
-from ktransfer.models.backbone_names import HUB_PREFIXES, check_backbone_name
+from ktransfer.models.backbone_names import HUB_PREFIXES, check_backbone_name, split_share
+from ktransfer.models.blocks import sublayers
 from ktransfer.models.presets import load_part
+from ktransfer.models.truncation import truncated
 from ktransfer.security.safe_io import read_json
 from ktransfer.text.preprocessing import LONGEST, TextPreprocessing
 
@@ -20,7 +22,8 @@ def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "fl
 
     Args:
         name: A keras-hub preset name, a hub handle (`hf://`, `kaggle://`), or a local folder in keras-hub's
-            layout or Hugging Face's (`config.json`, `model.safetensors`; needs the extra `hf`).
+            layout or Hugging Face's (`config.json`, `model.safetensors`; needs the extra `hf`). With `@0.6` behind it
+            only the lowest 60 % of its blocks are taken.
         load_weights: `False` gives random weights, for a comparison.
         dtype: Keras dtype policy.
 
@@ -36,8 +39,9 @@ def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "fl
         backbone = load_text_backbone("bert_tiny_en_uncased")
         preprocessing = load_text_preprocessing("bert_tiny_en_uncased", backbone)
     """
-    name, known = str(name), keras_hub.models.Backbone.presets
-    check_backbone_name(name)
+    known = keras_hub.models.Backbone.presets
+    check_backbone_name(str(name))
+    name, share = split_share(name)
     folder = Path(name).expanduser()
     if folder.is_dir():
         name = str(folder)
@@ -48,7 +52,8 @@ def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "fl
             "The name of a text preset, a hub handle or a preset folder was expected. "
             f"Received: {name!r}, which is none of these. {hint}"
         )
-    return load_part(keras_hub.models.Backbone, name, "a backbone", load_weights=load_weights, dtype=dtype)
+    whole = load_part(keras_hub.models.Backbone, name, "a backbone", load_weights=load_weights, dtype=dtype)
+    return truncated(whole, share, name)
 
 
 def load_text_preprocessing(
@@ -78,12 +83,15 @@ def load_text_preprocessing(
             "Expected a text backbone with inputs token_ids, and segment_ids and padding_mask if need be. "
             f"Received: {backbone.name} with {listed(given) or 'other inputs'}. Choose another."
         )
-    kind, name = keras_hub.tokenizers.Tokenizer, str(name)
+    kind, name = keras_hub.tokenizers.Tokenizer, split_share(name)[0]
     tokenizer = load_part(kind, name, "a tokenizer")
     if isinstance(tokenizer, keras_hub.tokenizers.WordPieceTokenizer) and _takes_accents_off(name):
         tokenizer = load_part(kind, name, "a tokenizer", strip_accents=True)
     known = tokenizer.vocabulary_size()
-    size = getattr(getattr(backbone, "token_embedding", None), "input_dim", None)
+    # A truncated backbone has it among its layers only.
+    named = (layer for layer in sublayers(backbone) if layer.name == "token_embedding")
+    embedding = getattr(backbone, "token_embedding", None) or next(named, None)
+    size = getattr(embedding, "input_dim", None)
     if size is not None and known > size:
         raise BackboneError(
             f"Expected a tokenizer whose ids the backbone knows, {size} of them. "

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from ktransfer.commands.benchmark import Benchmark
     from ktransfer.core.task import Evaluation
+    from ktransfer.search.ranking import Ranking
 
 
 _CONSOLE_ERRORS = "ktransfer.console"
@@ -207,3 +208,21 @@ def print_benchmark(result: Benchmark) -> None:
         f"{result.rounds} rounds in turn after a warm-up, {result.threads} threads, "
         f"{result.machine['cores']} cores of {result.machine['processor']}"
     )
+
+
+def print_ranking(ranking: Ranking) -> None:
+    """The table and the line of a `Ranking`."""
+    from rich import box
+    from rich.table import Table
+
+    (first, *headings), rows = ranking.table()
+    table = Table(first, box=box.SIMPLE, collapse_padding=True, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*map(visible, row))
+    console().print(table)
+    for name, reason in ranking.left_out.items():
+        print_line(visible(f"{name} is left out: {reason}"))
+    if ranking.best is not None:
+        print_line(visible(f"best {ranking.best.name}"))

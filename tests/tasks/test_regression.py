@@ -28,6 +28,7 @@ def test_logits_of_a_fitted_task_have_mean_0_and_deviation_1():
     np.testing.assert_allclose(task.targets(labels, 1)[:, 0], [-1.2247449, 0, 1.2247449], rtol=1e-6)
     np.testing.assert_allclose(task.probabilities(task.targets(labels, 1))[:, 0], labels, rtol=1e-6)
     np.testing.assert_allclose(task.labels_of(task.targets(labels, 1)), labels, rtol=1e-6)
+    assert task.labels_of(labels).tolist() == labels.tolist()
 
 
 def test_a_logarithm_is_undone_in_answers():

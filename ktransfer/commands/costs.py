@@ -1,0 +1,134 @@
+"""What a classifier costs before it is trained: multiply-adds, and latency and size of its exported files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+
+from ktransfer.commands.artifacts import fixed_axes
+from ktransfer.commands.benchmark import pieces
+from ktransfer.commands.splits import Say
+from ktransfer.errors import KTransferError, MissingExtraError, RunError
+from ktransfer.exporting.export_model import export_model
+from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.registry import get_format
+from ktransfer.models.flops import multiply_adds
+from ktransfer.models.locate import find_backbone
+from ktransfer.utils.extras import need_modules
+
+if TYPE_CHECKING:
+    from ktransfer.core.modality import Preprocessing
+    from ktransfer.data.examples import Examples
+
+
+TIMED_FORMATS = ("tflite", "onnx")
+_TIMES, _WARM_UP = 20, 3  # answers to one example
+_PROVED = 4  # examples that an exported file is proved on
+
+
+def timed_formats(say: Say) -> tuple[str, ...]:
+    """The formats whose runtime is installed; of the others it is said in a line each.
+
+    Example:
+
+        timed_formats(print)   # ("tflite", "onnx")
+    """
+    if keras.backend.backend() != "tensorflow":
+        say(f"note       no latency: Keras runs on {keras.backend.backend()}, which exports nothing")
+        return ()
+    found = []
+    for name in TIMED_FORMATS:
+        try:
+            need_modules(get_format(name).family.modules, f"the latency of {name}")
+        except MissingExtraError as error:
+            say(f"note       no latency of {name}: {error}")
+        else:
+            found.append(name)
+    return tuple(found)
+
+
+def measure_costs(
+    model: keras.Model,
+    preprocessing: Preprocessing,
+    examples: Examples,
+    formats: Sequence[str],
+    say: Say,
+    *,
+    name: str,
+) -> dict[str, Any]:
+    """Export a classifier, trained or not, and time one example in the runtime of each format.
+
+    Args:
+        model: From `Modality.network`.
+        preprocessing: How it reads examples.
+        examples: Of which the one of the middle length is timed.
+        formats: From `timed_formats`.
+        say: Receives a line where a format cannot be measured.
+        name: Of the backbone, for that line.
+
+    Returns:
+        `latency_ms`, the median by format, and `size_bytes` of the file by format.
+
+    Example:
+
+        measure_costs(network.model, network.preprocessing, validation, ("onnx",), print, name="resnet")
+    """
+    latency: dict[str, float] = {}
+    sizes: dict[str, int] = {}
+    for format in formats:
+        try:
+            latency[format], sizes[format] = _latency(model, preprocessing, examples, format)
+        except KTransferError as error:
+            say(f"note       no latency of {name} as {format}: {error}")
+    return {"latency_ms": latency, "size_bytes": sizes}
+
+
+def _latency(
+    model: keras.Model, preprocessing: Preprocessing, examples: Examples, format: str
+) -> tuple[float, int]:
+    """The median time of one example in milliseconds, and the size of the file in bytes."""
+    examples = preprocessing.pieces(examples)
+    order = preprocessing.order(examples.inputs)
+    inputs = [examples.inputs[index] for index in order[len(order) // 2 :][:_PROVED]]
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = export_model(
+            model,
+            Path(folder) / "artefacts",
+            format,
+            class_names=examples.task.output_names(examples.class_names),
+            examples=inputs,
+            preprocessing=preprocessing,
+            task=examples.task,
+        )
+        if artifact.flex_ops:
+            raise RunError(
+                f"Expected a file that runs without Flex, got {', '.join(artifact.flex_ops)}. Time it on a phone."
+            )
+        given = examples.modality.by_name(preprocessing(inputs[:1]))
+        pad = preprocessing.to_dict().get("pad_token_id")
+        one = next(pieces(given, fixed=fixed_axes(artifact), pad_token_id=pad))
+        with OwnProcess(format, Path(folder) / artifact.path) as process:
+            process.seconds(one, _WARM_UP)
+            return float(np.median(process.seconds(one, _TIMES))) * 1e3, artifact.size_bytes
+
+
+def backbone_multiply_adds(model: keras.Model, preprocessing: Preprocessing) -> int:
+    """Of the backbone of a classifier on one example, of texts at the length that they are cut to.
+
+    Example:
+
+        backbone_multiply_adds(network.model, network.preprocessing)
+    """
+    backbone, length = find_backbone(model), preprocessing.sequence_length or 256
+    given = [
+        keras.KerasTensor([1, *(side or length for side in tensor.shape[1:])], dtype=tensor.dtype)
+        for tensor in keras.tree.flatten(model.input)
+    ]
+    inputs = keras.tree.flatten(backbone.input)
+    # The same pixels go into every input of a backbone for images.
+    return multiply_adds(backbone, given if len(given) == len(inputs) else given * len(inputs))
