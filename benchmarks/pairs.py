@@ -5,10 +5,10 @@ python benchmarks/pairs.py [DATA [BACKBONES]] [--methods head balanced trainer] 
 
 One measurement is one method with one seed, in a process of its own; imports and a first load of the backbone are not
 counted. The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are
-presets; `trainer` is `AutoModelForSequenceClassification` with one output and a `Trainer` at its usual settings (learning
-rate 5e-5, batches of 16, the best epoch by Spearman on validation) for `--epochs`, from the same MiniLM weights. It is
-skipped with a line that says so where torch or transformers are not installed. `--rows` trains all methods on that many
-rows, drawn by the seed.
+presets; `trainer` is `AutoModelForSequenceClassification` with one output and a `Trainer` at its usual settings
+(learning rate 5e-5, batches of 16, the best epoch by Spearman on validation) for `--epochs`, from the same MiniLM
+weights. It is skipped with a line that says so where torch or transformers are not installed. `--rows` trains all
+methods on that many rows, drawn by the seed.
 """
 
 import argparse
@@ -45,7 +45,9 @@ def splits_of(folder, seed, rows, smoke):
         with (folder / f"{name}.csv").open(encoding="utf-8", newline="") as file:
             read = [(row[NAMES[0]], row[NAMES[1]], float(row[NAMES[2]])) for row in csv.DictReader(file)]
         most = SMOKE if smoke else rows if name == "train" and rows else len(read)
-        chosen = np.random.default_rng(seed).permutation(len(read))[:most] if most < len(read) else range(most)
+        chosen = (
+            np.random.default_rng(seed).permutation(len(read))[:most] if most < len(read) else range(most)
+        )
         found[name] = [read[index] for index in chosen]
     return found
 
