@@ -1,9 +1,9 @@
-"""What ProgressiveUnfreezing adds to a step of a plain `fit` on a small CNN, and what compiling a stage anew costs.
+"""Measure the overhead of ProgressiveUnfreezing for a step of `fit` on a small CNN, and for recompiling a stage.
 
 python benchmarks/callback_overhead.py [DATA [BACKBONES]]
 
 Plain `fit` and `fit` with the callback take turns, epoch by epoch of equal steps, on TensorFlow and on JAX, each in a
-process of its own; both train all weights with Adam. The step is that of an epoch in the middle of a stage. The seconds
+subprocess; both train all weights with Adam. The step is that of an epoch in the middle of a stage. The seconds
 for compiling are those of a stage's first epoch beyond that, in either. DATA and BACKBONES are not read.
 """
 

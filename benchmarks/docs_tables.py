@@ -43,8 +43,8 @@ def check_markers(docs, names):
     for name in names:
         if not 0 <= text.find(f"<!-- {name} -->") < text.find(f"<!-- /{name} -->"):
             refuse(
-                f"<!-- {name} --> and <!-- /{name} --> were expected in {docs}. Received: a page without. "
-                "Add them where the table is to stand."
+                f"Expected <!-- {name} --> and <!-- /{name} --> in {docs}, got a page without. Add them "
+                "where the table is to stand."
             )
 
 

@@ -1,10 +1,10 @@
-"""Seconds of an epoch by stage, on images against on kept features.
+"""Seconds of an epoch by stage, on images against on cached features.
 
 python benchmarks/epoch_cost.py [DATA [BACKBONES]]
 
 Both train the same stage on the same examples, in the same batches, validation included; the images are
 kept decoded after the first epoch. The median is of the second epoch and later ones. What the
-one pass that fills the cache takes is given beside it: it is paid before the first epoch.
+one pass that fills the cache takes is given next to it: it is paid before the first epoch.
 """
 
 import statistics

@@ -30,21 +30,21 @@ def main():
 
 
 def cell(given, format, folder):
-    """What came of one format: `{"outcome": "works", ...}` and figures, or `"refused"` and the reason.
+    """The outcome of one format: `{"outcome": "works", ...}` and figures, or `"refused"` and the reason.
 
     Args:
         given: From `trained`.
         format: Of `ALL_FORMATS`.
-        folder: Where the artefact is written, `artefacts` below it.
+        folder: Where the artifact is written, `artifacts` below it.
     """
     from ktransfer.errors import ExportError
     from ktransfer.exporting.export_model import export_model
 
-    examples, labels = given.judged
+    examples, labels = given.evaluated
     try:
-        artefact = export_model(
+        artifact = export_model(
             given.model,
-            folder / "artefacts",
+            folder / "artifacts",
             format,
             class_names=given.class_names,
             examples=examples,
@@ -54,25 +54,25 @@ def cell(given, format, folder):
         )
     except ExportError as error:
         return {"outcome": "refused", "reason": str(error)}
-    wrong = wrong_inside(format, folder / artefact.path)
+    wrong = wrong_inside(format, folder / artifact.path)
     if wrong:
         return {"outcome": "failed", "reason": wrong}
-    parity = artefact.parity
+    parity = artifact.parity
     return {
         "outcome": "works",
-        "size_bytes": artefact.size_bytes,
-        "batch": artefact.batch,
-        "sequence": artefact.sequence,
+        "size_bytes": artifact.size_bytes,
+        "batch": artifact.batch,
+        "sequence": artifact.sequence,
         "max_abs_delta": parity.max_abs_delta,
         "label_agreement": parity.label_agreement,
         "accuracy": parity.accuracy,
         "accuracy_of_model": parity.accuracy_of_model,
-        "latency_ms": latency_ms(given, artefact, folder),
+        "latency_ms": latency_ms(given, artifact, folder),
     }
 
 
 def wrong_inside(format, path):
-    """What a file of right answers may still be wrong in: it is not smaller, or it is slow by its kind."""
+    """Faults of a file whose answers are right: it is not smaller, or slow for its format."""
     family, _, precision = format.partition("-")
     if not precision:
         return None
@@ -105,16 +105,16 @@ def _inside_tflite(path):
     return set(), sizes
 
 
-def latency_ms(given, artefact, folder):
-    """Median milliseconds of an answer to one example, on one thread of a process of its own."""
-    from ktransfer.exporting.processes.runtime_process import OwnProcess
+def latency_ms(given, artifact, folder):
+    """Median milliseconds of an answer to one example, on one thread of a subprocess."""
+    from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 
     if given.preprocessing is None:
-        inputs = {"image": given.judged[0][:1]}
+        inputs = {"image": given.evaluated[0][:1]}
     else:
-        length = artefact.sequence if isinstance(artefact.sequence, int) else None
-        inputs = given.preprocessing.pack(given.preprocessing.tokenize(given.judged[0][:1]), length)
-    with OwnProcess(artefact.format, folder / artefact.path, threads=1) as opened:
+        length = artifact.sequence if isinstance(artifact.sequence, int) else None
+        inputs = given.preprocessing.pack(given.preprocessing.tokenize(given.evaluated[0][:1]), length)
+    with RuntimeProcess(artifact.format, folder / artifact.path, threads=1) as opened:
         opened.seconds(inputs, _WARM_UP)
         return 1e3 * statistics.median(opened.seconds(inputs, _ANSWERS))
 

@@ -90,20 +90,18 @@ def cells_of(family, formats):
         while formats:
             command = [sys.executable, HERE / "export_cells.py", FAMILIES[family], folder, *formats]
             with (
-                tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said,
-                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True) as process,
+                tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as stderr,
+                subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True) as process,
             ):
                 for line in process.stdout:
                     if line.startswith("{"):
                         yield json.loads(line)
                         formats.pop(0)
                 status = process.wait()
-                said.seek(0)
-                lines = [line for line in said.read().splitlines() if line.strip()]
+                stderr.seek(0)
+                lines = [line for line in stderr.read().splitlines() if line.strip()]
             if formats:
-                reason = (
-                    f"its process ended with status {status}: {lines[-1] if lines else 'nothing was said'}"
-                )
+                reason = f"its process ended with status {status}: {lines[-1] if lines else 'no output'}"
                 yield {"format": formats.pop(0), "outcome": "failed", "reason": reason}
 
 

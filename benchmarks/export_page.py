@@ -1,5 +1,7 @@
 """The cells of the export matrix as the tables of docs/export.md."""
 
+import re
+
 from docs_tables import check_markers, write_tables
 
 FORMATS = (
@@ -44,7 +46,7 @@ def _when_and_where(cells):
 
 
 def _always_fixed(families, format, cells):
-    """Axes that every file of the format has fixed; a cell does not say so again."""
+    """Axes that every file of the format has fixed; a cell does not repeat them."""
     made = [cells[of] for of in cells if of[0] in families and of[1] == format]
     made = [cell for cell in made if cell["outcome"] == "works"]
     return {axis for axis in ("batch", "sequence") if all(isinstance(cell[axis], int) for cell in made)}
@@ -80,6 +82,6 @@ def refused_table(cells):
 
 
 def _why(reason):
-    """What was received, of an error that says what was expected, what was received, how to mend it."""
-    received = reason.partition("Received: ")[2] or reason
+    """The value in an error of the form: what was expected, the value, how to fix it."""
+    received = re.split(r"Received: |, got ", reason, maxsplit=1)[-1]
     return received.split(". Export ")[0].replace("|", "\\|").rstrip(".")

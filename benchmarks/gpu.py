@@ -97,8 +97,8 @@ def main():
     has_gpu = any(name.startswith(("gpu", "cuda")) for name in keras.distribution.list_devices())
     if not has_gpu and not options.smoke:
         refuse(
-            f"A GPU that Keras' {keras.backend.backend()} backend sees was expected. Received: none. "
-            "Set KERAS_BACKEND, or pass --smoke to try it on the CPU."
+            f"Expected a GPU that Keras' {keras.backend.backend()} backend sees, got none. Set "
+            "KERAS_BACKEND, or pass --smoke to try it on the CPU."
         )
     if keras.backend.backend() != "tensorflow":
         tf.config.set_visible_devices([], "GPU")  # TensorFlow only feeds; the memory is the backend's

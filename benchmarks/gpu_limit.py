@@ -1,4 +1,4 @@
-"""What a card reaches at most, and what training asks of it: for `gpu.py`."""
+"""The peak throughput of a GPU, and the demand of training on it, for `gpu.py`."""
 
 import math
 import time
@@ -38,7 +38,7 @@ def limit_tflops(precision, smoke=False):
 
 
 def card_name():
-    """What Keras' backend computes on, by its maker's name."""
+    """The vendor's name of the device of Keras' backend."""
     import keras
 
     if keras.backend.backend() == "jax":

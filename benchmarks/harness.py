@@ -1,4 +1,4 @@
-"""How every benchmark begins and ends: its arguments, and one JSON line with the machine's name.
+"""Common frame of benchmarks: arguments, and one JSON line with the machine's name.
 
 Nothing heavy is imported at the top, so that `--help` and a wrong folder are answered at once.
 """
@@ -47,7 +47,7 @@ def arguments(doc):
 def data_folder(options):
     """The folder of images; ends the program where there is none."""
     if not (options.data / "train").is_dir():
-        refuse(f"A folder with train/ and val/ was expected as DATA. Received: {options.data}. Pass another.")
+        refuse(f"Expected a folder with train/ and val/ as DATA, got {options.data}. Pass another.")
     return options.data
 
 
@@ -58,14 +58,14 @@ def presets(options, *names):
     missing = [folder for folder in found if not (folder / "config.json").is_file()]
     if missing:
         refuse(
-            f"Preset folders {', '.join(names)}, or one preset, were expected as BACKBONES. "
-            f"Received: {options.backbones} without {missing[0].name}. Pass another."
+            f"Expected Preset folders {', '.join(names)}, or one preset, as BACKBONES, got "
+            f"{options.backbones} without {missing[0].name}. Pass another."
         )
     return found
 
 
 def refuse(line):
-    """End the program with one line for a person; 2 tells `run_all.py` that nothing was measured."""
+    """End the program with one line; exit status 2 means for `run_all.py` that nothing was measured."""
     note(line)
     raise SystemExit(2)
 

@@ -1,4 +1,4 @@
-"""What several benchmarks do: repeats in turn, epochs timed, a classifier and its training step."""
+"""Helpers of benchmarks: repeats in turn, timed epochs, a classifier and its training step."""
 
 import statistics
 import time
@@ -41,7 +41,7 @@ def classifier(preset, image_size, classes, **options):
 
 
 def training_step(model, backbone, depth, images, labels):
-    """A function that trains one batch, with the top `depth` of the backbone thawed."""
+    """A function that trains one batch, with the top `depth` of the backbone unfrozen."""
     import ktransfer
     from ktransfer.models.freezing import resolve_depth
     from ktransfer.training.fine_tune import compile_classifier

@@ -2,8 +2,8 @@
 
 python benchmarks/memory.py [DATA [BACKBONES]]
 
-The training files are repeated as links under other names; validation is not. Each run is a process of its
-own, and its peak resident memory is what the system says when it ends.
+The training files are repeated as links under other names; validation is not. Each run is a
+subprocess; its peak resident memory is the system's figure at its end.
 """
 
 import os
@@ -17,7 +17,7 @@ from harness import MOBILENET, arguments, data_folder, note, presets, report
 
 
 def recipe(kind):
-    """A solved head and one epoch of a short stage, on kept features or on augmented images."""
+    """A solved head and one epoch of a short stage, on cached features or on augmented images."""
     import ktransfer
 
     varied = ktransfer.Augmentation() if kind == "augmented" else ktransfer.Augmentation.none()
@@ -27,7 +27,7 @@ def recipe(kind):
 
 
 def train_once(options, preset, size):
-    """What a measured process does."""
+    """Run the measured process."""
     import ktransfer
 
     with tempfile.TemporaryDirectory() as folder:
@@ -49,13 +49,13 @@ def repeat(data, folder, copies):
     import ktransfer
 
     splits = ktransfer.load_splits(data)
-    for part, examples, times in (("train", splits.train, copies), ("val", splits.validation, 1)):
+    for split, examples, times in (("train", splits.train, copies), ("val", splits.validation, 1)):
         for name in examples.class_names:
-            (folder / part / name).mkdir(parents=True)
+            (folder / split / name).mkdir(parents=True)
         for index, (path, label) in enumerate(zip(examples.inputs, examples.labels, strict=True)):
             for copy in range(times):
                 name = f"{index}_{copy}{Path(path).suffix}"
-                link = folder / part / examples.class_names[label] / name
+                link = folder / split / examples.class_names[label] / name
                 link.symlink_to(Path(path).resolve())
     return copies * len(splits.train)
 

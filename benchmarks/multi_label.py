@@ -3,7 +3,7 @@
 python benchmarks/multi_label.py [DATA [BACKBONES]] [--rows goemotions camvid] [--methods head one-vs-rest]
                                  [--seeds 0 1 2] [--results FILE]
 
-One measurement is one method on one row with one seed, in a process of its own. `one-vs-rest` is scikit-learn:
+One measurement is one method on one row with one seed, in a subprocess. `one-vs-rest` is scikit-learn:
 pooled features of the frozen backbone, standardised, one logistic regression a label, of C 0.1 and 1 the one with the
 better macro F1 on validation. Thresholds are fitted on validation by the same rule in all methods
 (`ktransfer.tasks.multi_label.fit_thresholds`); what is reported is measured on the test examples. `head` is the solved
@@ -37,22 +37,22 @@ def write_data(row, shared, folder, seed):
     """The tables of a row and a seed: train.csv, perhaps val.csv, and test.csv; how `train` is to read them."""
     name = row.partition("-")[0]
     source = shared / {"camvid": "camvid_tags"}.get(name, name)
-    parts = {part: _read(source / f"{part}.csv") for part in ("train", "val", "test")}
+    by_split = {split: _read(source / f"{split}.csv") for split in ("train", "val", "test")}
     if name == "goemotions":
-        seen = {text.casefold() for part in ("val", "test") for text, _ in parts[part]}
-        parts["train"] = [record for record in parts["train"] if record[0].casefold() not in seen]
-        held = {text.casefold() for text, _ in parts["test"]}
-        parts["val"] = [record for record in parts["val"] if record[0].casefold() not in held]
+        seen = {text.casefold() for split in ("val", "test") for text, _ in by_split[split]}
+        by_split["train"] = [record for record in by_split["train"] if record[0].casefold() not in seen]
+        held = {text.casefold() for text, _ in by_split["test"]}
+        by_split["val"] = [record for record in by_split["val"] if record[0].casefold() not in held]
         header, options = ("text", "labels"), {}
     else:
         header, options = ("file", "labels", "drive"), {"image_size": ROWS[row][1]}
         frames = [
             (str(source / file), labels, file.rpartition("/")[2].partition("_")[0])
-            for part in ("train", "test", "val")
-            for file, labels in parts[part]
+            for split in ("train", "test", "val")
+            for file, labels in by_split[split]
         ]
         if row == "camvid":
-            names = {str(source / file) for file, _ in parts["val"]}
+            names = {str(source / file) for file, _ in by_split["val"]}
             found = {
                 "train": [frame for frame in frames if frame[0] not in names],
                 "test": [frame for frame in frames if frame[0] in names],
@@ -65,9 +65,9 @@ def write_data(row, shared, folder, seed):
                 "test": [frame for frame in frames if frame[2] == tested],
             }
             options["group_column"] = "drive"
-        parts = {part: [_linked(frame, folder) for frame in rows] for part, rows in found.items()}
-    for part, rows in parts.items():
-        with (folder / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
+        by_split = {split: [_linked(frame, folder) for frame in rows] for split, rows in found.items()}
+    for split, rows in by_split.items():
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([header, *rows])
     return options
 
@@ -110,7 +110,7 @@ def of_ktransfer(method, folder, preset, options, seed):
 
 
 def one_vs_rest(folder, preset, options, seed):
-    """What a person writes with scikit-learn, given the same splits and features."""
+    """The usual scikit-learn baseline on the same splits and features."""
     import numpy as np
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import f1_score
@@ -130,11 +130,11 @@ def one_vs_rest(folder, preset, options, seed):
     network = modality.network(str(preset), splits.train, recipe, image_size=options.get("image_size"))
     features, labels = {}, {}
     for name in ("train", "validation", "test"):
-        part = getattr(splits, name)
-        order = network.preprocessing.order(part.inputs)
-        batches = network.preprocessing.dataset(part.subset(order), batch_size=32, keep=False)
+        split = getattr(splits, name)
+        order = network.preprocessing.order(split.inputs)
+        batches = network.preprocessing.dataset(split.subset(order), batch_size=32, keep=False)
         found, _ = extract_features(network.model, batches, task="multi_label")
-        features[name], labels[name] = found[np.argsort(order)], part.labels
+        features[name], labels[name] = found[np.argsort(order)], split.labels
     scaler = StandardScaler().fit(features["train"])
     inputs = {name: scaler.transform(found) for name, found in features.items()}
     best = (-1.0, None, None)
@@ -154,7 +154,7 @@ def one_vs_rest(folder, preset, options, seed):
 
 
 def measure(row, method, seed, shared, backbones):
-    """What a measured process does: prints the scores on the test examples and the seconds it took."""
+    """Run the measured process: prints the scores on the test examples and the seconds it took."""
     import keras
 
     import ktransfer
@@ -217,7 +217,7 @@ def main():
     for row in options.rows:
         source = options.data / {"camvid": "camvid_tags"}.get(row.partition("-")[0], row)
         if not (source / "train.csv").is_file():
-            refuse(f"A folder with {source.name} was expected as DATA, got {options.data}. Pass another.")
+            refuse(f"Expected a folder with {source.name} as DATA, got {options.data}. Pass another.")
     measured = {}
     if options.results.is_file():
         for line in options.results.read_text(encoding="utf-8").splitlines():

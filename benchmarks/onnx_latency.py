@@ -2,7 +2,7 @@
 
 python benchmarks/onnx_latency.py [DATA [BACKBONES]]
 
-The same weights and image; all run in turn, each file in a process of its own, as the threads of one runtime
+The same weights and image; all run in turn, each file in a subprocess, as the threads of one runtime
 go on spinning for a while and would slow the next. DATA is not read. By hand are: tf2onnx of the model as it
 stands, Keras' own `model.export`, ktransfer's file of a fixed batch, and ktransfer's after `onnxslim`, if
 installed. A conversion that fails, or answers otherwise than Keras, is left out and named.
@@ -32,7 +32,7 @@ def main():
     import numpy as np
 
     from ktransfer.exporting.parity import softmax
-    from ktransfer.exporting.processes.runtime_process import OwnProcess
+    from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 
     image = np.random.default_rng(0).uniform(0, 255, (1, size, size, 3)).astype("float32")
     rows, left_out = [], []
@@ -44,7 +44,7 @@ def main():
             for name, convert in _conversions(image).items():
                 try:
                     path = convert(model, Path(folder))
-                    runtime = stack.enter_context(OwnProcess("onnx", path, threads=_cores()))
+                    runtime = stack.enter_context(RuntimeProcess("onnx", path, threads=_cores()))
                     [given] = runtime.signature["inputs"]
                     inputs = {given["name"]: image}
                     found = runtime(inputs)
@@ -86,8 +86,8 @@ def _conversions(image):
     from ktransfer.image.serving import serve_images
 
     def ours(model, folder):
-        artefact = export_model(model, folder / "artefacts", "onnx", class_names=CLASSES, examples=image)
-        return folder / artefact.path
+        artifact = export_model(model, folder / "artifacts", "onnx", class_names=CLASSES, examples=image)
+        return folder / artifact.path
 
     def fixed(model, folder):
         path = folder / "fixed.onnx"
@@ -110,7 +110,7 @@ def _conversions(image):
         import onnxslim
 
         path = folder / "slim.onnx"
-        onnx.save(onnxslim.slim(str(folder / "artefacts" / "model.onnx")), path)
+        onnx.save(onnxslim.slim(str(folder / "artifacts" / "model.onnx")), path)
         return path
 
     found = {"ktransfer": ours, "fixed batch": fixed, "tf2onnx": by_tf2onnx, "keras export": by_keras}

@@ -3,11 +3,10 @@
 python benchmarks/pairs.py [DATA [BACKBONES]] [--methods head balanced trainer] [--seeds 0 1 2] [--rows N]
                            [--results FILE] [--smoke]
 
-One measurement is one method with one seed, in a process of its own; imports and a first load of the backbone are not
-counted. The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are
+One measurement is one method with one seed, in a subprocess; imports and a first load of the backbone are not counted. The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are
 presets; `trainer` is `AutoModelForSequenceClassification` with one output and a `Trainer` at its usual settings
 (learning rate 5e-5, batches of 16, the best epoch by Spearman on validation) for `--epochs`, from the same MiniLM
-weights. It is skipped with a line that says so where torch or transformers are not installed. `--rows` trains all
+weights. It is skipped with a printed line where torch or transformers are not installed. `--rows` trains all
 methods on that many rows, drawn by the seed.
 """
 
@@ -83,7 +82,7 @@ def of_ktransfer(method, splits, preset, seed):
 
 
 def of_trainer(splits, preset, seed, epochs):
-    """What a person writes with transformers: one output, squared error, the best epoch on validation."""
+    """Train as a plain script with transformers does: one output, squared error, the best epoch on validation."""
     import numpy as np
     from scipy.stats import spearmanr
     from transformers import (
@@ -155,7 +154,7 @@ def of_trainer(splits, preset, seed, epochs):
 
 
 def measure(method, seed, options):
-    """What a measured process does: prints the scores on the test split and the seconds it took."""
+    """Print the scores of one method and seed on the test split, and the seconds it took."""
     import keras
 
     import ktransfer

@@ -3,7 +3,7 @@
 python benchmarks/quality.py [DATA [BACKBONES]] [--rows flowers/resnet sms_spam:500] [--methods balanced full-1e-4]
                              [--seeds 0 1 2] [--results FILE]
 
-One measurement is one method on one row (a data set and a backbone) with one seed, in a process of its own.
+One measurement is one method on one row (a data set and a backbone) with one seed, in a subprocess.
 For a seed all methods read the same training, validation and test files. Everything that a method chooses
 (weights, epochs, learning rates) it chooses on the validation files; what is reported is the accuracy on the
 test files. Imports are not counted. What is measured is appended to the results file and not measured again,
@@ -51,7 +51,7 @@ ON_TEXTS = ("head", *PRESETS, "full-5e-5", "full-1e-4", "trainer-5e-5", "trainer
 EPOCHS, TRAINER_EPOCHS = 8, 4
 
 
-def image_parts(data, shared, folder):
+def image_splits(data, shared, folder):
     """Training, validation and test image files of a data set, by class; test files are not split by seed."""
     if data == "drawings":
         from ktransfer.demo.drawing import write_target_task
@@ -59,26 +59,26 @@ def image_parts(data, shared, folder):
         write_target_task(folder, train_per_class=60, validation_per_class=40)
         return {"train": _by_class(folder / "train"), "test": _by_class(folder / "val")}
     if data.startswith("camvid_"):
-        source, tag, parts = shared / "camvid_tags", data.removeprefix("camvid_"), {}
+        source, tag, by_split = shared / "camvid_tags", data.removeprefix("camvid_"), {}
         for name in ("train", "test", "val"):
             with (source / f"{name}.csv").open(encoding="utf-8", newline="") as file:
                 for row in csv.DictReader(file):
                     label = "yes" if tag in row["labels"].split("|") else "no"
-                    classes = parts.setdefault("test" if name == "val" else "train", {})
+                    classes = by_split.setdefault("test" if name == "val" else "train", {})
                     classes.setdefault(label, []).append(source / row["file"])
-        return parts
+        return by_split
     source = shared / data
     test = source / ("test" if (source / "test").is_dir() else "val")
-    parts = {"train": _by_class(source / "train"), "test": _by_class(test)}
+    by_split = {"train": _by_class(source / "train"), "test": _by_class(test)}
     excluded = _excluded(source, folder) if data == "brain_mri" else set()
     return {
         name: {label: [f for f in files if f not in excluded] for label, files in classes.items()}
-        for name, classes in parts.items()
+        for name, classes in by_split.items()
     }
 
 
 def _excluded(source, folder):
-    """What `ktransfer audit --fix` leaves out: files that are repeated or contradict each other."""
+    """The files that `ktransfer audit --fix` leaves out: files that are repeated or contradict each other."""
     from ktransfer.audit.exclusions import read_exclusions
     from ktransfer.commands.audit import audit
 
@@ -97,22 +97,22 @@ def _by_class(folder):
 def write_images(data, shared, folder, seed):
     """Lay the files of a seed out as train/, val/ and test/; a fifth of training is for validation."""
     with tempfile.TemporaryDirectory() as work:
-        parts = image_parts(data, shared, Path(work))
+        by_split = image_splits(data, shared, Path(work))
         shuffle = random.Random(seed).shuffle
-        for label, files in parts["train"].items():
+        for label, files in by_split["train"].items():
             files = list(files)
             shuffle(files)
             held = max(1, len(files) // 5)
-            named = {"val": files[:held], "train": files[held:], "test": parts["test"].get(label, [])}
-            for part, chosen in named.items():
-                target = folder / part / label
+            named = {"val": files[:held], "train": files[held:], "test": by_split["test"].get(label, [])}
+            for split, chosen in named.items():
+                target = folder / split / label
                 target.mkdir(parents=True)
                 for file in chosen:
                     shutil.copy(file, target / file.name)
 
 
 def write_texts(data, shared, folder, seed):
-    """The same as CSV files: a fifth of the rows is for testing where the data has no such part."""
+    """The same as CSV files: a fifth of the rows is for testing where the data has no such split."""
     rows = TEXTS[data]
     name = data.partition(":")[0]
     shuffle = random.Random(seed).shuffle
@@ -132,7 +132,7 @@ def write_texts(data, shared, folder, seed):
             counts[label] = counts.get(label, 0) + 1
         # Of goemotions the rows with one label; a class needs examples to learn from.
         kept = {label for label, count in counts.items() if "|" not in label and count >= 20}
-        training, test = ([row for row in part if row[1] in kept] for part in (training, test))
+        training, test = ([row for row in split if row[1] in kept] for split in (training, test))
         held = {text.casefold() for text, _ in test}
         training = [row for row in training if row[0].casefold() not in held]
     shuffle(training)
@@ -141,8 +141,8 @@ def write_texts(data, shared, folder, seed):
     held = _stratified(training, len(training) // 5, least=1)
     chosen = set(map(tuple, held))
     rest = [row for row in training if tuple(row) not in chosen]
-    for part, found in (("train", rest), ("val", held), ("test", test)):
-        with (folder / f"{part}.csv").open("w", encoding="utf-8", newline="") as file:
+    for split, found in (("train", rest), ("val", held), ("test", test)):
+        with (folder / f"{split}.csv").open("w", encoding="utf-8", newline="") as file:
             csv.writer(file).writerows([("text", "label"), *found])
 
 
@@ -197,15 +197,15 @@ def keras_images(method, folder, preset, size, seed):
 
     splits = [
         keras.utils.image_dataset_from_directory(
-            folder / part,
+            folder / split,
             image_size=(size, size),
             crop_to_aspect_ratio=True,
             batch_size=BATCH,
-            shuffle=part == "train",
+            shuffle=split == "train",
             seed=seed,
             verbose=False,
         )
-        for part in ("train", "val", "test")
+        for split in ("train", "val", "test")
     ]
     classes = len(splits[0].class_names)
     training, validation, test = (split.cache().prefetch(2) for split in splits)
@@ -255,10 +255,10 @@ def keras_texts(method, folder, preset, size, seed):
     import keras_hub
     import numpy as np
 
-    parts = {name: _read(folder / f"{name}.csv") for name in ("train", "val", "test")}
-    names = sorted({label for _, label in parts["train"]})
+    by_split = {name: _read(folder / f"{name}.csv") for name in ("train", "val", "test")}
+    names = sorted({label for _, label in by_split["train"]})
     tokenizer = keras_hub.tokenizers.Tokenizer.from_preset(str(preset))
-    lengths = sorted(len(tokenizer(text)) for text, _ in parts["train"])
+    lengths = sorted(len(tokenizer(text)) for text, _ in by_split["train"])
     tokens = int(lengths[int(0.95 * len(lengths))]) + 2
     classifier = keras_hub.models.BertTextClassifier(
         keras_hub.models.Backbone.from_preset(str(preset)),
@@ -268,7 +268,7 @@ def keras_texts(method, folder, preset, size, seed):
     import tensorflow as tf
 
     data = {}
-    for name, rows in parts.items():
+    for name, rows in by_split.items():
         texts = [text for text, _ in rows]
         labels = np.array([names.index(label) for _, label in rows])
         data[name] = tf.data.Dataset.from_tensor_slices((texts, labels))
@@ -285,8 +285,8 @@ def hugging_face(method, folder, preset, size, seed):
     import transformers
 
     transformers.set_seed(seed)
-    parts = {name: _read(folder / f"{name}.csv") for name in ("train", "val", "test")}
-    names = sorted({label for _, label in parts["train"]})
+    by_split = {name: _read(folder / f"{name}.csv") for name in ("train", "val", "test")}
+    names = sorted({label for _, label in by_split["train"]})
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(preset))
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         str(preset), num_labels=len(names)
@@ -324,20 +324,20 @@ def hugging_face(method, folder, preset, size, seed):
                 report_to=[],
                 disable_tqdm=True,
             ),
-            train_dataset=Rows(parts["train"]),
-            eval_dataset=Rows(parts["val"]),
+            train_dataset=Rows(by_split["train"]),
+            eval_dataset=Rows(by_split["val"]),
             data_collator=transformers.DataCollatorWithPadding(tokenizer),
             compute_metrics=lambda p: {"accuracy": float((p.predictions.argmax(-1) == p.label_ids).mean())},
         )
         with contextlib.redirect_stdout(sys.stderr):
             trainer.train()
-            answers = trainer.predict(Rows(parts["test"])).predictions.argmax(-1)
-    truth = np.array([names.index(label) for _, label in parts["test"]])
+            answers = trainer.predict(Rows(by_split["test"])).predictions.argmax(-1)
+    truth = np.array([names.index(label) for _, label in by_split["test"]])
     return float((answers == truth).mean()), {}
 
 
 def measure(row, method, seed, shared, backbones):
-    """What a measured process does: prints the accuracy on the test files and the seconds it took."""
+    """Run the measured process: prints the accuracy on the test files and the seconds it took."""
     data, name = row.split("/")
     preset, size = backbones / BACKBONES[name], IMAGES.get(data, 0)
     if method.startswith("trainer-"):
@@ -405,7 +405,7 @@ def main():
         return
     known = {*ON_IMAGES, *ON_TEXTS}
     if unknown := set(options.methods) - known:
-        refuse(f"Methods of {', '.join(sorted(known))} were expected, got {', '.join(sorted(unknown))}.")
+        refuse(f"Expected Methods of {', '.join(sorted(known))}, got {', '.join(sorted(unknown))}.")
     measured = {}
     if options.results.is_file():
         for line in options.results.read_text(encoding="utf-8").splitlines():

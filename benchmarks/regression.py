@@ -3,7 +3,7 @@
 python benchmarks/regression.py [DATA [BACKBONES]] [--methods median ridge head balanced] [--backbone NAME]
                                 [--seeds 0 1 2] [--results FILE]
 
-One measurement is one method on one fold of one seed, in a process of its own. A seed shuffles the houses into five
+One measurement is one method on one fold of one seed, in a subprocess. A seed shuffles the houses into five
 folds; of the four that are not for testing a fifth is for validation, which `ktransfer` chooses on. `median` answers
 the median of the training prices. `ridge` is scikit-learn: pooled features of the frozen backbone, standardized, ridge
 regression on the logarithm of the price with the strength that is best by cross-validation, on the training and the
@@ -78,7 +78,7 @@ def of_ktransfer(method, folder, preset, seed, files):
 
 
 def ridge(folder, preset):
-    """What a person writes with scikit-learn, given the same features."""
+    """The usual scikit-learn baseline on the same features."""
     import numpy as np
     from sklearn.linear_model import RidgeCV
     from sklearn.pipeline import make_pipeline
@@ -107,7 +107,7 @@ def ridge(folder, preset):
 
 
 def measure(method, fold, seed, source, preset):
-    """What a measured process does: prints the error on the houses of a fold and the seconds it took."""
+    """Run the measured process: prints the error on the houses of a fold and the seconds it took."""
     import keras
     import numpy as np
 
@@ -179,10 +179,10 @@ def main():
     options = parser.parse_args()
     source, preset = options.data / "houses", options.backbones / options.backbone
     if not (source / "prices.csv").is_file():
-        refuse(f"A folder with houses/prices.csv was expected as DATA, got {options.data}. Pass another.")
+        refuse(f"Expected a folder with houses/prices.csv as DATA, got {options.data}. Pass another.")
     if not (preset / "config.json").is_file():
         refuse(
-            f"A folder of presets with {options.backbone} was expected, got {options.backbones}. Pass another."
+            f"Expected a folder of presets with {options.backbone}, got {options.backbones}. Pass another."
         )
     if options.once:
         method, fold, seed = options.once

@@ -3,7 +3,7 @@
 python benchmarks/run_all.py [DATA [BACKBONES]] [--only epoch_cost memory]
 
 DATA and BACKBONES are of images; the texts are those of `text_accuracy.py` itself.
-Each is a process of its own, so that none pays for another; leave the machine alone meanwhile. What a
+Each is a subprocess, so that none pays for another; leave the machine alone meanwhile. What a
 benchmark found is kept as soon as it ends, in place of what it found before. With --smoke nothing is kept.
 """
 

@@ -2,8 +2,8 @@
 
 python benchmarks/text_accuracy.py [TEXTS [BACKBONES]]
 
-All read the same CSV files with the same weights and batch size, one after the other, each in a process of
-its own; imports are not counted, and ktransfer begins with an empty cache. "keras-hub" is a `TextClassifier`
+All read the same CSV files with the same weights and batch size, one after the other, each in a
+subprocess; imports are not counted, and ktransfer begins with an empty cache. "keras-hub" is a `TextClassifier`
 as it comes: every layer trains, Adam 5e-5, 512 tokens. "keras-hub, same tokens" is given the length that
 ktransfer chooses. Both run as many epochs as ktransfer's recipe, and at least one. ktransfer's seconds to an
 accuracy are those until a validated model has it, the solved head or the last one.
@@ -59,7 +59,7 @@ def keras_hub_fit(folder, preset, tokens, epochs):
 
 
 def ktransfer_default(folder, preset):
-    """`ktransfer.train` with nothing said but where the texts are."""
+    """`ktransfer.train` with defaults, given only the path of the texts."""
     import ktransfer
 
     start, solved = time.perf_counter(), []
@@ -93,7 +93,7 @@ def ktransfer_default(folder, preset):
 
 
 def measure(name, folder, preset, tokens, epochs):
-    """What a measured process does: prints its scores and the seconds that they took."""
+    """Run the measured process: prints its scores and the seconds that they took."""
     import keras
 
     import ktransfer
@@ -133,7 +133,7 @@ def compare(data, source, preset, *, smoke, short):
 def write_splits(source, folder, *, most):
     """Training and validation texts as CSV files that everybody reads; `most` of each, `None` for all.
 
-    Ten texts of snips are in both of its files; here they are only judged by.
+    Ten texts of snips are in both of its files; here they are used for evaluation only.
     """
     import ktransfer
     from ktransfer.data.examples import normalised
@@ -142,8 +142,8 @@ def write_splits(source, folder, *, most):
     # keras-hub's `fit` takes the rows as they come, and those of snips come sorted by class.
     shuffle = random.Random(0).shuffle
     held = set(map(normalised, splits.validation.inputs))
-    for name, part in (("train", splits.train), ("val", splits.validation)):
-        rows = [(t, part.class_names[label]) for t, label in zip(part.inputs, part.labels, strict=True)]
+    for name, split in (("train", splits.train), ("val", splits.validation)):
+        rows = [(t, split.class_names[label]) for t, label in zip(split.inputs, split.labels, strict=True)]
         rows = [row for row in rows if name == "val" or normalised(row[0]) not in held]
         shuffle(rows)
         with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
@@ -186,7 +186,7 @@ def main():
     for source in sources.values():
         if not source.exists():
             missing = source.relative_to(options.texts)
-            refuse(f"{missing} was expected in TEXTS. Received: {options.texts}. Pass another.")
+            refuse(f"Expected {missing} in TEXTS, got {options.texts}. Pass another.")
     (preset,) = presets(options, PRESET)
     sizes = {"smoke": options.smoke, "short": options.short}
     rows = [row for name, source in sources.items() for row in compare(name, source, preset, **sizes)]

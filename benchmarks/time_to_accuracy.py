@@ -3,7 +3,7 @@
 python benchmarks/time_to_accuracy.py [DATA [BACKBONES]] [--image-size 160] [--order guide,ktransfer]
 
 Both read the same files with the same backbone, batch size and image size, one after the other, each in a
-process of its own, so that neither pays for what the other left behind; imports are not counted, and
+subprocess, so that neither pays for what the other left behind; imports are not counted, and
 ktransfer begins with an empty cache. The guide's recipe is that of keras.io/guides/transfer_learning: a
 frozen backbone in inference mode, average pooling and a Dense layer, Adam 1e-3 for five epochs, then
 everything unfrozen, compiled again with Adam 1e-5, two epochs. The target is a validation accuracy; the
@@ -85,7 +85,7 @@ RECIPES = {"guide": guide, "ktransfer": ktransfer_default}
 
 
 def measure(name, data, preset, size):
-    """What a measured process does: prints seconds in all, seconds to the target, and accuracy."""
+    """Run the measured process: prints seconds in all, seconds to the target, and accuracy."""
     import keras
 
     import ktransfer

@@ -3,11 +3,11 @@
 python benchmarks/token_classification.py [DATA [BACKBONES]] [--methods head balanced trainer] [--seeds 0 1 2]
                                           [--results FILE] [--smoke]
 
-One measurement is one method with one seed, in a process of its own; imports and a first load of the backbone are not
+One measurement is one method with one seed, in a subprocess; imports and a first load of the backbone are not
 counted. The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are
 presets; `trainer` is `AutoModelForTokenClassification` with a `Trainer` at its usual settings (learning rate 5e-5,
 batches of 16, first-subword labels) for `--epochs`, its best epoch by entity F1 on validation. It is skipped with a
-line that says so where torch or transformers are not installed. All are scored by the spans that they give, counted as
+message where torch or transformers are not installed. All are scored by the spans that they give, counted as
 by seqeval in its strict mode.
 """
 
@@ -38,28 +38,28 @@ def splits_of(folder, smoke):
     from ktransfer.text.entity_sources import read_entities
 
     found, _ = read_entities(folder)
-    parts = {name: getattr(found, name) for name in ("train", "validation", "test")}
+    by_split = {name: getattr(found, name) for name in ("train", "validation", "test")}
     if smoke:
-        parts = {name: part.evenly(SMOKE) for name, part in parts.items()}
-    return parts
+        by_split = {name: split.evenly(SMOKE) for name, split in by_split.items()}
+    return by_split
 
 
-def write_splits(parts, folder):
+def write_splits(by_split, folder):
     """One file of spans for each split."""
-    for name, part in parts.items():
+    for name, split in by_split.items():
         lines = [
             json.dumps(
                 {
                     "text": text,
-                    "spans": [{"start": s, "end": e, "label": part.class_names[k]} for s, e, k in spans],
+                    "spans": [{"start": s, "end": e, "label": split.class_names[k]} for s, e, k in spans],
                 }
             )
-            for text, spans in zip(part.inputs, part.labels, strict=True)
+            for text, spans in zip(split.inputs, split.labels, strict=True)
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def of_ktransfer(method, parts, preset, seed):
+def of_ktransfer(method, by_split, preset, seed):
     import ktransfer
 
     options = {"epochs": 0} if method == "head" else {"preset": method}
@@ -67,7 +67,7 @@ def of_ktransfer(method, parts, preset, seed):
         folder = Path(folder)
         data = folder / "data"
         data.mkdir()
-        write_splits(parts, data)
+        write_splits(by_split, data)
         start = time.perf_counter()
         run = ktransfer.train(
             data,
@@ -78,7 +78,7 @@ def of_ktransfer(method, parts, preset, seed):
             formats=(),
             say=note,
             verbose=0,
-            allow_leakage=True,  # tweets that repeat are part of the official splits
+            allow_leakage=True,  # tweets that repeat belong to the official splits
             **options,
         )
         seconds = time.perf_counter() - start
@@ -86,8 +86,8 @@ def of_ktransfer(method, parts, preset, seed):
         return metrics["test"], metrics["validation"], seconds
 
 
-def of_trainer(parts, preset, seed, epochs):
-    """What a person writes with transformers: words, first-subword labels, the best epoch on validation."""
+def of_trainer(by_split, preset, seed, epochs):
+    """The usual transformers baseline: words, first-subword labels, the best epoch on validation."""
     import numpy as np
     from transformers import (
         AutoModelForTokenClassification,
@@ -102,16 +102,16 @@ def of_trainer(parts, preset, seed, epochs):
     from ktransfer.tasks.token_classification import WordAnswers, tags_of
 
     set_seed(seed)
-    task, names = get_task("ner"), parts["train"].class_names
+    task, names = get_task("ner"), by_split["train"].class_names
     tags = task.output_names(names)
     tokenizer = AutoTokenizer.from_pretrained(preset, do_lower_case=True)
 
     class Sentences:
         """Words as the file has them: what stands between spaces."""
 
-        def __init__(self, part):
-            self.part, self.words, self.rows = part, [], []
-            for text, spans in zip(part.inputs, part.labels, strict=True):
+        def __init__(self, split):
+            self.split, self.words, self.rows = split, [], []
+            for text, spans in zip(split.inputs, split.labels, strict=True):
                 words, at = [], 0
                 for word in text.split(" "):
                     words.append((at, at + len(word)))
@@ -133,7 +133,7 @@ def of_trainer(parts, preset, seed, epochs):
         def __getitem__(self, index):
             return self.rows[index]
 
-    data = {name: Sentences(part) for name, part in parts.items()}
+    data = {name: Sentences(split) for name, split in by_split.items()}
 
     def scores(logits, sentences):
         answers = np.empty(len(sentences), object)
@@ -142,8 +142,8 @@ def of_trainer(parts, preset, seed, epochs):
             rows = np.tile(np.eye(len(tags))[0], (len(words), 1))
             for place, word in firsts:
                 rows[word] = task.probabilities(logits[index, place])
-            answers[index] = WordAnswers(sentences.part.inputs[index], words, rows.astype("float32"))
-        return task.evaluate(answers, sentences.part.labels, names).to_dict()
+            answers[index] = WordAnswers(sentences.split.inputs[index], words, rows.astype("float32"))
+        return task.evaluate(answers, sentences.split.labels, names).to_dict()
 
     def compute(prediction):
         return {"entity_f1": scores(prediction.predictions, data["validation"])["micro"]["f1"]}
@@ -181,7 +181,7 @@ def of_trainer(parts, preset, seed, epochs):
 
 
 def measure(method, seed, options):
-    """What a measured process does: prints the scores on the test split and the seconds it took."""
+    """Run the measured process: prints the scores on the test split and the seconds it took."""
     import keras
 
     import ktransfer
@@ -190,11 +190,11 @@ def measure(method, seed, options):
     keras.utils.set_random_seed(seed)
     if method != "trainer":
         ktransfer.load_text_backbone(str(preset))  # what a first use costs once in a process is not compared
-    parts = splits_of(options.data / DATA, options.smoke)
+    by_split = splits_of(options.data / DATA, options.smoke)
     if method == "trainer":
-        test, validation, seconds = of_trainer(parts, preset, seed, options.epochs)
+        test, validation, seconds = of_trainer(by_split, preset, seed, options.epochs)
     else:
-        test, validation, seconds = of_ktransfer(method, parts, preset, seed)
+        test, validation, seconds = of_ktransfer(method, by_split, preset, seed)
     found = {
         "entity_f1": test["micro"]["f1"],
         "precision": test["micro"]["precision"],

@@ -28,7 +28,7 @@ def main(table, backbone, out=None):
     facts = run.manifest["tokenizer"]
     encoding = tokenizers.Tokenizer.from_file(str(out / facts["path"])).encode(text)
     ids = {name: np.array([getattr(encoding, field)], "int32") for name, field in facts["inputs"].items()}
-    session = onnxruntime.InferenceSession(out / "artefacts" / "model.onnx")
+    session = onnxruntime.InferenceSession(out / "artifacts" / "model.onnx")
     probabilities = session.run(["probabilities"], ids)[0][0]
     best = probabilities.argmax()
     print("onnx ", {"label": run.labels[best], "probability": float(probabilities[best])})

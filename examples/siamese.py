@@ -1,4 +1,4 @@
-"""A siamese network: one backbone sees two images, a distance tells whether they are of one class.
+"""A siamese network: one backbone sees two images, a distance classifies whether they are of one class.
 
 python examples/siamese.py
 

@@ -1,4 +1,4 @@
-"""The command line's whole way as Python: train, judge, export, and ask the result.
+"""Do what the command line does in Python: train, evaluate, export, and predict with the result.
 
 python examples/train_evaluate_export.py [FOLDER OF CLASS FOLDERS] [BACKBONE] [RUN FOLDER]
 
@@ -21,14 +21,14 @@ def main(data=None, backbone=PRESET_PATH, out=None):
 
     run = ktransfer.train(data, backbone, out, formats=["onnx"], verbose=0)
 
-    evaluation, part = ktransfer.evaluate(run, data)
-    print(f"{part}: accuracy {evaluation.accuracy:.3f}, macro F1 {evaluation.macro.f1:.3f}")
+    evaluation, split = ktransfer.evaluate(run, data)
+    print(f"{split}: accuracy {evaluation.accuracy:.3f}, macro F1 {evaluation.macro.f1:.3f}")
 
     image = next(path for path in sorted(Path(data).rglob("*")) if path.suffix in (".png", ".jpg"))
     print(image.name, run.predict([image], top_k=2)[0])
 
     # The same run, opened again as another program would.
-    print(ktransfer.Run.load(out).manifest["artefacts"][0]["path"])
+    print(ktransfer.Run.load(out).manifest["artifacts"][0]["path"])
 
 
 if __name__ == "__main__":

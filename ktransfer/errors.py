@@ -1,4 +1,4 @@
-"""What can go wrong that a user can fix, and how its messages list names. Bugs raise as bugs."""
+"""Errors that a user can fix, and the lists of names in their messages. Bugs raise as bugs."""
 
 import difflib
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ _SUGGESTED = 3  # names
 
 
 class KTransferError(Exception):
-    """Base of every error that says how to fix it; the command line prints it in one line and exits 2.
+    """Base class of errors that a user can fix; the command line prints one in one line and exits with 2.
 
     Args:
         message: One line. One of more than 1,500 characters, such as of another library, is shortened in its
@@ -40,7 +40,7 @@ class RunError(KTransferError):
 
 
 class ExportError(KTransferError):
-    """An artefact could not be written, or does not answer as the trained model does."""
+    """An artifact could not be written, or does not answer as the trained model does."""
 
 
 class MissingExtraError(KTransferError, ImportError):

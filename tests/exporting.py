@@ -67,18 +67,18 @@ def manifest_facts(modality, task="single_label", format=2):
     return {"format": 2, "modality": modality, "task": task}
 
 
-def write_text_manifest(run, artefact, preprocessing, tokenizer, labels=CLASSES, **kind):
+def write_text_manifest(run, artifact, preprocessing, tokenizer, labels=CLASSES, **kind):
     manifest = {
         **manifest_facts("text", **kind),
         "labels": labels,
         "preprocessing": preprocessing.to_dict(),
-        "tokenizer": {**tokenizer, "path": f"artefacts/{tokenizer['path']}"},
-        "artefacts": [artefact.to_dict()],
+        "tokenizer": {**tokenizer, "path": f"artifacts/{tokenizer['path']}"},
+        "artifacts": [artifact.to_dict()],
     }
     Path(run, "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
-def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES, **kind):
+def write_manifest(run, *artifacts, size=SIZE, labels=CLASSES, **kind):
     preprocessing = {
         "height": size,
         "width": size,
@@ -90,13 +90,13 @@ def write_manifest(run, *artefacts, size=SIZE, labels=CLASSES, **kind):
         **manifest_facts("image", **kind),
         "labels": labels,
         "preprocessing": preprocessing,
-        "artefacts": [artefact.to_dict() for artefact in artefacts],
+        "artifacts": [artifact.to_dict() for artifact in artifacts],
     }
     Path(run, "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
 def run_kit(format, run, *given):
-    """The kit's program in a process of its own, without Keras and ktransfer."""
+    """The kit's program in a subprocess, without Keras and ktransfer."""
     command = [sys.executable, "-I", "-c", _RUN_ALONE, KIT / format / "predict.py", run, *given]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -92,15 +92,15 @@ def text_run(folder, *, mean=False, thresholds=None, format=2):
     tokenizer.enable_truncation(6)
     content = tokenizer.to_str().encode()
     facts = {
-        "path": "artefacts/tokenizer.json",
+        "path": "artifacts/tokenizer.json",
         "sha256": hashlib.sha256(content).hexdigest(),
         "sequence_length": 6,
         "fixed_length": False,
         "pad_token_id": 0,
         "inputs": {"token_ids": "ids", "padding_mask": "attention_mask"},
     }
-    (folder / "artefacts").mkdir(parents=True, exist_ok=True)
-    (folder / "artefacts" / "tokenizer.json").write_bytes(content)
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    (folder / "artifacts" / "tokenizer.json").write_bytes(content)
     kind = ("text", thresholds, format)
     return _write_run(
         folder, nodes, inputs, constants, described, MOODS, "dynamic", {"tokenizer": facts}, *kind
@@ -115,16 +115,16 @@ def _write_run(
     graph = helper.make_graph(nodes, "classifier", inputs, outputs, constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     props = {"labels": labels}
-    if format > 1:  # artefacts of then said nothing of the task
+    if format > 1:  # artifacts of then said nothing of the task
         props |= {"task": task} | ({} if thresholds is None else {"thresholds": thresholds})
     helper.set_model_props(model, {name: json.dumps(value) for name, value in props.items()})
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
-    (folder / "artefacts").mkdir(parents=True, exist_ok=True)
-    (folder / "artefacts" / "model.onnx").write_bytes(content)
-    artefact = {
+    (folder / "artifacts").mkdir(parents=True, exist_ok=True)
+    (folder / "artifacts" / "model.onnx").write_bytes(content)
+    artifact = {
         "format": "onnx",
-        "path": "artefacts/model.onnx",
+        "path": "artifacts/model.onnx",
         "sha256": hashlib.sha256(content).hexdigest(),
         "size_bytes": len(content),
         "batch": batch,
@@ -134,7 +134,7 @@ def _write_run(
         },
     }
     manifest = {
-        **manifest_facts(modality, task, format), "labels": labels, "artefacts": [artefact], **facts
+        **manifest_facts(modality, task, format), "labels": labels, "artifacts": [artifact], **facts
     }  # fmt: skip
     (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
     return folder

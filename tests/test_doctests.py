@@ -46,7 +46,7 @@ def given(tmp_path_factory):
     images = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3)).astype("float32")
     serving = serve_images(model, ["cat", "dog"], images)
     for format in ("onnx", "tflite"):
-        export_model(model, folder / "run" / "artefacts", format, class_names=["cat", "dog"], examples=images)
+        export_model(model, folder / "run" / "artifacts", format, class_names=["cat", "dog"], examples=images)
     write(serving, folder / "savedmodel", fixed={"batch": 1})
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "savedmodel"))
     (folder / "plain.tflite").write_bytes(converter.convert())

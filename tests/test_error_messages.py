@@ -85,7 +85,7 @@ RAISES = {
     "a key of an augmentation": (lambda _: Augmentation.from_dict({"rotate": 1, "satuation": 1}), None),
     "a mistyped key": (lambda _: Augmentation.from_dict({"satuation": 1}), "saturation"),
     "a mistyped key of texts": (lambda _: TextAugmentation.from_dict({"typo": 1}), "typos"),
-    "an error of another library": (lambda _: raise_(DataError(f"Received: {'x' * 10_000}. Fix it.")), None),
+    "an error of another library": (lambda _: raise_(DataError(f"got {'x' * 10_000}. Fix it.")), None),
 }
 
 

@@ -42,14 +42,14 @@ class Trained:
         model: Raw pixels or ids to logits.
         preprocessing: `TextPreprocessing`; `None` says that it is one of images.
         class_names: In the order of the logits.
-        training, judged: `(examples, labels)`, as `export_model` takes them.
+        training, evaluated: `(examples, labels)`, as `export_model` takes them.
     """
 
     model: keras.Model
     preprocessing: TextPreprocessing | None
     class_names: tuple[str, ...]
     training: tuple
-    judged: tuple
+    evaluated: tuple
 
 
 def trained(family, folder, epochs=15):
@@ -57,7 +57,7 @@ def trained(family, folder, epochs=15):
     keras.utils.set_random_seed(0)
     draw, build = (textures, _image_model) if family in BACKBONES else (sentences, _text_model)
     model, preprocessing = build(family, folder)
-    training, judged = draw(TRAINING, seed=0), draw(JUDGED, seed=1)
+    training, evaluated = draw(TRAINING, seed=0), draw(JUDGED, seed=1)
     weights = folder / f"{family}.weights.h5"
     if weights.is_file():
         model.load_weights(weights)
@@ -70,7 +70,7 @@ def trained(family, folder, epochs=15):
         given = training[0] if preprocessing is None else preprocessing(training[0])
         model.fit(given, training[1], batch_size=_BATCH, epochs=epochs, verbose=0)
         model.save_weights(weights)
-    return Trained(model, preprocessing, tuple(_WORDS if preprocessing else _TINTS), training, judged)
+    return Trained(model, preprocessing, tuple(_WORDS if preprocessing else _TINTS), training, evaluated)
 
 
 def textures(count, seed):

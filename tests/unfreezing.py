@@ -70,7 +70,7 @@ class OutOfMemory(keras.callbacks.Callback):
 
 
 def run_under(backend, *modules, chosen=None, marks=None):
-    """Run test modules, named without their folders, with another backend of Keras, in a process of their own."""
+    """Run test modules, named without their folders, with another backend of Keras, in a subprocess."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     here = Path(__file__).parent

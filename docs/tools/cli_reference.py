@@ -31,9 +31,9 @@ def page():
     """The whole page."""
     overview = printed()
     verbs = re.findall(r"^  ([a-z][a-z-]*)  ", overview.partition("Commands:")[2], re.MULTILINE)
-    parts = [HEAD, f"```text\n{overview}\n```\n"]
-    parts += [f"## ktransfer {verb}\n\n```text\n{printed(verb)}\n```\n" for verb in verbs]
-    return "\n".join(parts)
+    sections = [HEAD, f"```text\n{overview}\n```\n"]
+    sections += [f"## ktransfer {verb}\n\n```text\n{printed(verb)}\n```\n" for verb in verbs]
+    return "\n".join(sections)
 
 
 def main():

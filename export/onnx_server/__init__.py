@@ -1,1 +1,1 @@
-"""Serve the ONNX artefact of a run over HTTP; needs neither ktransfer nor Keras."""
+"""Serve the ONNX artifact of a run over HTTP; needs neither ktransfer nor Keras."""

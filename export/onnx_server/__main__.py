@@ -1,4 +1,4 @@
-"""python -m onnx_server RUN: check the artefact, load it, and serve it until SIGTERM."""
+"""python -m onnx_server RUN: check the artifact, load it, and serve it until SIGTERM."""
 
 import sys
 

@@ -10,7 +10,7 @@ TASKS = ("single_label", "multi_label", "ner", "regression")
 
 
 def read_decision(metadata, labels):
-    """Return the task of an artefact and its thresholds.
+    """Return the task of an artifact and its thresholds.
 
     Args:
         metadata: Strings by name, of the ONNX file: `task` and `thresholds`, both JSON. Files of earlier versions have

@@ -17,7 +17,7 @@ class EntityReader(TextReader):
         ValueError: The words of the run are found by a rule that is not known here.
 
     Example:
-        >>> reader = EntityReader(tokenizer, manifest, artefact["signature"]["inputs"], labels)
+        >>> reader = EntityReader(tokenizer, manifest, artifact["signature"]["inputs"], labels)
         >>> len(reader("In Rome"))
         1
     """

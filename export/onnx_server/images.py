@@ -63,7 +63,7 @@ class ImageReader:
                 f"Expected an image file ({', '.join(FORMATS)}), got {len(encoded)} bytes of none"
                 f"{', which begin with ' + shown(encoded[:8]) if encoded else ''}. Send the file as it is.",
             ) from error
-        except Exception as error:  # decoders raise whatever they stumble over
+        except Exception as error:  # decoders raise many kinds of errors
             if isinstance(error, Refused | MemoryError):
                 raise
             raise Refused(

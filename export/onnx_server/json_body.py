@@ -77,7 +77,7 @@ def whole_number(value):
 
 
 def _no_constant(name):
-    raise ValueError(f"{name}, which is no number in JSON")
+    raise ValueError(f"{name}, which JSON has no notation for")
 
 
 def _unique_keys(pairs):

@@ -126,5 +126,5 @@ async def _refuse(refused, receive, send):
             while (await receive()).get("more_body", False):
                 pass
     except TimeoutError:
-        pass  # it never ends; what could be said has been said
+        pass  # it never ends; the answer has been sent
     await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -28,7 +28,7 @@ _START_S, _GIVE_UP_S = 600, 600
 
 
 class Server:
-    """The server in a process of its own, on a free port.
+    """The server in a subprocess, on a free port.
 
     Example:
         >>> with Server("runs/flowers", ["--max-batch", "1"]) as server:

@@ -1,4 +1,4 @@
-"""The artefact of a run, checked and loaded."""
+"""The artifact of a run, checked and loaded."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ class Model:
     """The classifier of a run folder, run by ONNX Runtime.
 
     Args:
-        folder: A run folder, or the `artefacts` folder in it.
+        folder: A run folder, or the `artifacts` folder in it.
         threads: Cores for one run of the model.
         max_pixels: The largest image to decode.
 
@@ -29,12 +29,12 @@ class Model:
         thresholds: Of a multi-label task the least probability of each label with which it is answered, float64
             `(classes,)`; else `None`.
         inputs: `[{"name", "shape", "dtype"}, ...]`; `None` in a shape is any size, the first is the batch.
-        max_batch: The one batch size that the artefact takes, or `None` for any.
+        max_batch: The one batch size that the artifact takes, or `None` for any.
         read: From an image's bytes, a text, or both texts of a pair to `{input: array}` without the batch axis.
-        sha256: Of the artefact.
+        sha256: Of the artifact.
 
     Raises:
-        StartError: The folder is no run, has no ONNX artefact, or that is not the one that was proved; or its
+        StartError: The folder is no run, has no ONNX artifact, or that is not the one that was proved; or its
             modality or task is unknown.
 
     Example:
@@ -45,21 +45,22 @@ class Model:
 
     def __init__(self, folder, *, threads=1, max_pixels=40e6):
         root, manifest = _manifest(Path(folder))
-        artefact = next((entry for entry in manifest["artefacts"] if entry["format"] == "onnx"), None)
-        if artefact is None:
+        entries = manifest.get("artifacts") or manifest.get("artefacts", [])  # the key before 0.2.0
+        artifact = next((entry for entry in entries if entry["format"] == "onnx"), None)
+        if artifact is None:
             raise StartError(
-                f"Expected a run with an ONNX artefact, got {root}, which has "
-                f"{', '.join(entry['format'] for entry in manifest['artefacts']) or 'none'}. "
+                f"Expected a run with an ONNX artifact, got {root}, which has "
+                f"{', '.join(entry['format'] for entry in entries) or 'none'}. "
                 f"Run `ktransfer export {root} --format onnx`."
             )
-        if artefact["batch"] not in ("dynamic", 1):
+        if artifact["batch"] not in ("dynamic", 1):
             raise StartError(
-                f'Expected an artefact of batch "dynamic" or 1, got {artefact["batch"]!r}. Export it again.'
+                f'Expected an artifact of batch "dynamic" or 1, got {artifact["batch"]!r}. Export it again.'
             )
-        path = root / artefact["path"]
+        path = root / artifact["path"]
         if root.resolve() not in path.resolve().parents:
-            raise StartError(f"Expected an artefact in the run, got {artefact['path']!r}. Export it again.")
-        content = _proved(path, artefact["sha256"])
+            raise StartError(f"Expected an artifact in the run, got {artifact['path']!r}. Export it again.")
+        content = _proved(path, artifact["sha256"])
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         # Threads that spin while they wait for work take it from those that decode and speak HTTP.
@@ -69,12 +70,12 @@ class Model:
         self.labels = json.loads(metadata["labels"])
         self.task, self.thresholds = read_decision(metadata, self.labels)
         self.interval = read_interval(metadata)
-        self.inputs = artefact["signature"]["inputs"]
-        self.output = artefact["signature"]["output"]
-        self.max_batch = None if artefact["batch"] == "dynamic" else artefact["batch"]
-        self.sha256 = artefact["sha256"]
+        self.inputs = artifact["signature"]["inputs"]
+        self.output = artifact["signature"]["output"]
+        self.max_batch = None if artifact["batch"] == "dynamic" else artifact["batch"]
+        self.sha256 = artifact["sha256"]
         if _modality(manifest) == "text":
-            self.read = _text_reader(root / Path(artefact["path"]).parent, manifest, self)
+            self.read = _text_reader(root / Path(artifact["path"]).parent, manifest, self)
         else:
             (image,) = self.inputs
             self.read = ImageReader(manifest["preprocessing"], image["dtype"], max_pixels=max_pixels)
@@ -93,7 +94,7 @@ def _manifest(folder):
         if (root / "manifest.json").is_file():
             return root, json.loads((root / "manifest.json").read_text(encoding="utf-8"))
     raise StartError(
-        f"Expected a run folder, or the artefacts folder in it, got {folder}, without manifest.json. "
+        f"Expected a run folder, or the artifacts folder in it, got {folder}, without manifest.json. "
         "Pass another folder."
     )
 
@@ -110,7 +111,7 @@ def _modality(manifest):
 
 
 def _proved(path, sha256):
-    """Return the bytes of a file if they are those that the manifest tells of.
+    """Return the bytes of a file if their SHA-256 is that of the manifest.
 
     Read once, so that what is loaded is what was checked.
     """

@@ -1,4 +1,4 @@
-"""What `/v2/models/NAME/stats` answers: the statistics extension of the protocol."""
+"""The answer to `/v2/models/NAME/stats`: the statistics extension of the protocol."""
 
 import collections
 import time

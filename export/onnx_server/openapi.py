@@ -1,4 +1,4 @@
-"""What `/openapi.json` says of requests and responses, as exactly as JSON Schema can."""
+"""The schema of requests and responses at `/openapi.json`, as exact as JSON Schema allows."""
 
 import base64
 

@@ -15,7 +15,7 @@ class PairReader(TextReader):
         ValueError: The pairs of the run are cut by a rule that is not known here.
 
     Example:
-        >>> reader = PairReader(tokenizer, manifest["tokenizer"], artefact["signature"]["inputs"])
+        >>> reader = PairReader(tokenizer, manifest["tokenizer"], artifact["signature"]["inputs"])
         >>> reader(("A plane lands.", "A plane takes off."))["segment_ids"].max()
         1
     """

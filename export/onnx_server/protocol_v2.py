@@ -39,7 +39,7 @@ class _Output(NamedTuple):
 
 
 class _Asked(NamedTuple):
-    """What a request for inference asks for."""
+    """A request for inference."""
 
     id: dict  # of the request, to be echoed; empty where it has none
     tensors: dict | None  # for the model

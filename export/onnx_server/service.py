@@ -163,5 +163,5 @@ def _check_finite(answers):
             raise Refused(
                 422,
                 f"Expected finite probabilities, got NaN or infinity for example {index}. "
-                "Send other values: the model cannot tell anything from these.",
+                "Send other values: the model gives no finite answer for these.",
             )

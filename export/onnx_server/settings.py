@@ -1,4 +1,4 @@
-"""What can be set, on the command line or by environment variables."""
+"""Settings, from the command line or environment variables."""
 
 import argparse
 import os
@@ -27,7 +27,7 @@ class Settings:
         4
     """
 
-    run: Path = field(metadata={"help": "a run folder, or the artefacts folder in it"})
+    run: Path = field(metadata={"help": "a run folder, or the artifacts folder in it"})
     name: str = _option("classifier", "name of the model under /v2/models")
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _option(8000, "port to listen on", 0)
@@ -48,7 +48,7 @@ class Settings:
     @classmethod
     def parse(cls, arguments=None):
         """Return the settings of a command line; exits with a message where it cannot be understood."""
-        parser = argparse.ArgumentParser(prog="onnx_server", description="Serve the ONNX artefact of a run.")
+        parser = argparse.ArgumentParser(prog="onnx_server", description="Serve the ONNX artifact of a run.")
         for option in fields(cls):
             variable = PREFIX + option.name.upper()
             default = os.environ.get(variable, None if option.default is MISSING else option.default)

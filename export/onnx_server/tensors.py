@@ -226,7 +226,7 @@ def _split_strings(blob, name):
 def _array(tensor, entry, data):
     name, shape, datatype, expected = tensor["name"], tensor["shape"], tensor["datatype"], entry["shape"]
     fits = len(shape) == len(expected)
-    # One batch of several runs of the model, where the artefact takes one example only.
+    # One batch of several runs of the model, where the artifact takes one example only.
     fits = fits and all(wanted in (-1, size) for size, wanted in zip(shape[1:], expected[1:], strict=True))
     if not fits or datatype != entry["datatype"]:
         raise Refused(

@@ -22,7 +22,7 @@ class TextReader:
         tokenizer: `tokenizers.Tokenizer` of the run's `tokenizer.json`.
         facts: The manifest's `tokenizer`: `inputs` from a name to the field of an encoding, `pad_token_id`,
             `sequence_length` in tokens, `fixed_length`, `characters` of a text that are looked at.
-        inputs: The model's, as in the artefact's signature: `name`, `shape`, `dtype`.
+        inputs: The model's, as in the artifact's signature: `name`, `shape`, `dtype`.
 
     Attributes:
         kind: `"text"`, the name of the field or input that takes texts.
@@ -30,7 +30,7 @@ class TextReader:
         limits: From an axis of a batch to the least and the most that it may be.
 
     Example:
-        >>> reader = TextReader(tokenizer, manifest["tokenizer"], artefact["signature"]["inputs"])
+        >>> reader = TextReader(tokenizer, manifest["tokenizer"], artifact["signature"]["inputs"])
         >>> reader("A fine film.")["token_ids"]
         array([ 101, 1037, 2986, 2143, 1012,  102], dtype=int32)
     """
@@ -44,7 +44,7 @@ class TextReader:
         self._characters = facts.get("characters")
         self._dtypes = {entry["name"]: entry["dtype"] for entry in inputs}
         self._padding = {"ids": facts["pad_token_id"], "type_ids": 0, "attention_mask": 0}
-        self._length = next(iter(inputs))["shape"][1]  # the one that the artefact takes, None for any
+        self._length = next(iter(inputs))["shape"][1]  # the one that the artifact takes, None for any
         known_ids = [facts["pad_token_id"], *tokenizer.get_vocab(with_added_tokens=True).values()]
         self._most = {"ids": max(known_ids), "attention_mask": 1}
         longest = facts["sequence_length"]

@@ -18,7 +18,7 @@ TOP_K = 5  # predictions, of several labels an example
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    arguments.add_argument("run", type=Path, help="a run folder, or the artefacts folder in it")
+    arguments.add_argument("run", type=Path, help="a run folder, or the artifacts folder in it")
     arguments.add_argument(
         "examples", nargs="+", metavar="example", help="an image file, or a text; of pairs two"
     )
@@ -41,8 +41,8 @@ def main():
         print(json.dumps(found), flush=True)
         if found.get("labels") == []:
             nearest = found["predictions"][0]
-            said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
-            print(f"{str(example)[:60]!r}: {said}", file=sys.stderr)
+            line = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
+            print(f"{str(example)[:60]!r}: {line}", file=sys.stderr)
 
 
 def answer(probabilities, labels, thresholds):
@@ -92,7 +92,7 @@ def read_manifest(folder):
     for root in (folder, folder.resolve().parent):
         if (root / "manifest.json").is_file():
             return root, json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-    sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
+    sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artifacts folder in it.")
 
 
 def read_thresholds(root, manifest):
@@ -108,9 +108,10 @@ def read_thresholds(root, manifest):
             f"Expected a task of single_label or multi_label, got {task!r}. Use the client.py of the ktransfer that "
             "trained it."
         )
-    path = next((each["path"] for each in manifest["artefacts"] if each["format"] == "savedmodel"), None)
+    entries = manifest.get("artifacts") or manifest.get("artefacts", [])  # the key before 0.2.0
+    path = next((each["path"] for each in entries if each["format"] == "savedmodel"), None)
     if path is None:
-        sys.exit(f"{root} has no savedmodel artefact: run `ktransfer export {root} --format savedmodel`.")
+        sys.exit(f"{root} has no savedmodel artifact: run `ktransfer export {root} --format savedmodel`.")
     extra = root / path / "assets" / "extra.json"
     if root.resolve() not in extra.resolve().parents:
         sys.exit(f"{root}/manifest.json names {path!r}, which is outside of the run.")

@@ -18,7 +18,7 @@ import org.tensorflow.lite.Interpreter
 /** `chosen` are the labels that the image has: the most probable one, or of a multi-label model any number. */
 data class Answer(val label: String, val probability: Float, val chosen: Boolean)
 
-/** Classifies images with a TFLite artefact of ktransfer, mapped into memory; for one thread at a time. */
+/** Classifies images with a TFLite artifact of ktransfer, mapped into memory; for one thread at a time. */
 class Classifier(model: ByteBuffer) : AutoCloseable {
     constructor(file: File) :
         this(RandomAccessFile(file, "r").use { it.channel.map(MapMode.READ_ONLY, 0, it.length()) })
@@ -92,7 +92,7 @@ internal class Sizing(facts: JSONObject) {
 
     init {
         val known = cubic || facts.getString("interpolation") == "bilinear"
-        require(known) { "Expected bilinear or bicubic interpolation. Received: $facts" }
+        require(known) { "Expected bilinear or bicubic interpolation, got $facts. Export the run again." }
     }
 
     /** The levels 0-255 of `(height, width, 3)`, RGB. */

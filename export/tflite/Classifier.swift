@@ -7,7 +7,7 @@ public enum ClassifierError: Error {
     case imageCannotBeDrawn
 }
 
-/// Classifies images with a TFLite artefact of ktransfer; for one thread at a time.
+/// Classifies images with a TFLite artifact of ktransfer; for one thread at a time.
 public final class Classifier {
     /// `chosen` are the labels that the image has: the most probable one, or of a multi-label model any number.
     public typealias Answer = (label: String, probability: Float, chosen: Bool)
@@ -20,7 +20,7 @@ public final class Classifier {
     public init(path: String) throws {
         let files = try zippedFiles(Data(contentsOf: URL(fileURLWithPath: path), options: .alwaysMapped))
         guard let names = files["labels.txt"], let facts = files["extra.json"] else {
-            throw ClassifierError.notAClassifier("Expected labels.txt, extra.json. Received: \(files.keys)")
+            throw ClassifierError.notAClassifier("Expected labels.txt, extra.json, got \(files.keys). Export the run again.")
         }
         labels = String(decoding: names, as: UTF8.self).split(separator: "\n").map(String.init)
         let decoded = try JSONDecoder().decode(Facts.self, from: facts)
@@ -55,13 +55,13 @@ func zippedFiles(_ model: Data) throws -> [String: Data] {
     let last = model.count - 22  // the end record has 22 bytes, and a comment after it
     let candidates = stride(from: last, through: max(0, last - 0xffff), by: -1)
     guard let end = candidates.first(where: { long($0) == 0x0605_4b50 && $0 + short($0 + 20) == last }) else {
-        throw ClassifierError.notAClassifier("Expected files zipped onto the model. Received: none")
+        throw ClassifierError.notAClassifier("Expected files zipped onto the model, got none. Export the run again.")
     }
     var files: [String: Data] = [:]
     var entry = long(end + 16)
     for _ in 0..<short(end + 10) {
         guard long(entry) == 0x0201_4b50, short(entry + 10) == 0 else {
-            throw ClassifierError.notAClassifier("Expected files stored in a zip. Received: others")
+            throw ClassifierError.notAClassifier("Expected files stored in a zip, got others. Export the run again.")
         }
         let name = String(decoding: model[entry + 46..<entry + 46 + short(entry + 28)], as: UTF8.self)
         let header = long(entry + 42)

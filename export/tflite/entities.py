@@ -71,7 +71,7 @@ class Entities:
     Args:
         tokenizer: `tokenizers.Tokenizer` of the run's `tokenizer.json`; it is set not to cut or pad.
         manifest: Of the run.
-        labels: The tags that the artefact gives: `O`, `B-X`, `I-X`, `B-Y`, ...
+        labels: The tags that the artifact gives: `O`, `B-X`, `I-X`, `B-Y`, ...
 
     Raises:
         ValueError: The words of the run are found by another rule than this file knows.

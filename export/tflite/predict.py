@@ -1,4 +1,4 @@
-"""Classify images or texts with the TFLite artefact of a run; needs neither ktransfer nor Keras.
+"""Classify images or texts with the TFLite artifact of a run; needs neither ktransfer nor Keras.
 
 python predict.py RUN IMAGE...
 python predict.py RUN TEXT...
@@ -44,16 +44,16 @@ def load_model(path):
     return labels, facts, classify
 
 
-def text_reader(path, manifest, artefact):
-    """Return a function from a text, or from both of a pair, to the artefact's inputs: ids by `tokenizer.json`."""
+def text_reader(path, manifest, artifact):
+    """Return a function from a text, or from both of a pair, to the artifact's inputs: ids by `tokenizer.json`."""
     facts = manifest["tokenizer"]
     tokenizer = Tokenizer.from_file(str(path.with_name(Path(facts["path"]).name)))
     if "pair" in facts:
-        return pair_reader(tokenizer, facts, artefact["sequence"])
-    if artefact["sequence"] != "dynamic":
+        return pair_reader(tokenizer, facts, artifact["sequence"])
+    if artifact["sequence"] != "dynamic":
         pad = facts["pad_token_id"]
         tokenizer.enable_padding(
-            length=artefact["sequence"], pad_id=pad, pad_token=tokenizer.id_to_token(pad)
+            length=artifact["sequence"], pad_id=pad, pad_token=tokenizer.id_to_token(pad)
         )
 
     def read(text):
@@ -65,7 +65,7 @@ def text_reader(path, manifest, artefact):
 
 
 def pair_reader(tokenizer, facts, sequence):
-    """Return a function from two texts to the artefact's inputs."""
+    """Return a function from two texts to the artifact's inputs."""
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     from pairs import Pairs
 
@@ -87,24 +87,24 @@ def pair_reader(tokenizer, facts, sequence):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("run", type=Path, help="a run folder, or the artefacts folder in it")
+    arguments.add_argument("run", type=Path, help="a run folder, or the artifacts folder in it")
     arguments.add_argument("given", nargs="+", metavar="image_or_text", help="as the run was trained on")
     arguments.add_argument("--format", default=FORMAT, help=f"{FORMAT}, or one that begins with {FORMAT}-")
     arguments = arguments.parse_args()
     if not arguments.format.startswith(FORMAT):
-        sys.exit(f"A format that begins with {FORMAT} was expected. Received: {arguments.format}.")
-    path, manifest, artefact = find_artefact(arguments.run, arguments.format)
+        sys.exit(f"Expected a format that begins with {FORMAT}, got {arguments.format}.")
+    path, manifest, artifact = find_artifact(arguments.run, arguments.format)
     words = manifest.get("task") == "ner"
     if modality_of(manifest) == "text" and not words:
         read = text_reader(
-            path, manifest, artefact
+            path, manifest, artifact
         )  # first: it brings operations that a SavedModel is loaded with
     elif not words:
         read = image_reader(manifest["preprocessing"])
     labels, facts, classify = load_model(path)
     examples = examples_of(manifest, arguments.given)
     if words:
-        find = entity_finder(path, manifest, artefact, labels, classify)
+        find = entity_finder(path, manifest, artifact, labels, classify)
         for given in examples:
             print(json.dumps({"entities": find(given)}), flush=True)
         return
@@ -119,8 +119,8 @@ def main():
         print(json.dumps(found), flush=True)
         if found.get("labels") == []:
             nearest = found["predictions"][0]
-            said = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
-            print(f"{str(given)[:60]!r}: {said}", file=sys.stderr)
+            line = f"no label; the nearest is {nearest['label']} {nearest['probability']:.1%}"
+            print(f"{str(given)[:60]!r}: {line}", file=sys.stderr)
 
 
 def examples_of(manifest, given):
@@ -169,7 +169,7 @@ def answer(probabilities, labels, thresholds):
     }
 
 
-def entity_finder(path, manifest, artefact, labels, classify):
+def entity_finder(path, manifest, artifact, labels, classify):
     """Return a function from a text to its entities, with offsets in characters."""
     sys.path.insert(0, str(Path(__file__).resolve().parent))
     from entities import Entities
@@ -184,7 +184,7 @@ def entity_finder(path, manifest, artefact, labels, classify):
     def answered(window):
         given = {}
         for name, ids in window.items():
-            lacking = 0 if artefact["sequence"] == "dynamic" else artefact["sequence"] - len(ids)
+            lacking = 0 if artifact["sequence"] == "dynamic" else artifact["sequence"] - len(ids)
             given[name] = np.pad(ids, (0, lacking), constant_values=pad.get(name, 0))[np.newaxis]
         return np.asarray(classify(given))[0]
 
@@ -224,25 +224,25 @@ def modality_of(manifest):
     return found
 
 
-def find_artefact(folder, format):
-    """Return the artefact's path, the run's manifest, and what that says of the artefact."""
+def find_artifact(folder, format):
+    """Return the artifact's path, the run's manifest, and what that says of the artifact."""
     for root in (folder, folder.resolve().parent):
         if (root / "manifest.json").is_file():
             manifest = json.loads((root / "manifest.json").read_text(encoding="utf-8"))
-            for artefact in manifest["artefacts"]:
-                if artefact["format"] == format:
-                    path = root / artefact["path"]
+            for artifact in manifest.get("artifacts") or manifest.get("artefacts", []):
+                if artifact["format"] == format:
+                    path = root / artifact["path"]
                     if root.resolve() not in path.resolve().parents:
                         sys.exit(
-                            f"{root}/manifest.json names {artefact['path']!r}, which is outside of the run."
+                            f"{root}/manifest.json names {artifact['path']!r}, which is outside of the run."
                         )
-                    return path, manifest, artefact
-            sys.exit(f"{root} has no {format} artefact: run `ktransfer export {root} --format {format}`.")
-    sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artefacts folder in it.")
+                    return path, manifest, artifact
+            sys.exit(f"{root} has no {format} artifact: run `ktransfer export {root} --format {format}`.")
+    sys.exit(f"{folder} has no manifest.json: pass the folder of a run, or the artifacts folder in it.")
 
 
 def image_reader(preprocessing):
-    """Return a function from an image file to the artefact's input."""
+    """Return a function from an image file to the artifact's input."""
     return lambda path: {"image": read_image(path, **preprocessing)[np.newaxis]}
 
 

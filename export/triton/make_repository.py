@@ -1,4 +1,4 @@
-"""Make a model repository for Triton Inference Server from the ONNX artefact of a run.
+"""Make a model repository for Triton Inference Server from the ONNX artifact of a run.
 
 python make_repository.py RUN REPOSITORY [--name classifier]
 """
@@ -28,9 +28,9 @@ def config(manifest, name, metadata=None, *, max_batch=8, max_delay_us=2000):
     Args:
         manifest: What the run's `manifest.json` holds.
         name: Of the model, and of its folder in the repository.
-        metadata: What `onnx_metadata` gives for the artefact, of which `task` and `thresholds` become parameters.
+        metadata: What `onnx_metadata` gives for the artifact, of which `task` and `thresholds` become parameters.
             Defaults to `None`, that of an earlier version, which has neither.
-        max_batch: Most examples in one run of the model; an artefact of batch 1 is run one by one.
+        max_batch: Most examples in one run of the model; an artifact of batch 1 is run one by one.
         max_delay_us: Longest that an example waits for others, microseconds.
 
     Example:
@@ -39,9 +39,9 @@ def config(manifest, name, metadata=None, *, max_batch=8, max_delay_us=2000):
         backend: "onnxruntime"
         ...
     """
-    artefact = find_artefact(manifest)
-    batched = artefact["batch"] == "dynamic"
-    signature = artefact["signature"]
+    artifact = find_artifact(manifest)
+    batched = artifact["batch"] == "dynamic"
+    signature = artifact["signature"]
     inputs = "".join(tensor("input", entry, batched) for entry in signature["inputs"])
     output = tensor("output", signature["output"], batched, '  label_filename: "labels.txt"\n')
     head = f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {max_batch if batched else 0}\n'
@@ -77,7 +77,7 @@ def parameters(metadata, labels):
 def tensor(kind, entry, batched, more=""):
     """Return one entry of `input` or `output`; where Triton batches, its shape is that of one example."""
     if not re.fullmatch(r"\w+", entry["name"], re.ASCII):
-        sys.exit(f"A tensor named by letters, digits and '_' was expected. Received: {entry['name']!r}.")
+        sys.exit(f"Expected a tensor named by letters, digits and '_', got {entry['name']!r}.")
     shape = entry["shape"][1:] if batched else [1, *entry["shape"][1:]]
     dims = ", ".join("-1" if size is None else str(size) for size in shape)
     described = f'  name: "{entry["name"]}"\n  data_type: {_TYPES[entry["dtype"]]}\n  dims: [ {dims} ]\n'
@@ -118,12 +118,12 @@ def fields(message):
         yield tag >> 3, value
 
 
-def find_artefact(manifest):
-    """Return the manifest's entry of the ONNX artefact."""
-    for artefact in manifest["artefacts"]:
-        if artefact["format"] == "onnx":
-            return artefact
-    sys.exit("The run has no onnx artefact: run `ktransfer export RUN --format onnx`.")
+def find_artifact(manifest):
+    """Return the manifest's entry of the ONNX artifact."""
+    for artifact in manifest.get("artifacts") or manifest.get("artefacts", []):
+        if artifact["format"] == "onnx":
+            return artifact
+    sys.exit("The run has no onnx artifact: run `ktransfer export RUN --format onnx`.")
 
 
 def main():
@@ -135,7 +135,7 @@ def main():
     arguments.add_argument("--max-delay-us", type=int, default=2000, help="microseconds (%(default)s)")
     arguments = arguments.parse_args()
     if not re.fullmatch(r"[\w.-]+", arguments.name, re.ASCII) or arguments.name.startswith("."):
-        sys.exit(f"A name of letters, digits, '_', '-' and '.' was expected. Received: {arguments.name!r}.")
+        sys.exit(f"Expected a name of letters, digits, '_', '-' and '.', got {arguments.name!r}.")
     if not (arguments.run / "manifest.json").is_file():
         sys.exit(f"{arguments.run} has no manifest.json: pass the folder of a run.")
     target = arguments.repository / arguments.name
@@ -146,14 +146,14 @@ def main():
     shutil.rmtree(partial, ignore_errors=True)
     try:
         (partial / "1").mkdir(parents=True)
-        artefact = find_artefact(manifest)
-        path = arguments.run / artefact["path"]
+        artifact = find_artifact(manifest)
+        path = arguments.run / artifact["path"]
         if arguments.run.resolve() not in path.resolve().parents:
-            sys.exit(f"An artefact in the run was expected. Received: {artefact['path']!r}.")
+            sys.exit(f"Expected an artifact in the run, got {artifact['path']!r}.")
         copied = Path(shutil.copyfile(path, partial / "1" / "model.onnx"))
         content = copied.read_bytes()
-        if hashlib.sha256(content).hexdigest() != artefact["sha256"]:
-            sys.exit(f"{artefact['path']} is not the file that manifest.json tells of: export it again.")
+        if hashlib.sha256(content).hexdigest() != artifact["sha256"]:
+            sys.exit(f"{artifact['path']} is not the file of manifest.json: export it again.")
         limits = {"max_batch": arguments.max_batch, "max_delay_us": arguments.max_delay_us}
         text = config(manifest, arguments.name, onnx_metadata(content), **limits)
         (partial / "config.pbtxt").write_text(text, encoding="utf-8")

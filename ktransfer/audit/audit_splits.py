@@ -1,4 +1,4 @@
-"""What is wrong with the data, told before anything is trained on it."""
+"""Find problems in the data before anything is trained on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ktransfer.audit.class_names import doubtful_names
 from ktransfer.audit.duplicates import duplicate_findings
-from ktransfer.audit.findings import PARTS, Audit, Finding, Item, in_order, list_items
+from ktransfer.audit.findings import SPLITS, Audit, Finding, Item, in_order, list_items
 from ktransfer.data.examples import Splits
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ def audit_splits(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Audit:
-    """Look at every example of every part once; nothing is changed.
+    """Look at every example of every split once; nothing is changed.
 
     Of images: what cannot be decoded, is one colour, of odd size or mode. Of both: duplicates and
-    near-duplicates, within a part, across parts and across classes; classes of few examples or uneven size,
+    near-duplicates, within a split, across splits and across classes; classes of few examples or uneven size,
     or whose names may not be meant as such.
-    20,000 images take about 100 MiB beside the one that each thread decodes.
+    20,000 images take about 100 MiB in addition to the one that each thread decodes.
 
     Args:
         splits: From `read_data` or `read_texts`.
@@ -70,25 +70,25 @@ def audit_splits(
         chosen = sorted(first.values())
         groups[chosen] = len(items) + find(chosen)
     findings += duplicate_findings(items, contents, groups)
-    counts = {name: part.counts() for name, part in _parts(splits)}
+    counts = {name: split.counts() for name, split in _named_splits(splits)}
     return Audit(splits.train.kind, counts, in_order(findings), len(items))
 
 
-def _parts(splits: Splits) -> list[tuple[str, Examples]]:
-    return [(name, part) for name in PARTS if (part := getattr(splits, name)) is not None]
+def _named_splits(splits: Splits) -> list[tuple[str, Examples]]:
+    return [(name, split) for name in SPLITS if (split := getattr(splits, name)) is not None]
 
 
 def _task_findings(splits: Splits, items: Sequence[Item]) -> Iterator[Finding]:
     begin = 0
-    for _, part in _parts(splits):
-        for kind, indices, detail in part.task.findings(part.inputs, part.labels, part.class_names):
+    for _, split in _named_splits(splits):
+        for kind, indices, detail in split.task.findings(split.inputs, split.labels, split.class_names):
             yield Finding(kind, tuple(items[begin + index] for index in indices), detail)
-        begin += len(part)
+        begin += len(split)
 
 
 def _class_findings(splits: Splits) -> Iterator[Finding]:
-    for name, part in _parts(splits):
-        for label, count in part.counts().items():
+    for name, split in _named_splits(splits):
+        for label, count in split.counts().items():
             if count < _FEW[name]:
                 yield Finding(
                     "few_examples", (), f"{name}: {f'only {count}' if count else 'none'} of {label}"

@@ -17,7 +17,7 @@ def doubtful_names(splits: Splits) -> Iterator[str]:
     """A line on each kind of names of classes that may not be meant as such.
 
     Args:
-        splits: Those of the training part are looked at.
+        splits: Those of the training split are looked at.
 
     Example:
         >>> from ktransfer.data.examples import Examples

@@ -1,4 +1,4 @@
-"""Duplicates and near-duplicates: within a part, across parts (leakage), across classes (contradiction)."""
+"""Duplicates and near-duplicates: within a split, across splits (leakage), across classes (contradiction)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def duplicate_findings(
     items: Sequence[Item], contents: Sequence[Hashable | None], groups: np.ndarray
 ) -> list[Finding]:
-    """Say what is there twice.
+    """Report examples that occur more than once.
 
     Args:
         items: The examples.
@@ -28,7 +28,7 @@ def duplicate_findings(
 
     Returns:
         `mirrored` for pairs of the same two texts whose label depends on their order;
-        `leak` or `duplicate` for each content that is there more than once, across parts or in one;
+        `leak` or `duplicate` for each content that is there more than once, across splits or in one;
         `near_leak` or `near_duplicate` for each group of different contents; and `contradiction` for each
         group, or content, that several classes have.
 
@@ -76,7 +76,7 @@ def _by_group(contents: Sequence[Hashable | None], groups: Array) -> list[list[i
 
 
 def _finding(across: str, within: str, items: Sequence[Item], how: str) -> Finding:
-    parts = list(dict.fromkeys(item.part for item in items))
-    if len(parts) > 1:
-        return Finding(across, tuple(items), f"{how} in {' and '.join(parts)}")
-    return Finding(within, tuple(items), f"{how} {len(items)} times in {parts[0]}")
+    names = list(dict.fromkeys(item.split for item in items))
+    if len(names) > 1:
+        return Finding(across, tuple(items), f"{how} in {' and '.join(names)}")
+    return Finding(within, tuple(items), f"{how} {len(items)} times in {names[0]}")

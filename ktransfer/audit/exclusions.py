@@ -6,23 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from ktransfer.audit.findings import PARTS, Audit, list_items
+from ktransfer.audit.findings import SPLITS, Audit, list_items
 from ktransfer.data.examples import Splits, printable
 from ktransfer.data.folders import counted
 from ktransfer.errors import DataError
 from ktransfer.utils.files import replacing
 
-# Parts to judge by stay whole, so that results stay comparable; training can spare an example.
+# Evaluation splits stay whole, so that results stay comparable; training can spare an example.
 _KEPT_FIRST = ("test", "validation", "train")
 _REPEATED = ("leak", "near_leak", "duplicate", "near_duplicate")
 
 
 def choose_exclusions(audit: Audit) -> dict[str, str]:
-    """Which examples to leave out, and why.
+    """Choose the examples to leave out, each with its reason.
 
-    What cannot be read goes. Of duplicates and near-duplicates one stays: the one in the test part before one
-    in validation before one in training, and within a part the first. Where classes contradict each other
-    nobody knows which is right, and all go. Suspect labels, outliers and what is odd stay: that a person
+    What cannot be read goes. Of duplicates and near-duplicates one stays: the one in the test split before one
+    in validation before one in training, and within a split the first. Where classes contradict each other
+    it is unknown which is right, and all are excluded. Suspect labels, outliers and what is odd stay: that a person
     decides.
 
     Returns:
@@ -37,7 +37,7 @@ def choose_exclusions(audit: Audit) -> dict[str, str]:
         chosen |= {item.key: finding.kind for item in finding.items}
     for finding in audit.of(*_REPEATED):
         left = [item for item in finding.items if item.key not in chosen]
-        left.sort(key=lambda item: _KEPT_FIRST.index(item.part))
+        left.sort(key=lambda item: _KEPT_FIRST.index(item.split))
         chosen |= {item.key: finding.kind for item in left[1:]}
     return chosen
 
@@ -68,8 +68,8 @@ def read_exclusions(path: str | os.PathLike[str]) -> dict[str, str]:
         lines = os.fsdecode(Path(path).expanduser().read_bytes()).split("\n")
     except OSError as error:
         raise DataError(
-            f"Expected an exclusion list that `ktransfer audit --fix` wrote. Received: {path} "
-            f"({error.strerror}). Check the path."
+            f"Expected an exclusion list that `ktransfer audit --fix` wrote, got {path} ({error.strerror}). "
+            "Check the path."
         ) from error
     exclusions = {}
     for number, line in enumerate(lines, start=1):
@@ -79,8 +79,8 @@ def read_exclusions(path: str | os.PathLike[str]) -> dict[str, str]:
         kind, tab, key = line.partition("\t")
         if not tab or not key:
             raise DataError(
-                f"Expected a kind, a tab and an example in each line of {path}. Received: line {number}, "
-                f"{printable(line[:80])!r}. Mend it, or audit again with --fix."
+                f"Expected a kind, a tab and an example in each line of {path}, got line {number}, "
+                f"{printable(line[:80])!r}. Correct it, or audit again with --fix."
             )
         exclusions[_unescaped(key)] = kind
     return exclusions
@@ -89,20 +89,20 @@ def read_exclusions(path: str | os.PathLike[str]) -> dict[str, str]:
 def leave_out(
     splits: Splits, path: str | os.PathLike[str], *, root: str | os.PathLike[str] | None = None
 ) -> Splits:
-    """The parts without what an exclusion list names.
+    """The splits without what an exclusion list names.
 
     Args:
-        splits: Of the data that was audited, before or after a part was held out.
+        splits: Of the data that was audited, before or after a split was held out.
         path: The list.
         root: The data's folder, as in `list_items`.
 
     Returns:
-        `Splits`, whose `notes` say how many were left out of which part, and which entries name none of the
+        `Splits`, whose `notes` say how many were left out of which split, and which entries name none of the
         examples.
 
     Raises:
         DataError: The list cannot be read, names nothing of this data at all, or would empty a class of the
-            training part or another part as a whole.
+            training split or another split as a whole.
 
     Example:
         >>> splits = leave_out(read_data("flowers"), "audit/exclude.txt", root="flowers")  # doctest: +SKIP
@@ -112,33 +112,34 @@ def leave_out(
     kept = np.array([item.key not in excluded for item in items])
     if excluded and kept.all():
         raise DataError(
-            f"Expected an exclusion list for this data. Received: {path}, whose {len(excluded)} entries name "
-            "none of its examples. Pass the list of an audit of this data."
+            f"Expected an exclusion list for this data, got {path}, whose {len(excluded)} entries name none "
+            "of its examples. Pass the list of an audit of this data."
         )
-    parts, at, counts = {}, 0, []
-    for name in PARTS:
-        part = getattr(splits, name)
-        if part is None:
+    left, at, counts = {}, 0, []
+    for name in SPLITS:
+        split = getattr(splits, name)
+        if split is None:
             continue
-        indices = np.flatnonzero(kept[at : at + len(part)])
-        at += len(part)
+        indices = np.flatnonzero(kept[at : at + len(split)])
+        at += len(split)
         before, after = (
-            part.task.counts(part.labels[chosen], len(part.class_names)) for chosen in (slice(None), indices)
+            split.task.counts(split.labels[chosen], len(split.class_names))
+            for chosen in (slice(None), indices)
         )
         gone = np.flatnonzero((before > 0) & (after == 0))
-        lost = part.class_names[gone[0] if len(gone) else 0]
+        lost = split.class_names[gone[0] if len(gone) else 0]
         if (len(gone) or not len(indices)) and (name == "train" or not len(indices)):
             raise DataError(
-                f"Expected {part.noun} of every class to be left in {name}. Received: none of "
-                f"{lost!r} after {path}. Delete some of its lines, or add {part.noun}."
+                f"Expected {split.noun} of every class to be left in {name}, got none of {lost!r} after "
+                f"{path}. Delete some of its lines, or add {split.noun}."
             )
-        parts[name] = part if len(indices) == len(part) else part.subset(indices)
-        counts += [f"{len(part) - len(indices):,} {name}"] * (len(indices) < len(part))
+        left[name] = split if len(indices) == len(split) else split.subset(indices)
+        counts += [f"{len(split) - len(indices):,} {name}"] * (len(indices) < len(split))
     listed = printable(str(path))
     notes = [f"left out, as in {listed}: {', '.join(counts)} {splits.train.noun}"] if counts else []
     if unknown := sorted(excluded.keys() - {item.key for item in items}):
         notes.append(f"not used: {counted(unknown, 'entries')} of {listed} that name none of the examples")
-    return dataclasses.replace(splits, **parts, notes=(*splits.notes, *notes))
+    return dataclasses.replace(splits, **left, notes=(*splits.notes, *notes))
 
 
 def _escaped(key: str) -> str:

@@ -1,4 +1,4 @@
-"""What an audit says: findings, the examples they are about, and all of it as JSON."""
+"""The findings of an audit, the examples they are about, and both as JSON."""
 
 import dataclasses
 import os
@@ -9,17 +9,17 @@ from typing import Any
 from ktransfer.core.modality import Modality, modality_of_kind
 from ktransfer.data.examples import Splits, printable
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
-# In the order in which they are shown: severity, and what a person reads.
+# In the order of display: severity and description.
 KINDS = {
     "unreadable": ("error", "cannot be decoded"),
-    "leak": ("error", "the same in several parts: the result on them is worth nothing"),
-    "near_leak": ("error", "nearly the same in several parts"),
+    "leak": ("error", "the same in several splits: the result on them is worth nothing"),
+    "near_leak": ("error", "nearly the same in several splits"),
     "contradiction": ("warning", "the same, or nearly, in several classes"),
-    "duplicate": ("warning", "the same more than once in one part"),
+    "duplicate": ("warning", "the same more than once in one split"),
     "mirrored": ("warning", "the same two texts in the other order with another label"),
-    "near_duplicate": ("warning", "nearly the same in one part"),
+    "near_duplicate": ("warning", "nearly the same in one split"),
     "suspect_label": ("warning", "looks like another class than its own, the worst first"),
     "cut_word": ("warning", "entities that begin or end within a word"),
     "surface": ("warning", "the same words as entities of several types"),
@@ -34,7 +34,7 @@ KINDS = {
     "odd_size": ("note", "much smaller than the others, or very long"),
     "rotated": ("note", "turned by the camera's orientation; ktransfer reads them upright"),
     "cmyk": ("note", "colours for print; converted to RGB"),
-    "transparent": ("note", "with transparency; transparent parts come out white"),
+    "transparent": ("note", "with transparency; transparent areas come out white"),
     "sixteen_bit": ("note", "16-bit grey; scaled to 8 bits"),
     "animated": ("note", "animations or several pages; the first is taken"),
     "layout": ("note", "how the data was read, and what in it is not used"),
@@ -46,13 +46,13 @@ class Item:
     """One example as findings name it.
 
     Attributes:
-        part: `"train"`, `"validation"` or `"test"`.
+        split: `"train"`, `"validation"` or `"test"`.
         label: The name of its class, or the names of its labels.
         input: The path of an image, the text itself, or the pair of texts.
         key: What names it in an exclusion list: the path below the data's folder; of a text a digest.
     """
 
-    part: str
+    split: str
     label: str
     input: Any
     key: str
@@ -80,17 +80,17 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """`"error"`: mend it before training. `"warning"`: look at it. `"note"`: good to know."""
+        """`"error"`: fix it before training. `"warning"`: check it. `"note"`: for information."""
         return KINDS[self.kind][0]
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What was found in a data set.
+    """The findings of a data set.
 
     Attributes:
         kind: `"file"` for images, `"text"` for texts.
-        counts: Of each part, how many examples each class has.
+        counts: Of each split, how many examples each class has.
         examples: How many there are in all. Defaults to 0, not counted.
         findings: In the order of `KINDS`, and within a kind the worst first.
 
@@ -106,12 +106,12 @@ class Audit:
 
     @property
     def modality(self) -> Modality:
-        """What the data set is of."""
+        """The modality of the data set."""
         return modality_of_kind(self.kind)
 
     @property
     def is_severe(self) -> bool:
-        """Whether anything is an error: a file that cannot be read, or examples that leak between parts."""
+        """Whether anything is an error: a file that cannot be read, or examples that leak between splits."""
         return any(finding.severity == "error" for finding in self.findings)
 
     def of(self, *kinds: str) -> list[Finding]:
@@ -124,11 +124,11 @@ class Audit:
         return [finding for finding in self.findings if finding.kind in kinds]
 
     def with_findings(self, findings: list[Finding]) -> "Audit":
-        """The same with more of them."""
+        """A copy with further findings."""
         return dataclasses.replace(self, findings=in_order([*self.findings, *findings]))
 
     def to_dict(self) -> dict[str, Any]:
-        """As `audit.json` holds it."""
+        """The audit as JSON values, as in `audit.json`."""
         modality = self.modality
         return {
             "severe": self.is_severe,
@@ -142,7 +142,7 @@ class Audit:
                     "score": finding.score,
                     "items": [
                         {
-                            "part": item.part,
+                            "split": item.split,
                             "class": item.label,
                             modality.content: modality.shown(item.input),
                             "key": printable(item.key),
@@ -162,14 +162,14 @@ def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
 
 
 def list_items(splits: Splits, *, root: str | os.PathLike[str] | None = None) -> list[Item]:
-    """All examples of all parts, in order.
+    """All examples of all splits, in order.
 
     The key of an image is its path below `root`, or the whole path where it lies elsewhere. The key of a text
     is a digest of it and its class, with a number that tells identical ones apart; it stays the same when a
-    part is held out of `train` afterwards.
+    split is held out of `train` afterwards.
 
     Args:
-        splits: The parts.
+        splits: The splits.
         root: The data's folder.
 
     Example:
@@ -177,10 +177,10 @@ def list_items(splits: Splits, *, root: str | os.PathLike[str] | None = None) ->
         'train/daisy/0001.jpg'
     """
     items, key = [], splits.train.modality.item_keys(root)
-    for name in PARTS:
-        part = getattr(splits, name)
-        if part is None:
+    for name in SPLITS:
+        split = getattr(splits, name)
+        if split is None:
             continue
-        for content, label in zip(part.inputs, part.label_names, strict=True):
+        for content, label in zip(split.inputs, split.label_names, strict=True):
             items.append(Item(name, label, content, key(content, label)))
     return items

@@ -12,7 +12,7 @@ from ktransfer.utils.files import write_text
 _MOST_FINDINGS = 40  # of each kind: a page of all kinds stays below some 10 MiB
 _MOST_ITEMS = 8
 _LONGEST_TEXT = 300  # characters
-# No script, and nothing from elsewhere, whatever a file or a class is called.
+# No script and no remote content, also with hostile names of files or classes.
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _STYLE = """
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; color: #222 }
@@ -58,7 +58,7 @@ def page(audit: Audit, *, title: str) -> str:
 
 
 def _counts(audit: Audit) -> str:
-    head = "".join(f"<th>{part}</th>" for part in audit.counts)
+    head = "".join(f"<th>{split}</th>" for split in audit.counts)
     labels = next(iter(audit.counts.values()), {})
     rows = "".join(
         f"<tr><td>{html.escape(label)}</td>"
@@ -90,7 +90,7 @@ def _finding(finding: Finding, show: Callable[[str], str]) -> str:
 
 
 def _item(item: Item, show: Callable[[str], str]) -> str:
-    place = html.escape(printable(f"{item.part}, {item.label}: {item.key}"))
+    place = html.escape(printable(f"{item.split}, {item.label}: {item.key}"))
     return f"<figure>{show(item.input)}<figcaption>{place}</figcaption></figure>"
 
 

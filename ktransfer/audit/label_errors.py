@@ -1,4 +1,4 @@
-"""Which labels a classifier of frozen features would not give, and which examples are unlike all others."""
+"""Find suspect labels by a classifier of frozen features, and outliers by nearest neighbors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 _FOLDS = 5
-# Enough for a linear classifier to tell what is odd; 20,000 examples are solved in seconds.
+# Enough for a linear classifier to find outliers; 20,000 examples are solved in seconds.
 _DIMENSIONS = 256
 _STRENGTHS = (1e-3, 1e-2, 0.1, 0.3, 1.0)  # of the L2 penalty, in the mean loss of an example
 _REPEATS = 4  # cross-validations to average, where examples are few
@@ -36,12 +36,12 @@ _NEIGHBOURS = 10
 def label_findings(
     items: Sequence[Item], features: np.ndarray, groups: np.ndarray, *, examples: Examples | None = None
 ) -> list[Finding]:
-    """Suspect labels and outliers among examples, by what a pretrained backbone makes of them.
+    """Suspect labels and outliers among examples, by the features of a pretrained backbone.
 
     Args:
         items: `N` examples.
         features: float `(N, D)`, pooled features of the frozen backbone.
-        groups: int `(N,)`; examples of a group, such as duplicates, are never judged by each other.
+        groups: int `(N,)`; examples of a group, such as duplicates, are never used to predict each other.
         examples: The same `N` as `Examples`, whose labels are looked at. Defaults to `None`: each item has one label.
 
     Returns:
@@ -80,7 +80,7 @@ def _suspect_classes(items: Sequence[Item], features: Array, groups: Array) -> I
 def _suspect_label_sets(
     items: Sequence[Item], features: Array, groups: Array, examples: Examples
 ) -> Iterator[Finding]:
-    """The same for each label of examples with any number of them: missing where it is likely, or the reverse."""
+    """Suspect labels of multi-label examples: missing where likely, or the reverse."""
     found = []
     for column, name in enumerate(examples.class_names):
         labels = examples.labels[:, column].astype(int)
@@ -104,24 +104,24 @@ def _suspect_label_sets(
 def _suspect_targets(
     items: Sequence[Item], features: Array, groups: Array, targets: Array
 ) -> Iterator[Finding]:
-    """Numbers far from what ridge regression on the other examples says: beyond Tukey's outer fence of the errors."""
+    """Targets far from the prediction of ridge regression on the other examples: beyond Tukey's outer fence."""
     folds = min(_FOLDS, len(np.unique(groups)))
     if folds < 2:
         return
     inputs = StandardScaler().fit_transform(np.asarray(features, "float64"))
     inputs = PCA(min(_DIMENSIONS, *inputs.shape), random_state=0).fit_transform(inputs)
-    said = np.zeros(len(targets))
+    predicted = np.zeros(len(targets))
     with threadpool_limits(1):
         for rest, held in GroupKFold(folds).split(inputs, groups=groups):
             model = RidgeCV(alphas=np.logspace(0, 6, 13)).fit(inputs[rest], targets[rest])
-            said[held] = model.predict(inputs[held])
-    errors = targets - said
+            predicted[held] = model.predict(inputs[held])
+    errors = targets - predicted
     low, high = np.percentile(errors, [25, 75])
     beyond = np.maximum(errors - high, low - errors) / max(high - low, 1e-12)
     for index in np.argsort(-beyond, kind="stable"):
         if beyond[index] <= 3:
             return
-        detail = f"target {targets[index]:.6g}, {said[index]:.6g} by examples like it"
+        detail = f"target {targets[index]:.6g}, {predicted[index]:.6g} by examples like it"
         yield Finding("suspect_label", (items[index],), detail, round(float(beyond[index]), 3))
 
 
@@ -163,7 +163,7 @@ def suspects(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, f
     """Examples whose label is probably wrong: another class is at least twice as likely for them.
 
     Out-of-fold probabilities ranked, as in confident learning (Northcutt et al. 2021, section 3.2). Its own
-    thresholds are not used: of a class whose examples are told with confidence they let few suspects through,
+    thresholds are not used: of a class whose examples are predicted with confidence they let few suspects through,
     here 11 of 20 wrong labels where the first 40 of the ranking have 17.
 
     Args:

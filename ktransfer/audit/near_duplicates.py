@@ -1,4 +1,4 @@
-"""Which images and which texts are nearly the same."""
+"""Find near-duplicates among images and among texts."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def near_texts(texts: Sequence[str]) -> np.ndarray:
         from datasketch import MinHash, MinHashLSH
     except ImportError as error:
         raise DataError(
-            "Expected the package datasketch to find texts that are nearly the same. Received: an "
-            'environment without it. Run `pip install "ktransfer[audit]"`.'
+            "Expected the package datasketch to find texts that are nearly the same, got an environment "
+            'without it. Run `pip install "ktransfer[audit]"`.'
         ) from error
     shingles = [_shingles(text) for text in texts]
     # Candidates below the bar are cheap, missed ones are not.
@@ -135,7 +135,7 @@ def _shingles(text: str) -> set[str]:
 
 
 def _correlation(left: Array, right: Array) -> Array:
-    """Of pixels in all three channels, `(P,)`: the same shapes in other colours are another picture."""
+    """Correlation of pixels in all three channels, `(P,)`: other colors make another image."""
 
     def centred(images: Array) -> Array:
         values = images.reshape(len(images), -1).astype("float32")
@@ -146,7 +146,7 @@ def _correlation(left: Array, right: Array) -> Array:
 
 
 def _joined(groups: Array, left: Array, right: Array) -> Array:
-    """Groups made larger by pairs; numbered anew."""
+    """Groups merged by pairs, and renumbered."""
     size = len(groups)
     if not len(left):
         return groups

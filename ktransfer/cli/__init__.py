@@ -60,7 +60,7 @@ for verb in (
 
 
 def main() -> None:
-    """The `ktransfer` command: errors that a user can mend are one line, and the exit status is 2."""
+    """The `ktransfer` command: errors that a user can fix are one line, and the exit status is 2."""
     use_utf8_mode()
     accept_any_text()
     try:

@@ -62,8 +62,8 @@ def audit(
     of_backbone = {"image_size": image_size, "scaling": scaling}
     if backbone is None and any(of_backbone.values()):
         raise RunError(
-            "--backbone was expected with --image-size and --scaling, which are of it. Received: none. "
-            "Pass it, or leave them out."
+            "Expected --backbone with --image-size and --scaling, which are of it, got none. Pass it, or "
+            "leave them out."
         )
     columns: dict[str, Any] = {
         "text_column": text_column,

@@ -41,5 +41,7 @@ def _number(text: str | None) -> int | None:
         if not 0 < number < float("inf"):
             raise ValueError
     except ValueError:
-        raise RunError(f"A number of parameters was expected, such as 10M. Received: {text!r}.") from None
+        raise RunError(
+            f"Expected a number of parameters, such as 10M, got {text!r}. Pass --max-params 10M."
+        ) from None
     return int(number)

@@ -20,10 +20,10 @@ def benchmark(
     rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turn.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run's artefacts beside Keras: size, accuracy, latency, throughput; writes benchmark.json."""
+    """Compare a run's artifacts with Keras: size, accuracy, latency, throughput; writes benchmark.json."""
     from ktransfer.commands.checks import check_run
 
-    check_run(run, artefacts=True)
+    check_run(run, artifacts=True)
     with quiet_imports():
         from ktransfer.commands.benchmark import benchmark as benchmark_run
         from ktransfer.runs.run import Run

@@ -30,7 +30,7 @@ def evaluate(
     encoding: Encoding = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a run on labelled images or texts: accuracy, precision, recall, F1, confusion matrix."""
+    """Evaluate a run on labelled images or texts: accuracy, precision, recall, F1, confusion matrix."""
     from ktransfer.commands.checks import (
         check_data,
         check_encoding,
@@ -57,14 +57,14 @@ def evaluate(
         from ktransfer.commands.evaluate import evaluate as evaluate_run
         from ktransfer.runs.run import Run
     loaded = Run.load(run)
-    result, part = evaluate_run(
+    result, split = evaluate_run(
         loaded,
         data,
         data_dir=data_dir,
         **options,
         say=partial(print_line, stderr=as_json),
     )
-    values = {"data": data, "part": part, **result.to_dict()}
+    values = {"data": data, "split": split, **result.to_dict()}
     write_json(run / "evaluation.json", values)
     result.save_picture(run / "evaluation.png")
     if as_json:

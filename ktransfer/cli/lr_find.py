@@ -141,7 +141,7 @@ def lr_find(
 
 
 def parse_depth(text: str) -> int | float | str:
-    """What `--depth` means: `"all"`, a number of blocks or a share of them.
+    """Parse `--depth`: `"all"`, a number of blocks or a share of them.
 
     Raises:
         RunError: It is none of these.

@@ -15,7 +15,7 @@ def report(
         Path | None, typer.Option(help="Where the data of the run lies now, if it was moved.")
     ] = None,
 ) -> None:
-    """Judge a run anew and write report.html, a page to show: result, mistakes, why, artefacts."""
+    """Evaluate a run again and write report.html: result, mistakes, explanations, artifacts."""
     from ktransfer.commands.checks import check_data, check_run
 
     check_run(run)

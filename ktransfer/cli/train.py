@@ -116,7 +116,7 @@ def train(
         typer.Option(
             min=0,
             metavar="EPOCHS",
-            help="Last epochs, of their own, in which it trains as an int8 artefact rounds it, such as 2.",
+            help="Last epochs, of their own, in which it trains as an int8 artifact rounds it, such as 2.",
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = None,
@@ -156,15 +156,15 @@ def train(
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ) -> None:
     """Train a classifier, evaluate it, export it to all formats and verify them."""
-    from ktransfer.commands.checks import check_apart, check_backend, check_choice, check_path, check_same
+    from ktransfer.commands.checks import check_backend, check_choice, check_exclusive, check_path, check_same
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
     from ktransfer.runs.manifest import check_free, is_run, read_manifest
 
     if out is None:
-        raise RunError("A run folder was expected. Received: no --out. Pass --out RUN.")
-    check_apart({"--format": bool(format), "--no-export": no_export}, "which artefacts to write")
-    check_apart({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
+        raise RunError("Expected a run folder, got no --out. Pass --out RUN.")
+    check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
+    check_exclusive({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
     formats = () if no_export else format_names(format or FORMATS)
     goes_on = resume and (is_run(out) or (data is None and backbone is None))
     if goes_on:
@@ -194,7 +194,7 @@ def train(
             "preset": preset,
             "refit": refit,
         }
-        check_apart({"--resume": True, "--budget": budget is not None}, "how long to train")
+        check_exclusive({"--resume": True, "--budget": budget is not None}, "how long to train")
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
         fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
@@ -206,10 +206,10 @@ def train(
     else:
         if formats:
             check_backend()
-        check_apart({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
-        check_apart({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
-        check_apart({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
-        check_apart({"--budget": budget is not None, "--refit": refit is True}, "how long to train")
+        check_exclusive({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
+        check_exclusive({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
+        check_exclusive({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
+        check_exclusive({"--budget": budget is not None, "--refit": refit is True}, "how long to train")
         check_choice(preset, PRESETS, "--preset")
         check_choice(target_transform, ("log",), "--target-transform")
         if budget is not None:
@@ -331,14 +331,14 @@ def _check_data(
     from ktransfer.commands.checks import check_data, check_encoding, check_path
 
     if data is None:
-        raise RunError("DATA was expected. Received: none. Pass a folder, a table or tfds:NAME.")
+        raise RunError("Expected DATA, got none. Pass a folder, a table or tfds:NAME.")
     check_data(data)
     if validation is not None:
         check_data(validation)
     for name, share in shares.items():
         if share is not None and not 0 < share < 1:
             raise RunError(
-                f"--{name}-split was expected between 0 and 1. Received: {share}. Pass 0.2 to hold out a fifth."
+                f"Expected --{name}-split between 0 and 1, got {share}. Pass 0.2 to hold out a fifth."
             )
     check_path(data_dir, "--data-dir", folder=True)
     check_path(exclude, "--exclude")
@@ -351,7 +351,7 @@ def _check_backbone(
     from ktransfer.commands.checks import check_modality
 
     if backbone is None:
-        raise RunError("--backbone was expected. Received: none. `ktransfer backbones` lists the names.")
+        raise RunError("Expected --backbone, got none. `ktransfer backbones` lists the names.")
     modality = check_modality(data, of_modality)
     if modality is not None:
         modality.check_backbone_name(backbone, scaling=scaling)

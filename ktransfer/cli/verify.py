@@ -17,10 +17,10 @@ def verify(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a run's artefacts: sha256, labels, inputs and outputs, and answers; 1 if anything differs."""
+    """Check a run's artifacts: sha256, labels, inputs and outputs, and answers; 1 if anything differs."""
     from ktransfer.commands.checks import check_run
 
-    check_run(run, model=not no_answers, artefacts=True)
+    check_run(run, model=not no_answers, artifacts=True)
     with quiet_imports():
         from ktransfer.commands.verify import verify as verify_run
         from ktransfer.runs.run import Run

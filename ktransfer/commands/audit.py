@@ -73,14 +73,10 @@ def audit(
         audit("flowers", backbone="resnet_50_imagenet", out="audit", fix=True).of("suspect_label")[:3]
     """
     if fix and out is None:
-        raise DataError(
-            "A folder for the exclusion list was expected. Received: --fix alone. Pass --out FOLDER."
-        )
+        raise DataError("Expected a folder for the exclusion list, got --fix alone. Pass --out FOLDER.")
     root = None if str(data).startswith("tfds:") else Path(data).expanduser()
     if out is not None and root is not None and Path(out).resolve().is_relative_to(root.resolve()):
-        raise DataError(
-            f"A folder outside the data was expected. Received: --out {out}, in {data}. Pass another one."
-        )
+        raise DataError(f"Expected a folder outside the data, got --out {out}, in {data}. Pass another one.")
     columns = {
         "text_column": text_column,
         "text_columns": as_reference(text_columns),
@@ -126,17 +122,17 @@ def audit_before_training(
     needed and no common phrase stops a training.
 
     Args:
-        splits: What is about to be trained and judged on.
+        splits: The splits for training and evaluation.
         data: Where it came from.
         allow_leakage: Say it instead.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Whether progress is shown.
 
     Returns:
-        The `Audit`; whatever it found unreadable is the caller's to refuse or leave out.
+        The `Audit`; the caller refuses or leaves out unreadable files.
 
     Raises:
-        DataError: Examples of one part are in another as well.
+        DataError: Examples of one split are in another as well.
 
     Example:
 
@@ -150,12 +146,12 @@ def audit_before_training(
     leaks = found.of("leak", "near_leak")
     if leaks:
         first = leaks[0]
-        parts = {item.part: item for item in reversed(first.items)}
-        named = " and ".join(found.modality.named(parts[part]) for part in sorted(parts))
+        by_split = {item.split: item for item in reversed(first.items)}
+        named = " and ".join(found.modality.named(by_split[name]) for name in sorted(by_split))
         received = f"{len(leaks)} {'leaks' if len(leaks) > 1 else 'leak'}, such as {named}, {first.detail}"
         if not allow_leakage:
             raise DataError(
-                f"Expected examples to judge by that are not trained on. Received: {received}. Run "
+                f"Expected evaluation examples that are not in the training data, got {received}. Run "
                 "`ktransfer audit DATA --fix --out AUDIT` and pass --exclude AUDIT/exclude.txt, or pass "
                 "--allow-leakage."
             )
@@ -184,10 +180,10 @@ def _label_findings(
     usable = [index for index, item in enumerate(items) if item.key not in unreadable]
     items = [items[index] for index in usable]
     names = splits.train.class_names
-    found_parts = (splits.train, splits.validation, splits.test)
+    found_splits = (splits.train, splits.validation, splits.test)
     examples = Examples(
         tuple(item.input for item in items),
-        np.concatenate([part.labels for part in found_parts if part is not None])[usable],
+        np.concatenate([split.labels for split in found_splits if split is not None])[usable],
         names,
         kind=splits.train.kind,
         task=splits.train.task,
@@ -197,7 +193,7 @@ def _label_findings(
 
 
 def _groups(items: Sequence[Item], found: Audit) -> np.ndarray:
-    """A number for each item that its duplicates have too; the largest group of an item counts."""
+    """A group number for each item, equal for duplicates; the largest group of an item counts."""
     places = {item.key: index for index, item in enumerate(items)}
     groups = np.arange(len(items))
     for finding in sorted(found.of(*_REPEATED), key=lambda finding: len(finding.items)):
@@ -236,7 +232,7 @@ def _counted(batches: tf.data.Dataset, progress: OnProgress) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _progress(verbose: int | str, description: str) -> Iterator[OnProgress]:
-    """`progress(done, total)` that moves a bar on standard error; nothing where nobody looks."""
+    """`progress(done, total)` that moves a bar on standard error; nothing where it is not a terminal."""
     shown = console(stderr=True)
     disable = not verbose or not shown.is_terminal
     with Progress(console=shown, transient=True, disable=disable) as bar:

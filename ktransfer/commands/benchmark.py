@@ -1,4 +1,4 @@
-"""`ktransfer benchmark`: how large, how true and how fast a run's artefacts are, beside Keras itself."""
+"""`ktransfer benchmark`: size, accuracy and speed of a run's artifacts, compared with Keras itself."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ktransfer.commands.artifacts import artefacts, fixed_axes, validation_examples
-from ktransfer.commands.splits import JUDGED_EXAMPLES, evenly, progress_bar
+from ktransfer.commands.artifacts import artifacts, fixed_axes, validation_examples
+from ktransfer.commands.splits import EVALUATION_EXAMPLES, evenly, progress_bar
 from ktransfer.errors import DataError, RunError, listed
 from ktransfer.exporting.artifact import fingerprint
-from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 from ktransfer.exporting.runtimes import KERAS
 from ktransfer.runs.run import Run
 from ktransfer.utils.files import write_json
@@ -38,10 +38,10 @@ _WARM_UP = 3  # answers at each batch size
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one artefact, or of Keras.
+    """The measurements of one artifact, or of Keras.
 
     Args:
-        format: As in `Artefact`; `"keras"` is the run's model by `predict_on_batch`.
+        format: As in `Artifact`; `"keras"` is the run's model by `predict_on_batch`.
         path: Relative to the run folder.
         size_bytes: Of the file, or of all files in the folder.
         accuracy: Share of the examples, 0 to 1, of which the first label is the true one; of named entities the share
@@ -56,7 +56,7 @@ class Measured:
         speedup: How many times faster than Keras one example is answered; the median over the rounds.
 
     Example:
-        >>> measured = Measured("onnx", "artefacts/model.onnx", 2**20, 0.9, 1.0, 1e-7, {"p95": 3}, 32, 900, 4)
+        >>> measured = Measured("onnx", "artifacts/model.onnx", 2**20, 0.9, 1.0, 1e-7, {"p95": 3}, 32, 900, 4)
         >>> measured.latency_ms["p95"]
         3
     """
@@ -75,11 +75,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What `benchmark` measured, and on what.
+    """The measurements of `benchmark`, and the machine and examples they were made with.
 
     Args:
-        measured: Keras first, then each artefact in the order of the manifest.
-        left_out: By path why an artefact was not measured: a TFLite file that needs Flex is run in pieces
+        measured: Keras first, then each artifact in the order of the manifest.
+        left_out: By path why an artifact was not measured: a TFLite file that needs Flex is run in pieces
             here, which takes other times than on a phone.
         examples, of: How many of how many validation examples were answered for accuracy and agreement.
         rounds: How often each was timed, in turn with the others.
@@ -110,15 +110,15 @@ def benchmark(
     run: Run,
     *,
     threads: int | None = None,
-    examples: int = JUDGED_EXAMPLES,
+    examples: int = EVALUATION_EXAMPLES,
     rounds: int = 10,
     verbose: int | str = 0,
 ) -> Benchmark:
-    """Measure a run's artefacts beside its Keras model, and write `benchmark.json` into the run.
+    """Compare a run's artifacts with its Keras model, and write `benchmark.json` into the run.
 
-    Each works in a process of its own, on the CPU, with as many threads; under JAX Keras takes what it likes.
+    Each works in a subprocess, on the CPU, with as many threads; under JAX Keras takes what it likes.
     After a warm-up they take turns, round by round, so that what else the machine does hits all of them: ten
-    times one example, once 32 (an artefact of a fixed batch: that many). The example is that of the middle
+    times one example, once 32 (an artifact of a fixed batch: that many). The example is that of the middle
     length, the 32 are those around it; ids of texts are given, so what makes them is not timed.
 
     Args:
@@ -132,9 +132,9 @@ def benchmark(
         `Benchmark`.
 
     Raises:
-        RunError: The run has no artefacts, or one is not what was exported.
+        RunError: The run has no artifacts, or one is not what was exported.
         DataError: The validation data is not where it was, or has other classes.
-        ExportError: A runtime cannot run an artefact.
+        ExportError: A runtime cannot run an artifact.
 
     Example:
 
@@ -143,8 +143,8 @@ def benchmark(
     validation = validation_examples(run)
     if validation.class_names != run.labels:
         raise DataError(
-            f"Validation data of the classes {listed(run.labels)} was expected. "
-            f"Received: {listed(validation.class_names)}. Restore the data that the run was trained on."
+            f"Expected validation data of the classes {listed(run.labels)}, got "
+            f"{listed(validation.class_names)}. Restore the data that the run was trained on."
         )
     chosen = run.preprocessing.pieces(evenly(validation, examples))
     labels, task = run.preprocessing.row_labels(chosen), run.task.row_task
@@ -186,8 +186,8 @@ def benchmark(
     return found
 
 
-class _Contender(OwnProcess):
-    """An artefact or Keras, which is given what it takes."""
+class _Contender(RuntimeProcess):
+    """An artifact or Keras, which is given what it takes."""
 
     def __init__(
         self, run: Run, format: str, path: str, size_bytes: int, fixed: dict[str, int], threads: int
@@ -208,7 +208,7 @@ class _Contender(OwnProcess):
 def pieces(
     inputs: dict[str, np.ndarray], *, fixed: dict[str, int], pad_token_id: int | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Cut and pad inputs to the only batch size and sequence length that an artefact takes.
+    """Cut and pad inputs to the only batch size and sequence length that an artifact takes.
 
     Args:
         inputs: By name, `(B, ...)`.
@@ -240,29 +240,29 @@ def pieces(
 
 
 def _contenders(run: Run, threads: int) -> Iterator[_Contender]:
-    """Keras and the artefacts, each of them checked and started; to be entered."""
-    for artefact in artefacts(run):
-        path = run.path / artefact.path
-        if not path.exists() or fingerprint(path)[0] != artefact.sha256:
+    """Keras and the artifacts, each of them checked and started; to be entered."""
+    for artifact in artifacts(run):
+        path = run.path / artifact.path
+        if not path.exists() or fingerprint(path)[0] != artifact.sha256:
             raise RunError(
-                f"{path} was expected as it was exported. Received: {'another' if path.exists() else 'no'} "
-                f"file. See `ktransfer verify {run.path}`, and export it again."
+                f"Expected {path} as it was exported, got {'another' if path.exists() else 'no'} file. See "
+                f"`ktransfer verify {run.path}`, and export it again."
             )
     model = "model.keras"
     yield _Contender(run, KERAS, ".", fingerprint(run.path / model)[1], {}, threads)
     left_out = _left_out(run)
-    for artefact in artefacts(run):
-        if artefact.path not in left_out:
+    for artifact in artifacts(run):
+        if artifact.path not in left_out:
             yield _Contender(
-                run, artefact.format, artefact.path, artefact.size_bytes, fixed_axes(artefact), threads
+                run, artifact.format, artifact.path, artifact.size_bytes, fixed_axes(artifact), threads
             )
 
 
 def _left_out(run: Run) -> dict[str, str]:
     return {
-        artefact.path: f"needs Flex for {', '.join(artefact.flex_ops)}, which only a phone can time"
-        for artefact in artefacts(run)
-        if artefact.flex_ops
+        artifact.path: f"needs Flex for {', '.join(artifact.flex_ops)}, which only a phone can time"
+        for artifact in artifacts(run)
+        if artifact.flex_ops
     }
 
 
@@ -271,7 +271,7 @@ def _inputs(run: Run, examples: Examples, rows: Iterable[int]) -> dict[str, Arra
 
 
 def _answers(run: Run, contenders: Sequence[_Contender], examples: Examples, bar: Progress) -> list[Array]:
-    """Of each contender, the probabilities of the examples' rows `(R, C)`."""
+    """The probabilities of the examples' rows `(R, C)` by each contender."""
     found: list[list[Any]] = [[None] * len(examples) for _ in contenders]
     order = run.preprocessing.order(examples.inputs)
     starts = range(0, len(order), BATCH)

@@ -1,4 +1,4 @@
-"""What is refused before TensorFlow is imported: paths, values of options, their combinations."""
+"""Check paths, options and their combinations before TensorFlow is imported."""
 
 import os
 from collections.abc import Collection, Mapping
@@ -31,19 +31,19 @@ _ENCODINGS = (
 )
 
 
-def check_run(path: str | Path, *, model: bool = True, artefacts: bool = False) -> dict[str, Any]:
+def check_run(path: str | Path, *, model: bool = True, artifacts: bool = False) -> dict[str, Any]:
     """Check that a folder is a run that can be used.
 
     Args:
         path: The run folder.
         model: Whether its model is needed. Defaults to `True`.
-        artefacts: Whether what it exported is needed. Defaults to `False`.
+        artifacts: Whether what it exported is needed. Defaults to `False`.
 
     Returns:
         The manifest.
 
     Raises:
-        RunError: It is no run, is damaged, or has no model or no artefacts.
+        RunError: It is no run, is damaged, or has no model or no artifacts.
 
     Example:
 
@@ -53,13 +53,13 @@ def check_run(path: str | Path, *, model: bool = True, artefacts: bool = False) 
     manifest = read_manifest(path)
     if model and not (path / _MODEL).is_file():
         raise RunError(
-            f"A trained model was expected in {path}. Received: no {_MODEL}, which a run that "
-            "stopped early does not have yet. Put it back, or go on with `train --resume`."
+            f"Expected a trained model in {path}, got no {_MODEL}, which a run that stopped early does not "
+            "have yet. Put it back, or go on with `train --resume`."
         )
-    if artefacts and not manifest.get("artefacts"):
+    if artifacts and not manifest.get("artifacts"):
         raise RunError(
-            f"A run with artefacts was expected. Received: {path}, which has none. "
-            f"Write them with `ktransfer export {path}`, or train first."
+            f"Expected a run with artifacts, got {path}, which has none. Write them with `ktransfer export "
+            f"{path}`, or train first."
         )
     return manifest
 
@@ -76,8 +76,8 @@ def check_data(data: str | Path) -> None:
     """
     if not str(data).startswith("tfds:") and not os.path.exists(Path(data).expanduser()):
         raise DataError(
-            f"A folder or a table of examples was expected. Received: {data}, which does not exist. "
-            "Check the path, or pass tfds:NAME."
+            f"Expected a folder or a table of examples, got {data}, which does not exist. Check the path, or "
+            "pass tfds:NAME."
         )
 
 
@@ -101,7 +101,7 @@ def check_path(path: str | Path | None, option: str, *, folder: bool = False) ->
     path, kind = Path(path).expanduser(), "folder" if folder else "file"
     if not (path.is_dir() if folder else path.is_file()):
         received = f"{path}, which is not a {kind}" if path.exists() else f"{path}, which does not exist"
-        raise DataError(f"A {kind} was expected for {option}. Received: {received}. Check the path.")
+        raise DataError(f"Expected a {kind} for {option}, got {received}. Check the path.")
 
 
 def check_folder_to_write(path: str | Path, option: str) -> None:
@@ -132,7 +132,7 @@ def check_folder_to_write(path: str | Path, option: str) -> None:
 
 
 def check_encoding(encoding: str | None) -> None:
-    """Check that Python knows an encoding of text.
+    """Check that an encoding of text exists.
 
     Raises:
         DataError: It does not.
@@ -149,7 +149,7 @@ def check_encoding(encoding: str | None) -> None:
         return
     except (LookupError, ValueError) as error:
         raise DataError(
-            f"Expected an encoding of text that Python knows. Received: {encoding!r}. "
+            f"Expected an encoding of text that Python knows, got {encoding!r}. "
             f"{did_you_mean(encoding, _ENCODINGS)}Pass such as latin-1."
         ) from error
 
@@ -171,12 +171,12 @@ def check_choice(value: str | None, choices: Collection[str], option: str) -> No
     """
     if value is not None and value not in choices:
         raise RunError(
-            f"One of {', '.join(choices)} was expected for {option}. Received: {value!r}. "
+            f"Expected one of {', '.join(choices)} for {option}, got {value!r}. "
             f"{did_you_mean(value, choices)}".rstrip()
         )
 
 
-def check_apart(options: Mapping[str, bool], why: str) -> None:
+def check_exclusive(options: Mapping[str, bool], why: str) -> None:
     """Check that at most one of the options that exclude each other was given.
 
     Args:
@@ -188,18 +188,17 @@ def check_apart(options: Mapping[str, bool], why: str) -> None:
 
     Example:
 
-        check_apart({"--format": True, "--no-export": False}, "which artefacts to write")
+        check_exclusive({"--format": True, "--no-export": False}, "which artifacts to write")
     """
     given = [name for name, is_given in options.items() if is_given]
     if len(given) > 1:
         raise RunError(
-            f"One of {', '.join(options)} was expected, {why}. Received: {' and '.join(given)}. "
-            "Leave one out."
+            f"Expected one of {', '.join(options)}, {why}, got {' and '.join(given)}. Leave one out."
         )
 
 
 def check_same(manifest: Mapping[str, Any], arguments: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
-    """Check that a run that is gone on with was begun with the options that are given again.
+    """Check that a resumed run was started with the same options.
 
     Args:
         manifest: Of the run.
@@ -226,8 +225,8 @@ def check_same(manifest: Mapping[str, Any], arguments: Mapping[str, Any], recipe
             if value is not None and name in found and found[name] != value:
                 option = _OPTIONS.get(name, name).replace("_", "-")
                 raise RunError(
-                    f"--{option} as the run was begun was expected with --resume, {found[name]}. "
-                    f"Received: {value}. Leave it out, or train a new run."
+                    f"Expected --{option} {found[name]} as at the start of the run with --resume, got {value}. "
+                    "Leave it out, or train a new run."
                 )
 
 
@@ -249,8 +248,8 @@ def refuse_options(options: Mapping[str, Any], task: str, data: str | Path) -> N
     given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value]
     if given:
         raise DataError(
-            f"Options for {task} were expected, which {data} is for. Received: {', '.join(given)}. "
-            "Leave it out, or check the path of the data."
+            f"Expected options for {task}, which {data} is for, got {', '.join(given)}. Leave it out, or "
+            "check the path of the data."
         )
 
 
@@ -274,7 +273,7 @@ def refuse_others(options: Mapping[str, Any], modality: Modality, data: str | Pa
 
 
 def check_modality(data: str | Path, options: Mapping[str, Any]) -> Modality | None:
-    """Check that no option is for another kind of data than what lies at a path.
+    """Check that every option applies to the kind of data at a path.
 
     Args:
         data: As in `train`.
@@ -310,9 +309,8 @@ def check_backend() -> None:
     backend = os.environ.get("KERAS_BACKEND") or "tensorflow"
     if backend != "tensorflow":
         raise ExportError(
-            f"Exporting needs the TensorFlow backend. Received: KERAS_BACKEND={backend}. "
-            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
-            "any backend."
+            f"Expected the TensorFlow backend for exporting, got KERAS_BACKEND={backend}. Use --no-export, "
+            "then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on any backend."
         )
 
 
@@ -329,7 +327,7 @@ def check_temperature(manifest: Mapping[str, Any], run: str | Path) -> float:
     temperature = manifest.get("temperature")
     if not isinstance(temperature, int | float):
         raise RunError(
-            f"A temperature fitted on validation was expected in the manifest of {run}. "
-            f"Received: {temperature!r}. Fit it with `ktransfer report {run}`, or leave it out."
+            f"Expected a temperature fitted on validation in the manifest of {run}, got {temperature!r}. Fit "
+            f"it with `ktransfer report {run}`, or leave it out."
         )
     return float(temperature)

@@ -1,4 +1,4 @@
-"""What a classifier costs before it is trained: multiply-adds, and latency and size of its exported files."""
+"""Measure the costs of a classifier before training: multiply-adds, latency and size of exported files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ktransfer.commands.benchmark import pieces
 from ktransfer.commands.splits import Say
 from ktransfer.errors import KTransferError, MissingExtraError, RunError
 from ktransfer.exporting.export_model import export_model
-from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 from ktransfer.exporting.registry import get_format
 from ktransfer.models.flops import multiply_adds
 from ktransfer.models.locate import find_backbone
@@ -32,7 +32,7 @@ _PROVED = 4  # examples that an exported file is proved on
 
 
 def timed_formats(say: Say) -> tuple[str, ...]:
-    """The formats whose runtime is installed; of the others it is said in a line each.
+    """The formats whose runtime is installed; logs a line for each of the others.
 
     Example:
 
@@ -98,7 +98,7 @@ def _latency(
     with tempfile.TemporaryDirectory() as folder:
         artifact = export_model(
             model,
-            Path(folder) / "artefacts",
+            Path(folder) / "artifacts",
             format,
             class_names=examples.task.output_names(examples.class_names),
             examples=inputs,
@@ -112,13 +112,13 @@ def _latency(
         given = examples.modality.by_name(preprocessing(inputs[:1]))
         pad = preprocessing.to_dict().get("pad_token_id")
         one = next(pieces(given, fixed=fixed_axes(artifact), pad_token_id=pad))
-        with OwnProcess(format, Path(folder) / artifact.path) as process:
+        with RuntimeProcess(format, Path(folder) / artifact.path) as process:
             process.seconds(one, _WARM_UP)
             return float(np.median(process.seconds(one, _TIMES))) * 1e3, artifact.size_bytes
 
 
 def backbone_multiply_adds(model: keras.Model, preprocessing: Preprocessing) -> int:
-    """Of the backbone of a classifier on one example, of texts at the length that they are cut to.
+    """Multiply-adds of a classifier's backbone for one example, for texts at the truncated length.
 
     Example:
 

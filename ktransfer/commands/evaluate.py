@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ktransfer.commands.splits import Say, parts, read_splits
+from ktransfer.commands.splits import Say, named_splits, read_splits
 from ktransfer.core.task import Evaluation
 from ktransfer.data.examples import Splits
 from ktransfer.data.tables.columns import as_reference
@@ -33,11 +33,11 @@ def evaluate(
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[Evaluation, str]:
-    """Judge a run's model on labelled images or texts.
+    """Evaluate a run's model on labelled images or texts.
 
     Args:
         run: What `Run.load` gave.
-        data: As in `train`; of data with parts `test` is taken, else `validation`, else all of it.
+        data: As in `train`; of data with splits `test` is taken, else `validation`, else all of it.
         data_dir: Where TensorFlow Datasets keeps its data.
         text_column: As in `train`. Defaults to `None`, that of the run.
         text_columns: As in `train`. Defaults to `None`, those of the run.
@@ -45,17 +45,17 @@ def evaluate(
         label_column: As in `train`. Defaults to `None`, that of the run.
         label_separator: As in `train`. Defaults to `None`, that of the run.
         encoding: As in `train`.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
-        The `Evaluation`, and the part that was judged.
+        The `Evaluation`, and the name of the split.
 
     Raises:
         DataError: The data has nothing usable, or a class that the run does not know.
 
     Example:
 
-        evaluation, part = ktransfer.evaluate(run, "flowers")
+        evaluation, split = ktransfer.evaluate(run, "flowers")
     """
     trained = run.data
     columns = {
@@ -72,44 +72,44 @@ def evaluate(
     splits, _ = run.modality.read(data, class_names=run.labels, data_dir=data_dir, **columns)
     for note in splits.notes:
         say(f"note       {note}")
-    found = list(parts(splits))
-    part, examples = found[-1]
-    say(f"data       {len(examples)} {examples.noun}, {part if len(found) > 1 else 'all'} of {data}")
+    found = list(named_splits(splits))
+    split, examples = found[-1]
+    say(f"data       {len(examples)} {examples.noun}, {split if len(found) > 1 else 'all'} of {data}")
     if seen := _trained_on(run, examples):
         noun = f"of these {examples.noun}; they say nothing about others"
         say(f"warning    the run was trained on {seen} {noun}")
     probabilities = run.predict_probabilities(examples.inputs)
     fitted = run.manifest.get("fitted") or {"temperature": run.manifest.get("temperature")}
-    return run.task.evaluate(probabilities, examples.labels, run.labels, fitted=fitted), part
+    return run.task.evaluate(probabilities, examples.labels, run.labels, fitted=fitted), split
 
 
-def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
-    """Judge a run on its own validation and test part, and enter it in the run folder.
+def evaluate_splits(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str, Answers]:
+    """Evaluate a run on its own validation and test splits, and write the results into the run folder.
 
-    Writes `metrics.json`, `confusion.png` or of regression `residuals.png` of the last part, and
-    the metric of each part and what is fitted on the
-    validation part, such as the temperature, into the manifest.
+    Writes `metrics.json`, `confusion.png` or of regression `residuals.png` of the last split, and
+    the metric of each split and what is fitted on the
+    validation split, such as the temperature, into the manifest.
 
     Args:
         run: Trained.
-        splits: What it was trained on and what it is to be judged on.
-        say: Where lines for a person go.
+        splits: The splits of the run, for training and for evaluation.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
-        By the name of the part.
+        By the name of the split.
 
     Example:
 
-        judge_parts(run, splits)["validation"].evaluation.accuracy
+        evaluate_splits(run, splits)["validation"].evaluation.accuracy
     """
     answers: dict[str, Answers] = {}
     fitted: dict[str, Any] = {}
-    for name, part in list(parts(splits))[1:]:
-        probabilities = run.predict_probabilities(part.inputs)
-        result = run.task.evaluate(probabilities, part.labels, run.labels, fitted=fitted or None)
+    for name, split in list(named_splits(splits))[1:]:
+        probabilities = run.predict_probabilities(split.inputs)
+        result = run.task.evaluate(probabilities, split.labels, run.labels, fitted=fitted or None)
         fitted = fitted or result.fitted
-        answers[name] = Answers(part, probabilities, result)
-        say(f"{name:<11}{result.line()} on {result.examples} {part.noun}")
+        answers[name] = Answers(split, probabilities, result)
+        say(f"{name:<11}{result.line()} on {result.examples} {split.noun}")
     result.save_picture(run.path / run.task.picture)
     write_json(run.path / "metrics.json", {name: a.evaluation.to_dict() for name, a in answers.items()})
     values = {name: found.evaluation.value for name, found in answers.items()}
@@ -118,7 +118,7 @@ def judge_parts(run: Run, splits: Splits, *, say: Say = print_line) -> dict[str,
 
 
 def _trained_on(run: Run, examples: Examples) -> int:
-    """How many of the examples the run was trained on, as far as its own can still be found."""
+    """Count the examples that the run was trained on, as far as its own data can still be found."""
     try:
         splits = read_splits(run.data, run.recipe.seed)[0]
     except KTransferError:

@@ -1,21 +1,21 @@
-"""`ktransfer export`: a run's model as verified artefacts."""
+"""`ktransfer export`: a run's model as verified artifacts."""
 
 from collections.abc import Sequence
 from typing import Any, cast
 
 from ktransfer.commands.checks import check_temperature
 from ktransfer.commands.splits import (
-    JUDGED_EXAMPLES,
+    EVALUATION_EXAMPLES,
     PARITY_EXAMPLES,
     Say,
     evenly,
     read_splits,
-    readable_part,
+    readable_split,
 )
 from ktransfer.data.examples import Examples
 from ktransfer.exporting.export_model import (
     FORMATS,
-    Artefact,
+    Artifact,
     ExportOptions,
     check_formats,
     export_model,
@@ -23,6 +23,7 @@ from ktransfer.exporting.export_model import (
     warm_up,
 )
 from ktransfer.exporting.registry import get_format
+from ktransfer.runs.manifest import artifacts_folder
 from ktransfer.runs.run import Run
 from ktransfer.utils.progress import Progress
 from ktransfer.utils.terminal import print_line
@@ -37,22 +38,22 @@ def export(
     validation: Examples | None = None,
     options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
     say: Say = print_line,
-) -> list[Artefact]:
-    """Write a run's artefacts, each proved to answer as the model does, and enter them in the manifest.
+) -> list[Artifact]:
+    """Write a run's artifacts, each proved to answer as the model does, and enter them in the manifest.
 
-    Quantized ones are calibrated on examples that the run was trained on, and judged by their labels and
-    their accuracy on those that it was validated on, within the limits of its recipe. Beside the artefacts of
+    Quantized ones are calibrated on examples that the run was trained on, and checked by their labels and
+    their accuracy on those that it was validated on, within the limits of its recipe. In addition to the artifacts of
     a text classifier lies a `tokenizer.json`, proved to give the ids that it was trained on.
 
     Args:
         run: What `Run.load` or `train` gave.
         formats: Of `ALL_FORMATS` of `ktransfer.exporting.export_model`.
         validation: Readable examples to prove them on; `None` takes what the run was validated on.
-        options: What the artefacts take and give beyond their formats.
-        say: Where lines for a person go; while a quantized format is made, how far it is.
+        options: What the artifacts take and give beyond their formats.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
-        The artefacts written now.
+        The artifacts written now.
 
     Raises:
         DataError: What the run was trained or validated on is wanted, and is not where it was.
@@ -71,23 +72,25 @@ def export(
     calibrate = any(get_format(name).needs_calibration for name in quantized)
     splits = read_splits(facts, run.recipe.seed)[0] if validation is None or calibrate else None
     if validation is None and splits is not None:
-        validation = readable_part(splits.require_validation(), facts)
+        validation = readable_split(splits.require_validation(), facts)
     validation = cast("Examples", validation)  # given, or read
-    found, lines = run.modality.write_beside(run.preprocessing, run.path / "artefacts", validation)
+    found, lines = run.modality.write_sidecars(run.preprocessing, artifacts_folder(run.path), validation)
     if found:
         run.update(**found)
     for line in lines:
         say(line)
     pieces = run.preprocessing.pieces
-    exact, judged = {"examples": list(pieces(evenly(validation, PARITY_EXAMPLES)).inputs)}, {}
+    exact, evaluated = {"examples": list(pieces(evenly(validation, PARITY_EXAMPLES)).inputs)}, {}
     if quantized:
-        chosen = pieces(evenly(validation, JUDGED_EXAMPLES))
-        judged = {"examples": list(chosen.inputs), "labels": run.preprocessing.row_labels(chosen)}
+        chosen = pieces(evenly(validation, EVALUATION_EXAMPLES))
+        evaluated = {"examples": list(chosen.inputs), "labels": run.preprocessing.row_labels(chosen)}
     if calibrate and splits is not None:
-        judged["calibration"] = list(pieces(readable_part(evenly(splits.train, _CALIBRATED), facts)).inputs)
+        evaluated["calibration"] = list(
+            pieces(readable_split(evenly(splits.train, _CALIBRATED), facts)).inputs
+        )
     shared = {"options": options, "answered": {}}
     return [
-        _export(run, name, say, **shared, **judged | {"limits": label_limits(name, run.recipe)})
+        _export(run, name, say, **shared, **evaluated | {"limits": label_limits(name, run.recipe)})
         if name in quantized
         else _export(run, name, say, **shared, **exact)
         for name in formats
@@ -107,49 +110,49 @@ def fitted_temperature(run: Run) -> float:
     return check_temperature(run.manifest, run.path)
 
 
-def _export(run: Run, name: str, say: Say, **options: Any) -> Artefact:
-    artefact = export_model(
+def _export(run: Run, name: str, say: Say, **options: Any) -> Artifact:
+    artifact = export_model(
         run.model,
-        run.path / "artefacts",
+        artifacts_folder(run.path),
         name,
         class_names=run.outputs,
         preprocessing=run.preprocessing,
         task=run.task,
         decision=run.decision,
-        tell=Progress(say, name),
+        on_progress=Progress(say, name),
         extra={"preprocessing": run.manifest["preprocessing"]},
         **options,
     )
-    others = [entry for entry in run.manifest.get("artefacts", []) if entry["format"] != name]
-    run.update(artefacts=[*others, artefact.to_dict()])
-    parity, labels = artefact.parity, f"{artefact.parity.label_agreement:.1%}"
-    if artefact.raw_parity is not None:
-        labels += f" ({run.modality.raw} {artefact.raw_parity.label_agreement:.1%})"
-    if artefact.files_read is not None:
-        labels += f" (pixels of files within {artefact.files_read['max_pixel_delta']:g})"
+    others = [entry for entry in run.manifest.get("artifacts", []) if entry["format"] != name]
+    run.update(artifacts=[*others, artifact.to_dict()])
+    parity, labels = artifact.parity, f"{artifact.parity.label_agreement:.1%}"
+    if artifact.raw_parity is not None:
+        labels += f" ({run.modality.raw} {artifact.raw_parity.label_agreement:.1%})"
+    if artifact.files_read is not None:
+        labels += f" (pixels of files within {artifact.files_read['max_pixel_delta']:g})"
     if parity.accuracy is not None:
         labels += f", {run.task.row_task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
-    asked = told(artefact)
-    flex = f", needs Flex for {', '.join(artefact.flex_ops)}" if artefact.flex_ops else ""
+    asked = chosen_options(artifact)
+    flex = f", needs Flex for {', '.join(artifact.flex_ops)}" if artifact.flex_ops else ""
     say(
-        f"{name:<15}{artefact.size_bytes / 2**20:6.1f} MiB  batch {artefact.batch}{asked}{flex}, "
+        f"{name:<15}{artifact.size_bytes / 2**20:6.1f} MiB  batch {artifact.batch}{asked}{flex}, "
         f"largest difference {parity.max_abs_delta:.1e}{parity.unit}, {parity.agreement_title} {labels} "
-        f"on {parity.examples} {run.noun}  {run.path / artefact.path}"
+        f"on {parity.examples} {run.noun}  {run.path / artifact.path}"
     )
-    return artefact
+    return artifact
 
 
-def told(artefact: Artefact) -> str:
-    """What the artefact takes and gives that others of its format do not, as the end of a line.
+def chosen_options(artifact: Artifact) -> str:
+    """The export options of an artifact that differ from the defaults, as the end of a line.
 
     Example:
 
-        told(artefact)   # ", images in uint8, temperature 1.50"
+        chosen_options(artifact)   # ", images in uint8, temperature 1.50"
     """
-    [given, *_] = artefact.signature["inputs"]
+    [given, *_] = artifact.signature["inputs"]
     found = ["images in uint8"] if given["dtype"] == "uint8" else []
     if len(given["shape"]) == 4 and None in given["shape"][1:]:
         found.append("of any size")
-    if artefact.temperature != 1:
-        found.append(f"temperature {artefact.temperature:.2f}")
+    if artifact.temperature != 1:
+        found.append(f"temperature {artifact.temperature:.2f}")
     return "".join(f", {each}" for each in found)

@@ -1,4 +1,4 @@
-"""Everything after the backbone is loaded: the head, fine-tuning, judgement, artefacts."""
+"""Train once the backbone is loaded: head, fine-tuning, evaluation, export."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ktransfer.commands.evaluate import judge_parts
+from ktransfer.commands.evaluate import evaluate_splits
 from ktransfer.commands.export import export
 from ktransfer.commands.report import REPORT, write_report
-from ktransfer.commands.splits import Say, dataset, parts, progress_bar
+from ktransfer.commands.splits import Say, dataset, named_splits, progress_bar
 from ktransfer.data.examples import Splits
 from ktransfer.exporting.artifact import fingerprint
 from ktransfer.features.cached_features import FrozenFeatures, row_features
@@ -63,7 +63,7 @@ def finish(
     callbacks: Sequence[keras.callbacks.Callback] = (),
     report: bool = True,
 ) -> Run:
-    """Train, judge and export; where it is cut off, `ktransfer.resume` begins."""
+    """Train, evaluate and export; `ktransfer.resume` continues an interrupted run."""
     run.model = model
     if run.manifest["status"] not in ("fitted", "trained"):
         try:
@@ -84,7 +84,7 @@ def finish(
     _checkpoint(run).unlink(missing_ok=True)
     answers = None
     if run.manifest["status"] != "trained":
-        answers = judge_parts(run, splits, say=say)
+        answers = evaluate_splits(run, splits, say=say)
         if run.manifest.get("refit"):
             with between_batches() as interrupts, progress_bar(verbose) as bar:
                 _refit(run, splits, store, say, verbose, interrupts, bar)
@@ -114,18 +114,18 @@ def _solved(run: Run) -> Path:
 
 def _report(run: Run, splits: Splits, answers: dict[str, Answers] | None, say: Say) -> None:
     try:
-        write_report(run, splits, answers or judge_parts(run, splits, say=say), say=say)
-    except Exception as error:  # noqa: BLE001  whatever fails, the run is trained, exported and of use
+        write_report(run, splits, answers or evaluate_splits(run, splits, say=say), say=say)
+    except Exception as error:  # noqa: BLE001  a report that fails must not fail the run, which is trained and exported
         say(f"warning    no report ({shortened(str(error))}); make it with `ktransfer report {run.path}`")
 
 
 def _is_written(run: Run, format: str) -> bool:
-    """Whether an artefact is there as it was entered when it was proved."""
+    """Whether an artifact is there as it was entered when it was proved."""
     return any(
         entry["format"] == format
         and (path := run.path / entry["path"]).exists()
         and fingerprint(path) == (entry["sha256"], entry["size_bytes"])
-        for entry in run.manifest.get("artefacts", [])
+        for entry in run.manifest.get("artifacts", [])
     )
 
 
@@ -141,7 +141,7 @@ def _tracked(bar: Progress, interrupts: Interrupts) -> Track:
 def _pieces(run: Run, splits: Splits) -> Splits:
     """The splits as a model is trained on them."""
     cut: dict[str, Any] = {
-        name: run.preprocessing.pieces(part) for name, part in parts(splits) if name != "test"
+        name: run.preprocessing.pieces(split) for name, split in named_splits(splits) if name != "test"
     }
     return dataclasses.replace(splits, **cut)
 
@@ -159,12 +159,12 @@ def _fit(
 ) -> None:
     track = _tracked(bar, interrupts)
     whole, splits = splits, _pieces(run, splits)
-    for name, part in parts(splits):
-        if len(part) > len(before := getattr(whole, name)):
+    for name, split in named_splits(splits):
+        if len(split) > len(before := getattr(whole, name)):
             length = run.preprocessing.sequence_length
             say(
-                f"windows    {name}: {len(before)} {part.noun} are trained on as {len(part)} pieces of up to {length} "
-                "tokens; nothing is cut off"
+                f"windows    {name}: {len(before)} {split.noun} are trained on as {len(split)} pieces of up to "
+                f"{length} tokens; nothing is cut off"
             )
 
     def frozen_features(**options: Any) -> FrozenFeatures | None:
@@ -281,7 +281,7 @@ def _refit(
 
 
 def _kept_share(run: Run) -> float:
-    """How far from the solved head the kept weights of a run lie, in [0, 1]."""
+    """The position of the kept weights between the solved head (0) and the last epoch (1)."""
     decision = run.manifest.get("decision", {})
     if "chosen" in decision:
         return decision["chosen"]
@@ -299,7 +299,7 @@ def _is_undecided(run: Run) -> bool:
 
 
 def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: Say) -> None:
-    """Choose how much to fine-tune by what the frozen features know, and enter that in the run."""
+    """Choose how much to fine-tune by evidence from the frozen features, and record that in the run."""
     recipe = run.recipe
     evidence = measure_evidence(
         pooled,
@@ -480,7 +480,7 @@ def _fine_tune(
 
 
 def _training_data(run: Run, splits: Splits, *, passed: int = 0) -> dict[str, Any]:
-    """What a `fit` on the examples themselves is given, of which so many passes were made before."""
+    """The batches of a `fit` on the examples themselves, after a number of earlier passes."""
     recipe, train = run.recipe, splits.train
     return {
         "train": lambda epoch: dataset(
@@ -503,8 +503,8 @@ def _class_weight(run: Run, train: Examples) -> dict[int, float] | None:
 def _trouble(run: Run, say: Say) -> Say:
     def on_trouble(text: str) -> None:
         say(f"trouble    {text}")
-        said = run.manifest.get("trouble", [])
-        if text not in said:  # an epoch that is run again has the same
-            run.update(trouble=[*said, text])
+        logged = run.manifest.get("trouble", [])
+        if text not in logged:  # an epoch that is run again has the same
+            run.update(trouble=[*logged, text])
 
     return on_trouble

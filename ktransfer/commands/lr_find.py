@@ -85,7 +85,7 @@ def lr_find(
         lowest, highest, steps: As in `find_learning_rate`.
         seed: Of the split, the order of the examples and what is drawn in training. Defaults to 0.
         skip_corrupt, exclude, cache_dir: As in `train`.
-        say: Receives notes about the data. Defaults to printing them.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Whether progress is shown, on standard error. Defaults to 1.
 
     Returns:

@@ -1,4 +1,4 @@
-"""`ktransfer predict`: what a run makes of images, texts, or files of texts."""
+"""`ktransfer predict`: predictions of a run for images, texts, or files of texts."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ def predict(
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[str, list[tuple[str, list[dict[str, Any]]]]]:
-    """Classify what a person names.
+    """Predict names, files, folders and tables with a run.
 
     Args:
         run: What `Run.load` gave.
@@ -32,7 +32,7 @@ def predict(
         text_column: Of tables; `None` takes the one that the run was trained on.
         text_columns: Of tables, of a run that was trained on pairs of texts; the same.
         encoding: Of files, as Python names it; `None` takes UTF-8.
-        say: Callable that receives a line for what was left out of a folder. Defaults to `print_line`.
+        say: Callable that receives a line on files that were skipped. Defaults to `print_line`, which prints it.
 
     Returns:
         `"file"` or `"text"`, and for each of these itself and its answers, as in `Run.predict`.

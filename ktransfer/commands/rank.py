@@ -93,7 +93,7 @@ def rank(
         latency: Whether each candidate is exported and timed in LiteRT and ONNX Runtime, where these are installed.
             Defaults to `True`.
         cache_dir: As in `train`. Defaults to `None`.
-        say: Callable that receives lines for a person. Defaults to `print_line`.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Whether progress is shown. Defaults to 1.
         **changes: Fields of `TrainOptions`, in place of those of `options`.
 
@@ -151,7 +151,7 @@ def rank(
         )
     if not found:
         raise BackboneError(
-            f"Expected a backbone that can be measured, got none of {len(names)}: {next(iter(left_out.values()))}"
+            f"Expected a backbone that can be measured, got none of {len(names)}. {next(iter(left_out.values()))}"
         )
     ranked = ordered(found)
     ranking = Ranking(

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from ktransfer.commands.evaluate import judge_parts
-from ktransfer.commands.splits import Say, fingerprints, parts, read_splits, readable_part
+from ktransfer.commands.evaluate import evaluate_splits
+from ktransfer.commands.splits import Say, fingerprints, named_splits, read_splits, readable_split
 from ktransfer.data.examples import Splits
 from ktransfer.errors import RunError
 from ktransfer.evaluation.metrics import Answers
@@ -18,12 +18,12 @@ REPORT, TENSORBOARD = "report.html", "tensorboard"
 
 
 def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -> Path:
-    """Judge a run anew on its own data, and write `report.html`, `metrics.json` and `tensorboard/`.
+    """Evaluate a run again on its own data, and write `report.html`, `metrics.json` and `tensorboard/`.
 
     Args:
         run: What `Run.load` or `train` gave.
         data: Where the data of the run lies now; `None` where it lay when it was trained.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
         The page, one file that holds all it shows.
@@ -40,31 +40,31 @@ def report(run: Run, *, data: str | Path | None = None, say: Say = print_line) -
     if data is not None:
         facts = facts | {"source": str(data)}
     splits, _ = read_splits(facts, run.recipe.seed)
-    readable = {name: readable_part(part, facts) for name, part in parts(splits)}
+    readable = {name: readable_split(split, facts) for name, split in named_splits(splits)}
     splits = Splits(readable["train"], readable.get("validation"), readable.get("test"))
     if fingerprints(splits) != facts["fingerprint"]:
         raise RunError(
-            f"The data that the run was trained on was expected in {facts['source']}. Received: other files. "
-            "Pass --data with where it lies, or judge others with `ktransfer evaluate`."
+            f"Expected the data that the run was trained on in {facts['source']}, got other files. Pass its "
+            "path with --data, or evaluate other data with `ktransfer evaluate`."
         )
-    return write_report(run, splits, judge_parts(run, splits, say=say), say=say)
+    return write_report(run, splits, evaluate_splits(run, splits, say=say), say=say)
 
 
 def write_report(run: Run, splits: Splits, answers: dict[str, Answers], *, say: Say = print_line) -> Path:
-    """Write the page and TensorBoard's logs of a run that has been judged.
+    """Write the page and TensorBoard logs of a run that has been evaluated.
 
     Args:
         run: Trained.
         splits: Its data.
-        answers: From `judge_parts`.
-        say: Where lines for a person go.
+        answers: From `evaluate_splits`.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
         The page.
 
     Example:
 
-        write_report(run, splits, judge_parts(run, splits))
+        write_report(run, splits, evaluate_splits(run, splits))
     """
     path = run.path / REPORT
     write_text(path, render(contents(run, splits, answers)))

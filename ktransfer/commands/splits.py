@@ -1,4 +1,4 @@
-"""What the verbs share: the parts of a data set, checked, and read the way a run reads them."""
+"""Read and check the splits of a data set for every command, as the run reads them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from ktransfer.core.modality import ColumnsRead
 
 
-# Float32 artefacts are proved on so many examples.
+# Float32 artifacts are proved on so many examples.
 PARITY_EXAMPLES = 100
-# What a quantized artefact is judged on, and accuracy measured: a point of it is five of them.
-JUDGED_EXAMPLES = 500
-# A class with so many times the examples of another is worth a word.
+# Examples to evaluate quantized artifacts and accuracy on: one percentage point is five of them.
+EVALUATION_EXAMPLES = 500
+# Log a hint where a class has so many times the examples of another.
 _UNEVEN = 3
 
 # Facts of the data that a manifest has where they are not the default.
@@ -40,20 +40,20 @@ _LATER_FACTS: dict[str, Any] = {"test_fraction": float | int, "evaluate_test": b
 Say = Callable[[str], None]
 
 
-def parts(splits: Splits) -> Iterator[tuple[str, Examples]]:
-    """`(name, examples)` of the parts that there are: train, validation, test."""
+def named_splits(splits: Splits) -> Iterator[tuple[str, Examples]]:
+    """`(name, examples)` of the splits that there are: train, validation, test."""
     for name in ("train", "validation", "test"):
-        if (part := getattr(splits, name)) is not None:
-            yield name, part
+        if (split := getattr(splits, name)) is not None:
+            yield name, split
 
 
 def feature_store(cache_dir: str | Path | None) -> FeatureStore:
-    """Where features are kept, shared between runs."""
+    """The store of cached features, which runs share."""
     return FeatureStore((Path(cache_dir) if cache_dir else cache_folder()) / "features")
 
 
 def progress_bar(verbose: int | str) -> Progress:
-    """A bar on standard error that goes when it is done; nothing where nobody looks."""
+    """A bar on standard error that goes when it is done; nothing where it is not a terminal."""
     shown = console(stderr=True)
     return Progress(console=shown, transient=True, disable=not verbose or not shown.is_terminal)
 
@@ -112,12 +112,14 @@ def _of_task(splits: Splits, facts: Mapping[str, Any]) -> Splits:
         task = train.task.with_facts(known)
     else:
         task = train.task.fit(train.labels, transform=facts.get("target_transform"))
-    fitted: dict[str, Any] = {name: dataclasses.replace(part, task=task) for name, part in parts(splits)}
+    fitted: dict[str, Any] = {
+        name: dataclasses.replace(split, task=task) for name, split in named_splits(splits)
+    }
     return dataclasses.replace(splits, **fitted)
 
 
 def _check_facts(facts: Any, names: Iterable[str]) -> None:
-    """A manifest may be a stranger's, or damaged."""
+    """The manifest is untrusted input and may be damaged."""
     for name, kind in {
         **dict.fromkeys(names, str | None),
         "source": str,
@@ -126,13 +128,13 @@ def _check_facts(facts: Any, names: Iterable[str]) -> None:
     }.items():
         if name not in facts or not isinstance(facts[name], kind):
             raise RunError(
-                f"What a run was trained on was expected in its manifest, data with {name}. "
-                f"Received: {facts.get(name)!r:.80}. Train again."
+                f"Expected what a run was trained on in its manifest, data with {name}, got "
+                f"{facts.get(name)!r:.80}. Train again."
             )
 
 
 def data_root(source: str) -> str | None:
-    """The folder that names of examples are told from; a TFDS data set has none."""
+    """The folder that names of examples are relative to; a TFDS data set has none."""
     return None if source.startswith("tfds:") else source
 
 
@@ -141,19 +143,19 @@ def _moved(bar: Progress, task: TaskID, done: int, total: int) -> None:
 
 
 def readable(splits: Splits, facts: dict[str, Any], say: Say, *, verbose: int | str = 0) -> Splits:
-    """The same with each image decoded once; what cannot be is an error, or left out if the facts say so."""
+    """Splits whose examples were decoded once; unreadable ones raise, or are left out by `skip_corrupt`."""
     found: dict[str, Any] = {}
     noun = splits.train.noun
     with progress_bar(verbose) as bar:
-        for name, part in parts(splits):
-            task = bar.add_task(f"checking {name} {noun}", total=len(part))
-            found[name] = part.modality.readable(
-                part,
+        for name, split in named_splits(splits):
+            task = bar.add_task(f"checking {name} {noun}", total=len(split))
+            found[name] = split.modality.readable(
+                split,
                 facts,
                 progress=functools.partial(_moved, bar, task),
             )
-    for name, part in found.items():
-        skipped = sorted(set(getattr(splits, name).inputs) - set(part.inputs))
+    for name, split in found.items():
+        skipped = sorted(set(getattr(splits, name).inputs) - set(split.inputs))
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
             say(f"skipped    {len(skipped)} {name} {noun} that cannot be read: {named}")
@@ -161,22 +163,22 @@ def readable(splits: Splits, facts: dict[str, Any], say: Say, *, verbose: int | 
 
 
 def fingerprints(splits: Splits) -> dict[str, str]:
-    return {name: part.fingerprint() for name, part in parts(splits)}
+    return {name: split.fingerprint() for name, split in named_splits(splits)}
 
 
 def hint_at_classes(splits: Splits, recipe: Recipe, say: Say) -> None:
-    """Say where names of classes may be none, or classes are uneven and the recipe does nothing about it."""
+    """Log a hint on doubtful class names, and on uneven classes that the recipe does not balance."""
     if splits.held_out and splits.train.groups is None:
         whole = splits.train.joined(splits.require_validation())
         if line := whole.modality.group_hint(whole):
             say(f"hint       {line}")
     for line in doubtful_names(splits):
         say(f"hint       {line}")
-    for name, part in list(parts(splits))[1:]:
-        missing = [label for label, count in part.counts().items() if not count]
+    for name, split in list(named_splits(splits))[1:]:
+        missing = [label for label, count in split.counts().items() if not count]
         if missing:
             more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            say(f"note       {name} has no {part.noun} of {', '.join(missing[:3])}{more}")
+            say(f"note       {name} has no {split.noun} of {', '.join(missing[:3])}{more}")
     counts = splits.train.counts()
     most, least = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
     if counts[most] >= _UNEVEN * counts[least] and not (recipe.class_weight or recipe.loss == "focal"):
@@ -203,6 +205,6 @@ def evenly(examples: Examples, count: int) -> Examples:
     return examples.evenly(count)
 
 
-def readable_part(examples: Examples, facts: dict[str, Any]) -> Examples:
-    """Those of a run's examples that can be read; an error where the run does not leave out the others."""
+def readable_split(examples: Examples, facts: dict[str, Any]) -> Examples:
+    """The readable examples of a run; unreadable ones raise unless the run leaves them out."""
     return examples.modality.readable(examples, facts)

@@ -20,7 +20,7 @@ from ktransfer.commands.splits import (
     feature_store,
     fingerprints,
     hint_at_classes,
-    parts,
+    named_splits,
     read_splits,
     readable,
 )
@@ -89,12 +89,12 @@ def train(
         options: `TrainOptions`. Defaults to `None`, those by default.
         formats: What to export, of `FORMATS`. Defaults to all in float32.
         overwrite: Replace a run that lies at `out`. Defaults to `False`.
-        cache: Run the frozen part of the backbone once and keep what it gives, where the recipe allows it. Defaults to
-            `True`.
+        cache: Run the frozen part of the backbone once and cache its features, where the recipe allows it.
+            Defaults to `True`.
         cache_dir: Where to keep it. Defaults to `None`, which takes `KTRANSFER_CACHE` or `~/.cache/ktransfer`.
         callbacks: Further ones of Keras for fine-tuning, of which each stage may be a `fit` of its own. Defaults to
             none.
-        say: Callable that receives lines for a person. Defaults to `print_line`.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Of Keras' progress, as in `keras.Model.fit`. Defaults to 1.
         **changes: Fields of `TrainOptions`, in place of those of `options`: `image_size=160`, `preset="fast"`, ...
 
@@ -208,7 +208,7 @@ def train_on(
     _require_room(out, model)
     if read is None:
         splits = audited(splits, facts, options, say, verbose=verbose)
-    classes, counts = splits.train.class_names, {name: len(part) for name, part in parts(splits)}
+    classes, counts = splits.train.class_names, {name: len(split) for name, split in named_splits(splits)}
     shown = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
     for line in splits.train.task.hints(splits.train.labels):
@@ -260,7 +260,7 @@ def train_on(
 
 
 class _Clock:
-    """How long training may take, counted from when it was asked for."""
+    """The time budget of training, counted from the start of the command."""
 
     def __init__(self, budget: str | float | None, formats: Sequence[str]) -> None:
         self.seconds = None if budget is None else parse_duration(budget)
@@ -270,7 +270,7 @@ class _Clock:
             self._begun = self._clock()
 
     def limit(self, model: keras.Model) -> TimeBudget | None:
-        """What is left of it for a model; `None` without a budget."""
+        """Seconds left for a model; `None` without a budget."""
         if self.seconds is None:
             return None
         left = self.seconds - (self._clock() - self._begun)
@@ -290,7 +290,7 @@ def audited(
 def read_examples(
     data: PathLike, modality: Modality, options: TrainOptions, seed: int, say: Say
 ) -> ReadExamples:
-    """The splits, the manifest's `data`, and where a function says them the groups of the examples by name."""
+    """The splits, the manifest's `data`, and the groups of the examples by name if a function gives them."""
     reading, group_by = options.reading(), options.group_by
     facts = {
         "source": absolute(data),
@@ -350,8 +350,8 @@ def _recipe(
     kind = modality.augmentation
     if not isinstance(recipe.augmentation, kind):
         raise RecipeError(
-            f"{kind.__name__} was expected as the augmentation for {modality.task}. "
-            f"Received: {recipe.augmentation!r}. Set augmentation={kind.__name__}(...) in the recipe."
+            f"Expected {kind.__name__} as the augmentation for {modality.task}, got {recipe.augmentation!r}. "
+            f"Set augmentation={kind.__name__}(...) in the recipe."
         )
     return recipe
 
@@ -367,7 +367,7 @@ def resume(
     say: Say = print_line,
     verbose: int | str = 1,
 ) -> Run:
-    """Go on with a run that was interrupted, or killed, at whatever it was doing.
+    """Resume a run that was interrupted or killed, at any step.
 
     Training goes on from its last whole epoch, with the same data; what is done and whole is not done again.
     The result is that of a run that was never interrupted.
@@ -415,22 +415,22 @@ def resume(
     splits = readable(read_splits(facts, run.recipe.seed)[0], facts, say, verbose=verbose)
     if fingerprints(splits) != facts.get("fingerprint"):
         raise RunError(
-            f"The data that the run began with was expected in {facts['source']}. Received: other files. "
-            "Put it back, or train a new run."
+            f"Expected the data that the run began with in {facts['source']}, got other files. Put it back, "
+            "or train a new run."
         )
     store = feature_store(cache_dir) if cache else None
     return finish(run, run.model, splits, store, formats, say, verbose)
 
 
 def _require_room(out: PathLike, model: keras.Model) -> None:
-    """Say before training that the disk is too small; Keras' own writes end badly when it fills up."""
+    """Raise before training if the disk is too small, since a full disk breaks Keras' own writes."""
     weights = sum(math.prod(v.shape) * 4 for v in model.variables)
-    # The model, a checkpoint and the next one (weights, two slots of the optimizer, best ones), artefacts.
+    # The model, a checkpoint and the next one (weights, two slots of the optimizer, best ones), artifacts.
     needed = 11 * weights
     folder = next(parent for parent in (Path(out).resolve(), *Path(out).resolve().parents) if parent.is_dir())
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise RunError(
-            f"About {needed / 2**20:.0f} MiB of free disk were expected for the run and its checkpoints. "
-            f"Received: {free / 2**20:.0f} MiB in {folder}. Make room, or choose another --out."
+            f"Expected about {needed / 2**20:.0f} MiB of free disk for the run and its checkpoints, got "
+            f"{free / 2**20:.0f} MiB in {folder}. Make room, or choose another --out."
         )

@@ -1,4 +1,4 @@
-"""What `train` may be asked beyond data, backbone and recipe."""
+"""The options of `train` other than data, backbone and recipe."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -16,7 +16,7 @@ from ktransfer.recipes.time_budget import parse_duration
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """How examples are found and read, and how long and with what changes of its recipe a run trains.
+    """Options for reading examples, and for the duration and the recipe of training.
 
     Vary one with `dataclasses.replace`. `ktransfer.train` takes each field as a keyword of its own as well.
 
@@ -39,9 +39,9 @@ class TrainOptions:
         label_separator: What stands between the labels of a cell, such as `"|"`. Defaults to `None`, which guesses it.
         task: `"single_label"`, `"multi_label"`, `"ner"` (named entities in texts) or `"regression"`. Defaults to
             `None`, what the data looks like; a column of numbers is taken as classes or refused, and as numbers only
-            where it is said.
+            where it is given.
         target_transform: `"log"` trains a regression on the logarithm of a positive target; answers are in its own unit
-            all the same. Defaults to `None`, the target as it is.
+            nevertheless. Defaults to `None`, the target as it is.
         group_column: Column with what an example belongs to, such as a patient: validation has other groups than
             training. Defaults to `None`.
         group_by: Callable from the name of a file below the folder of the data, or from a text of a table, to what it
@@ -149,8 +149,10 @@ class TrainOptions:
         if recipe is None:
             return
         if self.epochs is not None:
-            received = f"Received: a recipe and epochs={self.epochs}. Leave one out."
-            raise RecipeError(f"A recipe brings its own epochs. {received}")
+            raise RecipeError(
+                f"Expected a recipe, which has its own epochs, or epochs, got both, epochs={self.epochs}. "
+                "Leave one out."
+            )
         for name in ("preset", "budget"):
             if (value := getattr(self, name)) is not None:
                 raise RecipeError(
@@ -158,7 +160,7 @@ class TrainOptions:
                 )
 
     def reading(self) -> dict[str, Any]:
-        """How examples are read: of images, texts and tables, by the names that modalities have for them."""
+        """The options for reading examples, by the names that modalities use."""
         names = (
             *("image_size", "scaling", "skip_corrupt", "text_column", "text_columns", "file_column"),
             *("label_column", "label_separator", "task", "group_column", "encoding", "sequence_length"),
@@ -166,6 +168,6 @@ class TrainOptions:
         return {name: getattr(self, name) for name in names}
 
     def changes(self) -> dict[str, Any]:
-        """What changes of a recipe."""
+        """The fields of a recipe that these options change."""
         names = ("seed", "class_weight", "loss", "augmentation", "quantization_aware")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
-from ktransfer.commands.artifacts import artefacts, fixed_axes, validation_examples
-from ktransfer.commands.splits import JUDGED_EXAMPLES, PARITY_EXAMPLES, Say, evenly
+from ktransfer.commands.artifacts import artifacts, fixed_axes, validation_examples
+from ktransfer.commands.splits import EVALUATION_EXAMPLES, PARITY_EXAMPLES, Say, evenly
 from ktransfer.errors import ExportError, KTransferError, RunError, listed
-from ktransfer.exporting.artifact import Artefact, fingerprint
+from ktransfer.exporting.artifact import Artifact, fingerprint
 from ktransfer.exporting.export_model import decision_at
 from ktransfer.exporting.parity import TOLERANCE, Parity, measure_parity
-from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 from ktransfer.exporting.serving import Serving, reference_function
 from ktransfer.runs.run import Run
 from ktransfer.security.safe_io import read_bytes, visible
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of one file or folder.
+    """The result of checking one file or folder.
 
     Args:
-        name: The artefact's format, or the file's name.
+        name: The artifact's format, or the file's name.
         path: Relative to the run folder.
         problems: What differs, a clause each; none if all is well.
         parity: How far its answers are from the model's, where they were compared.
-        raw_parity: The same on raw texts or image files, where the artefact takes them.
+        raw_parity: The same on raw texts or image files, where the artifact takes them.
         files_read: Of a SavedModel of images: how far the pixels that it reads from files are from the run's.
-        flex_ops: As in `Artefact`.
+        flex_ops: As in `Artifact`.
 
     Example:
-        >>> Checked("onnx", "artefacts/model.onnx", ("sha256 is 9f86d0, 60303a was exported",)).problems
+        >>> Checked("onnx", "artifacts/model.onnx", ("sha256 is 9f86d0, 60303a was exported",)).problems
         ('sha256 is 9f86d0, 60303a was exported',)
     """
 
@@ -58,15 +58,15 @@ class Checked:
 
 @dataclass(frozen=True)
 class Verification:
-    """What `verify` found.
+    """The result of `verify`.
 
     Args:
-        checked: Each artefact and what lies beside it, in the order of the manifest.
-        unknown: Paths in the run folder that lie among the artefacts, and that the manifest does not name.
+        checked: Each artifact and its sidecar files, in the order of the manifest.
+        unknown: Paths in the run folder that lie among the artifacts, and that the manifest does not name.
         not_compared: Why no answers were compared though they should have been; `None` if they were.
 
     Example:
-        >>> Verification((Checked("onnx", "artefacts/model.onnx"),)).ok
+        >>> Verification((Checked("onnx", "artifacts/model.onnx"),)).ok
         True
     """
 
@@ -85,47 +85,47 @@ class Verification:
 
 
 def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verification:
-    """Check a run's artefacts against its manifest and its model.
+    """Check a run's artifacts against its manifest and its model.
 
-    Of each artefact: it is there, with the sha256 and size of the export; it carries the run's labels; its
+    Of each artifact: it is there, with the sha256 and size of the export; it carries the run's labels; its
     inputs and outputs are those of the signature; it answers as the Keras model does, on examples that the
     run was validated on and within the limits of the export. Of texts `tokenizer.json` as well, whose ids
-    have to be those of the model's own tokenizer. A runtime works in a process of its own, so that one that
+    have to be those of the model's own tokenizer. A runtime works in a subprocess, so that one that
     aborts is a finding like any other. What has another sha256 is not run at all.
 
     Args:
         run: What `Run.load` or `train` gave.
         answers: Whether to compare answers, and ids of texts; the data of the run has to lie where it lay.
-        say: Where lines for a person go, one for each artefact.
+        say: Callable that receives a line for each artifact. Defaults to `print_line`, which prints it.
 
     Returns:
         `Verification`.
 
     Raises:
-        RunError: The run has no artefacts, or answers are to be compared under another Keras backend than
+        RunError: The run has no artifacts, or answers are to be compared under another Keras backend than
             TensorFlow.
 
     Example:
 
         ktransfer.verify(Run.load("runs/flowers")).ok
     """
-    entries = artefacts(run)
+    entries = artifacts(run)
     if answers and keras.backend.backend() != "tensorflow":
         raise RunError(
-            "Comparing answers needs the TensorFlow backend. "
-            f"Received: KERAS_BACKEND={keras.backend.backend()}. Set another, or pass --no-answers."
+            "Expected the TensorFlow backend to compare answers, got "
+            f"KERAS_BACKEND={keras.backend.backend()}. Set another, or pass --no-answers."
         )
-    judged, not_compared = {}, None
+    evaluated, not_compared = {}, None
     if answers:
         try:
             validation = validation_examples(run)
             for quantized in {entry.limits is not None for entry in entries}:
-                judged[quantized] = _judged_on(run, validation, quantized)
+                evaluated[quantized] = _serving_of(run, validation, quantized)
         except KTransferError as error:  # such as data that was moved: the rest can be checked
-            judged, not_compared = {}, str(error)
+            evaluated, not_compared = {}, str(error)
     checked = []
-    for found in _checks(run, entries, judged):
-        say(visible(f"{found.name:<15}{_said(found, run)}"))
+    for found in _checks(run, entries, evaluated):
+        say(visible(f"{found.name:<15}{_summary(found, run)}"))
         checked.append(found)
     if not_compared is not None:
         say(f"answers        not compared: {not_compared} --no-answers does without.")
@@ -138,50 +138,52 @@ def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verifica
 
 
 def _checks(
-    run: Run, entries: Sequence[Artefact], judged: dict[bool, tuple[Serving, np.ndarray]]
+    run: Run, entries: Sequence[Artifact], evaluated: dict[bool, tuple[Serving, np.ndarray]]
 ) -> Iterator[Checked]:
     for entry in entries:
-        yield _artefact(run, entry, judged)
-    for facts in run.modality.written_beside(run.manifest):
-        yield _beside(run, facts, judged)
+        yield _artifact(run, entry, evaluated)
+    for facts in run.modality.written_sidecars(run.manifest):
+        yield _sidecar(run, facts, evaluated)
     yield _labels(run, Path(entries[0].path).parent)
 
 
-def _judged_on(run: Run, validation: Examples, quantized: bool) -> tuple[Serving, Array]:
-    """As many examples as the export had, as `Serving`, and their labels."""
-    chosen = run.preprocessing.pieces(evenly(validation, JUDGED_EXAMPLES if quantized else PARITY_EXAMPLES))
+def _serving_of(run: Run, validation: Examples, quantized: bool) -> tuple[Serving, Array]:
+    """As many validation examples as the export used, as `Serving`, and their labels."""
+    chosen = run.preprocessing.pieces(
+        evenly(validation, EVALUATION_EXAMPLES if quantized else PARITY_EXAMPLES)
+    )
     serving = run.modality.serving(run.model, run.outputs, list(chosen.inputs), run.preprocessing)
     labels = run.preprocessing.row_labels(chosen)
     return dataclasses.replace(serving, task=run.task, decision=run.decision), labels
 
 
-def _artefact(run: Run, artefact: Artefact, judged: dict[bool, tuple[Serving, np.ndarray]]) -> Checked:
-    path = run.path / artefact.path
-    of_file = _file(path, artefact.sha256, artefact.size_bytes)
-    checked = Checked(artefact.format, artefact.path, of_file, flex_ops=artefact.flex_ops)
+def _artifact(run: Run, artifact: Artifact, evaluated: dict[bool, tuple[Serving, np.ndarray]]) -> Checked:
+    path = run.path / artifact.path
+    of_file = _file(path, artifact.sha256, artifact.size_bytes)
+    checked = Checked(artifact.format, artifact.path, of_file, flex_ops=artifact.flex_ops)
     if checked.problems:
         return checked
     problems: list[str] = []
     parities: dict[str, Any] = {}
     files_read = None
     try:
-        with OwnProcess(artefact.format, path) as runtime:
+        with RuntimeProcess(artifact.format, path) as runtime:
             if runtime.labels != list(run.outputs):
                 problems.append(f"its labels are {listed(runtime.labels)}, the run's {listed(run.outputs)}")
-            if (found := _bare(runtime.signature)) != (expected := _bare(artefact.signature)):
+            if (found := _bare(runtime.signature)) != (expected := _bare(artifact.signature)):
                 problems.append(f"it takes and gives {found}, {expected} was exported")
-            if judged and not problems:
-                serving, labels = judged[artefact.limits is not None]
-                parities = _parities(runtime, artefact, serving, labels)
-                if artefact.files_read is not None:
+            if evaluated and not problems:
+                serving, labels = evaluated[artifact.limits is not None]
+                parities = _parities(runtime, artifact, serving, labels)
+                if artifact.files_read is not None:
                     reading = run.modality.files_read(runtime, serving)
                     if reading is not None:
                         files_read = reading.to_dict()
-                        reading.check(artefact.format)
+                        reading.check(artifact.format)
     except ExportError as error:
         problems.append(str(error))
     for name, parity in parities.items():
-        if not _as_exported(artefact, parity, run.modality if name == "raw_parity" else None):
+        if not _as_exported(artifact, parity, run.modality if name == "raw_parity" else None):
             problems.append(
                 f"its answers{' to raw examples' if name == 'raw_parity' else ''} differ from the model's by "
                 f"up to {parity.max_abs_delta:.1e}, {_agreement(parity)}"
@@ -189,53 +191,55 @@ def _artefact(run: Run, artefact: Artefact, judged: dict[bool, tuple[Serving, np
     return dataclasses.replace(checked, problems=tuple(problems), files_read=files_read, **parities)
 
 
-def _parities(runtime: Answer, artefact: Artefact, serving: Serving, labels: Array) -> dict[str, Parity]:
-    decision = decision_at(serving.task, serving.decision, artefact.temperature)
-    serving = dataclasses.replace(serving, temperature=artefact.temperature, decision=decision)
+def _parities(runtime: Answer, artifact: Artifact, serving: Serving, labels: Array) -> dict[str, Parity]:
+    decision = decision_at(serving.task, serving.decision, artifact.temperature)
+    serving = dataclasses.replace(serving, temperature=artifact.temperature, decision=decision)
     parity = measure_parity(
         runtime,
         reference_function(serving),
         serving.examples,
-        fixed=fixed_axes(artefact),
+        fixed=fixed_axes(artifact),
         labels=labels,
         task=serving.task.row_task,
         decision=decision,
         positions=serving.positions,
     )
     found = {"parity": parity}
-    if artefact.raw_parity is not None:
-        found["raw_parity"], _ = serving.modality.raw_parity(runtime, serving, artefact.format, labels)
+    if artifact.raw_parity is not None:
+        found["raw_parity"], _ = serving.modality.raw_parity(runtime, serving, artifact.format, labels)
     return found
 
 
-def _as_exported(artefact: Artefact, parity: Parity, modality: Modality | None) -> bool:
+def _as_exported(artifact: Artifact, parity: Parity, modality: Modality | None) -> bool:
     """Whether answers are within the limits that the export had; `modality` of those to raw examples."""
     try:
         if modality is not None:
-            modality.check_raw_parity(parity, artefact.format, TOLERANCE)
-        elif artefact.limits is None:
-            parity.check(artefact.format, TOLERANCE)
+            modality.check_raw_parity(parity, artifact.format, TOLERANCE)
+        elif artifact.limits is None:
+            parity.check(artifact.format, TOLERANCE)
         else:
-            parity.check_labels(artefact.format, **artefact.limits)
+            parity.check_labels(artifact.format, **artifact.limits)
     except ExportError:
         return False
     return True
 
 
-def _beside(run: Run, facts: Mapping[str, Any], judged: dict[bool, tuple[Serving, np.ndarray]]) -> Checked:
+def _sidecar(
+    run: Run, facts: Mapping[str, Any], evaluated: dict[bool, tuple[Serving, np.ndarray]]
+) -> Checked:
     path = run.path / facts["path"]
     problems = list(_file(path, facts["sha256"], facts["size_bytes"]))
-    if judged and not problems:
-        serving = next(iter(judged.values()))[0]
+    if evaluated and not problems:
+        serving = next(iter(evaluated.values()))[0]
         try:
-            run.modality.prove_beside(path, serving)
+            run.modality.verify_sidecars(path, serving)
         except ExportError as error:
             problems.append(str(error))
     return Checked(path.name, facts["path"], tuple(problems))
 
 
 def _labels(run: Run, folder: Path) -> Checked:
-    """Of `labels.txt`, for programs that read labels from beside the artefact."""
+    """Check `labels.txt`, for programs that read labels from a file next to the artifact."""
     path = run.path / folder / "labels.txt"
     problems: tuple[str, ...] = ()
     if not path.is_file():
@@ -277,7 +281,7 @@ def _unknown(run: Run, checked: Iterable[Checked]) -> list[str]:
     return sorted(path.relative_to(run.path).as_posix() for path in found)
 
 
-def _said(found: Checked, run: Run) -> str:
+def _summary(found: Checked, run: Run) -> str:
     if found.problems:
         return f"DIFFERS  {'; '.join(found.problems)}"
     flex = f", needs Flex for {', '.join(found.flex_ops)}" if found.flex_ops else ""

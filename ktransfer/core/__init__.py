@@ -1,1 +1,1 @@
-"""What every package may know: the protocols that modalities keep to. Imports nothing heavy."""
+"""Protocols that every package may import: modality and task. Imports nothing heavy."""

@@ -1,4 +1,4 @@
-"""What the package asks of images, of texts, or of any other kind of example: a protocol, and who has which.
+"""The protocol of a modality, such as images or texts, and the registry of modalities.
 
 This module, and `find_modality` in `data/modality.py`, are the only places that choose between modalities. All
 others are given one and call it.
@@ -36,7 +36,7 @@ _HOMES = {"image": "ktransfer.image.modality", "text": "ktransfer.text.modality"
 
 
 class Augmentation(Protocol):
-    """How training examples are varied: a frozen dataclass of plain values."""
+    """Random changes to training examples: a frozen dataclass of plain values."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
@@ -53,11 +53,11 @@ class Augmentation(Protocol):
         """Whether labels become shares of classes."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The values as JSON."""
 
 
 class Preprocessing(Protocol):
-    """What becomes of an example before the backbone, and how a run reads examples.
+    """Preprocessing of examples before the backbone, and reading them for a run.
 
     Attributes:
         task: Of the modality.
@@ -72,7 +72,7 @@ class Preprocessing(Protocol):
     def sequence_length(self) -> int | None: ...
 
     def __call__(self, inputs: Sequence[str], /) -> ModelInputs:
-        """What the model takes: an array `(B, ...)`, or arrays by the names of its inputs."""
+        """Inputs of the model: an array `(B, ...)`, or arrays by the names of its inputs."""
 
     def order(self, inputs: Sequence[str], /) -> Array:
         """The order in which a model runs over them fastest: int `(n,)`."""
@@ -83,23 +83,23 @@ class Preprocessing(Protocol):
     def epoch_order(self, examples: Examples, *, batch_size: int, seed: int, epoch: int) -> Array:
         """The order of an epoch of a training `dataset`: int `(n,)`."""
 
-    def beside(self, examples: Examples, indices: Array) -> dict[str, Array]:
-        """What goes into every part of the model as well as features of these examples."""
+    def extra_inputs(self, examples: Examples, indices: Array) -> dict[str, Array]:
+        """Inputs of the model's upper part in addition to features of these examples."""
 
     def pieces(self, examples: Examples) -> Examples:
         """The examples as a model is trained on them: long texts whose words are answered, in pieces."""
 
     def rows(self, values: Any, examples: Examples, indices: Sequence[int] | Array) -> list[Array]:
-        """Of each of the examples at `indices` the rows `(r, ...)` of what a model gives for them, `(B, ...)`."""
+        """The rows `(r, ...)` of each example at `indices`, out of a model's outputs `(B, ...)`."""
 
     def row_labels(self, examples: Examples) -> Array:
         """The labels of the rows of all examples, as the `row_task` has them."""
 
     def targets(self, examples: Examples) -> Array:
-        """What a loss compares logits with: `(N, C)`, or objects `(N,)`, each `(tokens, C)`."""
+        """The targets of a loss: `(N, C)`, or objects `(N,)`, each `(tokens, C)`."""
 
     def positions(self, inputs: Sequence[str]) -> list[Array] | None:
-        """Where the rows of each example are in what a model gives; `None` where that is one row."""
+        """The positions of each example's rows in a model's outputs; `None` for one row each."""
 
     def probabilities(
         self, model: keras.Model, inputs: Sequence[str], outputs: int, task: Task, *, batch_size: int = 32
@@ -110,25 +110,25 @@ class Preprocessing(Protocol):
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The values as JSON, as in the manifest."""
 
 
 class ColumnsRead(Protocol):
-    """How examples and labels were found in a file, as of a table its columns."""
+    """The place of examples and labels in a file, such as the columns of a table."""
 
     def facts(self) -> dict[str, Any]:
         """The options by which the same data is read the same way again."""
 
     def line(self) -> str:
-        """What a person is told of them."""
+        """A line about them for the log."""
 
 
 class FilesRead(Protocol):
-    """How far what an artefact reads from files is from what the run reads of them.
+    """The difference between files as read by an artifact and as read by the run.
 
     Attributes:
         files: How many of the examples were compared.
-        refused_files: How many of the examples the artefact refuses, though the run reads them.
+        refused_files: How many of the examples the artifact refuses, though the run reads them.
         refused_for: Why, each reason once.
     """
 
@@ -145,7 +145,7 @@ class FilesRead(Protocol):
         """Raise `ExportError` where the difference is more than it may be."""
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The values as JSON, as in the manifest."""
 
 
 class Modality(Protocol):
@@ -155,9 +155,9 @@ class Modality(Protocol):
         name: `"image"` or `"text"`.
         kind: Of `Examples`: what their `inputs` are, `"file"` or `"text"`.
         task: As a manifest has it, such as `"image-classification"`.
-        noun: What to call examples in a line for a person, such as `"images"`.
+        noun: The noun for examples in messages, such as `"images"`.
         holder: What examples lie in: `"folder"` or `"file"`.
-        raw: How a line for a person says that examples are as people have them.
+        raw: The words in messages for examples in their original form, such as image files.
         content: What `audit.json` calls an example: `"path"` or `"text"`.
         near_before_training: Whether near-duplicates are looked for before each training.
         wide_cards: Whether an example needs the width of a page.
@@ -194,10 +194,10 @@ class Modality(Protocol):
     def suffixes(self) -> tuple[str, ...]: ...
 
     def identity(self, content: str) -> Hashable:
-        """What tells an example from others, cheaply: equal for what is the same example."""
+        """A cheap identity of an example: equal for equal examples."""
 
     def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
-        """For each example a key; equal for those that have to stay on one side of a split."""
+        """A key for each example, equal for those that stay on one side of a split."""
 
     def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
         """For each example its name, and a digest of all of its content."""
@@ -245,12 +245,12 @@ class Modality(Protocol):
     def readable(
         self, examples: Examples, facts: Mapping[str, Any], progress: OnProgress | None = None
     ) -> Examples:
-        """Those of the examples that can be read.
+        """The readable examples.
 
         Args:
             examples: `Examples`.
             facts: Of the manifest's `data`, which say whether the others may be left out.
-            progress: Callable that is given how many are done, and of how many.
+            progress: Callable that receives the number of examples done and their total. Defaults to `None`.
 
         Raises:
             DataError: One cannot, and they say that it may not be left out.
@@ -259,13 +259,13 @@ class Modality(Protocol):
     def reads_as_missing(self, name: str) -> bool:
         """Whether the name of a class may be what a program wrote for a missing label."""
 
-    def write_beside(
+    def write_sidecars(
         self, preprocessing: Preprocessing, folder: Path, examples: Examples
     ) -> tuple[dict[str, Any], Iterable[str]]:
-        """Write into the folder of artefacts whatever all of them need.
+        """Write into the folder of artifacts whatever all of them need.
 
         Returns:
-            Fields for the manifest, and lines for a person.
+            Fields for the manifest, and messages.
         """
 
     def network(
@@ -300,7 +300,7 @@ class Modality(Protocol):
         Args:
             items: `Item`s.
             workers: Threads; `None` chooses.
-            progress: Callable that is given how many are done, and of how many.
+            progress: Callable that receives the number of examples done and their total. Defaults to `None`.
 
         Returns:
             `Finding`s about single examples; for each example a key of its content, `None` where it has none; the
@@ -319,10 +319,10 @@ class Modality(Protocol):
         """An example as JSON holds it."""
 
     def title(self, item: Item) -> str:
-        """What names an `Item` to a person."""
+        """The name of an `Item` for display."""
 
     def named(self, item: Item) -> str:
-        """The same within a sentence."""
+        """The name of an `Item` within a sentence."""
 
     def as_html(self, content: str) -> str:
         """An example as an element of a page."""
@@ -344,7 +344,7 @@ class Modality(Protocol):
         column: str | Sequence[str] | None = None,
         encoding: str | None = None,
     ) -> Inputs:
-        """What is to be predicted, of what a person names, as `Inputs`.
+        """Find the inputs to predict among names, files and folders, as `Inputs`.
 
         Args:
             inputs: Examples, files and folders.
@@ -362,19 +362,19 @@ class Modality(Protocol):
         """Raise `BackboneError` for what cannot be a backbone, by its path alone."""
 
     def by_name(self, inputs: ModelInputs) -> dict[str, Array]:
-        """What the preprocessing gives, by the names of the inputs of an artefact."""
+        """Preprocessed inputs by the names of an artifact's inputs."""
 
-    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """What a manifest says of the files that `write_beside` wrote: `path`, `sha256` and `size_bytes` of each."""
+    def written_sidecars(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Manifest entries of the files of `write_sidecars`: `path`, `sha256` and `size_bytes` of each."""
 
-    def prove_beside(self, path: PathLike, serving: Serving) -> None:
-        """Raise `ExportError` unless what `write_beside` wrote does as the model's own preprocessing."""
+    def verify_sidecars(self, path: PathLike, serving: Serving) -> None:
+        """Raise `ExportError` unless what `write_sidecars` wrote does as the model's own preprocessing."""
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:
-        """What examples are made to fit, in words, by `Preprocessing.to_dict`."""
+        """A description of the size that examples are brought to, from `Preprocessing.to_dict`."""
 
     def card(self, content: str, *, picture: bool) -> dict[str, Any]:
-        """What a card of a report shows of an example.
+        """The contents of an example's card in a report.
 
         Args:
             content: The example.
@@ -396,7 +396,7 @@ class Modality(Protocol):
         """Write what the manifest of a run does not hold of it into the run's folder."""
 
     def load_preprocessing(self, run: Run) -> Preprocessing:
-        """How a run's examples are read.
+        """Load the preprocessing of a run.
 
         Args:
             run: A `Run`.
@@ -412,7 +412,7 @@ class Modality(Protocol):
         examples: Sequence[str] | Array,
         preprocessing: Preprocessing | None,
     ) -> Serving:
-        """The `Serving` of a model, after checking that all fit one another.
+        """The `Serving` of a model, after checking that its arguments are consistent.
 
         Raises:
             ExportError: They do not.
@@ -438,14 +438,14 @@ class Modality(Protocol):
         """
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
-        """What the manifest says of these signatures, from what it says of `serve`."""
+        """Manifest entries of these signatures, derived from that of `serve`."""
 
     def sequence(self, serving: Serving, fixed: Mapping[str, int]) -> int | str | None:
-        """The sequence length that an artefact takes, `"dynamic"`, or `None` of what is no sequence."""
+        """The sequence length that an artifact takes, `"dynamic"`, or `None` of what is no sequence."""
 
     def raw_parity(
         self,
-        artefact: Callable[[dict[str, Array]], Array],
+        artifact: Callable[[dict[str, Array]], Array],
         serving: Serving,
         format: str,
         labels: Array | None,
@@ -453,20 +453,20 @@ class Modality(Protocol):
         """Compare answers to examples as people have them with the model's, which reads them as the run does.
 
         Args:
-            artefact: Inputs by name to probabilities `(B, C)`.
+            artifact: Inputs by name to probabilities `(B, C)`.
             serving: `Serving` with its preprocessing.
             format: What takes raw examples: `"savedmodel"`, or `"onnx"` those of any size.
             labels: True classes of the examples, int `(N,)`, or `None`.
 
         Returns:
-            `Parity`, and where it is counted how many examples are read otherwise inside the artefact.
+            `Parity`, and where it is counted how many examples are read otherwise inside the artifact.
         """
 
     def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
         """Raise `ExportError` unless these answers are the model's."""
 
-    def files_read(self, artefact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
-        """`FilesRead`: how far what an artefact reads from files is from what the run reads of them."""
+    def files_read(self, artifact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
+        """`FilesRead`: how far what an artifact reads from files is from what the run reads of them."""
 
 
 @functools.cache
@@ -591,5 +591,5 @@ def _the_one(attribute: str, value: str) -> Modality:
     found = [each for each in modalities() if getattr(each, attribute) == value]
     if not found:
         known = ", ".join(repr(getattr(each, attribute)) for each in modalities())
-        raise ValueError(f"Expected a {attribute} of {known}, got {value!r}.")
+        raise ValueError(f"Expected a {attribute} out of {known}, got {value!r}. Pass one of them.")
     return found[0]

@@ -1,4 +1,4 @@
-"""What the package asks of a task, such as single-label classification: a protocol, and which tasks there are.
+"""The protocol of a task, such as single-label classification, and the registry of tasks.
 
 A task says what labels look like, how a head is solved and trained for them, and how numbers become answers. It is
 a module in `ktransfer/tasks`, named here; nothing else chooses between tasks.
@@ -108,10 +108,10 @@ class Task(Protocol):
         """
 
     def hints(self, labels: Array) -> list[str]:
-        """Lines for a person on training labels that may be meant otherwise, or trained on better."""
+        """Hints on training labels that may have another meaning, or that another option suits better."""
 
     def facts(self) -> dict[str, Any] | None:
-        """What `fit` found, JSON-able; `None` where there is nothing."""
+        """JSON-able results of `fit`; `None` if there are none."""
 
     def with_facts(self, facts: Mapping[str, Any] | None) -> Task:
         """The task that `facts` was asked of.
@@ -133,13 +133,13 @@ class Task(Protocol):
         """
 
     def counts(self, labels: Array, classes: int) -> Array:
-        """How many examples each class has: int `(C,)`."""
+        """The number of examples of each class: int `(C,)`."""
 
     def keys(self, labels: Array) -> list[Hashable]:
         """For each example a value that is equal for equal labels, and can be sorted."""
 
     def name_of(self, key: Any, class_names: Sequence[str]) -> str:
-        """What a person reads for one of `keys`."""
+        """The display name of one of `keys`."""
 
     def hold_out(
         self, labels: Array, alike: Sequence[Sequence[int]], fraction: float, *, seed: int
@@ -191,7 +191,7 @@ class Task(Protocol):
         """Negative log likelihoods, `(N, 1)` or `(N, C)`, and their derivatives by the logits, `(N, C)`."""
 
     def example_weights(self, labels: Array, classes: int, choice: str | Mapping[int, float] | None) -> Array:
-        """How much each example counts: float64 `(N,)`; `choice` is `Recipe.class_weight`."""
+        """The weight of each example: float64 `(N,)`; `choice` is `Recipe.class_weight`."""
 
     # Answers.
 
@@ -199,7 +199,7 @@ class Task(Protocol):
         """The probabilities of logits, float64."""
 
     def in_graph(self, logits: Any) -> Any:
-        """The same in operations of Keras, of a task without `activation`."""
+        """Probabilities of logits in Keras operations, for a task without `activation`."""
 
     def compared(self, probabilities: Array) -> tuple[Array, Array]:
         """Answers on the scales on which two models are compared: one for a tolerance, one that is of logits.
@@ -211,10 +211,10 @@ class Task(Protocol):
         """The labels that probabilities stand for, as `check_labels` returns them."""
 
     def hits(self, decided: Array, labels: Array) -> Array:
-        """How right each answer is, in [0, 1]: float `(N,)`."""
+        """The correctness of each answer, in [0, 1]: float `(N,)`."""
 
     def agreement(self, decided: Array, other: Array) -> Array:
-        """How far two answers agree, in [0, 1]: float `(N,)`."""
+        """The agreement of two answers, in [0, 1]: float `(N,)`."""
 
     def look_like_probabilities(self, logits: Array) -> bool:
         """Whether what a model answers as logits are probabilities."""
@@ -227,13 +227,13 @@ class Task(Protocol):
         *,
         top_k: int,
     ) -> list[dict[str, Any]]:
-        """What `predict` returns for one example, of its probabilities `(C,)`."""
+        """The result of `predict` for one example, from its probabilities `(C,)`."""
 
     def at_temperature(self, decision: dict[str, Any], temperature: float) -> dict[str, Any]:
-        """The same decision on probabilities whose logits were divided by a temperature."""
+        """The decision adapted to probabilities whose logits were divided by a temperature."""
 
     def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
-        """What a person reads of these."""
+        """These answers as a line of text."""
 
     # Evaluation.
 
@@ -262,7 +262,7 @@ class Task(Protocol):
     def explained(
         self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
     ) -> tuple[list[int], list[int], list[list[int]]]:
-        """Which answers a report explains: wrong ones and right ones, at most so many of each, and their classes."""
+        """Choose the answers to explain in a report: at most so many wrong and right ones, with their classes."""
 
     def log_odds(self, probabilities: Array, classes: Sequence[int]) -> Array:
         """`log(p / (1 - p))` of one class in each row of probabilities: `(N,)`."""
@@ -277,12 +277,12 @@ class Task(Protocol):
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a card says of one answer: `truth`, `answer`, `right`, `sure` in [0, 1], and `loss` in nats."""
+        """The contents of an answer's card: `truth`, `answer`, `right`, `sure` in [0, 1], and `loss` in nats."""
 
     def findings(
         self, inputs: Sequence[str], labels: Array, class_names: Sequence[str]
     ) -> list[tuple[str, list[int], str]]:
-        """What an audit says of labels: the kind of a `Finding`, the examples that it is about, and what was seen."""
+        """Findings on labels: the kind of each `Finding`, its examples, and the detail."""
 
     def confidence(self, probabilities: Array) -> float:
         """The mean of the highest probability of each row."""
@@ -294,16 +294,16 @@ class Task(Protocol):
         """
 
     def report(self, evaluation: Any, counts: Mapping[str, int]) -> dict[str, Any]:
-        """What `template` needs of an evaluation, given how many training examples each class has."""
+        """Values for `template` from an evaluation, given the number of training examples by class."""
 
 
 class Evaluation(Protocol):
-    """What a task measured on labelled examples.
+    """The metrics of a task on labelled examples.
 
     Attributes:
         examples: How many.
         value: The number that the manifest has as the metric of a split, higher is better.
-        value_title: What it is called in a line for a person.
+        value_title: Its name in messages.
         fitted: What was fitted and stays fixed on other examples, JSON-able: `temperature`, and `decision`.
     """
 
@@ -320,10 +320,10 @@ class Evaluation(Protocol):
     def fitted(self) -> dict[str, Any]: ...
 
     def to_dict(self) -> dict[str, Any]:
-        """As `metrics.json` has it."""
+        """The metrics as JSON values, as in `metrics.json`."""
 
     def line(self) -> str:
-        """What a person reads after the name of a split."""
+        """The metrics as one line, printed after the name of a split."""
 
     def tables(self, noun: str) -> list[list[list[str]]]:
         """Tables for a terminal, each a list of rows of which the first is the heading."""
@@ -350,7 +350,7 @@ def get_task(name: str | Task) -> Task:
     if not isinstance(name, str):
         return name
     if name not in _HOMES:
-        raise ValueError(f"Expected a task of {', '.join(_HOMES)}, got {name!r}.")
+        raise ValueError(f"Expected a task out of {', '.join(_HOMES)}, got {name!r}. Pass one of them.")
     return _load(name)
 
 

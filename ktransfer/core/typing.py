@@ -23,10 +23,10 @@ ModelInputs: TypeAlias = "Array | dict[str, Array]"
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
-# Where lines for a person go, such as `print`.
+# Callable that receives progress messages, such as `print`.
 Say: TypeAlias = Callable[[str], None]
 
-# What is called with how many are done, and of how many.
+# Callable that receives the number done and the total.
 OnProgress: TypeAlias = Callable[[int, int], None]
 
 # A model or an artifact as it is called: inputs by name to answers `(B, C)`.

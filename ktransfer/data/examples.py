@@ -1,4 +1,4 @@
-"""Examples: file paths or texts, their labels and the class names; how they are split and told apart."""
+"""Examples: file paths or texts with labels and class names; splitting and fingerprints."""
 
 import dataclasses
 import hashlib
@@ -56,11 +56,11 @@ class Examples:
         kinds = [each.kind for each in modalities()]
         if self.kind not in kinds:
             known = " or ".join(f'"{kind}"' for kind in kinds)
-            raise DataError(f"Expected examples of kind {known}. Received: {self.kind!r}. Pass one.")
+            raise DataError(f"Expected examples of kind {known}, got {self.kind!r}. Pass one.")
         task = get_task(self.task)
         if not len(self.inputs):
             raise DataError(
-                "Expected at least one example and one label for each. Received: 0 inputs. Pass as many of each."
+                "Expected at least one example and one label for each, got 0 inputs. Pass as many of each."
             )
         if self.groups is not None and len(self.groups) != len(self.inputs):
             raise DataError(
@@ -71,8 +71,8 @@ class Examples:
         wrong = [name for name in self.class_names if not is_line(name) or name in repeated]
         if wrong:
             raise DataError(
-                "Expected class names of one line without control characters, each given once. "
-                f"Received: {wrong[0]!r}. Rename that class."
+                "Expected class names of one line without control characters, each given once, got "
+                f"{wrong[0]!r}. Rename that class."
             )
         labels = task.check_labels(self.labels, examples=len(self.inputs), classes=len(self.class_names))
         inputs = tuple(as_content(each) if isinstance(each, tuple | list) else each for each in self.inputs)
@@ -88,7 +88,7 @@ class Examples:
 
     @property
     def noun(self) -> str:
-        """What to call them in a line for a person: `"images"`, `"texts"` or `"pairs"`."""
+        """The noun for messages: `"images"`, `"texts"` or `"pairs"`."""
         return "pairs" if self.are_pairs else self.modality.noun
 
     @property
@@ -98,11 +98,11 @@ class Examples:
 
     @property
     def modality(self) -> Modality:
-        """What knows how to read, vary, train on, export and show examples of this kind."""
+        """The modality that reads, augments, exports and displays examples of this kind."""
         return modality_of_kind(self.kind)
 
     def counts(self) -> dict[str, int]:
-        """How many examples each class has, in the order of `class_names`.
+        """The number of examples of each class, in the order of `class_names`.
 
         Example:
             >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).counts()
@@ -113,7 +113,7 @@ class Examples:
 
     @property
     def targets(self) -> np.ndarray:
-        """What a loss compares logits with: float32 `(n, classes)`.
+        """The targets of a loss: float32 `(n, classes)`.
 
         Example:
             >>> Examples(("a.jpg",), np.array([1]), ("daisy", "rose")).targets.tolist()
@@ -196,7 +196,7 @@ class Examples:
         """
         if not 0 < fraction < 1:
             raise DataError(
-                f"Expected a fraction between 0 and 1. Received: {fraction}. Pass 0.2 to hold out a fifth."
+                f"Expected a fraction between 0 and 1, got {fraction}. Pass 0.2 to hold out a fifth."
             )
         contents = self.modality.content_keys(self.inputs)
         if self.groups is not None:
@@ -210,7 +210,7 @@ class Examples:
                 name = self.class_names[lacking]
                 raise DataError(
                     f"Expected at least two different {noun} of each class, one to train on and one to hold "
-                    f"out. Received: {self.counts()[name]} of class {name!r}, {distinct} to choose from without "
+                    f"out, got {self.counts()[name]} of class {name!r}, {distinct} to choose from without "
                     f"repeats. Add {noun} to that class, remove it, or pass a validation {place}."
                 )
         held = np.isin(np.arange(len(self)), held_out)
@@ -257,17 +257,17 @@ class Examples:
 
 @dataclass(frozen=True)
 class Splits:
-    """What is trained on, what is watched meanwhile, and what is only judged at the end.
+    """The examples for training, for validation during training, and for the final test.
 
     Args:
         train: What is trained on.
         validation: What is evaluated after each epoch. Defaults to `None`.
         test: What is evaluated at the end. Defaults to `None`.
         notes: Lines on how the data was read and what in it is not used. Defaults to none.
-        held_out: Whether `validation` is a part that was held out of the training data. Defaults to `False`.
+        held_out: Whether `validation` is a split that was held out of the training data. Defaults to `False`.
 
     Raises:
-        DataError: The parts do not have the same class names in the same order.
+        DataError: The splits do not have the same class names in the same order.
 
     Example:
         >>> Splits(train=examples, validation=None, test=None)  # doctest: +SKIP
@@ -280,11 +280,11 @@ class Splits:
     held_out: bool = False
 
     def __post_init__(self) -> None:
-        for part in (self.validation, self.test):
-            if part is not None and part.class_names != self.train.class_names:
+        for split in (self.validation, self.test):
+            if split is not None and split.class_names != self.train.class_names:
                 raise DataError(
-                    f"Expected the same classes in each part: {listed(self.train.class_names)}. "
-                    f"Received: {listed(part.class_names)}. Read the parts with the same class_names."
+                    f"Expected the same classes in each split: {listed(self.train.class_names)}, got "
+                    f"{listed(split.class_names)}. Read the splits with the same class_names."
                 )
 
     def require_validation(self) -> Examples:

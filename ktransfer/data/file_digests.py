@@ -53,8 +53,8 @@ def _each(function: Callable[[str], _Found], paths: Sequence[str]) -> list[_Foun
             return function(path)
         except OSError as error:
             raise DataError(
-                f"Expected to read every example. Received: {printable(path)} ({error.strerror}). "
-                "Remove it, or mend its permissions."
+                f"Expected to read every example, got {printable(path)} ({error.strerror}). Remove it, or "
+                "fix its permissions."
             ) from error
 
     with ThreadPoolExecutor() as pool:

@@ -57,7 +57,7 @@ class FileKind:
         return name.lower().endswith(self.suffixes)
 
     def how_to_read(self, names: Iterable[str]) -> str:
-        """What to do about files of `convertible` suffixes.
+        """A hint on converting files of `convertible` suffixes.
 
         Args:
             names: Of the files.
@@ -121,7 +121,7 @@ def read_folders(folder: Path, kind: FileKind, *, known: Collection[str] = ()) -
     """Read a folder of class folders, or of splits with class folders in them.
 
     Examples lie at any depth below their class. Links are followed. A wrapper, the only folder with examples
-    in it, is looked through.
+    in it, is searched.
 
     Args:
         folder: An existing folder.
@@ -152,7 +152,7 @@ def read_class_folders(folder: Path, kind: FileKind, *, known: Collection[str] =
 
 
 def counted(names: Collection[str], noun: str = "") -> str:
-    """How many, and the first few by name.
+    """The number of items, and the first few by name.
 
     Example:
         >>> counted(["a", "b", "c", "d"], "files")
@@ -318,8 +318,8 @@ class _Reader:
             split = splits[child]
             if split in found:
                 raise DataError(
-                    f"Expected one {split} folder in {self._place(child.parent or child)}. "
-                    f"Received: {printable(found[split].name)}/ and {printable(child.name)}/. Remove one."
+                    f"Expected one {split} folder in {self._place(child.parent or child)}, got "
+                    f"{printable(found[split].name)}/ and {printable(child.name)}/. Remove one."
                 )
             found[split] = child
         return found
@@ -333,8 +333,7 @@ class _Reader:
             if train is not None:
                 received = f"{self._contents(train)} directly in {self._shown(train)}"
             raise DataError(
-                f"Expected train/ with class folders, as in {self._shown(other)} next to it. "
-                f"Received: {received}. "
+                f"Expected train/ with class folders, as in {self._shown(other)} next to it, got {received}. "
                 "Add it, or pass the folder that holds the class folders."
             )
         self._note_loose(node)
@@ -367,8 +366,8 @@ class _Reader:
             name = parse_split_name(child.name)
             if not child.total and name.split and not name.rest and not name.unlabelled:
                 raise DataError(
-                    f"Expected a folder of {self.kind.noun} for each class in {self._shown(child)}. "
-                    f"Received: {self._contents(child)}. Add them, or remove that folder."
+                    f"Expected a folder of {self.kind.noun} for each class in {self._shown(child)}, got "
+                    f"{self._contents(child)}. Add them, or remove that folder."
                 )
 
     def _leave(
@@ -410,7 +409,7 @@ class _Reader:
         )
 
     def _splits_in_classes(self, node: _Folder) -> dict[str, dict[str, list[str]]] | None:
-        """The splits of folders whose classes lie at the top and hold `train/` and so on; None if none do."""
+        """The splits of class folders at the top that hold `train/` and so on; None if none do."""
         found = {}
         for child in node.used:
             names = {inner: parse_split_name(inner.name) for inner in child.used}
@@ -460,9 +459,8 @@ class _Reader:
         if not node.folders:
             table = ", or pass a table of texts itself" if node is self.root and not node.examples else ""
             raise DataError(
-                f"Expected a folder of {noun} for each class in {self._place(node)}. "
-                f"Received: {self._contents(node)}. "
-                f"Put the {noun} of each class into a folder named after it{table}."
+                f"Expected a folder of {noun} for each class in {self._place(node)}, got "
+                f"{self._contents(node)}. Put the {noun} of each class into a folder named after it{table}."
             )
         if not self._are_known(node, known):
             self._refuse_split_names(node)
@@ -509,7 +507,7 @@ class _Reader:
         name = child.name
         if printable(name) != name:
             raise DataError(
-                f"Expected class folders named in UTF-8. Received: {printable(str(child.path))}. Rename it."
+                f"Expected class folders named in UTF-8, got {printable(str(child.path))}. Rename it."
             )
         return name
 
@@ -527,7 +525,7 @@ class _Reader:
             if not os.path.isfile(path):
                 article, noun = "an" if self.kind.noun[0] in "aeiou" else "a", self.kind.noun[:-1]
                 raise DataError(
-                    f"Expected {article} {noun} file. Received: {printable(path)}, a link to nothing or no regular "
+                    f"Expected {article} {noun} file, got {printable(path)}, a link to nothing or no regular "
                     "file. Remove it."
                 )
         return found
@@ -593,8 +591,8 @@ class _Reader:
                 fix = self.kind.how_to_read(unread)
                 fix = fix[0].upper() + fix[1:]
             raise DataError(
-                f"Expected {noun} in {self._place(child)}. Received: {self._contents(child)}. "
-                f"{fix}, or remove its folder."
+                f"Expected {noun} in {self._place(child)}, got {self._contents(child)}. {fix}, or remove its "
+                "folder."
             )
 
     def _refuse_repeated(self, node: _Folder) -> None:
@@ -641,7 +639,7 @@ class _Reader:
         return printable(str(node.path))
 
     def _contents(self, node: _Folder) -> str:
-        """What lies directly in a folder, in a few words."""
+        """A short description of the direct contents of a folder."""
         try:
             names = sorted(name for name in os.listdir(node.path) if not name.startswith("."))
         except OSError as error:
@@ -656,8 +654,8 @@ def _kinds(counts: Counter[str]) -> str:
     """Kinds and how many of each, the most frequent first."""
     common = counts.most_common(6)
     more = sum(counts.values()) - sum(count for _, count in common)
-    said = [f"{count:,} {printable(kind)}" for kind, count in common]
-    return ", ".join(said + ([f"{more:,} others"] if more else []))
+    counted = [f"{count:,} {printable(kind)}" for kind, count in common]
+    return ", ".join(counted + ([f"{more:,} others"] if more else []))
 
 
 def _effective(node: _Folder) -> _Folder:
@@ -668,7 +666,7 @@ def _effective(node: _Folder) -> _Folder:
 
 
 def _subnames(node: _Folder) -> set[str]:
-    """Names of the folders of examples in a folder, wrappers looked through."""
+    """Names of the folders of examples in a folder, also inside wrapper folders."""
     return {child.name for child in _effective(node).used}
 
 
@@ -707,6 +705,6 @@ def _raise(error: OSError) -> NoReturn:
 def unlistable(error: OSError) -> DataError:
     """The error for a folder that cannot be listed."""
     return DataError(
-        f"Expected to list every folder. Received: {printable(str(error.filename))} ({error.strerror}). "
-        "Correct its permissions, or remove it."
+        f"Expected to list every folder, got {printable(str(error.filename))} ({error.strerror}). Correct "
+        "its permissions, or remove it."
     )

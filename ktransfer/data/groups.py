@@ -38,13 +38,13 @@ def group_names(cells: Sequence[object], rows: Sequence[int | str], source: str)
     empty = [row for cell, row in pairs if is_empty(cell)]
     if empty:
         raise DataError(
-            f"Expected a group in every row in {source}. Received: none in {_where(empty)}. "
-            "Give each such row a group, one of its own where it belongs to none."
+            f"Expected a group in every row in {source}, got none in {_where(empty)}. Give each such row a "
+            "group, one of its own where it belongs to none."
         )
     wrong = [row for cell, row in pairs if isinstance(cell, list | tuple | dict | bytes)]
     if wrong:
         raise DataError(
-            f"Expected names or numbers of groups in {source}. Received: a list or an object in {_where(wrong)}. "
+            f"Expected names or numbers of groups in {source}, got a list or an object in {_where(wrong)}. "
             "Pass another --group-column."
         )
     return tuple(label_name(cell if isinstance(cell, int | float | str) else str(cell)) for cell in cells)
@@ -84,8 +84,8 @@ def require_groups(groups: Sequence[Hashable] | None, source: str) -> None:
     """
     if groups is not None and len(set(groups)) < 2:
         raise DataError(
-            f"Expected several groups in {source}. Received: only {groups[0]!r}, in all {len(groups):,} rows. "
-            "Pass another group column, or none."
+            f"Expected several groups in {source}, got only {groups[0]!r}, in all {len(groups):,} rows. Pass "
+            "another group column, or none."
         )
 
 

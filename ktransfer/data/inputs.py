@@ -1,4 +1,4 @@
-"""What `ktransfer predict` is given: the files below folders, and a word on those that are left out."""
+"""Find the input files of `ktransfer predict` below folders, with notes on skipped ones."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED = 3  # files
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is predicted, and what was left out of the folders.
+    """The inputs to predict, and the files that were skipped.
 
     Args:
         items: Paths of images, texts, or pairs of texts.
@@ -75,8 +75,8 @@ def _files(folder: PathLike) -> Iterator[tuple[str, bool]]:
                 yield os.path.join(root, name), is_junk
     except OSError as error:
         raise DataError(
-            f"A folder that can be listed was expected. Received: {printable(str(error.filename))} "
-            f"({error.strerror}). Change its permissions, or remove it."
+            f"Expected a folder that can be listed, got {printable(str(error.filename))} ({error.strerror}). "
+            "Change its permissions, or remove it."
         ) from error
 
 
@@ -100,7 +100,7 @@ def left_out(folder: str, paths: Sequence[str], which: str) -> list[str]:
 
 
 def kinds_of(others: Sequence[str], broken: Sequence[str]) -> str:
-    """Which kinds of files these are, in words; `broken` are of the right kind.
+    """A description of kinds of files; `broken` are of the right kind.
 
     Example:
         >>> kinds_of(["notes.txt", "plan.pdf"], ())

@@ -12,7 +12,7 @@ _JUNK_FILES = (
 
 
 def junk_name(name: str, *, is_folder: bool) -> str | None:
-    """What to call a file or folder that is never data, or None where it may be data.
+    """A description of a file or folder that is never data, or None if it may be data.
 
     Args:
         name: Without its folder.

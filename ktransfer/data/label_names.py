@@ -41,7 +41,7 @@ def label_name(value: str | int | float | Decimal) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def label_key(name: str) -> str:
-    """What two spellings of one label have in common: `true` and `True`, `0.5` and `0.50`.
+    """The common form of two spellings of one label: `true` and `True`, `0.5` and `0.50`.
 
     Example:
         >>> label_key("TRUE") == label_key("True"), label_key("0.50") == label_key("0.5")
@@ -66,7 +66,7 @@ def is_number(text: str) -> bool:
 
 
 def reads_as_missing(name: str) -> bool:
-    """Whether a name is how programs write that there is no value; a class may be called so all the same.
+    """Whether a name is a program's notation for a missing value; it may still be the name of a class.
 
     Example:
         >>> reads_as_missing("NaN"), reads_as_missing("missing")

@@ -1,4 +1,4 @@
-"""What a person names as data: images or texts?"""
+"""Detect whether data holds images or texts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PEEK = 2**16  # bytes of a table that are looked at
 
 
 def find_task(data: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] | None = None) -> str:
-    """Which task data is for, by the files in it.
+    """Detect the task of data from its files.
 
     A file is a table of texts, or of images where its rows name image files (`names_files`). A folder is of
     what the table for training at its top is of; else of texts where it holds tables with more rows than it has
@@ -85,7 +85,7 @@ def find_task(data: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] 
 def find_modality(
     data: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] | None = None
 ) -> Modality:
-    """What data is of, by the files in it: as `find_task`, but the object that knows how to go on.
+    """Detect the modality of data from its files, as `find_task` does.
 
     Example:
         >>> find_modality("reviews.csv").noun  # doctest: +SKIP
@@ -115,7 +115,7 @@ def _inside(path: Path) -> Path:
 def _children(folder: Path) -> list[Path]:
     try:
         return [c for c in folder.iterdir() if junk_name(c.name, is_folder=c.is_dir()) is None]
-    except OSError:  # whoever reads the data says so
+    except OSError:  # the reader of the data reports it
         return []
 
 
@@ -142,7 +142,7 @@ def _names_images(table: Path) -> bool:
 
 
 def _rows(table: Path) -> int:
-    """How many rows the beginning of a table of text has."""
+    """The number of rows in the beginning of a text table."""
     return len([line for line in _lines(table) if line.strip()])
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def rebatched(
     dataset: tf.data.Dataset | None, size: int, examples: int | None = None
 ) -> tf.data.Dataset | None:
-    """The same in batches of another size, whose number is known.
+    """The dataset in batches of another size, whose number is known.
 
     Args:
         dataset: Of batches; `None` stays that.

@@ -51,7 +51,7 @@ _COLUMNS = ("split", "subset", "partition", "set", "part", "data_split", "datase
 
 @dataclass(frozen=True)
 class SplitName:
-    """What a name says about splits.
+    """The split that a name stands for.
 
     Attributes:
         split: `"train"`, `"validation"` or `"test"`; None where it names none of them, or several.

@@ -1,4 +1,4 @@
-"""Read examples for any task by readers that know two kinds of labels: one class, or any number of labels."""
+"""Read examples for any task by readers of two kinds of labels: one class, or any number of labels."""
 
 import dataclasses
 from collections.abc import Callable
@@ -39,10 +39,10 @@ def read_as(
     splits, columns = read(source, task=get_task(task).reads, **options)
     if get_task(task).reads == task:
         return splits, columns
-    parts = {
-        name: dataclasses.replace(part, task=task)
+    converted = {
+        name: dataclasses.replace(split, task=task)
         for name in ("train", "validation", "test")
-        if (part := getattr(splits, name)) is not None
+        if (split := getattr(splits, name)) is not None
     }
     columns = columns and dataclasses.replace(columns, task=task)
-    return dataclasses.replace(splits, **parts), columns
+    return dataclasses.replace(splits, **converted), columns

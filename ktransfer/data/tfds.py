@@ -61,8 +61,8 @@ def read_tfds(
     is_image = isinstance(image, tfds.features.Image) and image.np_dtype.kind == "u"
     if not (is_image and isinstance(label, tfds.features.ClassLabel)):
         raise DataError(
-            "Expected an image and a class label as the data set's supervised keys. "
-            f"Received: {listed(features)} in tfds:{spec}. Pass a data set for image classification."
+            f"Expected an image and a class label as the data set's supervised keys, got {listed(features)} "
+            f"in tfds:{spec}. Pass a data set for image classification."
         )
     folders = {_folder_name(name): name for name in label.names}
     cache = Path(cache_dir).expanduser() if cache_dir else cache_folder()
@@ -74,8 +74,8 @@ def read_tfds(
         target = inside(cache / "tfds", builder.info.full_name)
     except ValueError as error:
         raise DataError(
-            f"Expected a data set's name, configuration and version. Received: tfds:{spec}, where {error}. "
-            "Prepare it anew."
+            f"Expected a data set's name, configuration and version, got tfds:{spec}, where {error}. Prepare "
+            "it anew."
         ) from error
     target = target.with_name(f"{target.name}-{digest}")
     if not target.exists():
@@ -97,7 +97,7 @@ def read_tfds_texts(
 
     Returns:
         `({split: (texts, names of their classes)}, text feature, label feature, notes)`; texts without a
-        label, as test splits have them, are left out, and the notes say so.
+        label, as test splits have them, are left out, with a note.
 
     Raises:
         DataError: TFDS is not installed, the data set is not prepared there, or has no labelled texts.
@@ -114,8 +114,8 @@ def read_tfds_texts(
     is_text = isinstance(features.get(text), tfds.features.Text)
     if not (is_text and isinstance(features.get(label), tfds.features.ClassLabel)):
         raise DataError(
-            f"Expected a text and a class label as features {text!r} and {label!r}. "
-            f"Received: {listed(features)} in tfds:{spec}. Pass --text-column and --label-column."
+            f"Expected a text and a class label as features {text!r} and {label!r}, got {listed(features)} "
+            f"in tfds:{spec}. Pass --text-column and --label-column."
         )
     found = {}
     for name, split in _split_names(builder).items():
@@ -126,8 +126,8 @@ def read_tfds_texts(
             found[split] = texts, [features[label].int2str(index) for index in labels]
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled text'}. "
-            "Pass another data set."
+            f"Expected a split train in tfds:{spec}, got {listed(found) or 'no labelled text'}. Pass another "
+            "data set."
         )
     examples = {split: len(texts) for split, (texts, _) in found.items()}
     return found, text, label, tuple(_split_notes(builder, examples, "texts"))
@@ -143,8 +143,8 @@ def import_tfds(spec: str) -> Any:
         import tensorflow_datasets as tfds
     except ImportError as error:
         raise DataError(
-            f"Expected the package tensorflow-datasets for tfds:{spec}. Received: an environment without it. "
-            'Run `pip install "ktransfer[tfds]"`.'
+            f"Expected the package tensorflow-datasets for tfds:{spec}, got an environment without it. Run "
+            '`pip install "ktransfer[tfds]"`.'
         ) from error
     return tfds
 
@@ -157,7 +157,7 @@ def find_prepared(spec: str, data_dir: PathLike | None) -> Path:
     match = _SPEC.fullmatch(spec)
     if not match:
         raise DataError(
-            f"Expected tfds:NAME[/CONFIG][:VERSION]. Received: tfds:{spec}. Pass such as tfds:tf_flowers."
+            f"Expected tfds:NAME[/CONFIG][:VERSION], got tfds:{spec}. Pass such as tfds:tf_flowers."
         )
     root = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     name = match["name"] + (f"/{match['config']}" if match["config"] else "")
@@ -166,8 +166,7 @@ def find_prepared(spec: str, data_dir: PathLike | None) -> Path:
         configs = sorted(child.name for child in (root / name).iterdir() if _versions(child))
         if len(configs) > 1:
             raise DataError(
-                f"Expected one configuration of {name}. Received: {listed(configs)}. "
-                f"Pass tfds:{name}/{configs[0]}."
+                f"Expected one configuration of {name}, got {listed(configs)}. Pass tfds:{name}/{configs[0]}."
             )
         if configs:
             name = f"{name}/{configs[0]}"
@@ -176,14 +175,14 @@ def find_prepared(spec: str, data_dir: PathLike | None) -> Path:
         versions = [version for version in versions if version == match["version"]]
     if not versions:
         raise DataError(
-            f"Expected tfds:{spec} to be prepared. Received: nothing of it in {root}. "
-            f"Run `tfds build {name} --data_dir {root}`, or pass the data_dir that holds it."
+            f"Expected tfds:{spec} to be prepared, got nothing of it in {root}. Run `tfds build {name} "
+            f"--data_dir {root}`, or pass the data_dir that holds it."
         )
     return root / name / max(versions, key=lambda version: tuple(map(int, version.split("."))))
 
 
 def _split_names(builder: Any) -> dict[str, str]:
-    """`{name in TFDS: split}`; of several names for one split that which is the split's own, or the first."""
+    """`{name in TFDS: split}`; of several names for one split its own, else the first."""
     chosen = {}
     for name in builder.info.splits:
         found = parse_split_name(name)
@@ -262,8 +261,8 @@ def _listed(target: Path, folders: Mapping[str, str], spec: str) -> dict[str, di
             found[split] = classes
     if "train" not in found:
         raise DataError(
-            f"Expected a split train in tfds:{spec}. Received: {listed(found) or 'no labelled example'}. "
-            "Pass another data set."
+            f"Expected a split train in tfds:{spec}, got {listed(found) or 'no labelled example'}. Pass "
+            "another data set."
         )
     return found
 

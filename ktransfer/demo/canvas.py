@@ -1,4 +1,4 @@
-"""What every drawing is made of: a pen that draws in its own coordinates, noise, surfaces and compositing."""
+"""The elements of every drawing: a pen with its own coordinates, noise, surfaces and compositing."""
 
 from __future__ import annotations
 

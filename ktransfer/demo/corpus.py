@@ -42,7 +42,7 @@ def draw_pretraining(kind: str, rng: np.random.Generator, size: int = DEMO_IMAGE
     """
     if kind not in PRETRAINING_KINDS:
         raise DataError(
-            f"Expected a kind of the pretraining corpus. Received: {kind!r}. Name one of PRETRAINING_KINDS."
+            f"Expected a kind of the pretraining corpus, got {kind!r}. Name one of PRETRAINING_KINDS."
         )
     if kind in TEXTURES:
         return compose(rng, TEXTURES[kind](rng, size), roughness=25)

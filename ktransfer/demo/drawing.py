@@ -1,4 +1,4 @@
-"""The demo's target task: six kinds of things, told apart by shape alone, drawn from a seed.
+"""The demo's target task: six kinds of things that differ in shape alone, drawn from a seed.
 
 Colour, texture, pose and light say nothing about the class, so a classifier has to know about shape; that
 is what pretraining brings and what 30 images a class are too few to teach. Logistic
@@ -46,7 +46,7 @@ def draw_target(kind: str, rng: np.random.Generator, size: int = DEMO_IMAGE_SIZE
     """
     if kind not in _THINGS:
         raise DataError(
-            f"Expected a class of the demo's task. Received: {kind!r}. Name one of {', '.join(DEMO_CLASSES)}."
+            f"Expected a class of the demo's task, got {kind!r}. Name one of {', '.join(DEMO_CLASSES)}."
         )
     pen = Pen(rng, size, scale=(0.6, 0.85), tilt=0.5, shift=0.2)
     _THINGS[kind](pen, rng, -1 if rng.random() < 0.5 else 1)
@@ -85,7 +85,7 @@ def write_target_task(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise DataError(
-            f"The demo's images need a new or empty folder. Received: {folder}. Remove it or name another."
+            f"Expected a new or empty folder for the demo's images, got {folder}. Remove it or name another."
         )
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

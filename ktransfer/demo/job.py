@@ -19,7 +19,7 @@ def run_demo(
 
     Args:
         folder: Where data and both runs go; must not hold a demo yet.
-        say: Where lines for a person go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
         verbose: Of Keras' progress, as in `keras.Model.fit`.
 
     Returns:
@@ -65,7 +65,7 @@ def run_demo(
         f"  model      {run.path / 'model.keras'}\n"
         f"  manifest   {run.path / 'manifest.json'}"
     )
-    for artefact in json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))["artefacts"]:
-        say(f"  {artefact['format']:<11}{run.path / artefact['path']}")
+    for artifact in json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))["artifacts"]:
+        say(f"  {artifact['format']:<11}{run.path / artifact['path']}")
     say(f"\nTry:  ktransfer predict {run.path} {picture}")
     return {**found, "run": run}

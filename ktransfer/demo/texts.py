@@ -80,16 +80,16 @@ def write_text_task(path: PathLike, *, rows: int = 240, several_labels: bool = F
         count = int(rng.integers(0, 3)) if several_labels and number >= len(TEXT_CLASSES) else 1
         first = number % len(TEXT_CLASSES)
         topics = [TEXT_CLASSES[(first + step) % len(TEXT_CLASSES)] for step in range(count)]
-        said = [str(rng.choice(_TOPICS[topic])) for topic in topics] or [str(rng.choice(_SMALL_TALK))]
+        topical = [str(rng.choice(_TOPICS[topic])) for topic in topics] or [str(rng.choice(_SMALL_TALK))]
         order = f"order {rng.integers(1000, 10000)}"
-        parts = [str(rng.choice(_GREETINGS)), *said, order, str(rng.choice(_ENDINGS))]
+        parts = [str(rng.choice(_GREETINGS)), *topical, order, str(rng.choice(_ENDINGS))]
         writer.writerow([", ".join(parts), "|".join(sorted(topics))])
     write_text(path, table.getvalue())
     return path
 
 
 def write_text_preset(folder: PathLike, *, hidden_dim: int = 64, seed: int = 0) -> Path:
-    """Write a small BERT with random weights, which knows the words of the messages, as a keras-hub preset.
+    """Write a small BERT with random weights and the vocabulary of the messages as a keras-hub preset.
 
     It shows how texts are trained and exported where no pretrained backbone is at hand, and is of no other use.
 

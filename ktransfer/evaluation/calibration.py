@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the one number that mends them."""
+"""Measure the calibration of probabilities, and fit the temperature that corrects it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far probabilities are from what they say.
+    """The calibration of probabilities: log loss, Brier score, ECE and reliability.
 
     Attributes:
         log_loss: Mean negative log probability of the true class (negative log likelihood), nats.
@@ -55,7 +55,7 @@ class Calibration:
 
 
 def wilson_interval(right: int, total: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """The interval in which a share lies of which `right` in `total` were seen (Wilson 1927).
+    """Confidence interval of a share of which `right` in `total` were observed (Wilson 1927).
 
     Unlike the textbook's normal interval it holds for small numbers and near 0 and 1.
 

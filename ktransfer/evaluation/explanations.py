@@ -1,4 +1,4 @@
-"""Why a model answers as it does: what each place of an image, and each word of a text, adds to an answer."""
+"""Explain answers by the contribution of each place of an image and each word of a text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def class_maps(
     *,
     task: str | Task = SINGLE_LABEL,
 ) -> list[np.ndarray]:
-    """What each place of an image adds to the logit of a class.
+    """The contribution of each place of an image to the logit of a class.
 
     Where the head is an average over places and one linear layer it is a class activation map (Zhou et al.
     2016, section 2), which for such a head is Grad-CAM (Selvaraju et al. 2017, section 3.1) up to a constant:
@@ -76,7 +76,7 @@ def word_effects(
     *,
     task: str | Task = SINGLE_LABEL,
 ) -> list[list[tuple[str, float]]]:
-    """What each word of a text adds to the log odds of a class: what they lose when it is left out.
+    """The contribution of each word to the log odds of a class, by leaving it out.
 
     So it is measured on the model itself, whatever its pooling (Zeiler and Fergus 2014 of patches, Li et al.
     2016 of words). A text of more words than 32 is taken apart into as many runs of words; of a pair each side is.
@@ -114,7 +114,7 @@ def word_effects(
 
 
 def pieces_of_first(pair: Pair) -> int:
-    """How many of the pieces that `word_effects` gives of a pair are of its first text."""
+    """The number of pieces of a pair's first text in the result of `word_effects`."""
     return len(_pieces(pair.first))
 
 
@@ -139,7 +139,7 @@ def log_odds(probabilities: np.ndarray, classes: Sequence[int]) -> np.ndarray:
 
 
 def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) -> tuple[list[int], list[int]]:
-    """Which answers to explain: the surest wrong ones, and of the right ones the surest of each class.
+    """Choose the answers to explain: the surest wrong ones, and the surest right one of each class.
 
     Args:
         probabilities: `(N, C)`.

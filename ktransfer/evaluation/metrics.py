@@ -1,4 +1,4 @@
-"""How good a classifier is on examples that it was not trained on."""
+"""Metrics of a classifier on examples that it was not trained on."""
 
 import warnings
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Calibrated(Calibration):
-    """What a temperature makes of the probabilities.
+    """The calibration of probabilities after temperature scaling.
 
     Attributes:
         temperature: By which the logits are divided.
@@ -48,10 +48,10 @@ class Calibrated(Calibration):
 
 @dataclass(frozen=True)
 class Evaluation(Calibration):
-    """What `evaluate` measured, with `log_loss`, `brier`, `ece` and `reliability` of `Calibration`.
+    """The metrics of `evaluate`, with `log_loss`, `brier`, `ece` and `reliability` of `Calibration`.
 
     Attributes:
-        examples: How many were judged.
+        examples: How many were evaluated.
         accuracy: Share of them whose most probable class is the true one.
         accuracy_interval: Where the true share lies with a confidence of 95 % (Wilson 1927).
         calibrated: The same of the probabilities after temperature scaling, which changes no answer.
@@ -84,7 +84,7 @@ class Evaluation(Calibration):
         return asdict(self)
 
     def line(self) -> str:
-        """What a person reads after the name of a split."""
+        """The metrics as one line, printed after the name of a split."""
         low, high = self.accuracy_interval
         return f"accuracy {self.accuracy:.3f} (95 % interval {low:.3f} to {high:.3f}), macro F1 {self.macro.f1:.3f}"
 
@@ -124,14 +124,14 @@ class Evaluation(Calibration):
         )
         figure.suptitle(f"accuracy {self.accuracy:.3f} on {self.examples} examples")
         with replacing(path) as partial, warnings.catch_warnings():
-            # A script that the plot's font lacks comes out as boxes; the names are in the JSON beside.
+            # A script that the plot's font lacks comes out as boxes; the names are in the JSON next to it.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(partial, dpi=120)
 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What a model answered to a split: probabilities `(N, C)`, and the `Evaluation` of its task."""
+    """The answers of a model to a split: probabilities `(N, C)`, and the `Evaluation` of its task."""
 
     examples: Examples
     probabilities: np.ndarray

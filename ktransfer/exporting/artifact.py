@@ -1,4 +1,4 @@
-"""What is known of one exported file, and how it comes to lie under its final name whole or not at all."""
+"""Description of one exported file, and its atomic publication under its final name."""
 
 import contextlib
 import hashlib
@@ -13,27 +13,27 @@ from ktransfer.exporting.parity import Parity
 
 
 @dataclass(frozen=True)
-class Artefact:
+class Artifact:
     """One exported model: what a program needs to use it, and the proof that it answers as the model does.
 
     Args:
         format: Of `ALL_FORMATS`.
-        path: Where it lies, relative to the run folder, with forward slashes: `"artefacts/model.onnx"`.
+        path: Where it lies, relative to the run folder, with forward slashes: `"artifacts/model.onnx"`.
         sha256: Of the file's bytes; for a folder, of its sorted relative paths and their contents.
         size_bytes: Of the file, or of all files in the folder.
         signature: `{"inputs": [{"name", "shape", "dtype", ...}, ...], "output": {"name", "shape", "dtype"}}`;
             `None` in a shape is an axis of any size. A SavedModel that takes texts has that of its signature
             `ids` too, under this name.
-        batch: `"dynamic"`, or the one batch size that the artefact takes.
-        parity: What was measured when the artefact was run again by its own runtime; of texts, on their ids.
+        batch: `"dynamic"`, or the one batch size that the artifact takes.
+        parity: What was measured when the artifact was run again by its own runtime; of texts, on their ids.
         sequence: Of a text classifier: `"dynamic"`, or the one length in tokens to which ids are padded.
-        raw_parity: The same on examples as people have them, where the artefact takes them: texts, image
+        raw_parity: The same on examples as people have them, where the artifact takes them: texts, image
             files, images of any size.
-        differing_texts: Of those texts, how many have other ids inside the artefact.
+        differing_texts: Of those texts, how many have other ids inside the artifact.
         files_read: Of a SavedModel that reads image files: how far its pixels are from the run's, of which
             variants, and what it refuses, as `FilesRead.to_dict` gives it.
-        limits: What a quantized artefact was judged by, as `Parity.check_labels` takes it; `None` of one in
-            float32, which is judged by a tolerance.
+        limits: Limits that a quantized artifact had to keep, as `Parity.check_labels` takes it; `None` of one in
+            float32, which has a tolerance instead.
         temperature: What the logits are divided by before softmax.
         flex_ops: Operations of TensorFlow itself in a TFLite file, by name: an app needs the Flex delegate.
 
@@ -41,8 +41,8 @@ class Artefact:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
         >>> output = {"name": "probabilities", "shape": [None, 2], "dtype": "float32"}
         >>> signature = {"inputs": [], "output": output}
-        >>> artefact = Artefact("onnx", "artefacts/model.onnx", "9f86d0", 1024, signature, "dynamic", parity)
-        >>> Artefact.from_dict(artefact.to_dict()) == artefact
+        >>> artifact = Artifact("onnx", "artifacts/model.onnx", "9f86d0", 1024, signature, "dynamic", parity)
+        >>> Artifact.from_dict(artifact.to_dict()) == artifact
         True
     """
 
@@ -62,31 +62,31 @@ class Artefact:
     flex_ops: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the artefact as a dictionary of JSON values."""
+        """Return the artifact as a dictionary of JSON values."""
         parities = {"parity": self.parity, "raw_parity": self.raw_parity}
         return asdict(self) | {name: parity and parity.to_dict() for name, parity in parities.items()}
 
     @classmethod
     def from_dict(cls, values: Any) -> Self:
-        """Return the artefact that `to_dict` gave.
+        """Return the artifact that `to_dict` gave.
 
         Raises:
             TypeError, ValueError: The values are none that it gave.
         """
         if not isinstance(values, dict):
-            raise TypeError(f"{values!r:.80} for an artefact")
+            raise TypeError(f"{values!r:.80} for an artifact")
         for name, kind in _KINDS.items():
             if not isinstance(values.get(name), kind):
-                raise ValueError(f"{values.get(name)!r:.80} as {name} of an artefact")
+                raise ValueError(f"{values.get(name)!r:.80} as {name} of an artifact")
         _check_signature(values["signature"])
         limits = values.get("limits") or {}
         if not limits.keys() <= {"agreement", "accuracy_drop"} or not all(
             isinstance(limit, int | float) for limit in limits.values()
         ):
-            raise ValueError(f"{limits!r:.80} as limits of an artefact")
+            raise ValueError(f"{limits!r:.80} as limits of an artifact")
         flex_ops = tuple(values.get("flex_ops", ()))
         if not all(isinstance(name, str) for name in flex_ops):
-            raise ValueError(f"{flex_ops!r:.80} as flex_ops of an artefact")
+            raise ValueError(f"{flex_ops!r:.80} as flex_ops of an artifact")
         parities = {name: values.get(name) for name in ("parity", "raw_parity")}
         return cls(
             **values
@@ -107,7 +107,7 @@ _KINDS = {
 
 
 def _check_signature(signature: Mapping[str, Any]) -> None:
-    """Raise `ValueError` unless it, and any under a name in it, has inputs and an output as in `Artefact`."""
+    """Raise `ValueError` unless it, and any under a name in it, has inputs and an output as in `Artifact`."""
     for name, value in {"inputs": None, "output": None, **signature}.items():
         if name not in ("inputs", "output"):
             if not isinstance(value, dict) or "inputs" not in value or "output" not in value:

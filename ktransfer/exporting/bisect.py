@@ -1,4 +1,4 @@
-"""Which operation is it that a converter does not survive?"""
+"""Bisect a graph to find the operation that crashes the converter."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from ktransfer.exporting.serving import Serving
 
 
-def fatal_operation(serve: Any, serving: Serving, folder: Path, survives: Callable[[Path], bool]) -> str:
+def find_crashing_op(serve: Any, serving: Serving, folder: Path, converts: Callable[[Path], bool]) -> str:
     """Find the operation with which a converter ends its process, by halves: of a thousand in ten tries.
 
     Args:
-        serve: The `tf.function` of `serving_function`, made concrete, which the converter does not survive.
+        serve: The `tf.function` of `serving_function`, made concrete, which crashes the converter.
         serving: Its `Serving`.
         folder: Where to write, and remove, parts of it.
-        survives: From the folder of a SavedModel to whether the converter survives that.
+        converts: Callable that takes the folder of a SavedModel and returns whether its conversion succeeds.
 
     Returns:
         `"Roll in classifier/odd_layer/Roll"`; of several the one that comes first.
 
     Example:
-        >>> fatal_operation(serve, serving, Path("run"), survives)  # doctest: +SKIP
+        >>> find_crashing_op(serve, serving, Path("run"), converts)  # doctest: +SKIP
         'Roll in classifier/odd_layer/Roll'
     """
     [output] = serve.structured_outputs.values()
@@ -39,9 +39,9 @@ def fatal_operation(serve: Any, serving: Serving, folder: Path, survives: Callab
         with tempfile.TemporaryDirectory(dir=folder) as part:
             path = Path(part, "savedmodel")
             saved_model.save(tf.Module(), serving, path, {saved_model.SERVING: _up_to(serve, middle)})
-            survived = survives(path)
+            converted = converts(path)
         inside = _computed(middle)
-        candidates = [each for each in candidates if (each in inside) != survived]
+        candidates = [each for each in candidates if (each in inside) != converted]
     [found] = candidates
     return f"{found.type} in {found.name}"
 
@@ -58,7 +58,7 @@ def _needed(operation: tf.Operation) -> set[tf.Operation]:
 
 
 def _computed(operation: tf.Operation) -> list[tf.Operation]:
-    """Those of them, in their order, that compute something."""
+    """The operations that compute something, in their order."""
     kept, needed = {"Placeholder", "Const", "ReadVariableOp", "NoOp"}, _needed(operation)
     return [each for each in operation.graph.get_operations() if each in needed and each.type not in kept]
 

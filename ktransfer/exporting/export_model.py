@@ -1,4 +1,4 @@
-"""From a trained model to verified artefacts: SavedModel, TFLite, ONNX."""
+"""From a trained model to verified artifacts: SavedModel, TFLite, ONNX."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 from ktransfer.core.modality import modality_of
 from ktransfer.core.task import SINGLE_LABEL, get_task
 from ktransfer.errors import ExportError
-from ktransfer.exporting.artifact import Artefact, fingerprint, publish, staging
+from ktransfer.exporting.artifact import Artifact, fingerprint, publish, staging
 from ktransfer.exporting.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
 from ktransfer.exporting.options import ExportOptions
 from ktransfer.exporting.parity import TOLERANCE, Parity, check_logits, measure_parity
 from ktransfer.exporting.processes.converter_process import prepare
-from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 from ktransfer.exporting.registry import get_format
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.utils.extras import need_modules
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +43,7 @@ __all__ = [
     "ALL_FORMATS",
     "FORMATS",
     "QUANTIZED",
-    "Artefact",
+    "Artifact",
     "ExportOptions",
     "Parity",
     "check_formats",
@@ -67,9 +67,9 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
     if formats and keras.backend.backend() != "tensorflow":
         raise ExportError(
-            f"Exporting needs the TensorFlow backend. Received: KERAS_BACKEND={keras.backend.backend()}. "
-            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on "
-            "any backend."
+            f"Expected the TensorFlow backend for exporting, got KERAS_BACKEND={keras.backend.backend()}. "
+            "Use --no-export, then `KERAS_BACKEND=tensorflow ktransfer export RUN`: a run loads on any "
+            "backend."
         )
     for name in formats:
         need_modules(get_format(name).family.modules, f"the format {name}")
@@ -93,63 +93,63 @@ def export_model(
     answered: dict[bytes, Array] | None = None,
     task: str | Task = SINGLE_LABEL,
     decision: dict[str, Any] | None = None,
-    tell: Tell = silent,
-) -> Artefact:
+    on_progress: ProgressCallback = silent,
+) -> Artifact:
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
 
-    The artefact of an image classifier takes raw pixels (`image`, float32 RGB in 0-255); a SavedModel takes
+    The artifact of an image classifier takes raw pixels (`image`, float32 RGB in 0-255); a SavedModel takes
     image files as well (`image_bytes`). That of a text classifier takes ids as `tokenizer.json` gives them,
     int32 `(batch, sequence)` by the names of the backbone's inputs; a SavedModel takes texts as well. It
     gives `probabilities` and carries its labels. TFLite takes one example at a time, as phones do.
 
     It is run by its own runtime before it gets its final name, at batch 1 and at another batch size, ids at
-    several lengths, texts and image files raw as well; if that fails, nothing of it is left, and an artefact
+    several lengths, texts and image files raw as well; if that fails, nothing of it is left, and an artifact
     of an earlier export stays as it was. Where TFLite or ONNX cannot have dynamic axes, the sequence is fixed
-    at its longest, then the batch at 1, and the artefact says so.
+    at its longest, then the batch at 1, as the artifact records.
 
-    The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter, and judged by
+    The quantized formats are smaller: `float16` half as large, `dynamic` and `int8` a quarter, and checked by
     labels. `tflite-int8` takes images in uint8. TFLite is converted, and both TFLite and ONNX are run, in
-    processes of their own: some models end them.
+    subprocesses, because some models crash them.
 
     Args:
         model: From `build_classifier` or `build_text_classifier`, raw input to logits `(None, C)`; not
             changed. One of a mixed-precision policy is exported, and compared, as a float32 copy.
-        folder: The `artefacts` folder of a run. Written there: `savedmodel/`, `model.tflite` or `model.onnx`,
-            or a quantized `model_float16.tflite` and so on, and `labels.txt` beside.
+        folder: The `artifacts` folder of a run. Written there: `savedmodel/`, `model.tflite` or `model.onnx`,
+            or a quantized `model_float16.tflite` and so on, and `labels.txt` next to it.
         format: One of `ALL_FORMATS`.
         class_names: C names, in the order of the logits.
         examples: Real validation examples to measure parity on: N texts, N image files, or without
             `preprocessing` pixels `(N, H, W, 3)` in 0-255; N at least 1, tens are better.
         preprocessing: `TextPreprocessing` of a text classifier, or `Preprocessing` of one of images, without
-            which an artefact takes pixels of its own size alone.
+            which an artifact takes pixels of its own size alone.
         tolerance: Largest allowed difference of a probability; of a logit, in proportion to the logits. Of
             formats in float32.
-        extra: JSON-able facts by name, such as the preprocessing, to be written into the artefact.
+        extra: JSON-able facts by name, such as the preprocessing, to be written into the artifact.
         labels: True labels of the examples' rows, as `Preprocessing.row_labels` gives them, to measure accuracy by.
         calibration: Training examples, as `examples`, that `tflite-int8` and `onnx-int8` need.
-        limits: What a quantized artefact is judged by, as `Parity.check_labels` takes it; `None` takes those
+        limits: Limits for a quantized artifact, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
         options: `ExportOptions`.
         answered: A dictionary for what the model answers. The same for several formats of a model that does
             not change between them spares asking it again.
         task: What the logits are of, a `Task` or its name. Defaults to `"single_label"`.
         decision: How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; written into the
-            artefact. Defaults to `None`, the task's own way.
-        tell: Callable that is given how far the export of a quantized format is, as `Progress` takes it.
+            artifact. Defaults to `None`, the task's own way.
+        on_progress: Callable that receives the progress of a quantized export. Defaults to none.
             Defaults to none.
 
     Returns:
-        `Artefact`; its `path` is relative to the parent of `folder`.
+        `Artifact`; its `path` is relative to the parent of `folder`.
 
     Raises:
         ExportError: The format is unknown, the model, labels or examples do not fit, the backend is not
-            TensorFlow, the format cannot hold the model, or the artefact does not answer as the model does.
+            TensorFlow, the format cannot hold the model, or the artifact does not answer as the model does.
 
     Example:
         >>> options = {"class_names": ["cat", "dog"], "examples": images}
-        >>> artefact = export_model(model, "run/artefacts", "onnx", **options)
-        >>> artefact.path, artefact.batch
-        ('artefacts/model.onnx', 'dynamic')
+        >>> artifact = export_model(model, "run/artifacts", "onnx", **options)
+        >>> artifact.path, artifact.batch
+        ('artifacts/model.onnx', 'dynamic')
     """
     [format] = check_formats([format])
     spec = get_format(format)
@@ -185,20 +185,20 @@ def export_model(
     facts = {"task": serving.task.name} | (serving.decision or {})
     written: dict[str, Any] = {"extra": {**(extra or {}), **facts}}
     if quantized:
-        written |= {"precision": spec.precision, "tell": tell}
+        written |= {"precision": spec.precision, "on_progress": on_progress}
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name
 
         def write_and_prove(fixed: dict[str, int], flex: dict[str, bool]) -> _Proved:
             if quantized:
-                tell("converting the model")
+                on_progress("converting the model")
             exporter.write(serving, path, fixed=fixed, **written, **flex)
             if quantized:
-                tell("comparing its answers with the model's")
-            with _opened(spec, path) as artefact:
+                on_progress("comparing its answers with the model's")
+            with _opened(spec, path) as artifact:
                 parity = measure_parity(
-                    artefact,
+                    artifact,
                     reference,
                     serving.examples,
                     fixed=fixed,
@@ -209,8 +209,8 @@ def export_model(
                 )
                 if not quantized:
                     parity.check(format, tolerance)
-                raw = modality.raw_parity(artefact, serving, format, labels) if takes_raw else (None, None)
-                files_read = modality.files_read(artefact, serving) if reads_files else None
+                raw = modality.raw_parity(artifact, serving, format, labels) if takes_raw else (None, None)
+                files_read = modality.files_read(artifact, serving) if reads_files else None
             return fixed, parity, *raw, files_read
 
         attempts = serving.attempts if family.converts else serving.attempts[:1]
@@ -237,7 +237,7 @@ def export_model(
         publish(path, folder / name)
         os.replace(listed, folder / listed.name)
 
-    return Artefact(
+    return Artifact(
         format=format,
         path=f"{folder.name}/{name}",
         sha256=sha256,
@@ -268,7 +268,7 @@ def decision_at(
 
 
 def label_limits(format: str, recipe: Recipe = Recipe(stages=())) -> dict[str, float]:  # noqa: B008  frozen
-    """Return what a quantized format is judged by, as `Parity.check_labels` takes it.
+    """Return the limits for a quantized format, as `Parity.check_labels` takes it.
 
     Example:
         >>> label_limits("onnx-float16")
@@ -280,10 +280,10 @@ def label_limits(format: str, recipe: Recipe = Recipe(stages=())) -> dict[str, f
 
 
 def _opened(spec: FormatSpec, path: Path) -> contextlib.AbstractContextManager[Answer]:
-    """The artefact to be called; in a process of its own, but for TensorFlow's, which is here anyhow."""
+    """The artifact to be called; in a subprocess, but for TensorFlow's, which is here anyhow."""
     if spec.family.in_process:
-        return contextlib.nullcontext(open_artefact(spec.name, path).answer)
-    return OwnProcess(spec.name, path)
+        return contextlib.nullcontext(open_artifact(spec.name, path).answer)
+    return RuntimeProcess(spec.name, path)
 
 
 def warm_up(formats: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""The names of the formats of export, and what a person may write for them."""
+"""The names of the export formats, and their spellings."""
 
 from collections.abc import Iterable
 
@@ -38,7 +38,7 @@ def format_names(formats: str | Iterable[str]) -> tuple[str, ...]:
             several = len(pieces) > 1 and all(letters(piece) in known for piece in pieces)
             hint = "Name each by a --format of its own. " if several else did_you_mean(given, ALL_FORMATS)
             raise ExportError(
-                f"A format is one of {', '.join(ALL_FORMATS)}. Received: {given!r}. "
+                f"Expected a format out of {', '.join(ALL_FORMATS)}, got {given!r}. "
                 f"{hint or 'Choose one of them.'}".rstrip()
             )
         found.append(name)

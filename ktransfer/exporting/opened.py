@@ -1,4 +1,4 @@
-"""What a runtime says of an artifact that it has loaded, and what the runtimes share."""
+"""Description of an artifact as its runtime loaded it, and helpers that runtimes share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from ktransfer.security.safe_io import MOST_JSON, is_line
 
 @dataclass(frozen=True)
 class Opened:
-    """An artefact that its runtime has loaded.
+    """An artifact that its runtime has loaded.
 
     Args:
         labels: Those that it carries, in their order; none if it has none.
-        signature: As in `Artefact`, without what a file does not know, such as the range of pixels.
+        signature: As in `Artifact`, without what a file does not know, such as the range of pixels.
         answer: Callable, inputs by name to the answers `(B, C)`.
     """
 
@@ -32,9 +32,7 @@ def label_lines(content: bytes) -> list[str]:
         ExportError: There are more bytes than that, or a label is no line.
     """
     if len(content) > MOST_JSON:
-        raise ExportError(
-            f"Labels of at most {MOST_JSON:,} bytes were expected. Received: more. Export again."
-        )
+        raise ExportError(f"Expected labels of at most {MOST_JSON:,} bytes, got more. Export again.")
     return checked_labels(content.decode("utf-8", "replace").splitlines())
 
 
@@ -45,7 +43,7 @@ def checked_labels(labels: Any) -> list[str]:
         ExportError: They are not.
     """
     if not isinstance(labels, list) or not all(map(is_line, labels)):
-        raise ExportError(f"Labels of one line were expected. Received: {labels!r:.80}. Export again.")
+        raise ExportError(f"Expected labels of one line, got {labels!r:.80}. Export again.")
     return labels
 
 

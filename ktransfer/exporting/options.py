@@ -1,4 +1,4 @@
-"""What an artefact takes and gives, beyond what its format says."""
+"""Options of an artifact's inputs and outputs beyond its format."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from ktransfer.exporting.registry import get_format
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What may be asked of an artefact. A format that has no use for an option is written as without it.
+    """Options of an artifact. A format to which an option does not apply ignores it.
 
     Args:
         dynamic_batch: TFLite takes any number of examples at once, not one. SavedModel and ONNX always do.
         any_size: ONNX takes images of any height and width and resizes them as the run does.
-        uint8: Images are taken in uint8, not float32, in 0-255 all the same.
+        uint8: Images are taken in uint8, not float32, still in 0-255.
         allow_flex: TFLite may have operations of TensorFlow itself (Flex) where a file without them cannot be
-            had. An app then needs the Flex delegate beside LiteRT; the artefact names them.
+            had. An app then needs the Flex delegate as well as LiteRT; the artifact names them.
         temperature: What logits are divided by before softmax, so that probabilities are as often right as
             they say (Guo et al. 2017, "On Calibration of Modern Neural Networks").
 
@@ -38,14 +38,14 @@ class ExportOptions:
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ExportError(
-                f"A temperature above 0 was expected. Received: {self.temperature}. Leave it out, or fit it "
-                "on validation examples."
+                f"Expected a temperature above 0, got {self.temperature}. Leave it out, or fit it on "
+                "validation examples."
             )
 
     def attempts(
         self, attempts: Sequence[dict[str, int]], format: str
     ) -> list[tuple[dict[str, int], dict[str, bool]]]:
-        """Return each of `Serving.attempts` with what a converter is told of Flex beside it, in order.
+        """Return each of `Serving.attempts` with the converter's Flex setting, in order.
 
         First nothing, then that it is allowed, if it is. A batch that was asked to be dynamic is rather had
         with Flex than not at all.
@@ -87,6 +87,6 @@ class ExportOptions:
         ):
             if given and not fits:
                 raise ExportError(
-                    f"--{option.replace('_', '-')} ({option}) is for {wanted}. "
-                    f"Received: {task} as {', '.join(formats)}. Leave it out."
+                    f"Expected {wanted} with --{option.replace('_', '-')} ({option}), got {task} as "
+                    f"{', '.join(formats)}. Leave it out."
                 )

@@ -1,4 +1,4 @@
-"""Does an artefact, run by its own runtime, answer as the Keras model does?"""
+"""Does an artifact, run by its own runtime, answer as the Keras model does?"""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-4  # of a probability in float32
 _LARGER_BATCH = 8  # examples
 _ENOUGH_FOR_ONE = 10  # examples, of which one may differ whatever the limit
-_CHANGES = 0.01  # of a probability, is what a quantized artefact has to change by when its input is wrong
+_CHANGES = 0.01  # of a probability, is what a quantized artifact has to change by when its input is wrong
 
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an artefact's answers are from the Keras model's, on the same images or texts.
+    """The difference between an artifact's answers and the Keras model's, on the same examples.
 
     Args:
         max_abs_delta: Largest difference of a probability.
         mean_abs_delta: Mean difference of a probability.
         max_logit_delta: Largest difference of a log-probability, which is a logit less one constant an
             example. It shows what a saturated softmax hides.
-        logit_scale: Largest absolute logit of the Keras model; what `max_logit_delta` is to be judged by.
+        logit_scale: Largest absolute logit of the Keras model; the scale of `max_logit_delta`.
         label_agreement: Share of examples, 0 to 1, with the same label at both batch sizes; with several labels an
             example, the share of these that are answered alike.
         examples: How many images or texts were compared.
-        batch_sizes: The batch sizes at which the artefact was run.
-        wrong_input_delta: Largest difference of a probability between the artefact's answers to wrong inputs
+        batch_sizes: The batch sizes at which the artifact was run.
+        wrong_input_delta: Largest difference of a probability between the artifact's answers to wrong inputs
             (red and blue swapped; tokens in reverse order under the old padding mask) and to the right ones:
             what this check would see if the input were wrong. Near zero, the comparison proves little.
         wrong_input_delta_of_model: The same of the Keras model.
-        sequence_lengths: The padded lengths, in tokens, at which the artefact was run; of images none.
-        accuracy: Share of the examples that the artefact labels rightly; with several labels an example, the mean of
+        sequence_lengths: The padded lengths, in tokens, at which the artifact was run; of images none.
+        accuracy: Share of the examples that the artifact labels rightly; with several labels an example, the mean of
             its F1; `None` if the truth is not known.
         accuracy_of_model: The same of the Keras model.
         compared: What the differences are of. Defaults to `"probabilities"`; of regression they are in standard
@@ -73,17 +73,17 @@ class Parity:
     accuracy_title: str = "accuracy"
 
     def check(self, format: str, tolerance: float) -> None:
-        """Raise unless the artefact answers as the Keras model does.
+        """Raise unless the artifact answers as the Keras model does.
 
         Probabilities may differ by `tolerance`, logits by `tolerance * max(1, logit_scale)`: a float32
         network of fifty layers rounds in proportion to its logits.
 
         Args:
-            format: The artefact's format, named in the error.
+            format: The artifact's format, named in the error.
             tolerance: Largest allowed difference of a probability.
 
         Raises:
-            ExportError: A difference is past its limit or not a number, or the artefact ignores its input.
+            ExportError: A difference is past its limit or not a number, or the artifact ignores its input.
         """
         logit_tolerance = tolerance * max(1.0, self.logit_scale)
         for what, delta, limit in (
@@ -92,20 +92,20 @@ class Parity:
         ):
             if not delta <= limit:  # so that NaN fails
                 raise ExportError(
-                    f"The {format} artefact has to answer as the model does, {what} within {limit:.1e}. "
-                    f"Received: {what} that differ by {delta:.1e} on {self.examples} examples. "
-                    "Export another format; nothing was written."
+                    f"Expected the {format} artifact to answer as the model does, {what} within {limit:.1e}, "
+                    f"got {what} that differ by {delta:.1e} on {self.examples} examples. Export another "
+                    "format; nothing was written."
                 )
         self.check_input(format, tolerance)
 
     def check_labels(self, format: str, *, agreement: float, accuracy_drop: float | None = None) -> None:
-        """Raise unless the labels are the model's, and as often right: how a quantized artefact is judged.
+        """Raise unless a quantized artifact gives the model's labels and is right as often.
 
         The shares are counted in whole examples. One may always differ where there are ten or more: of a
-        hundred, 99.5% would be all of them, and one of them is often a draw.
+        hundred, 99.5% would be all of them, and one of them is often a near tie.
 
         Args:
-            format: The artefact's format, named in the error.
+            format: The artifact's format, named in the error.
             agreement: Smallest share of examples, 0 to 1, with the model's label.
             accuracy_drop: By how much the accuracy, 0 to 1, may be lower than the model's; not looked at if
                 `None`, or if the labels are not known.
@@ -113,22 +113,22 @@ class Parity:
         Raises:
             ExportError: One of them is not held, an answer is not a number, or the input is ignored.
         """
-        what = f"The {format} artefact has to answer as the model does, "
+        what = f"Expected the {format} artifact to answer as the model does, "
         if not np.isfinite(self.max_abs_delta):
-            raise ExportError(f"{what}with numbers. Received: NaN or infinity. Export another format.")
+            raise ExportError(f"{what}with numbers, got NaN or infinity. Export another format.")
         self.check_input(format, _CHANGES)
-        mend = "Export another format, or change the limit in the recipe; nothing was written."
+        fix = "Export another format, or change the limit in the recipe; nothing was written."
         if self._examples(1 - self.label_agreement) > self._allowed(1 - agreement):
             raise ExportError(
-                f"{what}{self.agreeing} for {agreement:.1%} of the examples. Received: "
-                f"{self.label_agreement:.1%} of {self.examples}{self._accuracies()}. {mend}"
+                f"{what}{self.agreeing} for {agreement:.1%} of the examples, got {self.label_agreement:.1%} "
+                f"of {self.examples}{self._accuracies()}. {fix}"
             )
         if accuracy_drop is None or self.accuracy is None or self.accuracy_of_model is None:
             return
         if self._examples(self.accuracy_of_model - self.accuracy) > self._allowed(accuracy_drop):
             raise ExportError(
-                f"{what}its {self.accuracy_title} no more than {100 * accuracy_drop:g} points lower. Received: "
-                f"{self._accuracies().removeprefix(', ')} on {self.examples} examples. {mend}"
+                f"{what}its {self.accuracy_title} no more than {100 * accuracy_drop:g} points lower, got "
+                f"{self._accuracies().removeprefix(', ')} on {self.examples} examples. {fix}"
             )
 
     def _examples(self, share: float) -> int:
@@ -147,22 +147,22 @@ class Parity:
 
     @property
     def agreement_title(self) -> str:
-        """What stands before `label_agreement` in a line."""
+        """The words before `label_agreement` in a line."""
         return "labels agree" if self.compared == "probabilities" else f"answers {self.agreeing}"
 
     @property
     def unit(self) -> str:
-        """What stands after a difference in a line: nothing for probabilities."""
+        """The unit after a difference in a line: none for probabilities."""
         return "" if self.compared == "probabilities" else f" {self.compared}"
 
     def check_input(self, format: str, tolerance: float) -> None:
-        """Raise `ExportError` if the artefact's answers stay within `tolerance` when its input is made wrong.
+        """Raise `ExportError` if the artifact's answers stay within `tolerance` when its input is made wrong.
 
         Not if the model's own answers change by less than twice as much.
         """
         if self.wrong_input_delta <= tolerance < self.wrong_input_delta_of_model / 2:
             raise ExportError(
-                f"The {format} artefact has to look at its input. Received: answers that change by "
+                f"Expected the {format} artifact to look at its input, got answers that change by "
                 f"{self.wrong_input_delta:.1e} when the input is made wrong, where the Keras model's change "
                 f"by {self.wrong_input_delta_of_model:.1e}. Export another format; nothing was written."
             )
@@ -188,7 +188,7 @@ class Parity:
 def check_logits(model: Answer, examples: Examples, task: Task | None = None) -> None:
     """Raise `ExportError` unless a model answers real examples with logits: finite, and no probabilities.
 
-    An artefact makes probabilities of them, and one of probabilities would agree with itself, and be wrong.
+    An artifact makes probabilities of them, and one of probabilities would agree with itself, and be wrong.
 
     Args:
         model: Callable, inputs by name to logits `(B, C)`.
@@ -200,14 +200,14 @@ def check_logits(model: Answer, examples: Examples, task: Task | None = None) ->
     _check_finite(logits)
     if task.look_like_probabilities(logits):
         raise ExportError(
-            f"The model has to answer with logits, of which an artefact takes the {task.activation}. Received: "
-            f"answers that look like probabilities. Build the last layer without its {task.activation}, and copy the "
-            "weights."
+            f"Expected a model that answers with logits, of which an artifact takes the {task.activation}, "
+            f"got answers that look like probabilities. Build the last layer without its {task.activation}, "
+            "and copy the weights."
         )
 
 
 def measure_parity(
-    artefact: Answer,
+    artifact: Answer,
     model: Answer,
     examples: Examples,
     *,
@@ -217,17 +217,17 @@ def measure_parity(
     decision: Mapping[str, Any] | None = None,
     positions: Sequence[Array] | None = None,
 ) -> Parity:
-    """Run an artefact and the model on the same examples and compare the answers.
+    """Run an artifact and the model on the same examples and compare the answers.
 
     All examples are run in batches of 8 (a shorter last batch is filled up with the first examples), or of 2
     if there is one only; the first 8 are run again one by one. Texts are padded as in training, and the first
-    one to the sequence length as well. An artefact of a fixed batch or sequence is run at that alone.
+    one to the sequence length as well. An artifact of a fixed batch or sequence is run at that alone.
 
     Args:
-        artefact: Callable, inputs by name to probabilities `(B, C)`; the artefact as its own runtime answers.
+        artifact: Callable, inputs by name to probabilities `(B, C)`; the artifact as its own runtime answers.
         model: Callable, the same inputs to logits `(B, C)`; the Keras model in inference mode.
         examples: Real ones, `Examples`, at least 1.
-        fixed: Sizes of the axes by name of which the artefact takes but one size.
+        fixed: Sizes of the axes by name of which the artifact takes but one size.
         labels: True labels of the examples' rows, as the task has them, to measure the accuracy too.
         task: `Task`. Defaults to single-label classification.
         decision: As in `Serving`. Defaults to `None`.
@@ -235,10 +235,10 @@ def measure_parity(
             Defaults to `None`, an answer an example.
 
     Returns:
-        `Parity`; nothing is judged yet, see `Parity.check`.
+        `Parity`; nothing is checked yet, see `Parity.check`.
 
     Raises:
-        ExportError: The runtime cannot run the artefact, its answers have another shape, or the model's own
+        ExportError: The runtime cannot run the artifact, its answers have another shape, or the model's own
             answers are not finite.
 
     Example:
@@ -266,13 +266,15 @@ def measure_parity(
     _check_finite(logits)
     sizes = tuple(sorted({single, size}))
     try:
-        answers, single_answers, wrong_answers = (_answers(artefact, *each, positions) for each in rounds)
+        answers, single_answers, wrong_answers = (_answers(artifact, *each, positions) for each in rounds)
     except Exception as error:  # each runtime has its own kinds, none of them public
-        raise ExportError(f"The artefact has to run at batch sizes {sizes}. Received: {error}") from error
+        raise ExportError(
+            f"Expected the artifact to run at batch sizes {sizes}, got {error}. Export another format."
+        ) from error
     if answers.shape != logits.shape:
         raise ExportError(
-            f"The artefact has to answer with probabilities of shape {logits.shape}. "
-            f"Received: {answers.shape}. Export another format."
+            f"Expected the artifact to answer with probabilities of shape {logits.shape}, got "
+            f"{answers.shape}. Export another format."
         )
 
     def change(wrong: Array, right: Array) -> Array:
@@ -319,7 +321,7 @@ def measure_parity(
 def _check_finite(logits: Array) -> None:
     if not np.isfinite(logits).all():
         raise ExportError(
-            "The model has to answer real examples with finite logits. Received: NaN or infinity from the "
+            "Expected the model to answer real examples with finite logits, got NaN or infinity from the "
             "Keras model itself. Train it again at a lower learning rate."
         )
 
@@ -338,7 +340,7 @@ def _batches(examples: Examples, count: int, size: int, *, longest: Sequence[boo
 
 
 def _merged(batches: Sequence[dict[str, Array]]) -> list[dict[str, Array]]:
-    """The same examples in larger batches where they have one shape, as the model may have had them before.
+    """The examples in larger batches where they have one shape, as in earlier calls of the model.
 
     Texts as people write them stay as they are: how they are padded depends on their batch.
     """
@@ -367,6 +369,6 @@ def _answers(
 
 
 def _made_wrong(inputs: dict[str, Array]) -> dict[str, Array]:
-    """The same with red and blue swapped, tokens in reverse order under the old mask, or texts reversed."""
+    """Wrong inputs: red and blue swapped, tokens reversed under the old mask, or texts reversed."""
     name = next(iter(inputs))
     return {**inputs, name: np.ascontiguousarray(inputs[name][..., ::-1])}

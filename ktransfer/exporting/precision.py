@@ -1,4 +1,4 @@
-"""A model in float32, whatever it was trained in."""
+"""Convert a model of any dtype policy to float32."""
 
 from typing import Any
 
@@ -30,8 +30,8 @@ def in_float32(model: keras.Model) -> keras.Model:
             raise ValueError("a layer keeps its own policy")
     except Exception as error:  # whatever a layer's own from_config raises
         raise ExportError(
-            f"Exporting needs a float32 model. Received: {listed(sorted(_policies(model)))}, and it "
-            f"cannot be built again in float32 ({error}). Train it with the float32 policy."
+            f"Expected a float32 model to export, got {listed(sorted(_policies(model)))}, and it cannot be "
+            f"built again in float32 ({error}). Train it with the float32 policy."
         ) from error
     finally:
         keras.config.set_dtype_policy(before)

@@ -32,7 +32,7 @@ class Format:
         name: What a person writes, such as `"tflite"`.
         file: The name of the file or folder in float32; others have their precision in it.
         exporter: The module with `write(serving, path, *, fixed, extra)`; of a format of several precisions it takes
-            `precision` and `tell` as well. It is imported when the format is written.
+            `precision` and `on_progress` as well. It is imported when the format is written.
         runtime: The module with `open_file(path, threads)`, which returns an `Opened`.
         precisions: Those that it has, float32 first. Defaults to that alone.
         converts: Whether a converter may need some axes to be of one size. Defaults to `True`.
@@ -89,7 +89,7 @@ class FormatSpec:
 
     @property
     def name(self) -> str:
-        """What a person writes: the family, and where it is not float32 the precision."""
+        """The name as users write it: the family, and the precision unless it is float32."""
         return self.family.name if self.precision == FLOAT32 else f"{self.family.name}-{self.precision}"
 
     @property

@@ -1,4 +1,4 @@
-"""An artefact as its own runtime sees it: the labels it carries, what it takes and gives, what it answers."""
+"""An artifact as its own runtime sees it: the labels it carries, what it takes and gives, what it answers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 KERAS = "keras"
 
 
-def open_artefact(format: str, path: PathLike, *, threads: int | None = None) -> Opened:
-    """Load an artefact by nothing but its own runtime, or a run's model by Keras.
+def open_artifact(format: str, path: PathLike, *, threads: int | None = None) -> Opened:
+    """Load an artifact by nothing but its own runtime, or a run's model by Keras.
 
     No more is imported than that runtime needs: ONNX Runtime and LiteRT are there within a second.
 
     Args:
-        format: As in `Artefact`, or `KERAS`.
+        format: As in `Artifact`, or `KERAS`.
         path: The file or folder; of `KERAS` the run folder.
         threads: How many an operation may use; `None` leaves it to the runtime. Those of TensorFlow are the
             process', and set before it has done anything.
@@ -36,15 +36,15 @@ def open_artefact(format: str, path: PathLike, *, threads: int | None = None) ->
         MissingExtraError: A package that it needs is not installed.
 
     Example:
-        >>> open_artefact("onnx", "run/artefacts/model.onnx").labels
+        >>> open_artifact("onnx", "run/artifacts/model.onnx").labels
         ['cat', 'dog']
     """
     if format == KERAS:
         return _open_keras(Path(path), threads)
     if format not in format_specs():
         raise ExportError(
-            f"A format of {', '.join(format_specs())} was expected. Received: {format!r}. "
-            "Use the ktransfer that wrote it."
+            f"Expected a format of {', '.join(format_specs())}, got {format!r}. Use the ktransfer that wrote "
+            "it."
         )
     family = get_format(format).family
     need_modules(family.modules, f"the format {family.name}")

@@ -1,4 +1,4 @@
-"""What every format is made from: named inputs, examples to prove it on, and the one function exported."""
+"""The source of every format: named inputs, examples to verify it on, and the exported function."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BATCH, SEQUENCE, HEIGHT, WIDTH = "batch", "sequence", "height", "width"
 
 @dataclass(frozen=True)
 class Input:
-    """One input of an artefact.
+    """One input of an artifact.
 
     Args:
         name: As a program gives it.
@@ -52,7 +52,7 @@ class Input:
         return tuple(fixed.get(axis) if isinstance(axis, str) else axis for axis in self.axes)
 
     def describe(self, fixed: Mapping[str, int]) -> dict[str, Any]:
-        """Return the input's entry in an artefact's signature."""
+        """Return the input's entry in an artifact's signature."""
         return {"name": self.name, "shape": list(self.shape(fixed)), "dtype": self.dtype, **self.facts}
 
 
@@ -62,7 +62,7 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
     def batch(self, indices: np.ndarray, *, longest: bool = False) -> dict[str, np.ndarray]:
-        """The inputs by name; `longest` pads sequences to the longest the artefact will see."""
+        """The inputs by name; `longest` pads sequences to the longest the artifact will see."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ class Serving:
         model: Functional Keras model of float32, one tensor or a dictionary of tensors to logits `(None, C)`, of tokens
             `(None, None, C)`.
         class_names: C names of outputs.
-        inputs: What an artefact of ids or pixels takes.
+        inputs: What an artifact of ids or pixels takes.
         examples: To measure parity on.
         attempts: Which axes a converter is asked to fix, to which sizes, in the order to try.
         preprocessing: How examples are read; `None` of an image classifier that is given pixels alone.
-        calibration: Training examples, to show an int8 artefact what flows between its layers.
+        calibration: Training examples, to show an int8 artifact what flows between its layers.
         files: The image files that the examples are, where they are known.
         prepare: What becomes of the named inputs before the model, in the graph.
         task: What the probabilities are of. Defaults to single-label classification.
@@ -104,7 +104,7 @@ class Serving:
 
     @property
     def modality(self) -> Modality:
-        """What the examples are."""
+        """The modality of the examples."""
         return modality_of(self.preprocessing)
 
     @property
@@ -116,16 +116,16 @@ class Serving:
         """Raise `ExportError` unless it is known which image files the examples are, and how they are read."""
         if not self.files:
             raise ExportError(
-                "An artefact that takes images of any size needs an image classifier and its preprocessing. "
-                "Received: neither how it resizes, nor image files to prove it on. Give both, or leave it out."
+                "Expected an image classifier and its preprocessing for images of any size, got neither how "
+                "it resizes, nor image files to prove it on. Give both, or leave it out."
             )
 
     def check_calibration(self) -> None:
         """Raise `ExportError` if there is nothing to calibrate on."""
         if not self.calibration:
             raise ExportError(
-                "An int8 artefact is calibrated on real training examples. Received: none. "
-                "Give some as `calibration`; a hundred are enough."
+                "Expected real training examples to calibrate an int8 artifact, got none. Give some as "
+                "`calibration`; a hundred are enough."
             )
 
     def calibration_batches(self) -> list[dict[str, Array]]:
@@ -237,6 +237,6 @@ def check_class_names(class_names: Sequence[str], classes: int) -> None:
     """Raise `ExportError` unless there are `classes` different names of one line each."""
     if len(set(class_names)) != classes or not all(map(is_line, class_names)):
         raise ExportError(
-            f"Exporting needs {classes} different class names of one line each, one a logit. "
-            f"Received: {list(class_names)!r}. Give them in the order of the labels."
+            f"Expected {classes} different class names of one line each, one a logit, got "
+            f"{list(class_names)!r}. Give them in the order of the labels."
         )

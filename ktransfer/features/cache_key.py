@@ -17,11 +17,11 @@ from ktransfer.recipes.recipe import Recipe
 
 
 class FeatureKeys:
-    """Keys of one classifier's features: call it with a cut, a part of the data and a view.
+    """Keys of one classifier's features: call it with a cut, a split of the data and a view.
 
     Args:
         model, backbone, blocks: The classifier, its backbone, and the blocks of that.
-        examples: By the name of their part.
+        examples: By the name of their split.
         recipe: Whose augmentation and dtype they are kept with.
         preprocessing: How the examples are read.
 
@@ -41,7 +41,7 @@ class FeatureKeys:
         preprocessing: Preprocessing,
     ) -> None:
         self._blocks, self._recipe = blocks, recipe
-        self._examples = {name: [part.fingerprint(), part.inputs] for name, part in examples.items()}
+        self._examples = {name: [split.fingerprint(), split.inputs] for name, split in examples.items()}
         self._reading = [
             keras.__version__,
             preprocessing.digest(),
@@ -60,7 +60,7 @@ class FeatureKeys:
                 digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).data)
             self._weights.append(digest.hexdigest())
 
-    def __call__(self, cut: Cut, part: str, view: int | None) -> str:
+    def __call__(self, cut: Cut, split: str, view: int | None) -> str:
         recipe = self._recipe
         varied = view is not None and [
             dataclasses.asdict(recipe.augmentation),
@@ -69,7 +69,7 @@ class FeatureKeys:
             view,
         ]
         below = self._weights[cut.above :]
-        facts = [cut.name, below, self._reading, self._examples[part], varied]
+        facts = [cut.name, below, self._reading, self._examples[split], varied]
         return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""What the frozen part of a classifier makes of the data: computed once, kept, served to each stage."""
+"""Features of the frozen part of a classifier: computed once, cached, served to each stage."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class FrozenFeatures:
         store: Where they are kept.
         taps: Whether the pass gives `taps()` as well.
         track: Wraps the batches of a pass, as a progress bar does: `track(batches, total, description)`.
-        say: Where the lines about what is kept go.
+        say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Raises:
         RecipeError: Something in the model varies its input at random.
@@ -100,27 +100,27 @@ class FrozenFeatures:
                 say(f"cache      none for stage {index}: {stage.reason}")
         self._unsaid = {stage.cut.name: stage.expected for stage in self._plan if stage.cut}
 
-    def pooled(self, part: str = "train") -> np.ndarray:
-        """Features of the rows of a part as they are, not varied: float32 `(N, features)`, or of words `(R, features)`.
+    def pooled(self, split: str = "train") -> np.ndarray:
+        """Features of a split without augmentation: float32 `(N, features)`, or of words `(R, features)`.
 
         Rows are in the order of `Preprocessing.row_labels`.
         """
-        wanted: dict[tuple[str, int | None], list[Cut]] = {(part, None): [HEAD]}
-        if part == "train":  # one pass for all that will be asked for
+        wanted: dict[tuple[str, int | None], list[Cut]] = {(split, None): [HEAD]}
+        if split == "train":  # one pass for all that will be asked for
             wanted["validation", None] = [HEAD]
             for stage in self._plan:
                 if stage.cut is not None:
                     self._want(wanted, stage.cut)
             if self._taps is not None:
                 wanted["train", None].append(self._taps)
-        found, places = self._rows(wanted), self._places(part, None)
-        examples = self.examples[part]
+        found, places = self._rows(wanted), self._places(split, None)
+        examples = self.examples[split]
         if found is None:
-            order = self._pass.order(part, None)
+            order = self._pass.order(split, None)
             return row_features(
-                self._model, self._pass.inputs(part, None), self.preprocessing, examples, order, taps=False
+                self._model, self._pass.inputs(split, None), self.preprocessing, examples, order, taps=False
             )[0]
-        rows, whole = found[part, None, HEAD.name], []
+        rows, whole = found[split, None, HEAD.name], []
         # Of texts whose words are answered most of what is kept is other tokens.
         for start in range(0, len(examples), _READ_AT_ONCE):
             indices = np.arange(start, min(start + _READ_AT_ONCE, len(examples)))
@@ -128,7 +128,7 @@ class FrozenFeatures:
         return np.concatenate(whole)
 
     def taps(self) -> np.ndarray | None:
-        """What every block but the topmost makes of the training images, averaged over each: `(N, F)`.
+        """Outputs of every block but the topmost for the training images, averaged over each: `(N, F)`.
 
         `None` for texts, where the graph shows no such tensors, and where nothing can be kept.
         """
@@ -138,22 +138,22 @@ class FrozenFeatures:
         return None if found is None else found["train", None, "taps"].read(self._places("train", None))
 
     def speedup(self, stage: int) -> float:
-        """How many times fewer multiplications an epoch of a stage has on what is kept; 1 where nothing is."""
+        """The reduction of multiplications in an epoch of a stage by cached features; 1 without them."""
         return self._plan[stage].expected
 
-    def dataset(self, part: str, *, batch_size: int | None = None, first_pass: int = 0) -> tf.data.Dataset:
-        """Batches of the examples themselves, as `part` of a `fit`: `"train"` or `"validation"`.
+    def dataset(self, split: str, *, batch_size: int | None = None, first_pass: int = 0) -> tf.data.Dataset:
+        """Batches of the examples themselves, as `split` of a `fit`: `"train"` or `"validation"`.
 
         Args:
-            part: Of the data.
+            split: Of the data.
             batch_size: Where not the recipe's.
             first_pass: The order and variation to begin with.
         """
         recipe = self.recipe
         batches = self.preprocessing.dataset(
-            self.examples[part],
+            self.examples[split],
             batch_size=recipe.batch_size,
-            training=part == "train",
+            training=split == "train",
             augmentation=recipe.augmentation,
             one_hot=True,
             seed=recipe.seed,
@@ -161,7 +161,7 @@ class FrozenFeatures:
         )
         if batch_size in (None, recipe.batch_size):
             return batches
-        return rebatched(batches, batch_size, len(self.examples[part]))
+        return rebatched(batches, batch_size, len(self.examples[split]))
 
     def batches(
         self, stage: int, *, batch_size: int | None = None
@@ -180,50 +180,50 @@ class FrozenFeatures:
         found = self._rows(wanted)
         if found is None:
             return None
-        targets = {name: self.preprocessing.targets(part) for name, part in self.examples.items()}
+        targets = {name: self.preprocessing.targets(split) for name, split in self.examples.items()}
 
-        def rows(part: str, view: int | None) -> tuple[Rows, Array]:
-            return found[part, view, cut.name], self._places(part, view)
+        def rows(split: str, view: int | None) -> tuple[Rows, Array]:
+            return found[split, view, cut.name], self._places(split, view)
 
-        def beside(part: str) -> Callable[[Array], dict[str, Array]] | None:
+        def extra_inputs(split: str) -> Callable[[Array], dict[str, Array]] | None:
             # What is pooled already has no length.
             if cut is HEAD or not named_inputs(self._model):
                 return None
-            return functools.partial(self.preprocessing.beside, self.examples[part])
+            return functools.partial(self.preprocessing.extra_inputs, self.examples[split])
 
         training = FeatureBatches(
             [rows("train", view) for view in self._training_views()],
             targets["train"],
             batch_size=batch_size,
             order=functools.partial(self._pass.order, "train"),
-            beside=beside("train"),
+            extra_inputs=extra_inputs("train"),
         )
-        judged = FeatureBatches(
+        validating = FeatureBatches(
             [rows("validation", None)],
             targets["validation"],
-            # Judging is the same in batches of any size, and pooled features are small.
+            # Evaluation is the same in batches of any size, and pooled features are small.
             batch_size=1024 if cut is HEAD else batch_size,
-            beside=beside("validation"),
+            extra_inputs=extra_inputs("validation"),
         )
-        return upper_part(self._model, self._backbone, cut), training, judged
+        return upper_part(self._model, self._backbone, cut), training, validating
 
     def _training_views(self) -> Sequence[int | None]:
         return range(self._views) if self._views else [None]
 
-    def _places(self, part: str, view: int | None) -> Array:
+    def _places(self, split: str, view: int | None) -> Array:
         """The row of each example."""
-        return np.argsort(self._pass.order(part, view))
+        return np.argsort(self._pass.order(split, view))
 
     def _want(self, wanted: dict[tuple[str, int | None], list[Cut]], cut: Cut) -> None:
-        for part, view in [*(("train", view) for view in self._training_views()), ("validation", None)]:
-            cuts = wanted.setdefault((part, view), [])
+        for split, view in [*(("train", view) for view in self._training_views()), ("validation", None)]:
+            cuts = wanted.setdefault((split, view), [])
             if cut.name not in [other.name for other in cuts]:
                 cuts.append(cut)
 
     def _rows(
         self, wanted: dict[tuple[str, int | None], list[Cut]]
     ) -> dict[tuple[str, int | None, str], Rows] | None:
-        """What `FrozenPass.rows` gives; of each cut it is said, once, what is kept and what it is worth."""
+        """The result of `FrozenPass.rows`; logs once for each cut what is cached and what it saves."""
         start = time.perf_counter()
         found, computed = self._pass.rows(wanted)
         if found is not None:

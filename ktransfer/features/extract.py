@@ -41,7 +41,7 @@ class FrozenPass:
 
     Args:
         model, backbone, blocks: The classifier, its backbone, and the blocks of that.
-        examples: By the name of their part.
+        examples: By the name of their split.
         recipe: Whose augmentation, batches and dtype they are varied and kept with.
         preprocessing: How they are read.
         store: Where features are kept.
@@ -70,9 +70,9 @@ class FrozenPass:
         self._key = FeatureKeys(model, backbone, blocks, examples, recipe, preprocessing)
         self._lower: dict[tuple[Any, ...], keras.Model] = {}
 
-    def order(self, part: str, view: int | None) -> np.ndarray:
+    def order(self, split: str, view: int | None) -> np.ndarray:
         """The examples in the order of the rows that are kept of them: of a view that of its epoch."""
-        examples, recipe = self._examples[part], self._recipe
+        examples, recipe = self._examples[split], self._recipe
         if view is None:
             return self._preprocessing.order(examples.inputs)
         return self._preprocessing.epoch_order(
@@ -86,32 +86,32 @@ class FrozenPass:
     def rows(
         self, wanted: Mapping[tuple[str, int | None], Sequence[Cut]]
     ) -> tuple[dict[tuple[Any, ...], Rows] | None, bool]:
-        """The rows of each part, view and cut, and whether any were computed; `None` if none can be kept.
+        """The rows of each split, view and cut, and whether any were computed; `None` if none can be kept.
 
         Args:
-            wanted: The cuts by part of the data and view; without a view the examples are as they are.
+            wanted: The cuts by split of the data and view; without a view the examples are as they are.
         """
         if self._store is None:
             return None, False
         found, computed = {}, False
         self._key.read_weights()
-        for (part, view), cuts in wanted.items():
+        for (split, view), cuts in wanted.items():
             missing = []
             for cut in cuts:
-                rows = self._store.open(self._key(cut, part, view))
+                rows = self._store.open(self._key(cut, split, view))
                 if rows is None:
                     missing.append(cut)
                 else:
-                    found[part, view, cut.name] = rows
+                    found[split, view, cut.name] = rows
             if missing:
                 computed = True
                 try:
-                    self._compute(self._store, part, view, missing)
+                    self._compute(self._store, split, view, missing)
                     for cut in missing:
-                        rows = self._store.open(self._key(cut, part, view))
+                        rows = self._store.open(self._key(cut, split, view))
                         if rows is None:
                             raise OSError("something else removed what was just kept")
-                        found[part, view, cut.name] = rows
+                        found[split, view, cut.name] = rows
                 except OSError as error:
                     warnings.warn(
                         f"ktransfer: features cannot be kept in {self._store.folder} "
@@ -123,35 +123,35 @@ class FrozenPass:
                     return None, False
                 except ValueError as error:
                     raise RecipeError(
-                        f"Features that fit into the cache were expected. Received: {error}. "
-                        'Set cache_dtype="float32" in the recipe.'
+                        f'Expected features that fit into the cache, got {error}. Set cache_dtype="float32" '
+                        "in the recipe."
                     ) from error
         self._lower = {}
         return found, computed
 
-    def _compute(self, store: FeatureStore, part: str, view: int | None, missing: list[Cut]) -> None:
+    def _compute(self, store: FeatureStore, split: str, view: int | None, missing: list[Cut]) -> None:
         # The lowest is entered first and so kept last: were it kept without the others, these would be
         # computed from it after a kill, and differ in their last bits.
         missing = sorted(missing, key=lambda cut: -cut.above)
         rows: Rows | None = None
         for start in cuts_below(self._blocks, max(cut.above for cut in missing)):
-            if rows := store.open(self._key(start, part, view)):
+            if rows := store.open(self._key(start, split, view)):
                 lower = self._lower_part(missing, start, rows.shape[1:])
                 break
         whole: Any
         if rows:
-            size, order = self._batch_size, self.order(part, view)
+            size, order = self._batch_size, self.order(split, view)
             whole = [np.arange(i, min(i + size, len(rows))) for i in range(0, len(rows), size)]
         else:
             lower = self._lower_part(missing)
-            whole = self.inputs(part, view)
-        description = f"running the frozen backbone, {part} {self._examples[part].noun}"
+            whole = self.inputs(split, view)
+        description = f"running the frozen backbone, {split} {self._examples[split].noun}"
         batches = self._track(whole, len(whole), description)
 
         def given(batch: Any) -> Any:
             if not rows:
                 return batch[0]
-            ids = self._preprocessing.beside(self._examples[part], order[batch])
+            ids = self._preprocessing.extra_inputs(self._examples[split], order[batch])
             return with_ids(rows.read(batch), ids) if ids else rows.read(batch)
 
         shapes = [kept_shape(tensor, self._preprocessing.sequence_length) for tensor in lower.outputs]
@@ -159,10 +159,10 @@ class FrozenPass:
             writers = [
                 stack.enter_context(
                     store.writer(
-                        self._key(cut, part, view),
-                        (len(self._examples[part]), *shape),
+                        self._key(cut, split, view),
+                        (len(self._examples[split]), *shape),
                         kept_dtype(tensor, self._recipe),
-                        {"cut": cut.name, "part": part} | ({} if view is None else {"view": view}),
+                        {"cut": cut.name, "split": split} | ({} if view is None else {"view": view}),
                     )
                 )
                 for cut, tensor, shape in zip(missing, lower.outputs, shapes, strict=True)
@@ -175,23 +175,23 @@ class FrozenPass:
     def _lower_part(
         self, cuts: list[Cut], start: Cut | None = None, shape: tuple[int, ...] | None = None
     ) -> keras.Model:
-        """The same for each part of the data, so that it is compiled once."""
+        """The lower part of the model, shared by all splits so that it is compiled once."""
         names = (*(cut.name for cut in cuts), *(cut.name for cut in (start,) if cut))
         if names not in self._lower:
             self._lower[names] = lower_part(self._model, self._backbone, cuts, start, shape)
         return self._lower[names]
 
-    def inputs(self, part: str, view: int | None) -> tf.data.Dataset:
+    def inputs(self, split: str, view: int | None) -> tf.data.Dataset:
         """Batches of `(what the classifier takes, labels)` in the order in which their features are kept."""
         if view is None:
             return self._preprocessing.dataset(
-                self._examples[part].subset(self.order(part, view)),
+                self._examples[split].subset(self.order(split, view)),
                 batch_size=self._batch_size,
                 keep=False,
             )
         return self._preprocessing.dataset(
-            self._examples[part],
-            batch_size=self._recipe.batch_size,  # the draws of an epoch follow its batches
+            self._examples[split],
+            batch_size=self._recipe.batch_size,  # the random state of an epoch follows its batches
             training=True,
             augmentation=self._recipe.augmentation,
             seed=self._recipe.seed,

@@ -1,4 +1,4 @@
-"""Which stages of a recipe train on kept features: worth it, and room for it."""
+"""Choose the stages of a recipe that train on cached features, by benefit and disk space."""
 
 import math
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ _WORTH = 1.2
 
 @dataclass(frozen=True)
 class PlannedStage:
-    """Where a stage is cut, or why it is not.
+    """The cut of a stage, or the reason for none.
 
     Attributes:
         cut: `None` where the stage runs on the images or texts themselves.
@@ -39,12 +39,12 @@ def can_cache(recipe: Recipe) -> bool:
 
 
 def kept_dtype(tensor: keras.KerasTensor, recipe: Recipe) -> str:
-    """How features are kept; what was computed in half precision loses nothing by being kept in it."""
+    """The dtype of cached features; those computed in half precision lose nothing when stored in it."""
     return "float16" if tensor.dtype == "float16" else recipe.cache_dtype
 
 
 def kept_shape(tensor: keras.KerasTensor, sequence_length: int | None) -> tuple[int, ...]:
-    """Of the features of one example; those of a text are kept at the length that all are cut to."""
+    """The shape of one example's features; those of a text have the length that all texts are cut to."""
     sides: tuple[Any, ...] = tuple(tensor.shape[1:])
     return sides if sequence_length is None else tuple(sequence_length if s is None else s for s in sides)
 
@@ -58,7 +58,7 @@ def plan_stages(
     room: int,
     sequence_length: int | None = None,
 ) -> list[PlannedStage]:
-    """Choose for each stage of a recipe between kept features and the examples themselves.
+    """Choose for each stage of a recipe between cached features and the examples themselves.
 
     Args:
         model: From `build_classifier`.
@@ -118,6 +118,6 @@ def plan_stages(
 
 def _faster(whole: int, above: int, counts: Mapping[str, int]) -> float:
     """A training step costs the forward pass of what trains three times, of what is frozen once."""
-    train, judged = counts["train"], counts["validation"]
-    uncached = train * (whole + 2 * above) + judged * whole
-    return uncached / (above * (3 * train + judged))
+    train, validation = counts["train"], counts["validation"]
+    uncached = train * (whole + 2 * above) + validation * whole
+    return uncached / (above * (3 * train + validation))

@@ -42,7 +42,7 @@ HEAD = Cut("head", 0)
 
 
 def find_taps(blocks: tuple[Block, ...]) -> Cut | None:
-    """The outputs of all blocks but the topmost, averaged over the image: what lower layers know of the task.
+    """The outputs of all blocks but the topmost, averaged over the image, as features of lower layers.
 
     Args:
         blocks: `find_blocks(backbone)`.
@@ -91,7 +91,7 @@ def lower_part(
     start: Cut | None = None,
     shape: tuple[int, ...] | None = None,
 ) -> keras.Model:
-    """What lies below the cuts; it shares its layers and weights with the classifier.
+    """The model below the cuts; it shares its layers and weights with the classifier.
 
     Args:
         model: From `build_classifier` or `build_text_classifier`.
@@ -151,7 +151,7 @@ def _side_by_side(maps: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
 
 
 def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Model:
-    """What lies above a cut, features to logits; it shares its layers and weights with the classifier.
+    """The model above a cut, features to logits; it shares its layers and weights with the classifier.
 
     Where the classifier takes ids, all of them ride along, the padding mask among them: below the head it
     takes a dict of `"features"` and these.
@@ -174,7 +174,7 @@ def upper_part(model: keras.Model, backbone: keras.Model, cut: Cut) -> keras.Mod
 def _features_and_ids(
     model: keras.Model, entry: keras.KerasTensor, shape: Sequence[int | None]
 ) -> tuple[Any, keras.KerasTensor, dict[str, keras.KerasTensor]]:
-    """What a part that starts at `entry` is given, the features in it, and what rides along by name."""
+    """The inputs of a part that starts at `entry`, the features among them, and extra inputs by name."""
     ids = named_inputs(model)
     ids = {name: keras.Input(t.shape[1:], dtype=t.dtype, name=name) for name, t in ids.items()}
     # Of texts a batch is as long as its longest, whatever the length is that they are kept at.
@@ -195,7 +195,7 @@ def _after_backbone(
 
 
 def _between(entry: Any, outputs: Any, inputs: Any) -> Any:
-    """What a graph makes of `inputs` between the tensors `entry` and `outputs`."""
+    """Apply the graph between the tensors `entry` and `outputs` to `inputs`."""
     if isinstance(entry, list) and len(entry) > 1:
         # `keras.Model` of inputs and tensors in the graph together leaves the model they are of without a
         # config (Keras 3.15), and so impossible to save. This calls each layer anew, which takes longer.
@@ -204,7 +204,7 @@ def _between(entry: Any, outputs: Any, inputs: Any) -> Any:
 
 
 def layers_before(model: keras.Model) -> list[keras.layers.Layer]:
-    """What a classifier does to its input before the backbone: pixels are scaled, ids left as they are."""
+    """The layers before the backbone: pixels are scaled, ids left as they are."""
     return [layer for layer in model.layers if layer.name == "scaling"]
 
 
@@ -220,24 +220,23 @@ def _require_repeatable(model: keras.Model, backbone: keras.Model) -> None:
     before = [] if named_inputs(model) else model.layers[: model.layers.index(backbone)]
     layers = [layer for layer in before if not isinstance(layer, keras.layers.InputLayer)]
     for layer in [*layers, *sublayers(backbone)]:
-        # Layers that draw hold the state of their draws in a variable that is no weight. Dropout is one of
+        # Layers with random behavior hold their random state in a variable that is no weight. Dropout is one of
         # them and its frozen part runs in inference mode, where it does nothing.
         if len(layer.variables) > len(layer.weights) and not sublayers(layer) and not hasattr(layer, "rate"):
             raise RecipeError(
-                "Features are kept of examples that are the same at every epoch. "
-                f"Received: {layer.name} ({type(layer).__name__}) in the model, which draws anew each time. "
-                "Give the variation as the recipe's augmentation, or train without the cache."
+                f"Expected a model that gives the same features at every epoch, got {layer.name} "
+                f"({type(layer).__name__}) in the model, which is random at each call. Give the variation as "
+                "the recipe's augmentation, or train without the cache."
             )
     if before and [layer.name for layer in layers] != ["scaling"]:
         raise RecipeError(
-            "A classifier from build_classifier was expected, with its scaling before the backbone. "
-            f"Received: {listed(layer.name for layer in layers) or 'nothing'} there. "
-            "Train without the cache."
+            "Expected a classifier from build_classifier, with its scaling before the backbone, got "
+            f"{listed(layer.name for layer in layers) or 'nothing'} there. Train without the cache."
         )
 
 
 class FeatureBatches(keras.utils.PyDataset):
-    """Batches of kept features for `fit`, in the order in which a `dataset` gives the examples.
+    """Batches of cached features for `fit`, in the order in which a `dataset` gives the examples.
 
     Args:
         views: For each view of the examples their features, and int `(N,)`, the row that each example's are
@@ -246,7 +245,7 @@ class FeatureBatches(keras.utils.PyDataset):
         batch_size: Examples in a batch; the last may be smaller.
         order: From an epoch to its order of the examples, taken at each `begin_epoch`; `None` leaves them in
             their own.
-        beside: From indices of examples to what else the upper part takes, by name, each `(B, length)`; then
+        extra_inputs: From indices of examples to what else the upper part takes, by name, each `(B, length)`; then
             features are `(B, length, ...)` as well.
     """
 
@@ -257,11 +256,11 @@ class FeatureBatches(keras.utils.PyDataset):
         *,
         batch_size: int,
         order: Callable[[int], np.ndarray] | None = None,
-        beside: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
+        extra_inputs: Callable[[np.ndarray], Mapping[str, np.ndarray]] | None = None,
     ) -> None:
         super().__init__()
         self._views, self._targets, self._batch_size = views, targets, batch_size
-        self._epoch_order, self._beside = order, beside
+        self._epoch_order, self._extra_inputs = order, extra_inputs
         self._view, self._order = 0, np.arange(len(targets))
 
     def __len__(self) -> int:
@@ -271,15 +270,15 @@ class FeatureBatches(keras.utils.PyDataset):
         chosen = self._order[index * self._batch_size : (index + 1) * self._batch_size]
         rows, places = self._views[self._view]
         features = rows.read(places[chosen])
-        if self._beside:
-            given = with_ids(features, self._beside(chosen))
+        if self._extra_inputs:
+            given = with_ids(features, self._extra_inputs(chosen))
             return given, padded(self._targets[chosen], given["features"].shape[1])
         return features, padded(self._targets[chosen], features.shape[1])
 
     @property
     def data(self) -> FeatureBatches | tf.data.Dataset:
-        """What `fit` takes: itself, or where lengths differ a dataset of the same batches."""
-        return of_any_length(self) if self._beside else self
+        """The input of `fit`: this object, or a dataset of the same batches where lengths differ."""
+        return of_any_length(self) if self._extra_inputs else self
 
     def begin_epoch(self, epoch: int) -> None:
         """Take that epoch's view and order. Keras' own hooks fire more often than there are epochs."""
@@ -289,5 +288,5 @@ class FeatureBatches(keras.utils.PyDataset):
 
 
 def with_ids(features: np.ndarray, ids: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What a part of a text classifier takes: features, cut to the length of the batch, and its ids."""
+    """Inputs of a part of a text classifier: features, cut to the length of the batch, and its ids."""
     return {"features": features[:, : next(iter(ids.values())).shape[1]], **ids}

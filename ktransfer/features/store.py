@@ -1,4 +1,4 @@
-"""Arrays on disk by key: streamed, written whole or not at all, checked when opened, evicted past a limit."""
+"""Arrays on disk by key: streamed, written atomically, checked when opened, evicted past a limit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _META, _DATA = "meta.json", "rows.bin"
-_LOCK = "writer.lock"  # held by whoever writes, in the folder that is not whole yet
+_LOCK = "writer.lock"  # held by the writer, in the folder that is not complete yet
 _DTYPES = ("float32", "float16")
 _STALE_SECONDS = 60
 
@@ -155,13 +155,15 @@ class FeatureStore:
                     nonlocal crc, rows
                     content = _as(np.asarray(batch), dtype)
                     if content.shape[1:] != tuple(shape[1:]):
-                        raise ValueError(f"rows of shape {shape[1:]} were expected, not {content.shape[1:]}")
+                        raise ValueError(
+                            f"Expected rows of shape {shape[1:]}, got {content.shape[1:]}. Append such rows."
+                        )
                     file.write(content.data)
                     crc, rows = zlib.crc32(content.data, crc), rows + len(content)
 
                 yield append
                 if rows != shape[0]:
-                    raise ValueError(f"{shape[0]} rows were expected, not {rows}")
+                    raise ValueError(f"Expected {shape[0]} rows, got {rows}. Append every row.")
             meta = {"format": FORMAT, "shape": list(shape), "dtype": dtype, "crc32": crc, "facts": facts}
             (partial / _META).write_text(json.dumps(meta), encoding="utf-8")
             # Windows renames no folder in which a file is open.
@@ -174,12 +176,12 @@ class FeatureStore:
         self._evict(keep=key)
 
     def free_bytes(self) -> int:
-        """How much may be written now, up to the limit, for which older entries make room."""
+        """Bytes that may be written now, up to the limit, counting older entries that can be removed."""
         existing = next(path for path in (self.folder, *self.folder.absolute().parents) if path.exists())
         return min(self.limit_bytes, shutil.disk_usage(existing).free)
 
     def entries(self) -> list[Entry]:
-        """What is kept, last used first."""
+        """The cached entries, last used first."""
         found = []
         for path in self.folder.glob(f"*/{_META}"):
             if path.parent.name.startswith("."):
@@ -227,7 +229,7 @@ class FeatureStore:
 
 
 def _as(batch: Array, dtype: str) -> Array:
-    with np.errstate(over="ignore"):  # told below
+    with np.errstate(over="ignore"):  # reported below
         content = np.ascontiguousarray(batch, dtype=dtype)
     if content.dtype != batch.dtype and not np.isfinite(content).all() and np.isfinite(batch).all():
         raise ValueError(f"{dtype} does not hold features as large as {np.abs(batch).max():.3g}")

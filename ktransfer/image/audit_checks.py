@@ -1,4 +1,4 @@
-"""One pass over image files: what cannot be decoded, what is odd, and what near-duplicates are told by."""
+"""One pass over image files: undecodable files, odd ones, and the digests that identify near-duplicates."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ _BROKEN_EXIF = (OSError, SyntaxError, ValueError, LookupError, TypeError, Overfl
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What one pass learnt of an image.
+    """Facts about an image, from one pass over its file.
 
     Attributes:
         reason: Why it cannot be decoded, or None; then the rest is empty.
         digest: SHA-256 of its bytes.
         size: Width and height as stored, pixels.
-        traits: Kinds of findings that its header tells, such as `"cmyk"`.
+        traits: Kinds of findings from its header, such as `"cmyk"`.
         thumbnail: uint8 `(SIDE, SIDE, 3)`, RGB, upright.
     """
 
@@ -101,7 +101,7 @@ def is_constant(facts: ImageFacts) -> bool:
 
 
 def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[Finding]:
-    """What is wrong or odd about single images.
+    """Findings on single images.
 
     Args:
         items, facts: Of the same images in the same order.
@@ -134,13 +134,13 @@ def image_findings(items: Sequence[Item], facts: Sequence[ImageFacts]) -> list[F
 def examine_images(
     items: Sequence[Item], *, workers: int | None = None, progress: Callable[[int, int], None] | None = None
 ) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], np.ndarray]]:
-    """What `Modality.examine` gives, of images: each is read and decoded once.
+    """`Modality.examine` for images: each is read and decoded once.
 
     Example:
         >>> findings, *_ = examine_images(list_items(splits))  # doctest: +SKIP
     """
     facts = read_all_facts([item.input for item in items], workers=workers, progress=progress)
-    # Pictures of one colour look the same and are told apart by their bytes only.
+    # Images of one color look the same and differ only in their bytes.
     usable = [i for i, one in enumerate(facts) if one.thumbnail is not None and not is_constant(one)]
 
     def near(indices: Sequence[int]) -> Array:
@@ -153,7 +153,7 @@ def examine_images(
 
 
 def path_below(path: str, root: str | os.PathLike[str] | None) -> str:
-    """A path as it is below a folder, or from the root where it lies elsewhere.
+    """A path relative to a folder, or absolute if it is elsewhere.
 
     Example:
         >>> path_below("flowers/daisy/1.jpg", "flowers")

@@ -1,4 +1,4 @@
-"""How training images are varied: configuration only, the operations are in `augmentation_ops`."""
+"""Configuration of image augmentation; the operations are in `augmentation_ops`."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from ktransfer.errors import RecipeError, did_you_mean, listed
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes to training images, drawn anew for each image and epoch.
+    """Random changes to training images, independent for each image and epoch.
 
     Args:
         flip: Mirror left and right in half of the cases.
@@ -45,8 +45,8 @@ class Augmentation:
         crop = tuple(self.crop)
         if len(crop) != 2 or not 0 < crop[0] <= crop[1] <= 1:
             raise RecipeError(
-                "Expected crop as two shares of the area, 0 < lowest <= highest <= 1. "
-                f"Received: {self.crop}. Pass (1, 1) to crop nothing."
+                f"Expected crop as two shares of the area, 0 < lowest <= highest <= 1, got {self.crop}. Pass "
+                "(1, 1) to crop nothing."
             )
         object.__setattr__(self, "crop", crop)
         highest = {
@@ -61,7 +61,7 @@ class Augmentation:
             value = getattr(self, name)
             if not 0 <= value <= most:
                 raise RecipeError(
-                    f"Expected {name} between 0 and {most}. Received: {value}. Pass 0 to leave it off."
+                    f"Expected {name} between 0 and {most}, got {value}. Pass 0 to leave it off."
                 )
 
     @classmethod
@@ -89,7 +89,7 @@ class Augmentation:
         unknown = sorted(set(values) - set(names))
         if unknown:
             raise RecipeError(
-                f"Expected augmentation keys out of {listed(names)}. Received: {unknown[0]!r}. "
+                f"Expected augmentation keys out of {listed(names)}, got {unknown[0]!r}. "
                 f"{did_you_mean(unknown[0], names)}Remove it."
             )
         return cls(**values)

@@ -35,7 +35,7 @@ def augment(
 
 
 def _geometry(images: tf.Tensor, seed: tf.Tensor, augmentation: Augmentation) -> tf.Tensor:
-    """Crop, turn and flip in one bilinear resampling; what lies outside is the image reflected."""
+    """Crop, turn and flip in one bilinear resampling; outside, the image is reflected."""
     if not (augmentation.flip or augmentation.rotation or augmentation.crop != (1, 1)):
         return images
     batch, height, width = (tf.shape(images)[axis] for axis in range(3))

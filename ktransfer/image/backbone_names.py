@@ -1,4 +1,4 @@
-"""What names of image backbones look like, and how a `.keras` file may scale pixels; checked without Keras."""
+"""Check names of image backbones and scalings of `.keras` files without importing Keras."""
 
 from pathlib import Path
 
@@ -35,12 +35,12 @@ def check_image_backbone_name(name: str, *, scaling: str | None = None) -> None:
     path = Path(name).expanduser()
     if name.endswith(".keras"):
         if not path.is_file():
-            raise BackboneError(f"A .keras file was expected. Received: {path}, which does not exist.")
+            raise BackboneError(f"Expected a .keras file, got {path}, which does not exist. Check the path.")
         if scaling not in SCALINGS:
             raise BackboneError(
-                "A .keras file does not say how its pixels are scaled, and a guess would ruin it. "
-                f"Received: scaling={scaling!r}. {did_you_mean(scaling, SCALINGS) if scaling else ''}"
-                f"Pass --scaling with one of {', '.join(SCALINGS)} (none: it scales 0-255 itself)."
+                "Expected the scaling of the pixels of a .keras file, which does not record it, got "
+                f"scaling={scaling!r}. {did_you_mean(scaling, SCALINGS) if scaling else ''}Pass --scaling "
+                f"with one of {', '.join(SCALINGS)} (none: it scales 0-255 itself)."
             )
         return
     check_backbone_name(name, scaling=scaling)

@@ -83,8 +83,8 @@ def _from_preset(
             backbone = keras_hub.models.Backbone.from_preset(preset, image_shape=(*size, 3), **options)
         except (ValueError, TypeError) as error:
             raise BackboneError(
-                f"The backbone {name} takes images of {fixed[0]} by {fixed[1]} pixels only. "
-                f"Received: {size[0]} by {size[1]}. Use --image-size {fixed[0]}."
+                f"Expected images of {fixed[0]} by {fixed[1]} pixels for the backbone {name}, got {size[0]} "
+                f"by {size[1]}. Use --image-size {fixed[0]}."
             ) from error
     return backbone, _preprocessing(converter, size)
 
@@ -100,8 +100,8 @@ def _checked_preset(name: str) -> str:
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "`ktransfer backbones` lists the names."
         raise BackboneError(
-            "The name of an image preset, a hub handle, a preset folder or a .keras file was expected. "
-            f"Received: {name!r}, which is none of these. {hint}"
+            "Expected the name of an image preset, a hub handle, a preset folder or a .keras file, got "
+            f"{name!r}, which is none of these. {hint}"
         )
     return name
 
@@ -112,8 +112,8 @@ def _image_input(backbone: keras.Model) -> keras.KerasTensor:
     if len(inputs) != 1 or len(inputs[0].shape) != 4 or inputs[0].shape[-1] != 3:
         shapes = listed(tensor.shape for tensor in inputs)
         raise BackboneError(
-            "A backbone for RGB images of shape (batch, height, width, 3) was expected. "
-            f"Received: {backbone.name}, which takes {shapes or 'no known input'}."
+            f"Expected a backbone for RGB images of shape (batch, height, width, 3), got {backbone.name}, "
+            f"which takes {shapes or 'no known input'}. Choose another backbone."
         )
     return inputs[0]
 
@@ -122,9 +122,8 @@ def _own_size(converter: keras.layers.Layer) -> tuple[int, int]:
     size = converter.image_size or (224, 224)
     if not isinstance(size, list | tuple) or [type(pixels) for pixels in size] != [int, int]:
         raise BackboneError(
-            "A height and a width in pixels were expected of the preset's image converter. "
-            f"Received: {size!r:.80}. "
-            "Pass --image-size, or mend image_converter.json."
+            f"Expected a height and a width in pixels of the preset's image converter, got {size!r:.80}. "
+            "Pass --image-size, or correct image_converter.json."
         )
     return tuple(size)
 
@@ -141,15 +140,15 @@ def _preprocessing(converter: keras.layers.Layer, size: tuple[int, int]) -> Prep
             for p in ((0,) * 3, (255,) * 3, (50, 120, 200))
         ]
     )
-    # Two sizes differ only in the resizing, which constant pictures do not feel.
+    # Two sizes differ only in the resizing, which does not change constant images.
     seen = np.stack([keras.ops.convert_to_numpy(converter(p[None]))[0, 0, 0] for p in probes]).astype(
         "float64"
     )
     scale, offset = (seen[1] - seen[0]) / 255, seen[0]
     if not np.allclose(seen[2], np.array([50, 120, 200]) * scale + offset, atol=1e-3):
         raise BackboneError(
-            "An image converter that scales each channel by itself was expected. "
-            f"Received: {type(converter).__name__}, which does more. Wrap the backbone and save it as .keras."
+            "Expected an image converter that scales each channel by itself, got "
+            f"{type(converter).__name__}, which does more. Wrap the backbone and save it as .keras."
         )
     return Preprocessing(resize, _exact(config["scale"], scale, 1.0), _exact(config["offset"], offset, 0.0))
 
@@ -168,20 +167,22 @@ def _from_file(
         model = load_keras_file(path)
     except (OSError, ValueError, MemoryError) as error:
         reason = str(error).rstrip(".")
-        raise BackboneError(f"A Keras model was expected in {path}. Received: {reason}.") from error
+        raise BackboneError(
+            f"Expected a Keras model in {path}, got {reason}. Save it again with model.save()."
+        ) from error
     last = model.layers[-1] if getattr(model, "layers", None) else None
     if isinstance(last, keras.layers.Dense | keras.layers.Softmax):
         raise BackboneError(
-            f"A backbone without its classifier was expected. Received: {path}, which ends in {last.name}. "
-            "Save keras.Model(model.inputs, the_layer_before.output)."
+            f"Expected a backbone without its classifier, got {path}, which ends in {last.name}. Save "
+            "keras.Model(model.inputs, the_layer_before.output)."
         )
     fixed = _image_input(model).shape[1:3]
     if None in fixed:
         size = size or (224, 224)
     elif size not in (None, tuple(fixed)):
         raise BackboneError(
-            f"The backbone in {path} takes images of {fixed[0]} by {fixed[1]} pixels only. "
-            f"Received: {size[0]} by {size[1]}. Leave --image-size out."
+            f"Expected images of {fixed[0]} by {fixed[1]} pixels for the backbone in {path}, got {size[0]} "
+            f"by {size[1]}. Leave --image-size out."
         )
     height, width = size or fixed
     resize = Resize(height, width, mode="crop", interpolation="bilinear", antialias=True)

@@ -1,4 +1,4 @@
-"""Which images cannot be decoded, and leaving them out."""
+"""Find images that cannot be decoded, and leave them out."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,7 @@ _NAMED = 3
 
 @dataclass(frozen=True)
 class CorruptImage:
-    """An image that cannot be decoded, and why, as a person reads it.
+    """An image that cannot be decoded, with the reason.
 
     Example:
         >>> CorruptImage("roses/IMG_0042.jpg", "truncated at 13 KiB").reason
@@ -85,8 +85,8 @@ def require_readable(
         more = f" and {len(corrupt) - _NAMED} more" if len(corrupt) > _NAMED else ""
         them = "it" if len(corrupt) == 1 else "them"
         raise DataError(
-            f"Expected every image to be readable. Received: {named}{more} that cannot be decoded. "
-            f"Remove {them}, or pass --skip-corrupt to leave out unreadable files."
+            f"Expected every image to be readable, got {named}{more} that cannot be decoded. Remove {them}, "
+            "or pass --skip-corrupt to leave out unreadable files."
         )
     unreadable = {c.path for c in corrupt}
     readable = [index for index, path in enumerate(examples.inputs) if path not in unreadable]
@@ -98,7 +98,7 @@ def require_readable(
     ]
     if emptied:
         raise DataError(
-            f"Expected readable images of every class. Received: none of {emptied[0]!r} ({named}). "
-            "Add images to that class, or remove it."
+            f"Expected readable images of every class, got none of {emptied[0]!r} ({named}). Add images to "
+            "that class, or remove it."
         )
     return examples.subset(readable)

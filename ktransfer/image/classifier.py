@@ -51,14 +51,14 @@ def build_classifier(
     resize = preprocessing.resize
     images = keras.Input((resize.height, resize.width, 3), name="image", dtype="float32")
     pixels = keras.layers.Rescaling(preprocessing.scale, preprocessing.offset, name="scaling")(images)
-    # By its name a classifier is cut in two there, to be trained on kept features.
+    # By its name a classifier is cut in two there, to be trained on cached features.
     features = keras.layers.Identity(name="features")(backbone_features(backbone, pixels))
     logits = add_head(_pool(features, resize.height * resize.width), num_classes, dropout, seed)
     return keras.Model(images, logits, name="classifier")
 
 
 def backbone_features(backbone: keras.Model, pixels: Tensor) -> Tensor:
-    """What the backbone makes of `pixels`: its output, of several the deepest, which is named last.
+    """The backbone's output for `pixels`; of several outputs the deepest, which is named last.
 
     Example:
 
@@ -83,8 +83,8 @@ def _pool(features: keras.KerasTensor, pixels: int) -> keras.KerasTensor:
     if rank == 2:
         return keras.layers.Identity(dtype="float32", name=POOLED)(features)
     raise BackboneError(
-        "Features of 2, 3 or 4 dimensions, batch first, were expected from the backbone. "
-        f"Received: shape {tuple(features.shape)}."
+        "Expected features of 2, 3 or 4 dimensions, batch first, from the backbone, got shape "
+        f"{tuple(features.shape)}. Choose another backbone."
     )
 
 

@@ -76,9 +76,9 @@ def image_dataset(
         >>> model.evaluate(dataset)  # doctest: +SKIP
     """
     if batch_size < 1:
-        raise DataError(f"Expected a batch size of at least 1. Received: {batch_size}. Pass such as 32.")
+        raise DataError(f"Expected a batch size of at least 1, got {batch_size}. Pass such as 32.")
     if cache not in (True, False, "auto"):
-        raise DataError(f'Expected cache to be True, False or "auto". Received: {cache!r}. Pass one of them.')
+        raise DataError(f'Expected cache to be True, False or "auto", got {cache!r}. Pass one of them.')
     varied = augmentation if training and augmentation is not None else Augmentation.none()
     pixels = _Pixels(examples.inputs, resize, keep=cache, workers=workers)
     epochs = itertools.count(first_pass)
@@ -137,7 +137,7 @@ class _Pixels:
 
 
 def _scratch_file(size: int, keep: bool | str) -> io.BufferedRandom | None:
-    """A file that is gone when it is closed, or the process killed; `None` where there is no room for one."""
+    """A file that is deleted when it is closed or the process ends; `None` if there is no room for one."""
     if not keep:
         return None
     try:

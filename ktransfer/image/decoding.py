@@ -37,7 +37,7 @@ _READ = {
 # messengers call HEIF files .jpg.
 _HEIF = (".heic", ".heif", ".hif", ".heics")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-# These formats begin with no signature of their own: they are opened where the name says so only.
+# These formats have no signature: they are opened by their suffix only.
 _BY_SUFFIX = {"TGA": (".tga", ".icb", ".vda", ".vst"), "DIB": (".dib",)}
 # Formats of images, drawings and videos that are not read, so that they can be named.
 _OTHERS = (
@@ -131,7 +131,7 @@ _FILTERS = {
 }
 _MODES = ("crop", "pad", "stretch")
 _PHOTOMETRIC = 262  # the TIFF tag that says whether 0 is black
-_MOST_PIXELS = 178_956_970  # what Pillow decodes at most, unless told otherwise
+_MOST_PIXELS = 178_956_970  # what Pillow decodes at most, unless configured otherwise
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -186,19 +186,18 @@ class Resize:
     def __post_init__(self) -> None:
         if self.height < 1 or self.width < 1:
             raise RecipeError(
-                "Expected an image size of at least 1 by 1 pixels. "
-                f"Received: {self.height} by {self.width}. Pass a height and a width such as 224."
+                f"Expected an image size of at least 1 by 1 pixels, got {self.height} by {self.width}. Pass "
+                "a height and a width such as 224."
             )
         for name, known in (("mode", _MODES), ("interpolation", tuple(_FILTERS))):
             if getattr(self, name) not in known:
                 raise RecipeError(
-                    f"Expected {name} out of {', '.join(known)}. Received: {getattr(self, name)!r}. "
+                    f"Expected {name} out of {', '.join(known)}, got {getattr(self, name)!r}. "
                     f"{did_you_mean(getattr(self, name), known)}Pass one of them."
                 )
         if self.interpolation == "lanczos3" and not self.antialias:
             raise RecipeError(
-                "Expected antialias with lanczos3. Received: antialias=False. "
-                "Pass antialias=True, or bilinear."
+                "Expected antialias with lanczos3, got antialias=False. Pass antialias=True, or bilinear."
             )
 
 
@@ -256,7 +255,7 @@ def _read(path_or_file: PathLike | BinaryIO) -> Image.Image:
         is_path = isinstance(path_or_file, str | os.PathLike)
         name = str(path_or_file if is_path else getattr(path_or_file, "name", "The image"))
         raise DataError(
-            f"An image was expected. Received: {printable(name)}, which cannot be decoded "
+            f"Expected an image, got {printable(name)}, which cannot be decoded "
             f"({_reason(path_or_file, error)}). Remove it, or name another."
         ) from error
 
@@ -353,9 +352,8 @@ def _resized(image: Image.Image, resize: Resize) -> Image.Image:
     if resize.mode == "pad":
         if max(width, fit_width) * max(height, fit_height) > _MOST_PIXELS:
             raise DataError(  # the bars of 1 x 60,000 pixels made square take 10 GB
-                "An image was expected whose black bars leave it within "
-                f"{_MOST_PIXELS // 10**6} million pixels. Received: {width} x {height} pixels. "
-                "Remove it, or cut it."
+                f"Expected an image whose black bars leave it within {_MOST_PIXELS // 10**6} million pixels, "
+                f"got {width} x {height} pixels. Remove it, or cut it."
             )
         image = ImageOps.expand(image, (max(fit_width - width, 0) // 2, max(fit_height - height, 0) // 2))
         width, height = image.size

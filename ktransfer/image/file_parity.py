@@ -1,4 +1,4 @@
-"""Proof that an artefact reads image files, or pixels of any size, as the run does."""
+"""Proof that an artifact reads image files, or pixels of any size, as the run does."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _VARIANTS_AT_ONCE = 16  # files
 
 @dataclasses.dataclass(frozen=True)
 class FilesRead:
-    """How far the pixels that an artefact reads from image files are from those that the run reads.
+    """The difference between pixels of image files as read by an artifact and as read by the run.
 
     Args:
         max_pixel_delta: Largest difference of a pixel that the model is given, in grey levels, 0 to 255.
@@ -63,8 +63,8 @@ class FilesRead:
         """Raise `ExportError` unless the pixels are the run's within a grey level."""
         if not self.max_pixel_delta <= PIXEL_LIMIT:
             raise ExportError(
-                f"A {format} artefact that reads image files as the run does, pixels within {PIXEL_LIMIT} "
-                f"grey level, was expected, got a difference of {self.max_pixel_delta:g} in {self.worst}. "
+                f"Expected a {format} artifact that reads image files as the run does, pixels within "
+                f"{PIXEL_LIMIT} gray level, got a difference of {self.max_pixel_delta:g} in {self.worst}. "
                 "Export another format; nothing was written."
             )
 
@@ -85,7 +85,7 @@ class FilesRead:
 
 
 def graph_refusal(content: bytes) -> str | None:
-    """Say why a graph refuses an image file, or return `None` where it reads it.
+    """The reason why a graph refuses an image file, or `None` if it reads the file.
 
     Args:
         content: The bytes of the file.
@@ -111,13 +111,13 @@ def _graph_reader() -> Any:
     )
 
 
-def measure_file_parity(artefact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
-    """Compare what an artefact makes of files with what the model makes of them as the run reads them.
+def measure_file_parity(artifact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
+    """Compare an artifact's answers to files with the model's answers to the files as the run reads them.
 
     The files that the graph refuses are left out; where it refuses all, those of own making are compared.
 
     Args:
-        artefact: Callable, `{"image_bytes": strings (B,)}` to probabilities `(B, C)`.
+        artifact: Callable, `{"image_bytes": strings (B,)}` to probabilities `(B, C)`.
         serving: `Serving` of an image classifier with its files.
         labels: True classes of the files, int `(N,)`.
 
@@ -136,15 +136,15 @@ def measure_file_parity(artefact: Answer, serving: Serving, labels: Array | None
         return model({INPUT: load_images(map(io.BytesIO, inputs[FILE.name]), resize)})
 
     return measure_parity(
-        artefact, logits, _Files(chosen), labels=labels, task=serving.task, decision=serving.decision
+        artifact, logits, _Files(chosen), labels=labels, task=serving.task, decision=serving.decision
     )
 
 
-def measure_pixels(artefact: Answer, serving: Serving) -> FilesRead:
-    """Compare the pixels that an artefact reads from files with those that the run reads.
+def measure_pixels(artifact: Answer, serving: Serving) -> FilesRead:
+    """Compare the pixels that an artifact reads from files with those that the run reads.
 
     Args:
-        artefact: Callable, `{"image_file": strings (B,)}` to pixels `(B, height, width, 3)`.
+        artifact: Callable, `{"image_file": strings (B,)}` to pixels `(B, height, width, 3)`.
         serving: `Serving` of an image classifier with its files.
 
     Returns:
@@ -155,7 +155,7 @@ def measure_pixels(artefact: Answer, serving: Serving) -> FilesRead:
 
     def compare(names: Sequence[str], contents: Sequence[bytes]) -> None:
         nonlocal largest, worst
-        found = np.asarray(artefact({PIXEL_FILE.name: np.array(contents, object)}))
+        found = np.asarray(artifact({PIXEL_FILE.name: np.array(contents, object)}))
         expected = load_images(map(io.BytesIO, contents), resize)
         for name, delta in zip(names, np.abs(found - expected).max((1, 2, 3)), strict=True):
             if not delta <= largest:  # so that NaN counts
@@ -181,8 +181,8 @@ def measure_pixels(artefact: Answer, serving: Serving) -> FilesRead:
     )
 
 
-def measure_size_parity(artefact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
-    """The same of an artefact that takes pixels of any size, `{"image": (1, H, W, 3)}`."""
+def measure_size_parity(artifact: Answer, serving: Serving, labels: Array | None = None) -> Parity:
+    """Measure the parity of an artifact that takes pixels of any size, `{"image": (1, H, W, 3)}`."""
     model, resize = reference_function(serving), resize_of(serving)
 
     def logits(inputs: dict[str, Array]) -> Array:
@@ -191,7 +191,7 @@ def measure_size_parity(artefact: Answer, serving: Serving, labels: Array | None
 
     # Photographs of one batch have one size, and these have not.
     return measure_parity(
-        artefact,
+        artifact,
         logits,
         _Pixels(serving.files),
         fixed={BATCH: 1},

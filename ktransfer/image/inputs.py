@@ -1,4 +1,4 @@
-"""What `ktransfer predict` is given, files and folders, to image files."""
+"""Find the image files of `ktransfer predict` in files and folders."""
 
 import os
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def find_images(inputs: Sequence[str], *, decode: bool = True) -> Inputs:
         if not os.path.isdir(given):
             if not os.path.exists(given):
                 raise DataError(
-                    "An image file or a folder of images was expected. "
-                    f"Received: {printable(given)}, which does not exist. Check the path."
+                    f"Expected an image file or a folder of images, got {printable(given)}, which does not "
+                    "exist. Check the path."
                 )
             items.append(given)
             continue
@@ -53,8 +53,8 @@ def find_images(inputs: Sequence[str], *, decode: bool = True) -> Inputs:
                 f"{fix[0].upper()}{fix[1:]}." if unread else "Pass image files, or a folder that holds some."
             )
             raise DataError(
-                f"Images ({' '.join(IMAGE_EXTENSIONS)}) were expected in {printable(given)}. "
-                f"Received: {kinds_of([*unread, *others, *junk], broken)}. {fix}"
+                f"Expected images ({' '.join(IMAGE_EXTENSIONS)}) in {printable(given)}, got "
+                f"{kinds_of([*unread, *others, *junk], broken)}. {fix}"
             )
         items += [path for path, reason in reasons.items() if not reason]
     return Inputs(tuple(items), tuple(notes))

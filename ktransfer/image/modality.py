@@ -1,4 +1,4 @@
-"""Images as a `Modality`. What a method needs is imported in it: most callers want but one of them."""
+"""Images as a `Modality`. Each method imports what it needs, since most callers use only one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ImageModality:
             return Preprocessing.from_dict(run.manifest["preprocessing"])
         except (TypeError, ValueError, KeyError) as error:
             raise RunError(
-                f"How images are read was expected in {run.path / 'manifest.json'}. Received: {error}. Train again."
+                f"Expected how images are read in {run.path / 'manifest.json'}, got {error}. Train again."
             ) from error
 
     def serving(
@@ -102,7 +102,7 @@ class ImageModality:
 
     def raw_parity(
         self,
-        artefact: Callable[[dict[str, Array]], Array],
+        artifact: Callable[[dict[str, Array]], Array],
         serving: Serving,
         format: str,
         labels: Array | None,
@@ -110,7 +110,7 @@ class ImageModality:
         from ktransfer.image.file_parity import measure_file_parity, measure_size_parity
 
         measure = measure_file_parity if format == "savedmodel" else measure_size_parity
-        return measure(artefact, serving, labels), None
+        return measure(artifact, serving, labels), None
 
     def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
         from ktransfer.image.file_parity import LIMITS
@@ -118,10 +118,10 @@ class ImageModality:
         # A pixel may differ by a grey level, which `FilesRead.check` holds; so labels count.
         parity.check_labels(f"{format} (image files)", **LIMITS)
 
-    def files_read(self, artefact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
+    def files_read(self, artifact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
         from ktransfer.image.file_parity import measure_pixels
 
-        return measure_pixels(artefact, serving)
+        return measure_pixels(artifact, serving)
 
     def load_splits(
         self, source: PathLike, *, task: str | None = None, **options: Any
@@ -160,10 +160,10 @@ class ImageModality:
     def reads_as_missing(self, name: str) -> bool:
         return False  # a folder was given its name by somebody
 
-    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def written_sidecars(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         return []
 
-    def write_beside(
+    def write_sidecars(
         self, preprocessing: Preprocessing, folder: Path, examples: Examples
     ) -> tuple[dict[str, Any], Iterable[str]]:
         return {}, ()
@@ -261,7 +261,7 @@ class ImageModality:
 
         return {INPUT: cast("Array", inputs)}
 
-    def prove_beside(self, path: PathLike, serving: Serving) -> None:
+    def verify_sidecars(self, path: PathLike, serving: Serving) -> None:
         pass  # nothing was written
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What becomes of pictures before the backbone, and how a run reads them."""
+"""Image preprocessing before the backbone, and reading images for a run."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _LARGEST = 4_096  # pixels a side, that a manifest may ask for
 
 @dataclass(frozen=True)
 class Preprocessing(RowAnExample):
-    """What becomes of a picture before the backbone: resized outside the model, scaled inside it.
+    """Image preprocessing: resizing outside the model, scaling inside it.
 
-    Its methods are those of `TextPreprocessing`, so that whatever trains, judges or predicts need not know
+    Its methods are those of `TextPreprocessing`, so that training, evaluation and prediction need not know
     which of the two it has.
 
     Attributes:
@@ -60,8 +60,8 @@ class Preprocessing(RowAnExample):
         """The order of an epoch of a training `dataset`: int `(n,)`."""
         return np.random.default_rng([seed, epoch]).permutation(len(examples))
 
-    def beside(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """What goes into every part of the model beside features of these examples: of images nothing."""
+    def extra_inputs(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Inputs of the model's upper part in addition to features: none for images."""
         return {}
 
     def digest(self) -> dict[str, Any]:
@@ -69,7 +69,7 @@ class Preprocessing(RowAnExample):
         return self.to_dict()
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it, flat."""
+        """The settings as flat JSON values, as in the manifest."""
         return {**dataclasses.asdict(self.resize), "scale": self.scale, "offset": self.offset}
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a report shows of images."""
+"""Cards of images in a report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OF_EACH_BY_COVERING = 2  # where each takes 36 more runs of the model
 
 
 def image_card(path: str, *, picture: bool) -> dict[str, Any]:
-    """What a card has of an image: the end of its path, and where wanted a thumbnail.
+    """The card of an image: the end of its path, and optionally a thumbnail.
 
     Example:
         >>> image_card("flowers/daisy/1.jpg", picture=False)

@@ -31,7 +31,7 @@ def serve_images(
     images: Sequence[str] | Array,
     preprocessing: Preprocessing | None = None,
 ) -> Serving:
-    """Return the `Serving` of an image classifier, after checking that all fit one another.
+    """Return the `Serving` of an image classifier, after checking that its arguments are consistent.
 
     Args:
         model: Functional Keras model, RGB images `(None, H, W, 3)` in 0-255 to logits `(None, C)`.
@@ -52,9 +52,9 @@ def serve_images(
     shapes = [tuple(tensor.shape) for tensor in tensors]
     if len(shapes) != 2 or len(shapes[0]) != 4 or None in shapes[0][1:] or len(shapes[1]) != 2:
         raise ExportError(
-            "Exporting takes a model from images (None, height, width, 3) to logits (None, classes), or a "
-            "text classifier with its preprocessing. "
-            f"Received: {shapes}. Build it with `build_classifier` or `build_text_classifier`."
+            "Expected a model from images (None, height, width, 3) to logits (None, classes), or a text "
+            f"classifier with its preprocessing, got {shapes}. Build it with `build_classifier` or "
+            "`build_text_classifier`."
         )
     check_class_names(class_names, shapes[1][1])
     files: Sequence[str] = ()
@@ -65,8 +65,8 @@ def serve_images(
     size, received = shapes[0][1:], np.shape(pixels)
     if not len(pixels) or received[1:] != size:
         raise ExportError(
-            f"Parity is measured on at least one image of shape {size}. "
-            f"Received: {received}. Give images as the model takes them."
+            f"Expected at least one image of shape {size} to measure parity on, got {received}. Give images "
+            "as the model takes them."
         )
     return Serving(
         model=in_float32(model),
@@ -110,7 +110,7 @@ def of_any_size(serving: Serving) -> Serving:
 
 
 def resize_of(serving: Serving) -> Resize:
-    """How the examples of an image classifier, whose files are known, are brought to its size.
+    """The resize of an image classifier whose files are known.
 
     Example:
         >>> resize_of(serving).height  # doctest: +SKIP

@@ -1,4 +1,4 @@
-"""What a person names as data, a folder, a table or a TFDS name, to examples."""
+"""Read images from a folder, a table or a TFDS name."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ktransfer.data.tables.columns import Columns
 from ktransfer.data.tables.file_bytes import table_suffix
 from ktransfer.data.tables.file_cells import image_cells, names_files
 from ktransfer.data.tables.label_sets import REGRESSION, SINGLE_LABEL
-from ktransfer.data.tables.parts import (
-    Parts,
+from ktransfer.data.tables.labeled_splits import (
+    LabeledSplits,
     ReadOptions,
     examples_of,
     label_notes,
-    part_classes,
     read_more,
     read_table_file,
     read_table_splits,
+    split_classes,
     unused_columns,
 )
 from ktransfer.data.tables.split_tables import find_split_tables
@@ -53,10 +53,10 @@ _AGREE = (
 
 @dataclasses.dataclass(frozen=True)
 class _Read:
-    """Splits, and what further data is read by: the parts of tables, or `None` of class folders."""
+    """Splits, and the labeled splits of tables by which further data is read; `None` for class folders."""
 
     splits: Splits
-    tables: Parts | None = None
+    tables: LabeledSplits | None = None
 
 
 def read_data(
@@ -72,7 +72,7 @@ def read_data(
     A folder holds either one folder of images for each class, or `train/` and optionally `val/` and `test/`,
     each such a folder, under any of their usual names (see `parse_split_name`), or classes with `train/` and
     so on in each. Images lie at any depth below their class; links are followed, and a folder that is the
-    only one is looked through. `Splits.notes` says what is not used.
+    only one is searched. `Splits.notes` says what is not used.
 
     Or a folder holds tables, `train.csv` and optionally `val.csv` and `test.csv`, whose rows name image files
     below it and their labels; or `data` is such a table itself.
@@ -80,7 +80,7 @@ def read_data(
     Args:
         data: A folder, a table, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets has
             prepared; nothing is downloaded.
-        class_names: The classes in the order of their labels; None takes those of the training part, sorted,
+        class_names: The classes in the order of their labels; None takes those of the training split, sorted,
             by value where all are numbers.
         data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or its default.
         cache_dir: Where the images of a TFDS data set are laid out as files, once; None takes
@@ -167,14 +167,14 @@ def load_splits(
     cache_dir: str | os.PathLike[str] | None = None,
     **columns: Any,
 ) -> Splits:
-    """Read `data` for training, with a validation part in any case.
+    """Read `data` for training, with a validation split in any case.
 
     Args:
         data: As in `read_data`.
         validation: A folder of class folders or a table to validate on, in place of the data's own validation
-            part.
+            split.
         validation_fraction: The share of each class to hold out, between 0 and 1, when there is no validation
-            part.
+            split.
         seed: Fixes which examples are held out.
         data_dir: As in `read_data`.
         cache_dir: As in `read_data`.
@@ -277,8 +277,8 @@ def _read(
         return _of_folders(found, notes + more, class_names, data, options)
     path = Path(data).expanduser()
     if path.is_file() and (table_suffix(path) or names_files(path, IMAGE_EXTENSIONS)):
-        parts = read_table_file(path, options, class_names or ())
-        return _of_tables(parts, class_names, path, path.parent, whole=False)
+        labeled_splits = read_table_file(path, options, class_names or ())
+        return _of_tables(labeled_splits, class_names, path, path.parent, whole=False)
     folder = _folder(data)
     top = _only_folder(folder)
     tables, error = _find_tables(top)
@@ -300,15 +300,15 @@ def _read(
         notes = (f"not used: {names}, as folders are the classes ({unclear})",)
     else:
         try:
-            parts = read_table_splits(tables, options)
+            labeled_splits = read_table_splits(tables, options)
         except DataError as error:
             raise DataError(
                 f"{error} Or move {names} out of {printable(str(folder))} to read its class folders."
             ) from error
-        if not _say_the_same(parts, of_folders):
+        if not _say_the_same(labeled_splits, of_folders):
             note = f"read {names}; folders are not read as classes, as they say something else"
-            parts = dataclasses.replace(parts, notes=(*parts.notes, note))
-            return _of_tables(parts, class_names, data, top, whole=True)
+            labeled_splits = dataclasses.replace(labeled_splits, notes=(*labeled_splits.notes, note))
+            return _of_tables(labeled_splits, class_names, data, top, whole=True)
         notes = (f"not used: {names}, as folders are the classes and say the same",)
     return _of_folders(of_folders.splits, of_folders.notes + notes, class_names, data, options, folder)
 
@@ -322,7 +322,7 @@ def _class_folders(folder: Path, class_names: Sequence[str] | None) -> Layout | 
 
 
 def _unclear(tables: TableFiles, options: ReadOptions) -> str | None:
-    """Why it is not clear which column of the training table holds labels; None where it is."""
+    """The reason why the label column of the training table is unclear; None if it is clear."""
     path = tables.splits["train"][0]
     try:
         found = read_table(path, encoding=options.encoding, kind=IMAGE_CELLS)
@@ -331,10 +331,10 @@ def _unclear(tables: TableFiles, options: ReadOptions) -> str | None:
     return None if found.is_clear else f"its column {found.columns.label!r} may hold no labels"
 
 
-def _say_the_same(parts: Parts, layout: Layout) -> bool:
-    """Whether the class folders tell the images of a training table apart as its labels do."""
-    part = parts.splits["train"]
-    if part.task != SINGLE_LABEL:
+def _say_the_same(labeled_splits: LabeledSplits, layout: Layout) -> bool:
+    """Whether the class folders agree with the labels of a training table."""
+    labeled = labeled_splits.splits["train"]
+    if labeled.task != SINGLE_LABEL:
         return False
     folders = {
         os.path.realpath(path): name
@@ -344,7 +344,7 @@ def _say_the_same(parts: Parts, layout: Layout) -> bool:
     }
     pairs = Counter(
         (folders.get(os.path.realpath(path)), label)
-        for path, label in zip(part.inputs, part.labels, strict=True)
+        for path, label in zip(labeled.inputs, labeled.labels, strict=True)
     )
     return all(folder is not None for folder, _ in pairs) and all(
         len({pair[side] for pair in pairs}) == len(pairs) for side in (0, 1)
@@ -376,19 +376,26 @@ def _only_folder(folder: Path) -> Path:
 
 
 def _of_tables(
-    parts: Parts, class_names: Sequence[str] | None, data: PathLike, folder: Path, *, whole: bool
+    labeled_splits: LabeledSplits,
+    class_names: Sequence[str] | None,
+    data: PathLike,
+    folder: Path,
+    *,
+    whole: bool,
 ) -> _Read:
-    train = parts.splits["train"]
-    names = tuple(class_names) if class_names is not None else part_classes(train, parts.plan)
+    train = labeled_splits.splits["train"]
+    names = tuple(class_names) if class_names is not None else split_classes(train, labeled_splits.plan)
     if len(names) < 2 and train.task != REGRESSION:
         raise DataError(
-            f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(data))}. "
-            "Add images of another class, or name another label column."
+            f"Expected at least two classes, got only {names[0]!r} in {printable(str(data))}. Add images of "
+            "another class, or name another label column."
         )
-    notes = parts.notes + label_notes(parts, names) + unused_columns(parts, names)
-    notes += _not_named(folder, [path for part in parts.splits.values() for path in part.inputs], whole=whole)
-    splits = {split: examples_of(part, names, _KIND) for split, part in parts.splits.items()}
-    return _Read(Splits(splits["train"], splits.get("validation"), splits.get("test"), notes), parts)
+    notes = labeled_splits.notes + label_notes(labeled_splits, names) + unused_columns(labeled_splits, names)
+    notes += _not_named(
+        folder, [path for labeled in labeled_splits.splits.values() for path in labeled.inputs], whole=whole
+    )
+    splits = {split: examples_of(labeled, names, _KIND) for split, labeled in labeled_splits.splits.items()}
+    return _Read(Splits(splits["train"], splits.get("validation"), splits.get("test"), notes), labeled_splits)
 
 
 def _not_named(folder: Path, paths: Sequence[str], *, whole: bool) -> tuple[str, ...]:
@@ -430,8 +437,8 @@ def _of_folders(
     names = tuple(class_names) if class_names is not None else class_order(found["train"])
     if len(names) < 2:
         raise DataError(
-            f"Expected at least two classes. Received: only {', '.join(names) or 'none'} in {data}. "
-            "Add a folder of images for each further class."
+            f"Expected at least two classes, got only {', '.join(names) or 'none'} in {data}. Add a folder "
+            "of images for each further class."
         )
     source = printable(str(data))
     splits = {
@@ -453,13 +460,13 @@ def _of_folders(
 
 
 def _read_validation(
-    path: Path, options: ReadOptions, train: Examples, tables: Parts | None
+    path: Path, options: ReadOptions, train: Examples, tables: LabeledSplits | None
 ) -> tuple[Examples, tuple[str, ...]]:
     """`(examples, notes)` of a table or a folder of class folders to validate on."""
     if path.is_file() and (table_suffix(path) or names_files(path, IMAGE_EXTENSIONS)):
-        part, notes = read_more(path, options, train.class_names, tables)
-        notes += _not_named(path.parent, part.inputs, whole=False)
-        return examples_of(part, train.class_names, _KIND), notes
+        labeled, notes = read_more(path, options, train.class_names, tables)
+        notes += _not_named(path.parent, labeled.inputs, whole=False)
+        return examples_of(labeled, train.class_names, _KIND), notes
     folder = _folder(path)
     if tables is not None and tables.plan is not None and tables.plan.task != SINGLE_LABEL:
         raise DataError(
@@ -479,8 +486,8 @@ def _folder(path: PathLike) -> Path:
     if not path.is_dir():
         received = f"the file {path}" if path.exists() else f"{path}, which does not exist"
         raise DataError(
-            f"Expected a folder that holds a folder of images for each class. Received: {received}. "
-            "Pass such a folder, a table that names images, or tfds:NAME."
+            f"Expected a folder that holds a folder of images for each class, got {received}. Pass such a "
+            "folder, a table that names images, or tfds:NAME."
         )
     return path
 
@@ -496,7 +503,7 @@ def _examples(
     unknown = sorted(set(classes) - set(names))
     if unknown:
         raise DataError(
-            f"Expected classes out of {listed(names)}. Received: {unknown[0]!r} in {source}. "
+            f"Expected classes out of {listed(names)}, got {unknown[0]!r} in {source}. "
             f"{did_you_mean(unknown[0], names)}Rename that class, or remove it."
         )
     pairs = [(path, labels[name]) for name in sorted(classes) for path in classes[name]]

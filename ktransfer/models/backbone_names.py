@@ -1,4 +1,4 @@
-"""What names of backbones look like; checked without Keras."""
+"""Check names of backbones without importing Keras."""
 
 import os
 import re
@@ -57,19 +57,19 @@ def check_backbone_name(name: str, *, scaling: str | None = None) -> None:
     path = Path(name).expanduser()
     if scaling is not None:
         raise BackboneError(
-            f"A preset brings its own scaling. Received: scaling={scaling!r} for {name!r}. Leave it out."
+            f"Expected no scaling for a preset, which has its own, got scaling={scaling!r} for {name!r}. "
+            "Leave it out."
         )
     if name.startswith(HUB_PREFIXES):
         return
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise BackboneError(
-                f"A preset folder holds config.json. Received: {name}, which does not. "
-                "Write one with backbone.save_to_preset()."
+                f"Expected a preset folder with config.json, got {name}, which has none. Write one with "
+                "backbone.save_to_preset()."
             )
     elif not name or os.sep in name or (os.altsep and os.altsep in name):  # no preset is named so
         raise BackboneError(
-            "The name of a preset, a hub handle, a preset folder or a .keras file was expected. "
-            f"Received: {name!r}, a path that does not exist. Check it; "
-            "`ktransfer backbones` lists the names."
+            f"Expected the name of a preset, a hub handle, a preset folder or a .keras file, got {name!r}, a "
+            "path that does not exist. Check it; `ktransfer backbones` lists the names."
         )

@@ -1,4 +1,4 @@
-"""The blocks of a backbone, found in its graph: what is thawed, has a learning rate, and is cut between."""
+"""Find the blocks of a backbone in its graph: the units of unfreezing, learning rates and cached features."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from ktransfer.errors import BackboneError
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A piece of a backbone between two of its cut points; the unit that is thawed and has a learning rate.
+    """A piece of a backbone between two of its cut points; the unit that is unfrozen and has a learning rate.
 
     Attributes:
         name: What the names of its layers share, e.g. `"stack1_block0"`.
@@ -50,7 +50,7 @@ def find_blocks(backbone: keras.Model) -> tuple[Block, ...]:
     Such a tensor is an articulation point of the graph (Hopcroft and Tarjan 1973); inputs that ride along,
     such as a padding mask, do not count. A layer that is itself a stack of alike layers, as keras-hub's
     vision transformers are, is taken apart into these. What lies above the first of the layers that are used
-    more than once, as in ALBERT, is one block: they cannot be thawed in one place and not in another.
+    more than once, as in ALBERT, is one block: they cannot be unfrozen in one place and not in another.
 
     Args:
         backbone: A functional `keras.Model`; any keras-hub backbone, or one of `keras.applications`.
@@ -71,7 +71,7 @@ def find_blocks(backbone: keras.Model) -> tuple[Block, ...]:
         blocks.extend(_split(layers, entry))
     if not blocks:
         raise BackboneError(
-            f"A backbone with weights was expected. Received: {backbone.name}, which has none."
+            f"Expected a backbone with weights, got {backbone.name}, which has none. Pass another."
         )
     return tuple(reversed(_distinct_names(blocks)))
 
@@ -107,11 +107,11 @@ class _Segment:
 
 
 def _segments(backbone: keras.Model) -> list[_Segment]:
-    """What lies between all articulation points of the graph, from the input up."""
+    """The segments between all articulation points of the graph, from the input up."""
     if not isinstance(backbone, keras.Model) or not getattr(backbone, "operations", None):
         raise BackboneError(
-            "A functional Keras model was expected as the backbone, its blocks are read from its graph. "
-            f"Received: {type(backbone).__name__}. Rebuild it with `keras.Model(inputs, outputs)`."
+            "Expected a functional Keras model as the backbone, its blocks are read from its graph, got "
+            f"{type(backbone).__name__}. Rebuild it with `keras.Model(inputs, outputs)`."
         )
     operations = [op for op in backbone.operations if not isinstance(op, keras.layers.InputLayer)]
     readers: dict[int, list[keras.Operation]] = {}

@@ -1,4 +1,4 @@
-"""How much a model computes, from its graph alone."""
+"""Count the multiplications of a model from its graph alone."""
 
 import math
 

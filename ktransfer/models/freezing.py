@@ -1,4 +1,4 @@
-"""Which part of a backbone trains: its blocks, unfrozen from the top; BatchNorm stays frozen."""
+"""Unfreeze the blocks of a backbone from the top; BatchNorm stays frozen."""
 
 import weakref
 
@@ -13,7 +13,7 @@ _FROZEN_HERE: "weakref.WeakSet[keras.layers.Layer]" = weakref.WeakSet()
 
 
 def resolve_depth(depth: int | float | str, blocks: tuple[Block, ...]) -> int:
-    """How many blocks, counted from the top, a stage's `depth` means on this backbone.
+    """The number of blocks, counted from the top, of a stage's `depth` on this backbone.
 
     Args:
         depth: A number of blocks, a share of them in (0, 1], `"all"`, or the name of the lowest one.
@@ -35,7 +35,7 @@ def resolve_depth(depth: int | float | str, blocks: tuple[Block, ...]) -> int:
         names = [block.name for block in blocks]
         if depth not in names:
             raise RecipeError(
-                f"A stage's depth must be a block of the backbone. Received: {depth!r}. "
+                f"Expected a block of the backbone as a stage's depth, got {depth!r}. "
                 f"{did_you_mean(depth, names)}From the top, it has {listed(names)}."
             )
         return names.index(depth) + 1
@@ -43,8 +43,8 @@ def resolve_depth(depth: int | float | str, blocks: tuple[Block, ...]) -> int:
         return max(1, round(depth * len(blocks)))
     if depth > len(blocks):
         raise RecipeError(
-            f"A stage's depth must be at most {len(blocks)}, the number of the backbone's blocks. "
-            f'Received: {depth}. Use "all" for the whole backbone.'
+            f"Expected a stage's depth of at most {len(blocks)}, the number of the backbone's blocks, got "
+            f'{depth}. Use "all" for the whole backbone.'
         )
     return depth
 

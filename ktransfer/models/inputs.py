@@ -1,4 +1,4 @@
-"""What a model takes: one tensor, or a dictionary of them."""
+"""The inputs of a model: one tensor, or a dictionary of them."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -12,7 +12,7 @@ from ktransfer.models.blocks import Block, find_blocks, sublayers
 
 @dataclass(frozen=True)
 class BackboneNames:
-    """What is left of a backbone in a copied or pickled callback: a model of its own would be another one.
+    """The names of a backbone in a copied or pickled callback, in place of a copy of the model.
 
     Attributes:
         name: Of the model or layer.
@@ -299,7 +299,7 @@ def find_backbone(model: keras.Model) -> keras.Model:
     inner = [layer for layer in model.layers if isinstance(layer, keras.Model) and layer.weights]
     if len(inner) != 1:
         raise RecipeError(
-            "One functional model inside the classifier was expected as its backbone. "
-            f"Received: {len(inner)} in {model.name}. Pass backbone=model.get_layer(...)."
+            f"Expected one functional model inside the classifier as its backbone, got {len(inner)} in "
+            f"{model.name}. Pass backbone=model.get_layer(...)."
         )
     return inner[0]

@@ -10,7 +10,7 @@ from ktransfer.core.modality import Preprocessing
 
 @dataclass(frozen=True)
 class Network:
-    """What a run trains.
+    """The network of a run.
 
     Attributes:
         model: The classifier.

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def predict_in_batches(model: keras.Model, batches: Iterable[Any]) -> Iterator[np.ndarray | list[np.ndarray]]:
-    """What `model` answers to each batch, in inference mode.
+    """The outputs of `model` for each batch, in inference mode.
 
     A batch smaller than the first is filled up and cut again: a new size would be compiled anew. Where memory
-    runs out batches are run in halves from there on, and a warning says so.
+    runs out, batches are halved from there on, with a warning.
 
     Args:
         model: Any.

@@ -28,7 +28,7 @@ def list_backbones(task: str = "image", *, max_params: int | None = None) -> lis
     known = [each.name for each in modalities()]
     if task not in known:
         names = " or ".join(f'"{name}"' for name in known)
-        raise BackboneError(f"A task is {names}. Received: {task!r}.")
+        raise BackboneError(f"Expected a task out of {names}, got {task!r}. Pass one of them.")
     rows = [
         {
             "name": name,
@@ -54,6 +54,6 @@ def load_part(kind: Any, preset: str, what: str, **options: Any) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())[:300].rstrip(".")
         raise BackboneError(
-            f"{what.capitalize()} was expected in the preset {preset!r}. Received: {type(error).__name__}: "
-            f"{reason}. Check the name, the network, or the files of a local folder."
+            f"Expected {what} in the preset {preset!r}, got {type(error).__name__}: {reason}. "
+            "Check the name, the network, or the files of a local folder."
         ) from error

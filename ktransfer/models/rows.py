@@ -12,7 +12,7 @@ from ktransfer.models.predict import predict_in_batches
 
 
 class RowAnExample:
-    """What a `Preprocessing` says of rows, targets and answers where an example has one answer."""
+    """Rows, targets and answers of a `Preprocessing` whose examples have one answer each."""
 
     raw_in_graph = True
 
@@ -23,7 +23,7 @@ class RowAnExample:
     def rows(
         self, values: np.ndarray, examples: Examples, indices: Sequence[int] | np.ndarray
     ) -> list[np.ndarray]:
-        """Of each of these examples the rows of what a model gives: `(1, ...)` of `values` `(B, ...)`."""
+        """The row of each example in a model's outputs: `(1, ...)` of `values` `(B, ...)`."""
         return list(values[:, None])
 
     def row_labels(self, examples: Examples) -> np.ndarray:
@@ -31,11 +31,11 @@ class RowAnExample:
         return examples.labels
 
     def targets(self, examples: Examples) -> np.ndarray:
-        """What a loss compares logits with: `(N, C)`."""
+        """The targets of a loss: `(N, C)`."""
         return examples.targets
 
     def positions(self, texts: Sequence[str]) -> list[np.ndarray] | None:
-        """Where in what a model gives the rows of an example are; `None` where that is all there is."""
+        """The positions of an example's rows in a model's outputs; `None` for all of them."""
         return None
 
     def probabilities(

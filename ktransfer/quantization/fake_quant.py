@@ -1,4 +1,4 @@
-"""A model that answers as its int8 file will: the same weights, rounded while it runs."""
+"""Fake-quantize a model in the forward pass, so that it answers as its int8 file will."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 # Around -1e9 or minus infinity no 8 bits hold anything: what is masked stays in float, as in an int8 file.
 _WIDEST = 1e8
-# These only move what they are given, which is rounded already; and the softmax stays in float.
-_NOT_ROUNDED = (
+# These only move values that are quantized already; and the softmax stays in float.
+_NOT_QUANTIZED = (
     *(keras.layers.InputLayer, keras.layers.Identity, keras.layers.Reshape, keras.layers.Flatten),
     *(keras.layers.Permute, keras.layers.Dropout, keras.layers.SpatialDropout1D, keras.layers.Softmax),
     *(keras.layers.SpatialDropout2D, keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D),
@@ -30,12 +30,12 @@ _NOT_ROUNDED = (
 )
 
 
-class RoundedModel(keras.Model):
+class FakeQuantizedModel(keras.Model):
     """A model that shares its variables with `model` and rounds to 8 bits what an int8 file rounds.
 
-    Weights of two or more dimensions are rounded symmetrically by output channel, as TFLite and ONNX do; by
+    Weights of two or more dimensions are quantized symmetrically by output channel, as TFLite and ONNX do; by
     channel it makes no difference whether the BatchNorm behind a convolution is folded into it before. What
-    flows between layers is rounded asymmetrically, by one range for each layer, where the file has a tensor:
+    flows between layers is quantized asymmetrically, by one range for each layer, where the file has a tensor:
     behind BatchNorm and ReLU rather than between these and their convolution. Gradients pass straight through
     (Jacob et al. 2018, section 3; Krishnamoorthi 2018, section 3), and end where a range does.
 
@@ -47,12 +47,12 @@ class RoundedModel(keras.Model):
 
     Example:
 
-        rounded = RoundedModel(model, [images[:32], images[32:64]])
-        difference = rounded.predict(images) - model.predict(images)
+        quantized = FakeQuantizedModel(model, [images[:32], images[32:64]])
+        difference = quantized.predict(images) - model.predict(images)
     """
 
     def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
-        super().__init__(name=f"rounded_{model.name}")
+        super().__init__(name=f"fake_quantized_{model.name}")
         self.original = model
         self._rounding = _Rounding(model, batches)
         self.build(keras.tree.map_structure(lambda tensor: tensor.shape, model.input))
@@ -66,12 +66,12 @@ class RoundedModel(keras.Model):
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """The range of what each layer gives, by the layer's name, where that is rounded."""
+        """The range of each fake-quantized layer's output, by the layer's name."""
         return {operation.name: found for operation, found in self._rounding.ranges.items()}
 
 
 class _Rounding:
-    """Which layers of a model are rounded and how; not of Keras, so that nothing of it is tracked twice."""
+    """The fake quantization of each layer of a model; no Keras object, so that nothing is tracked twice."""
 
     def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
         self._operations = _operations(model)
@@ -82,17 +82,17 @@ class _Rounding:
     def applied(self) -> contextlib.AbstractContextManager[None]:
         """Round while this context is open."""
 
-        def rounded(operation: keras.Operation, call: Callable[..., Any]) -> Callable[..., Any] | None:
+        def quantized(operation: keras.Operation, call: Callable[..., Any]) -> Callable[..., Any] | None:
             kernels, found = _kernels(operation), self.ranges.get(operation)
 
             def called(*args: Any, **kwargs: Any) -> Any:
-                with _rounded_weights(operation, kernels):
+                with _fake_quantized_weights(operation, kernels):
                     outputs = call(*args, **kwargs)
                 return keras.quantizers.fake_quant_with_min_max_vars(outputs, *found) if found else outputs
 
             return called if kernels or found else None
 
-        return _calling(self._operations, rounded)
+        return _calling(self._operations, quantized)
 
     def _places(self, model: keras.Model, batch: Any) -> set[keras.Operation]:
         """The operations whose output an int8 file has: seen on one example, by which tensor goes where."""
@@ -122,7 +122,7 @@ class _Rounding:
         return {
             operation
             for key, operation in makers.items()
-            if not isinstance(operation, _NOT_ROUNDED) and not _is_fused(operation, readers[key])
+            if not isinstance(operation, _NOT_QUANTIZED) and not _is_fused(operation, readers[key])
         }
 
     def _measure(
@@ -181,7 +181,7 @@ def _calling(
 
 
 @contextlib.contextmanager
-def _rounded_weights(
+def _fake_quantized_weights(
     layer: keras.Operation, kernels: Sequence[tuple[keras.Variable, tuple[int, ...]]]
 ) -> Iterator[None]:
     if not kernels:
@@ -190,20 +190,20 @@ def _rounded_weights(
     # All of the layer's: within another such scope, as on JAX, what is not named here is seen as of before.
     values = {id(variable): ops.convert_to_tensor(variable) for variable in layer.weights}
     for variable, axes in kernels:
-        values[id(variable)] = _rounded(values[id(variable)], axes)
+        values[id(variable)] = _fake_quantized(values[id(variable)], axes)
     mapping = [(variable, values[id(variable)]) for variable in layer.weights]
     with keras.StatelessScope(mapping, initialize_variables=False):
         yield
 
 
-def _rounded(kernel: Tensor, axes: tuple[int, ...]) -> Tensor:
+def _fake_quantized(kernel: Tensor, axes: tuple[int, ...]) -> Tensor:
     """`kernel` in 255 steps for each channel, gradients straight through."""
     step = ops.maximum(ops.max(ops.abs(kernel), axis=axes, keepdims=True), 1e-12) / 127
     return kernel + ops.stop_gradient(ops.round(kernel / step) * step - kernel)
 
 
 def _kernels(layer: keras.Operation) -> list[tuple[keras.Variable, tuple[int, ...]]]:
-    """The weights of a layer that are rounded, each with the axes that share a step."""
+    """The fake-quantized weights of a layer, each with the axes that share a step."""
     if not isinstance(layer, keras.Layer) or sublayers(layer):
         return []
     return [(weight, _shared_axes(layer, weight)) for weight in layer.weights if len(weight.shape) > 1]

@@ -1,4 +1,4 @@
-"""int8 where it costs little: which layers stay in float is measured, whatever the format."""
+"""Measure which layers to keep in float for int8 models, in any format."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Answer, Array
@@ -42,10 +42,10 @@ def choices(
     weights: Sequence[int],
     share: float,
     *,
-    beside: Sequence[int] = (1,),
-    tell: Tell = silent,
+    neighbors: Sequence[int] = (1,),
+    on_progress: ProgressCallback = silent,
 ) -> list[tuple[int, ...]]:
-    """Which operations may stay in float: none, the lowest, or those that cost most in int8.
+    """Candidates for operations that stay in float: none, the lowest, or those that lose most in int8.
 
     The lowest, as all others pass their error on. What an operation costs is measured with it alone in int8,
     and with it those without weights right after: to leave one out of a network in int8 says little, as
@@ -55,8 +55,8 @@ def choices(
         error: From operations to the error of the answers when these alone are in int8.
         weights: How many weights each operation has, from the input up.
         share: Of all weights, that may stay in float: each takes two or four bytes there instead of one.
-        beside: Where the operations without weights lie that go with one: 1 after it, -1 before it.
-        tell: Callable that is given how far the measuring is. Defaults to none.
+        neighbors: Offsets of the operations without weights that go with one: 1 after it, -1 before it.
+        on_progress: Callable that receives the progress of the measurement. Defaults to none.
 
     Returns:
         Indices of operations, one to three choices.
@@ -68,10 +68,10 @@ def choices(
     room = share * sum(weights)
     lowest = tuple(range(int((np.cumsum(weights) <= room).sum())))
     light = [index for index, count in enumerate(weights) if 0 < count <= room]
-    parts = [_with_neighbours(part, weights, beside) for part in _split(light, _MEASURED)]
+    parts = [_with_neighbors(part, weights, neighbors) for part in _split(light, _MEASURED)]
     errors: list[float] = []
     for part in parts:
-        tell("measuring what each layer loses in int8", len(errors) + 1, len(parts))
+        on_progress("measuring what each layer loses in int8", len(errors) + 1, len(parts))
         errors.append(error(part))
     worst = []
     for index in np.argsort(errors)[::-1]:
@@ -82,14 +82,14 @@ def choices(
     return list(dict.fromkeys([(), lowest, tuple(sorted(set(worst)))]))
 
 
-def _with_neighbours(part: Sequence[int], weights: Sequence[int], steps: Sequence[int]) -> list[int]:
-    """Operations, and those without weights that lie right beside each; they cost no space."""
+def _with_neighbors(part: Sequence[int], weights: Sequence[int], steps: Sequence[int]) -> list[int]:
+    """Operations, and those without weights that lie directly next to each; they cost no space."""
     found = set(part)
     for index, step in itertools.product(part, steps):
-        beside = index + step
-        while 0 <= beside < len(weights) and not weights[beside]:
-            found.add(beside)
-            beside += step
+        neighbor = index + step
+        while 0 <= neighbor < len(weights) and not weights[neighbor]:
+            found.add(neighbor)
+            neighbor += step
     return sorted(found)
 
 
@@ -110,7 +110,7 @@ def error_against(
         calibration: Inputs by name, each of batch 1. Forty of them are looked at.
 
     Returns:
-        From a candidate to a mean squared difference; infinity if it answers no numbers.
+        From a candidate to a mean squared difference; infinity if an answer is NaN or infinite.
 
     Example:
         >>> error = error_against(load, float32, calibration)  # doctest: +SKIP
@@ -136,26 +136,28 @@ def closest(
     error: Callable[[_Candidate], float],
     candidates: Callable[[float], Iterable[_Candidate]],
     *,
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> _Candidate:
     """The candidate of the smallest error, with more in float only where int8 collapses without.
 
     Args:
         error: What `error_against` gave.
         candidates: From the share of the weights that may stay in float to models in int8.
-        tell: Callable that is given how many were compared. Defaults to none.
+        on_progress: Callable that receives the number of compared candidates. Defaults to none.
 
     Example:
         >>> content = closest(error, lambda share: quantized(choices(alone, weights, share)))  # doctest: +SKIP
     """
     for share in _SHARES:
-        best = min(_counted(candidates(share), share, tell), key=error)
+        best = min(_counted(candidates(share), share, on_progress), key=error)
         if error(best) <= _COLLAPSED:
             break
     return best
 
 
-def _counted(candidates: Iterable[_Candidate], share: float, tell: Tell) -> Iterator[_Candidate]:
+def _counted(
+    candidates: Iterable[_Candidate], share: float, on_progress: ProgressCallback
+) -> Iterator[_Candidate]:
     for done, candidate in enumerate(candidates, start=1):
-        tell(f"comparing int8 models with up to {share:.1%} of the weights in float", done, None)
+        on_progress(f"comparing int8 models with up to {share:.1%} of the weights in float", done, None)
         yield candidate

@@ -1,4 +1,4 @@
-"""Quantization-aware fine-tuning: the last epochs on a model that is rounded as its int8 file will be."""
+"""Quantization-aware fine-tuning: train the last epochs on a fake-quantized model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.models.locate import find_backbone
-from ktransfer.quantization.fake_quant import RoundedModel
+from ktransfer.quantization.fake_quant import FakeQuantizedModel
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.training.fine_tune import compile_classifier, fine_tune, warn
 
@@ -29,7 +29,7 @@ class QuantizedFit:
     """The metric on the validation data before and after quantization-aware fine-tuning.
 
     Attributes:
-        int8_before, int8_after: Of the model rounded to 8 bits.
+        int8_before, int8_after: Of the fake-quantized model.
         float_before, float_after: Of the model as it is.
         kept: Whether the new weights are kept; else the model has those of before, and `*_after` is what the
             new ones had.
@@ -44,11 +44,11 @@ class QuantizedFit:
     metric: str = "accuracy"
 
     def __str__(self) -> str:
-        said = (
-            f"{self.metric} rounded to int8 {self.int8_before:.3f} -> {self.int8_after:.3f}, "
+        line = (
+            f"{self.metric} in int8 {self.int8_before:.3f} -> {self.int8_after:.3f}, "
             f"in float {self.float_before:.3f} -> {self.float_after:.3f}"
         )
-        return said if self.kept else f"{said}; kept as before"
+        return line if self.kept else f"{line}; kept as before"
 
 
 def fine_tune_quantized(
@@ -65,13 +65,13 @@ def fine_tune_quantized(
     on_trouble: Callable[[str], None] = warn,
     verbose: int | str = 1,
 ) -> QuantizedFit:
-    """Train `model` for `recipe.quantization_aware` more epochs so that rounding it to int8 costs less.
+    """Train `model` for `recipe.quantization_aware` more epochs so that quantizing it to int8 costs less accuracy.
 
     What the last stage of the recipe trains goes on to train, at a tenth of its rate, which falls to zero by
-    a cosine; without stages the head does. The forward pass is that of a `RoundedModel`, whose ranges are
-    seen on the first batches of `train`. The weights with the best accuracy on `validation`, rounded, are
+    a cosine; without stages the head does. The forward pass is that of a `FakeQuantizedModel`, whose ranges are
+    seen on the first batches of `train`. The weights with the best accuracy on `validation`, fake-quantized, are
     kept, which may be those of before; and those of before are where the new ones, with ranges of their own,
-    are worse rounded, or cost more accuracy in float than `recipe.int8_accuracy_drop`.
+    are worse fake-quantized, or cost more accuracy in float than `recipe.int8_accuracy_drop`.
 
     Args:
         model: A trained classifier from `build_classifier` or `build_text_classifier`; trained in place.
@@ -103,16 +103,18 @@ def fine_tune_quantized(
     data = train if callable(train) else lambda epoch: train
     first = itertools.islice((inputs for inputs, *_ in data(0)), _CALIBRATED)
     batches = [keras.tree.map_structure(np.asarray, batch) for batch in first]
-    rounded = RoundedModel(model, batches)
+    quantized = FakeQuantizedModel(model, batches)
     one_hot = len(validation.element_spec[1].shape) == 2
     before = [np.array(keras.ops.convert_to_numpy(weight)) for weight in model.weights]
-    int8_before, float_before = (_score(each, validation, recipe, one_hot, task) for each in (rounded, model))
+    int8_before, float_before = (
+        _score(each, validation, recipe, one_hot, task) for each in (quantized, model)
+    )
     if recipe.quantization_aware:
         fine_tune(
-            rounded,
+            quantized,
             train,
             validation,
-            # A solved head tells `fine_tune` that the weights it begins with are worth keeping.
+            # With a solved head `fine_tune` keeps the initial weights as a candidate.
             dataclasses.replace(recipe, stages=(_stage(recipe),), head="solve", final_weights="best"),
             backbone=find_backbone(model) if backbone is None else backbone,
             class_weight=class_weight,
@@ -123,8 +125,8 @@ def fine_tune_quantized(
             verbose=verbose,
         )
     # With ranges of the new weights, as a file has them.
-    rounded = RoundedModel(model, batches)
-    int8_after, float_after = (_score(each, validation, recipe, one_hot, task) for each in (rounded, model))
+    quantized = FakeQuantizedModel(model, batches)
+    int8_after, float_after = (_score(each, validation, recipe, one_hot, task) for each in (quantized, model))
     kept = int8_after >= int8_before and float_after >= float_before - recipe.int8_accuracy_drop
     if not kept:
         for weight, value in zip(model.weights, before, strict=True):

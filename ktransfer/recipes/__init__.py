@@ -1,1 +1,1 @@
-"""How a model is trained: stages and options, checked when they are made."""
+"""Recipes: stages and training options, validated on construction."""

@@ -1,4 +1,4 @@
-"""The presets of `ktransfer train`: recipes as pure functions of facts, whatever the modality."""
+"""The presets of `ktransfer train`: recipes as pure functions of facts, for every modality."""
 
 import dataclasses
 import math
@@ -18,7 +18,7 @@ _DISPLACEMENT = {FAST: 0.0, BALANCED: 0.05, BEST: 0.1}
 
 @dataclasses.dataclass(frozen=True)
 class FineTuning:
-    """How backbones of a modality are fine-tuned from a solved head.
+    """Fine-tuning settings of a modality, from a solved head on.
 
     Attributes:
         learning_rate: Peak of the head's.
@@ -56,7 +56,7 @@ def check_preset(preset: str) -> None:
 
 
 def worth_fine_tuning(evidence: Mapping[str, Any], loss_title: str = "log loss") -> tuple[bool, str]:
-    """Whether fine-tuning all blocks for long is worth its time, from what the frozen features know of the task.
+    """Whether longer fine-tuning of all blocks is worth its time, from evidence of the frozen features.
 
     It is not where the solved head leaves little to gain, or where the outputs of the lower blocks tell no more of the
     task than those of the topmost: then the task is like that of pretraining.
@@ -110,7 +110,7 @@ def preset_recipe(
         kind: `"images"` or `"texts"`.
         examples: Training examples.
         preset: One of `PRESETS`.
-        long: Whether `worth_fine_tuning` said so; without, the stages are those of `"fast"`.
+        long: Whether `worth_fine_tuning` is true; without, the stages are those of `"fast"`.
         gpu: There is a GPU: larger batches, mixed precision.
         epochs: Instead of the preset's; 0 keeps the solved head.
         seed: See `Recipe`.

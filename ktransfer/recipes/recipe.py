@@ -1,4 +1,4 @@
-"""How a model is trained: stages and everything else that is chosen, checked at birth, JSON both ways."""
+"""The recipe of a training run: stages and options, validated on construction, to and from JSON."""
 
 from __future__ import annotations
 
@@ -51,29 +51,29 @@ class Stage:
             or (isinstance(self.depth, str) and self.depth)
             or (type(self.depth) is int and self.depth >= 0)
             or (type(self.depth) is float and 0 < self.depth <= 1),
-            'depth must be a number of blocks, a share in (0, 1], "all" or a block\'s name',
+            'depth to be a number of blocks, a share in (0, 1], "all" or a block\'s name',
             self.depth,
         )
-        _check(type(self.epochs) is int and self.epochs >= 1, "epochs must be at least 1", self.epochs)
+        _check(type(self.epochs) is int and self.epochs >= 1, "epochs to be at least 1", self.epochs)
         _check(
             self.learning_rate is None or _is_positive(self.learning_rate),
-            "learning_rate must be positive or None",
+            "learning_rate to be positive or None",
             self.learning_rate,
         )
         _check(
             _is_positive(self.lowest_rate) and self.lowest_rate <= 1,
-            "lowest_rate must be in (0, 1]",
+            "lowest_rate to be in (0, 1]",
             self.lowest_rate,
         )
-        _check(0 <= self.warmup <= self.epochs, "warmup must be from 0 to the stage's epochs", self.warmup)
+        _check(0 <= self.warmup <= self.epochs, "warmup to be from 0 to the stage's epochs", self.warmup)
         _check(
             self.schedule in ("constant", "cosine", "linear"),
-            'schedule must be "constant", "cosine" or "linear"',
+            'schedule to be "constant", "cosine" or "linear"',
             self.schedule,
         )
         _check(
             self.patience is None or (type(self.patience) is int and self.patience >= 1),
-            "patience must be at least 1 epoch or None",
+            "patience to be at least 1 epoch or None",
             self.patience,
         )
 
@@ -83,7 +83,7 @@ class Stage:
 
 
 def stage_at(stages: Sequence[Stage], epoch: int) -> int:
-    """Index of the stage that `epoch` (counted from 0) belongs to; the last one goes on for ever.
+    """Index of the stage of `epoch` (counted from 0); the last stage has no end.
 
     Example:
 
@@ -101,7 +101,7 @@ def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tu
     """Stages for a `fit` of `epochs`: the head first, then the upper half, then all, at falling rates.
 
     The head comes first so that its first, large gradients do not spoil what the backbone knows (Kumar et al.
-    2022, LP-FT); deeper blocks thaw later (Howard and Ruder 2018, section 3.3).
+    2022, LP-FT); deeper blocks unfreeze later (Howard and Ruder 2018, section 3.3).
 
     Args:
         epochs: How long the whole `fit` is.
@@ -115,7 +115,7 @@ def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tu
     Raises:
         RecipeError: `epochs` is less than 1.
     """
-    _check(epochs >= 1, "epochs must be at least 1", epochs)
+    _check(epochs >= 1, "epochs to be at least 1", epochs)
     head = max(1, epochs // 3)
     upper = max(1, (epochs - head) // 2)
     lengths = [length for length in (head, min(upper, epochs - head), epochs - head - upper) if length > 0]
@@ -159,9 +159,9 @@ class Recipe:
             image is varied V times, what the frozen part makes of each is kept, and epochs take turns.
         cache_dtype: `"float32"`, or `"float16"` to keep features in half the space.
         precision: Keras dtype policy, e.g. `"float32"` or `"mixed_float16"`.
-        float16_agreement: Smallest share of validation examples that a float16 artefact gives the model's
+        float16_agreement: Smallest share of validation examples that a float16 artifact gives the model's
             label.
-        int8_agreement: The same of an artefact in int8.
+        int8_agreement: The same of an artifact in int8.
         int8_accuracy_drop: By how much its accuracy may be lower than the model's; 0.01 is a point.
         final_weights: `"best"` keeps the epoch that is best on validation, or the solved head where none beats it.
             `"interpolated"` trains to the last epoch and then keeps the weights farthest from those before
@@ -196,66 +196,68 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "stages", tuple(self.stages))
-        _check(all(isinstance(s, Stage) for s in self.stages), "stages must be Stage objects", self.stages)
-        _check(self.head in ("solve", "train"), 'head must be "solve" or "train"', self.head)
-        _check(self.stages or self.head == "solve", 'stages may be empty only with head="solve"', self.stages)
+        _check(all(isinstance(s, Stage) for s in self.stages), "stages to be Stage objects", self.stages)
+        _check(self.head in ("solve", "train"), 'head to be "solve" or "train"', self.head)
+        _check(
+            self.stages or self.head == "solve",
+            'stages, which are optional only with head="solve"',
+            self.stages,
+        )
         _check(
             type(self.batch_size) is int and self.batch_size >= 1,
-            "batch_size must be at least 1",
+            "batch_size to be at least 1",
             self.batch_size,
         )
         _check(
-            self.optimizer in ("adamw", "adam", "sgd"), "optimizer must be adamw, adam or sgd", self.optimizer
+            self.optimizer in ("adamw", "adam", "sgd"), "optimizer to be adamw, adam or sgd", self.optimizer
         )
-        _check(self.weight_decay >= 0, "weight_decay must not be negative", self.weight_decay)
+        _check(self.weight_decay >= 0, "weight_decay not to be negative", self.weight_decay)
         _check(
             self.loss in LOSSES,
-            f"loss must be one of {', '.join(map(repr, LOSSES))}",
+            f"loss to be one of {', '.join(map(repr, LOSSES))}",
             self.loss,
         )
-        _check(0 <= self.focal_gamma < float("inf"), "focal_gamma must not be negative", self.focal_gamma)
-        _check(0 <= self.label_smoothing < 1, "label_smoothing must be in [0, 1)", self.label_smoothing)
-        _check(0 <= self.dropout < 1, "dropout must be in [0, 1)", self.dropout)
+        _check(0 <= self.focal_gamma < float("inf"), "focal_gamma not to be negative", self.focal_gamma)
+        _check(0 <= self.label_smoothing < 1, "label_smoothing to be in [0, 1)", self.label_smoothing)
+        _check(0 <= self.dropout < 1, "dropout to be in [0, 1)", self.dropout)
         _check(
-            self.batch_norm in ("frozen", "adapt"), 'batch_norm must be "frozen" or "adapt"', self.batch_norm
+            self.batch_norm in ("frozen", "adapt"), 'batch_norm to be "frozen" or "adapt"', self.batch_norm
         )
         names = [kind.__name__ for kind in augmentations()]
         _check(
             isinstance(self.augmentation, augmentations()),
-            f"augmentation must be an {' or a '.join(names)}, whose draws follow from the seed; a "
-            "function of your own cannot be repeated, nor its features kept",
+            f"augmentation to be an {' or a '.join(names)}, which is reproducible from the seed and "
+            "whose features can be cached",
             self.augmentation,
         )
         _check(
             self.class_weight in (None, "balanced"),
-            'class_weight must be "balanced" or None',
+            'class_weight to be "balanced" or None',
             self.class_weight,
         )
         _check(
             self.final_weights in ("best", "interpolated"),
-            'final_weights must be "best" or "interpolated"',
+            'final_weights to be "best" or "interpolated"',
             self.final_weights,
         )
         for name, unit in (("cached_views", "views"), ("quantization_aware", "epochs")):
             count = getattr(self, name)
-            _check(type(count) is int and count >= 0, f"{name} must be a number of {unit}, 0 for none", count)
+            _check(type(count) is int and count >= 0, f"{name} to be a number of {unit}, 0 for none", count)
         _check(
             not (self.cached_views and self.augmentation.mixes_labels),
-            "cached_views must be 0 with mixup or cutmix, which blend other images at every epoch",
+            "cached_views to be 0 with mixup or cutmix, which blend other images at every epoch",
             self.cached_views,
         )
         _check(
             self.cache_dtype in ("float32", "float16"),
-            'cache_dtype must be "float32" or "float16"',
+            'cache_dtype to be "float32" or "float16"',
             self.cache_dtype,
         )
         for name in ("float16_agreement", "int8_agreement", "int8_accuracy_drop"):
-            _check(0 <= getattr(self, name) <= 1, f"{name} must be from 0 to 1", getattr(self, name))
-        _check(
-            type(self.seed) is int and 0 <= self.seed < 2**32, "seed must be from 0 to 2**32 - 1", self.seed
-        )
+            _check(0 <= getattr(self, name) <= 1, f"{name} to be from 0 to 1", getattr(self, name))
+        _check(type(self.seed) is int and 0 <= self.seed < 2**32, "seed to be from 0 to 2**32 - 1", self.seed)
         for stage in self.stages:
-            _check(stage.learning_rate is not None, "a recipe's stages must have a learning_rate", stage)
+            _check(stage.learning_rate is not None, "stages to have a learning_rate", stage)
 
     @property
     def epochs(self) -> int:
@@ -278,23 +280,21 @@ class Recipe:
         try:
             values = parse_json(text)
         except ValueError as error:  # no JSON, or no UTF-8
-            raise RecipeError(
-                f"A recipe in JSON was expected. Received: {error}. Write one with to_json()."
-            ) from error
+            raise RecipeError(f"Expected a recipe in JSON, got {error}. Write one with to_json().") from error
         return cls.from_dict(values)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
-        values = dict(_mapping(values, "A recipe"))
+        values = dict(_mapping(values, "a recipe"))
         stages = values.get("stages", ())
-        _check(isinstance(stages, list | tuple), "stages must be a list", stages)
-        values["stages"] = tuple(_build(Stage, stage, "A stage") for stage in stages)
+        _check(isinstance(stages, list | tuple), "stages to be a list", stages)
+        values["stages"] = tuple(_build(Stage, stage, "a stage") for stage in stages)
         if "augmentation" in values:
-            given = _mapping(values["augmentation"], "An augmentation")
+            given = _mapping(values["augmentation"], "an augmentation")
             first, *others = augmentations()
             meant = (kind for kind in others if any(item.name in given for item in dataclasses.fields(kind)))
-            values["augmentation"] = _build(next(meant, first), given, "An augmentation")
-        return _build(cls, values, "A recipe")
+            values["augmentation"] = _build(next(meant, first), given, "an augmentation")
+        return _build(cls, values, "a recipe")
 
 
 def _is_positive(value: object) -> bool:
@@ -303,12 +303,14 @@ def _is_positive(value: object) -> bool:
 
 def _check(holds: object, expected: str, received: object) -> None:
     if not holds:
-        raise RecipeError(f"A recipe's {expected}. Received: {received!r}.")
+        raise RecipeError(f"Expected a recipe's {expected}, got {received!r}. Change that value.")
 
 
 def _mapping(values: object, what: str) -> Mapping[str, Any]:
     if not isinstance(values, Mapping):
-        raise RecipeError(f"{what} must be an object of named values. Received: {values!r}.")
+        raise RecipeError(
+            f"Expected {what} as an object of named values, got {values!r}. Write it as name: value."
+        )
     return values
 
 
@@ -317,10 +319,10 @@ def _build(kind: type[_Built], values: object, what: str) -> _Built:
     names = {item.name for item in dataclasses.fields(kind)}
     if unknown := sorted(set(given) - names):
         raise RecipeError(
-            f"{what} has {listed(sorted(names))}. Received: {listed(unknown)} as well. "
-            f"{did_you_mean(unknown[0], names)}".rstrip()
+            f"Expected {what} with {listed(sorted(names))}, got {listed(unknown)} as well. "
+            f"{did_you_mean(unknown[0], names)}Remove it."
         )
     try:
         return kind(**given)
     except TypeError as error:
-        raise RecipeError(f"{what} has missing or ill-typed values. Received: {error}.") from error
+        raise RecipeError(f"Expected every value of {what}, of its type, got {error}. Correct it.") from error

@@ -1,4 +1,4 @@
-"""What a run's report says, as plain values that the page is filled with."""
+"""Collect the contents of a run's report as plain values for the page."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str, Any]:
     """Everything that the page shows.
 
-    Numbers are of the test part where there is one, and which examples are shown are of the validation part
-    in any case: a test part that is looked into is none for long.
+    Numbers are of the test split where there is one, and which examples are shown are of the validation split
+    in any case: a test split that is looked into is none for long.
 
     Args:
         run: Trained.
         splits: Its data.
-        answers: From `judge_parts`.
+        answers: From `evaluate_splits`.
 
     Returns:
         The names that `page.html` has.
@@ -41,7 +41,7 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str,
 
         render(contents(run, splits, answers))
     """
-    part = list(answers)[-1]
+    split = list(answers)[-1]
     validation, task = answers["validation"], run.task
     examples = validation.examples
     hits = task.hits(task.decide(validation.probabilities, run.decision), examples.labels)
@@ -50,10 +50,10 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str,
         "created": run.manifest["created"][:10],
         "noun": splits.train.noun,
         "wide": run.modality.wide_cards,
-        "part": part,
+        "split": split,
         "task": task,
-        "result": answers[part].evaluation,
-        "of_task": task.report(answers[part].evaluation, splits.train.counts()),
+        "result": answers[split].evaluation,
+        "of_task": task.report(answers[split].evaluation, splits.train.counts()),
         "data": _data(run, splits),
         "network": _network(run),
         "training": _training(run),
@@ -65,7 +65,7 @@ def contents(run: Run, splits: Splits, answers: dict[str, Answers]) -> dict[str,
         "worst": worst_answers(validation, run.decision),
         "wrong": int((hits < 1).sum()),
         "explained": explained(run, validation),
-        "artefacts": run.manifest.get("artefacts", []),
+        "artifacts": run.manifest.get("artifacts", []),
         "reproduce": _reproduce(run),
     }
 
@@ -85,11 +85,11 @@ def stages_of(run: Run) -> tuple[list[dict[str, Any]], list[Trained], list[str]]
 
 def _data(run: Run, splits: Splits) -> dict[str, Any]:
     facts = run.manifest["data"]
-    parts = {name: part for name in ("train", "validation", "test") if (part := getattr(splits, name))}
-    counts = {name: part.counts() for name, part in parts.items()}
+    present = {name: split for name in ("train", "validation", "test") if (split := getattr(splits, name))}
+    counts = {name: split.counts() for name, split in present.items()}
     return {
         "source": printable(facts["source"]),
-        "totals": {name: len(part) for name, part in parts.items()},
+        "totals": {name: len(split) for name, split in present.items()},
         "classes": [(label, [counts[name][label] for name in counts]) for label in run.labels],
         "fingerprint": facts["fingerprint"],
         "excluded": facts.get("exclude"),

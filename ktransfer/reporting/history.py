@@ -1,4 +1,4 @@
-"""What happened in each epoch of a run, and how fast each part of its network learnt then."""
+"""The metrics of each epoch of a run, and the learning rate of each group of weights."""
 
 import contextlib
 import csv
@@ -38,7 +38,7 @@ def read_history(path: str | os.PathLike[str]) -> list[dict[str, float]]:
     """The rows of a `history.csv`, one an epoch, in order; none where there is no such file.
 
     Returns:
-        For each epoch its numbers by name; what is no number is left out.
+        For each epoch its numbers by name; NaN, infinity and empty cells are left out.
 
     Example:
 

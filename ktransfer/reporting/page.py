@@ -38,7 +38,7 @@ def render(values: dict[str, Any]) -> str:
 
 
 def percent(share: float) -> str:
-    """A share as a person reads it; what is not quite all is never rounded up to it.
+    """A share in percent; less than all is never rounded up to 100 %.
 
     Example:
         >>> percent(0.9), percent(0.9951), percent(0.999999), percent(1.0)

@@ -41,7 +41,7 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
             "A random head's first, large gradients would spoil what the backbone knows (Kumar et al. 2022)."
         )
     if len(stages) > 1:
-        found["The backbone thaws from the top, stage by stage"] = (
+        found["The backbone unfreezes from the top, stage by stage"] = (
             "Deeper blocks are more general (Howard and Ruder 2018, section 3.3)."
         )
     rates = [stage.lowest_rate for stage in stages if stage.depth and stage.lowest_rate < 1]

@@ -1,4 +1,4 @@
-"""`manifest.json` of a run folder, read as what a stranger may have written."""
+"""Read `manifest.json` of a run folder as untrusted input."""
 
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ MANIFEST = "manifest.json"
 FORMAT = 2
 _FIRST = 1  # its `task` says what is now `modality`, and every run is of single-label classification
 _PARTIAL = ".manifest.partial.json"  # what is left where `Run.create` was killed
+_OLD_ARTIFACTS = "artefacts"  # key and folder name in runs before 0.2.0
 _NEEDED = {"labels": list, "preprocessing": dict, "recipe": dict, "status": str}
 _MORE = {
     **dict.fromkeys(("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce"), dict),
-    **dict.fromkeys(("artefacts", "formats", "trouble"), list),
+    **dict.fromkeys(("artifacts", "formats", "trouble"), list),
     **{
         "task": str,
         "modality": str,
@@ -29,7 +30,7 @@ _MORE = {
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """What the manifest of a run says, its parts of the types that they have to be of.
+    """Read the manifest of a run and check the type of each field.
 
     Args:
         folder: The run folder.
@@ -45,19 +46,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = read_json(folder / MANIFEST)
     except FileNotFoundError as error:
         raise RunError(
-            f"A run folder was expected, one that `ktransfer train` wrote. Received: {folder}, "
-            f"which has no {MANIFEST}."
+            f"Expected a run folder, one that `ktransfer train` wrote, got {folder}, which has no "
+            f"{MANIFEST}. Check the path."
         ) from error
     except (OSError, ValueError) as error:
-        raise RunError(f"A readable {MANIFEST} was expected in {folder}. Received: {error}.") from error
+        raise RunError(f"Expected a readable {MANIFEST} in {folder}, got {error}. Train again.") from error
     if not isinstance(manifest, dict) or manifest.get("format") not in (_FIRST, FORMAT):
         found = manifest.get("format") if isinstance(manifest, dict) else manifest
         raise RunError(
-            f"A manifest of format {FORMAT} was expected in {folder}. Received: {found!r:.80}. "
-            "Use the ktransfer that wrote it."
+            f"Expected a manifest of format {FORMAT} in {folder}, got {found!r:.80}. Use the ktransfer that "
+            "wrote it."
         )
+    if _OLD_ARTIFACTS in manifest:
+        manifest.setdefault("artifacts", manifest.pop(_OLD_ARTIFACTS))
     if missing := [key for key in _NEEDED if key not in manifest]:
-        raise RunError(f"{folder / MANIFEST} lacks {listed(missing)}. Received: a damaged run. Train again.")
+        raise RunError(f"Expected {listed(missing)} in {folder / MANIFEST}, got a damaged run. Train again.")
     for key, kind in (_NEEDED | _MORE).items():
         if key in manifest and not isinstance(manifest[key], kind):
             raise _damaged(folder, f"{key} as {getattr(kind, '__name__', kind)}", manifest[key])
@@ -79,9 +82,23 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         require_contained(folder)
     except ValueError as error:
         raise RunError(
-            f"A run folder without ways out was expected. Received: {folder}, in which {error}. Remove it."
+            f"Expected a run folder without ways out, got {folder}, in which {error}. Remove it."
         ) from error
     return manifest
+
+
+def artifacts_folder(folder: Path) -> Path:
+    """The folder of a run's exported files: `artifacts`, or `artefacts` where a version before 0.2.0 made it.
+
+    Args:
+        folder: The run folder.
+
+    Example:
+        >>> artifacts_folder(Path("runs/flowers")).name
+        'artifacts'
+    """
+    old = folder / _OLD_ARTIFACTS
+    return old if old.is_dir() else folder / "artifacts"
 
 
 def is_run(path: Path) -> bool:
@@ -112,17 +129,14 @@ def check_free(path: str | Path, *, overwrite: bool = False) -> None:
         return
     if not is_run(path):
         raise RunError(
-            f"A free path was expected for the run. Received: {path}, which holds other files. "
-            "Choose another."
+            f"Expected a free path for the run, got {path}, which holds other files. Choose another."
         )
     if not overwrite:
         raise RunError(
-            f"A free path was expected for the run. Received: {path}, which holds a run. "
-            "Choose another, pass --resume to go on with it, or --overwrite to lose it."
+            f"Expected a free path for the run, got {path}, which holds a run. Choose another, pass --resume "
+            "to go on with it, or --overwrite to lose it."
         )
 
 
 def _damaged(folder: Path, expected: str, received: object) -> RunError:
-    return RunError(
-        f"{folder / MANIFEST} was expected to have {expected}. Received: {received!r:.80}. Train again."
-    )
+    return RunError(f"Expected {folder / MANIFEST} to have {expected}, got {received!r:.80}. Train again.")

@@ -1,4 +1,4 @@
-"""What is needed to repeat a run: what `train` was given, as a command, and the machine it ran on."""
+"""Provenance of a run: the arguments of `train`, as a command, and the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 RECIPE = "recipe.json"
-# What `train` is given besides the recipe, its types in a manifest, and the option on the command line.
+# The arguments of `train` other than the recipe, their types in a manifest, and the option on the command line.
 _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "data": (str, None),
     "backbone": (str, "--backbone"),
@@ -61,7 +61,7 @@ _PATHS = ("data", "validation", "data_dir", "exclude", "cache_dir")
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `train` was given besides the recipe, as JSON has it; paths from the root.
+    """The arguments of `train` other than the recipe, as JSON values; paths are absolute.
 
     Args:
         given: The arguments of `train` by name; others are left out.
@@ -78,7 +78,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What `arguments` gave, from the manifest of a run.
+    """Read the result of `arguments` from the manifest of a run.
 
     Raises:
         RunError: They are not there, or of other types.
@@ -88,8 +88,8 @@ def read_arguments(manifest: Mapping[str, Any]) -> dict[str, Any]:
     for name, (kind, _) in _ARGUMENTS.items():
         if name not in found or not isinstance(found[name], kind):
             raise RunError(
-                f"What the run was begun with was expected in its manifest, with {name}. "
-                f"Received: {found.get(name)!r:.80}. Train again."
+                f"Expected what the run was begun with in its manifest, with {name}, got "
+                f"{found.get(name)!r:.80}. Train again."
             )
     values = {name: found[name] for name in _ARGUMENTS}
     return values | ({"image_size": tuple(values["image_size"])} if _is_pair(values["image_size"]) else {})
@@ -101,8 +101,8 @@ def require_same(found: Mapping[str, Any], data: str | Path | None, backbone: st
     for name, value in asked.items():
         if value and name in found and found[name] != value:
             raise RunError(
-                f"The {name} that the run was begun with was expected, {found[name]}. Received: {value}. "
-                "Leave it out, or choose another --out."
+                f"Expected the {name} that the run was begun with, {found[name]}, got {value}. Leave it out, "
+                "or choose another --out."
             )
 
 
@@ -137,7 +137,7 @@ def command(found: Mapping[str, Any], run: Path) -> str | None:
 
 
 def machine() -> dict[str, Any]:
-    """What this runs on, as far as it can change the last bits of a result."""
+    """Description of the machine, as far as it can change the last bits of a result."""
     return {
         "system": platform.platform(),
         "processor": platform.processor() or platform.machine(),
@@ -152,7 +152,7 @@ def absolute(data: str | os.PathLike[str]) -> str:
 
 
 def _named(backbone: PathLike) -> str:
-    """A preset's name or handle as it is; where something of that name lies here, that, which is loaded."""
+    """A preset's name or handle as it is, or the path of that name if it exists, which is then loaded."""
     name, share = split_share(backbone)
     found = absolute(name) if Path(name).exists() else name
     return found if share is None else f"{found}@{share:g}"

@@ -1,4 +1,4 @@
-"""The run folder: everything that a training run made, and a manifest that says what each thing is."""
+"""The run folder: the results of a training run, and a manifest that describes them."""
 
 import datetime
 import importlib.metadata
@@ -23,7 +23,7 @@ from ktransfer.security.keras_archive import load_keras_file
 from ktransfer.security.safe_io import read_json
 from ktransfer.utils.files import replacing, write_json
 
-GROUPS = "groups.json"  # the group of each example, where a function of the user said it
+GROUPS = "groups.json"  # the group of each example, where a function of the user gave it
 _PACKAGES = (
     *("ktransfer", "keras", "keras-hub", "tensorflow", "jax", "numpy", "pillow", "scikit-learn"),
     *("tf2onnx", "onnx", "onnxruntime", "ai-edge-litert"),
@@ -34,7 +34,7 @@ class Run:
     """A run folder that exists. Make one with `Run.create`, open one with `Run.load`.
 
     The folder holds `manifest.json`, `model.keras` (raw images, or ids of texts, to logits), `tokenizer/` for
-    texts, `history.csv`, `metrics.json`, `confusion.png` and `artefacts/`. It loads in another process and on
+    texts, `history.csv`, `metrics.json`, `confusion.png` and `artifacts/`. It loads in another process and on
     another Keras backend.
 
     Attributes:
@@ -94,28 +94,28 @@ class Run:
 
     @property
     def task(self) -> Task:
-        """What the labels are of, such as single-label classification."""
+        """The task of the labels, such as single-label classification."""
         task = get_task(self.manifest.get("task", SINGLE_LABEL))
         return task.with_facts(self.manifest.get("data", {}).get("target"))
 
     @property
     def decision(self) -> dict[str, Any] | None:
-        """How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; `None` until evaluated."""
+        """The task's decision rule, such as `{"thresholds": [...]}`; `None` until evaluated."""
         return self.manifest.get("fitted", {}).get("decision")
 
     @property
     def modality(self) -> Modality:
-        """What knows how to read, vary, train on, export and show examples of the run's kind."""
+        """The modality that reads, augments, exports and displays the run's examples."""
         return modality_of_manifest(self.manifest)
 
     @property
     def noun(self) -> str:
-        """What to call its examples in a line for a person: `"images"`, `"texts"` or `"pairs"`."""
+        """The noun for its examples in messages: `"images"`, `"texts"` or `"pairs"`."""
         return "pairs" if self.manifest.get("data", {}).get("text_columns") else self.modality.noun
 
     @cached_property
     def data(self) -> dict[str, Any]:
-        """How the run's examples are read: the manifest's `data`, with `group_by` where `train` was given one.
+        """Options for reading the run's examples: the manifest's `data`, with `group_by` if `train` had one.
 
         Raises:
             RunError: The groups that were written are not there or damaged.
@@ -145,7 +145,7 @@ class Run:
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """How the model's examples are read; of texts, with the tokenizer in `tokenizer/`.
+        """The preprocessing of the model's examples; for texts with the tokenizer in `tokenizer/`.
 
         Raises:
             RunError: What the manifest says of it, or the tokenizer, is not there or damaged.
@@ -166,18 +166,18 @@ class Run:
         path = self.path / "model.keras"
         if not path.is_file():
             raise RunError(
-                f"A trained model was expected in {self.path}. Received: no {path.name}, which a run that "
-                "stopped early does not have yet. Put it back, or go on with `train --resume`."
+                f"Expected a trained model in {self.path}, got no {path.name}, which a run that stopped "
+                "early does not have yet. Put it back, or go on with `train --resume`."
             )
         try:
             model = load_keras_file(path)
         except (OSError, ValueError, MemoryError) as error:
-            raise RunError(f"A readable Keras model was expected in {path}. Received: {error}.") from error
+            raise RunError(f"Expected a readable Keras model in {path}, got {error}. Train again.") from error
         expected = self.task.output_axes((None, None), len(self.outputs))
         if getattr(model, "output_shape", None) != expected:
             raise RunError(
-                f"A classifier of the {len(self.labels)} labels in {MANIFEST} was expected in {path}. "
-                f"Received: a model with another output. Train again."
+                f"Expected a classifier of the {len(self.labels)} labels in {MANIFEST} in {path}, got a "
+                "model with another output. Train again."
             )
         if self.manifest.get("backbone", {}).get("fast_depthwise", True):
             use_depthwise(model)

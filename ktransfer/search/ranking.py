@@ -1,4 +1,4 @@
-"""What `ktransfer rank` measured of each candidate, in the order that it recommends."""
+"""The measurements of `ktransfer rank` for each candidate, in the recommended order."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ _ROUNDS = 100  # of the fixed point of LogME, which needs some 10
 
 @dataclass(frozen=True)
 class HeadScore:
-    """What a solved head makes of examples that were left out when it was solved.
+    """Predictions of a solved head for held-out examples.
 
     Attributes:
         losses: Of each row, such as its log loss in nats: float64 `(R,)`.

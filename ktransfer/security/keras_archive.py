@@ -1,4 +1,4 @@
-"""A `.keras` file or a preset folder of anybody's: looked through before Keras makes objects of it.
+"""Validate an untrusted `.keras` file or preset folder before Keras creates objects from it.
 
 Keras' safe mode refuses code in a file and a list of functions that are known to do harm. What is asked here
 is more: that every object named in a configuration is a layer or the like, and every function an activation
@@ -26,7 +26,7 @@ _CLASSES = frozenset(
 )
 _FUNCTIONS = ("builtins", "keras.activations")
 _VALUES = ("__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__")
-# Of tokenizers and lookups: lists, or written beside; a text here is a path of the stranger's choice.
+# Of tokenizers and lookups: lists, or written next to it; a string here is a path from untrusted input.
 _VOCABULARIES = ("vocabulary", "merges", "proto")
 # Of weights in several files, by keras-hub and Hugging Face.
 _WEIGHT_LISTS = ("model.weights.json", "model.safetensors.index.json")
@@ -49,7 +49,7 @@ def load_keras_file(path: Path) -> keras.Model:
         model = keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # whatever Keras, h5py or a layer stumbles over in a damaged file
+    except Exception as error:  # Keras, h5py and layers raise many kinds of errors for a damaged file
         raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(model, keras.Model):
         raise ValueError(f"a {type(model).__name__} and no model")

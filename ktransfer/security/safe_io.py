@@ -1,6 +1,6 @@
-"""What comes from strangers: JSON read within bounds, paths held in their folder, text fit for a terminal.
+"""Read untrusted input safely: bounded JSON, paths contained in their folder, text safe for a terminal.
 
-What is wrong is a `ValueError` with the reason, as of `json`; whoever reads says which file it was, and what
+What is wrong is a `ValueError` with the reason, as of `json`; the reader adds which file it was, and what
 to do.
 """
 
@@ -28,7 +28,7 @@ def read_bytes(path: str | os.PathLike[str], *, most: int = MOST_JSON) -> bytes:
         >>> read_bytes("labels.txt", most=2**20)  # doctest: +SKIP
         b'daisy'
     """
-    # A pipe that nobody writes to would not even open.
+    # Opening a pipe without a writer would block.
     with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise ValueError("no regular file")
@@ -84,8 +84,8 @@ def inside(folder: str | os.PathLike[str], relative: str) -> Path:
         ValueError: It leads out of the folder, or to the folder itself, or is no path.
 
     Example:
-        >>> inside("/runs/flowers", "artefacts/model.onnx").as_posix()
-        '/runs/flowers/artefacts/model.onnx'
+        >>> inside("/runs/flowers", "artifacts/model.onnx").as_posix()
+        '/runs/flowers/artifacts/model.onnx'
     """
     if not isinstance(relative, str) or not relative or "\0" in relative or "\\" in relative:
         raise ValueError(f"{relative!r} is no path with forward slashes")

@@ -1,1 +1,1 @@
-"""What is learned of examples: one module a task, named in `ktransfer.core.task`."""
+"""Tasks, one module each, registered in `ktransfer.core.task`."""

@@ -66,7 +66,7 @@ class Averages:
 
 @dataclass(frozen=True)
 class MultiLabelEvaluation:
-    """What was measured on examples with any number of labels each.
+    """The metrics of multi-label classification.
 
     Attributes:
         examples: How many.
@@ -112,11 +112,11 @@ class MultiLabelEvaluation:
         return {"temperature": self.temperature, "decision": {"thresholds": list(self.thresholds)}}
 
     def to_dict(self) -> dict[str, Any]:
-        """As `metrics.json` has it."""
+        """The metrics as JSON values, as in `metrics.json`."""
         return dataclasses.asdict(self)
 
     def line(self) -> str:
-        """What a person reads after the name of a split."""
+        """The metrics as one line, printed after the name of a split."""
         low, high = self.macro.interval
         return (
             f"macro F1 {self.macro.f1:.3f} (95 % interval {low:.3f} to {high:.3f}), micro F1 {self.micro.f1:.3f}, mean "
@@ -156,7 +156,7 @@ class MultiLabelEvaluation:
         axes.set_xlabel("score; behind each label its number of examples")
         axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3, frameon=False)
         with replacing(path) as partial, warnings.catch_warnings():
-            # A script that the plot's font lacks comes out as boxes; the names are in the JSON beside.
+            # A script that the plot's font lacks comes out as boxes; the names are in the JSON next to it.
             warnings.filterwarnings("ignore", message="Glyph .* missing from font")
             figure.savefig(partial, dpi=120)
 
@@ -317,7 +317,7 @@ class MultiLabel(OneAnswer):
         return f"no label{first}"
 
     def at_temperature(self, decision: dict[str, Any], temperature: float) -> dict[str, Any]:
-        """The same decision on probabilities whose logits were divided by a temperature."""
+        """The decision adapted to probabilities whose logits were divided by a temperature."""
         thresholds = _scaled(np.array(decision["thresholds"]), temperature)
         return {**decision, "thresholds": thresholds.tolist()}
 
@@ -416,7 +416,7 @@ class MultiLabel(OneAnswer):
     def explained(
         self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
     ) -> tuple[list[int], list[int], list[list[int]]]:
-        """Which examples a report explains: wrong ones, right ones, and for each in this order its labels."""
+        """Choose the examples to explain in a report: wrong ones, right ones, and the labels of each in order."""
         decided = self.decide(probabilities, decision)
         hits = self.hits(decided, labels)
         order = np.argsort(-np.max(probabilities, axis=1), kind="stable")
@@ -442,7 +442,7 @@ class MultiLabel(OneAnswer):
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a card of a report says of the answer to one example."""
+        """The contents of a report's card for the answer to one example."""
         decided = self.decide(probabilities[None], decision)[0]
         given = np.where(label, probabilities, 1 - probabilities)
         [answer] = self.keys(decided[None])
@@ -508,7 +508,7 @@ def fit_thresholds(probabilities: np.ndarray, labels: np.ndarray, *, seed: int =
 
 
 def _best_thresholds(probabilities: Array, labels: Array) -> Array:
-    """Of each column the threshold with the highest F1: between two probabilities, in (0, 1)."""
+    """The threshold of each column with the highest F1: between two probabilities, in (0, 1)."""
     found = np.empty(probabilities.shape[1])
     for column, (values, truth) in enumerate(zip(probabilities.T, labels.T, strict=True)):
         order = np.argsort(-values, kind="stable")
@@ -540,7 +540,7 @@ def _average_precision(truth: Array, values: Array) -> float | None:
 
 
 def _draws(count: int) -> Array:
-    """How often each example is in each resample: `(resamples, N)`."""
+    """The count of each example in each resample: `(resamples, N)`."""
     random = np.random.default_rng(0)
     return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float32)
 

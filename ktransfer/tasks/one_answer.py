@@ -1,4 +1,4 @@
-"""What tasks have in common: those that name classes, and those of which an example has one answer."""
+"""Base classes of tasks: those that name classes, and those with one answer for an example."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Classes:
             )
 
     def in_graph(self, logits: Any) -> Any:
-        raise TypeError("The activation of classes is a function of tf.nn.")
+        raise TypeError("Expected an activation of tf.nn, got another. Override `in_graph`.")
 
     def compared(self, probabilities: Array) -> tuple[Array, Array]:
         return probabilities, np.log(np.maximum(probabilities, _SMALLEST_PROBABILITY))

@@ -38,7 +38,7 @@ _AXIS_SHARE = 0.04
 
 @dataclass(frozen=True)
 class TargetScale:
-    """How a target becomes what a network is trained on, and back.
+    """The scale of a target: to the values that a network is trained on, and back.
 
     Attributes:
         mean: Of the training targets, after the transform. Defaults to 0.
@@ -74,7 +74,7 @@ class TargetScale:
 
 @dataclass(frozen=True)
 class Interval:
-    """How far the truth may lie from an answer, by split conformal prediction (Lei et al. 2018, section 2.2).
+    """Prediction interval around an answer, by split conformal prediction (Lei et al. 2018, section 2.2).
 
     Attributes:
         coverage: Share of the answers, in (0, 1), whose interval is promised to hold the truth.
@@ -89,7 +89,7 @@ class Interval:
 
     @classmethod
     def of(cls, decision: Mapping[str, Any] | None) -> Interval | None:
-        """That of a decision; `None` where it has none."""
+        """The interval of a decision; `None` if it has none."""
         facts = (decision or {}).get("interval")
         return None if facts is None else cls(facts["coverage"], facts["width"], facts.get("transform"))
 
@@ -120,7 +120,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class RegressionEvaluation:
-    """What was measured on examples with a number each.
+    """The metrics of regression.
 
     Attributes:
         examples: How many.
@@ -169,7 +169,7 @@ class RegressionEvaluation:
         return {"temperature": None, "decision": {"interval": interval}}
 
     def to_dict(self) -> dict[str, Any]:
-        """As `metrics.json` has it."""
+        """The metrics as JSON values, as in `metrics.json`."""
         found = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         del found["answers"], found["truth"]
         return {
@@ -180,20 +180,20 @@ class RegressionEvaluation:
         }
 
     def line(self) -> str:
-        """What a person reads after the name of a split."""
+        """The metrics as one line, printed after the name of a split."""
         low, high = self.r2.interval
-        said = (
+        line = (
             f"R2 {self.r2.value:.3f} (95 % interval {low:.3f} to {high:.3f}), mean absolute error "
             f"{number(self.mae.value)} (of the median {number(self.baseline)}), RMSE {number(self.rmse.value)}, "
             f"Spearman {self.spearman.value:.3f}"
         )
         if self.interval is None:
-            return f"{said}; too few examples for prediction intervals"
+            return f"{line}; too few examples for prediction intervals"
         if self.coverage is None:
             share = f"{self.interval.coverage:.0%}"
-            return f"{said}; too few examples to measure the coverage of {share} prediction intervals"
+            return f"{line}; too few examples to measure the coverage of {share} prediction intervals"
         return (
-            f"{said}; {self.interval.coverage:.0%} prediction intervals hold the truth of {self.coverage:.1%}"
+            f"{line}; {self.interval.coverage:.0%} prediction intervals hold the truth of {self.coverage:.1%}"
         )
 
     def tables(self, noun: str) -> list[list[list[str]]]:
@@ -489,11 +489,11 @@ class Regression(OneAnswer):
 
     def answer_line(self, answers: Sequence[Mapping[str, Any]]) -> str:
         [answer] = answers
-        said = f"{answer['label']} {number(answer['value'])}"
+        shown = f"{answer['label']} {number(answer['value'])}"
         if "interval" not in answer:
-            return said
+            return shown
         low, high = map(number, answer["interval"])
-        return f"{said} ({answer['coverage']:.0%} interval {low} to {high})"
+        return f"{shown} ({answer['coverage']:.0%} interval {low} to {high})"
 
     # Evaluation.
 
@@ -577,7 +577,7 @@ class Regression(OneAnswer):
         return None  # there are no probabilities
 
     def confidence(self, probabilities: Array) -> float:
-        raise TypeError("A number has no probability.")
+        raise TypeError("Expected a task with probabilities, got regression. Use its values.")
 
     def explained(
         self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
@@ -585,7 +585,7 @@ class Regression(OneAnswer):
         return [], [], []  # there are no classes that something speaks for
 
     def log_odds(self, probabilities: Array, classes: Sequence[int]) -> Array:
-        raise TypeError("A number has no log odds.")
+        raise TypeError("Expected a task with log odds, got regression. Use its values.")
 
     def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """The examples with the largest errors on the scale that is trained on, outside of a deviation."""
@@ -599,7 +599,7 @@ class Regression(OneAnswer):
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a card of a report says of the answer to one example: `verdict` in words."""
+        """The contents of a report's card for the answer to one example: `verdict` in words."""
         answer, interval = float(probabilities[0]), Interval.of(decision)
         low, high = (-math.inf, math.inf) if interval is None else interval.around(np.array(answer))
         deviations = float(self.hits(np.array([answer]), np.array([label]))[0])
@@ -617,7 +617,7 @@ class Regression(OneAnswer):
 
 
 def number(value: float) -> str:
-    """A number for a person: three digits or all before the point.
+    """A number for display: three digits, or all before the point.
 
     Example:
         >>> number(312345.678), number(0.012345), number(-2.0)

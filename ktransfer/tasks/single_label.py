@@ -43,13 +43,13 @@ class SingleLabel(OneAnswer):
         labels = np.array(labels)
         if labels.shape != (examples,):
             raise DataError(
-                "Expected at least one example and one label for each. "
-                f"Received: {examples} inputs, labels of shape {labels.shape}. Pass as many of each."
+                f"Expected at least one example and one label for each, got {examples} inputs, labels of "
+                f"shape {labels.shape}. Pass as many of each."
             )
         if labels.dtype.kind not in "iu" or labels.min() < 0 or labels.max() >= classes:
             raise DataError(
-                f"Expected integer labels from 0 to {classes - 1}, one for each class name. "
-                f"Received: {labels.dtype} from {labels.min()} to {labels.max()}. Pass each class's position."
+                f"Expected integer labels from 0 to {classes - 1}, one for each class name, got "
+                f"{labels.dtype} from {labels.min()} to {labels.max()}. Pass each class's position."
             )
         labels = labels.astype(np.int32)
         labels.setflags(write=False)
@@ -119,8 +119,8 @@ class SingleLabel(OneAnswer):
         if not one_hot:
             if recipe.label_smoothing or recipe.loss == "focal":
                 raise RecipeError(
-                    "Label smoothing and focal loss need labels as shares of the classes. "
-                    "Received: labels as indices. Pass one_hot=True to the dataset, or set label_smoothing=0 and "
+                    "Expected labels as shares of the classes for label smoothing or focal loss, got labels "
+                    "as indices. Pass one_hot=True to the dataset, or set label_smoothing=0 and "
                     'loss="cross_entropy".'
                 )
             return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -231,7 +231,7 @@ class SingleLabel(OneAnswer):
     def explained(
         self, probabilities: Array, labels: Array, decision: Mapping[str, Any] | None, most: int
     ) -> tuple[list[int], list[int], list[list[int]]]:
-        """Which examples a report explains: wrong ones, right ones, and for each in this order its classes."""
+        """Choose the examples to explain in a report: wrong ones, right ones, and the classes of each in order."""
         from ktransfer.evaluation.explanations import choose_examples
 
         wrong, right = choose_examples(probabilities, labels, most)
@@ -252,7 +252,7 @@ class SingleLabel(OneAnswer):
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a card of a report says of the answer to one example."""
+        """The contents of a report's card for the answer to one example."""
         label, answer = int(label), int(probabilities.argmax())
         return {
             "truth": class_names[label],

@@ -46,7 +46,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class WordAnswers:
-    """What a model answered to one text.
+    """The answers of a model to the words of one text.
 
     Attributes:
         text: The text.
@@ -77,7 +77,7 @@ class EntityScore:
 
 @dataclass(frozen=True)
 class EntityEvaluation:
-    """What was measured on texts with marked entities.
+    """The metrics of named entity recognition.
 
     Attributes:
         examples: Texts.
@@ -117,11 +117,11 @@ class EntityEvaluation:
         return {"temperature": self.temperature}
 
     def to_dict(self) -> dict[str, Any]:
-        """As `metrics.json` has it."""
+        """The metrics as JSON values, as in `metrics.json`."""
         return dataclasses.asdict(self)
 
     def line(self) -> str:
-        """What a person reads after the name of a split."""
+        """The metrics as one line, printed after the name of a split."""
         low, high = self.micro.interval
         return (
             f"entity F1 {self.micro.f1:.3f} (95 % interval {low:.3f} to {high:.3f}), precision "
@@ -269,10 +269,10 @@ class TokenClassification(Classes):
         return [index for unit, out in zip(alike, held, strict=True) if out for index in unit], None
 
     def targets(self, labels: Array, classes: int) -> NoReturn:
-        raise TypeError("The targets of entities are those of tokens: ask the preprocessing for them.")
+        raise TypeError("Expected targets of tokens, got spans of a text. Take them from the preprocessing.")
 
     def labels_of(self, targets: Array) -> NoReturn:
-        raise TypeError("The targets of entities are those of tokens: they have no labels of texts.")
+        raise TypeError("Expected labels of texts, got targets of tokens. Take them from the examples.")
 
     def folds(self, labels: Array, *, seed: int) -> list[tuple[Array, Array]] | None:
         if len(labels) < 2 * _FOLDS:
@@ -286,7 +286,7 @@ class TokenClassification(Classes):
     def head_rows(
         self, row_labels: Array, class_weight: str | Mapping[int, float] | None, *, seed: int
     ) -> tuple[Array, Mapping[int, float] | None]:
-        """Which words the head is solved on, and what is to be added to its bias then.
+        """The words that the head is solved on, and the correction of its bias.
 
         All words of entities, and as many others as come to 30,000 with them. A class of which a share is taken gets
         the logarithm of that share less (King and Zeng 2001, section 4.1); balanced weights have none of it.
@@ -481,7 +481,7 @@ class TokenClassification(Classes):
         return [], [], []  # the texts with their entities say it
 
     def log_odds(self, probabilities: Array, classes: Sequence[int]) -> NoReturn:
-        raise TypeError("The answer to a text is its entities, which have no log odds together.")
+        raise TypeError("Expected a task with log odds of a text, got entities. Use their probabilities.")
 
     def worst(self, probabilities: Array, labels: Array, most: int) -> list[int]:
         """Texts whose entities are not all answered, those with the highest loss first."""
@@ -496,7 +496,7 @@ class TokenClassification(Classes):
         class_names: Sequence[str],
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """What a card of a report says of the answer to one text, `marked` with true and answered entities."""
+        """The contents of a report's card for one text, `marked` with true and answered entities."""
         [decided] = self.decide([probabilities])
         least = min(
             (each["probability"] for each in self.answers(probabilities, class_names, top_k=1)), default=1.0

@@ -1,4 +1,4 @@
-"""What an audit looks at in texts: which are the same but for case and white space, and which nearly so."""
+"""Audit texts: duplicates up to case and white space, and near-duplicates."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 3  # labels that a line names
 def examine_texts(
     items: Sequence[Item],
 ) -> tuple[list[Finding], list[Hashable | None], Sequence[int], Callable[[Sequence[int]], Array]]:
-    """What `Modality.examine` gives, of texts.
+    """`Modality.examine` for texts.
 
     Example:
         >>> examine_texts(list_items(splits))[1]  # doctest: +SKIP
@@ -39,7 +39,7 @@ def examine_texts(
 
 
 def pair_findings(items: Sequence[Item]) -> list[Finding]:
-    """What is odd about single pairs of texts: sides that are the same, and empty ones.
+    """Findings on single pairs of texts: equal sides and empty ones.
 
     Example:
         >>> pair_findings([Item("train", "yes", Pair("One", "one "), "1")])[0].kind

@@ -1,4 +1,4 @@
-"""How training texts are varied: words swapped, words left out, slips of the finger."""
+"""Augmentation of training texts: words swapped, words left out, typing errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KEYBOARD = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 @dataclass(frozen=True)
 class TextAugmentation:
-    """Random changes to training texts, drawn anew for each text and epoch; all off by default.
+    """Random changes to training texts, independent for each text and epoch; all off by default.
 
     Each number is the alpha of EDA (Wei and Zou 2019, section 2), the share of a text's words that are
     changed; 0.05 to 0.1 is what they recommend. Words are what stands between white space, so that scripts
@@ -46,7 +46,7 @@ class TextAugmentation:
         for name, value in dataclasses.asdict(self).items():
             if not 0 <= value <= 1:
                 raise RecipeError(
-                    f"Expected {name} as a share of the words, 0 to 1. Received: {value}. Pass such as 0.1."
+                    f"Expected {name} as a share of the words, 0 to 1, got {value}. Pass such as 0.1."
                 )
 
     @classmethod
@@ -64,7 +64,7 @@ class TextAugmentation:
         unknown = sorted(set(values) - set(names))
         if unknown:
             raise RecipeError(
-                f"Expected text augmentation keys out of {listed(names)}. Received: {unknown[0]!r}. "
+                f"Expected text augmentation keys out of {listed(names)}, got {unknown[0]!r}. "
                 f"{did_you_mean(unknown[0], names)}Remove it."
             )
         return cls(**values)
@@ -143,7 +143,7 @@ def augmented(content: str | Pair, random: np.random.Generator, augmentation: Te
 
 
 def _count(length: int, share: float, random: np.random.Generator) -> int:
-    """`share * length`, rounded up as often as its fraction says: short texts get their share as well."""
+    """`share * length`, rounded up with the probability of its fraction, so that short texts get their share."""
     return int(share * length + random.random())
 
 

@@ -1,4 +1,4 @@
-"""A name, a folder or a hub handle -> a text backbone without a head, and the tokenizer that it knows."""
+"""Load a text backbone without a head, and its tokenizer, from a name, a folder or a hub handle."""
 
 import dataclasses
 import difflib
@@ -49,8 +49,8 @@ def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "fl
         near = difflib.get_close_matches(name, known, n=3)
         hint = f"Did you mean {', '.join(near)}?" if near else "`ktransfer backbones --task text` lists them."
         raise BackboneError(
-            "The name of a text preset, a hub handle or a preset folder was expected. "
-            f"Received: {name!r}, which is none of these. {hint}"
+            f"Expected the name of a text preset, a hub handle or a preset folder, got {name!r}, which is "
+            f"none of these. {hint}"
         )
     whole = load_part(keras_hub.models.Backbone, name, "a backbone", load_weights=load_weights, dtype=dtype)
     return truncated(whole, share, name)
@@ -80,8 +80,8 @@ def load_text_preprocessing(
     given = backbone.input if isinstance(backbone.input, dict) else {}
     if "token_ids" not in given or not {*given} <= {"token_ids", "segment_ids", "padding_mask"}:
         raise BackboneError(
-            "Expected a text backbone with inputs token_ids, and segment_ids and padding_mask if need be. "
-            f"Received: {backbone.name} with {listed(given) or 'other inputs'}. Choose another."
+            "Expected a text backbone with inputs token_ids, and segment_ids and padding_mask if need be, "
+            f"got {backbone.name} with {listed(given) or 'other inputs'}. Choose another."
         )
     kind, name = keras_hub.tokenizers.Tokenizer, split_share(name)[0]
     tokenizer = load_part(kind, name, "a tokenizer")
@@ -94,9 +94,8 @@ def load_text_preprocessing(
     size = getattr(embedding, "input_dim", None)
     if size is not None and known > size:
         raise BackboneError(
-            f"Expected a tokenizer whose ids the backbone knows, {size} of them. "
-            f"Received: {known} in {type(tokenizer).__name__} of {name!r}. "
-            "Take the vocabulary that the backbone was trained with."
+            f"Expected a tokenizer whose ids the backbone knows, {size} of them, got {known} in "
+            f"{type(tokenizer).__name__} of {name!r}. Take the vocabulary that the backbone was trained with."
         )
     longest = getattr(backbone, "max_sequence_length", None)
     found = TextPreprocessing(
@@ -106,7 +105,7 @@ def load_text_preprocessing(
 
 
 def _feels_padding(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
-    """Whether more padding changes what a backbone makes of a text; those with a mask leave it out."""
+    """Whether more padding changes a backbone's output; backbones with a mask ignore it."""
     if "padding_mask" in preprocessing.inputs:
         return False
     ids = [np.array([preprocessing.tokenizer.start_token_id, preprocessing.tokenizer.end_token_id])]

@@ -5,7 +5,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 
 def byte_pair_tokenizer(tokenizer: keras_hub.tokenizers.BytePairTokenizer) -> Tokenizer:
-    """The same vocabulary, merges and special tokens, with texts cut into words first.
+    """A tokenizer with the same vocabulary, merges and special tokens that splits texts into words first.
 
     keras-hub 0.32 hands the library its pattern as a plain string, which occurs in no text, so that outside
     a TensorFlow graph it cuts nowhere: "B'day" becomes `B`, `'d`, `ay` in a graph, as in GPT-2's own encoder,

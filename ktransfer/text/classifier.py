@@ -50,8 +50,9 @@ def build_text_classifier(
     vectors = outputs.get("sequence_output") if isinstance(outputs, dict) else outputs
     if len(getattr(vectors, "shape", ())) != 3:
         raise BackboneError(
-            "A backbone that gives a vector for each token, (batch, tokens, features), was expected. "
-            f"Received: {backbone.name}, which gives {keras.tree.map_structure(lambda t: t.shape, outputs)}."
+            "Expected a backbone that gives a vector for each token, (batch, tokens, features), got "
+            f"{backbone.name}, which gives {keras.tree.map_structure(lambda t: t.shape, outputs)}. "
+            "Choose another backbone."
         )
     encoder = backbone
     if isinstance(outputs, dict):

@@ -66,11 +66,11 @@ def text_dataset(
         >>> model.evaluate(dataset)  # doctest: +SKIP
     """
     if batch_size < 1:
-        raise DataError(f"Expected a batch size of at least 1. Received: {batch_size}. Pass such as 32.")
+        raise DataError(f"Expected a batch size of at least 1, got {batch_size}. Pass such as 32.")
     if examples.kind != "text":
         raise DataError(
-            f"Expected examples that are texts. Received: examples of kind {examples.kind!r}. "
-            "Read them with load_text_splits."
+            f"Expected examples that are texts, got examples of kind {examples.kind!r}. Read them with "
+            "load_text_splits."
         )
     varied = augmentation if training and augmentation is not None else TextAugmentation()
     targets = preprocessing.targets(examples) if one_hot or examples.task.per_token else examples.labels

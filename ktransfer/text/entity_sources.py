@@ -1,4 +1,4 @@
-"""What a person names as texts with marked entities, a file or a folder, to examples."""
+"""Read texts with marked entities from a file or a folder."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _TASK = "ner"
 
 @dataclass(frozen=True)
 class EntityColumns:
-    """How texts and entities were found.
+    """The place of texts and entities in a file.
 
     Attributes:
         layout: In words.
@@ -40,12 +40,12 @@ class EntityColumns:
         return {"text_column": self.text_column, "label_column": self.label_column, "task": _TASK}
 
     def line(self) -> str:
-        """What a person is told of them."""
+        """A line about them for the log."""
         return self.layout
 
 
 def has_entities(source: str | os.PathLike[str], task: str | None) -> bool:
-    """Whether data is texts with marked entities: the task says so, or without one the files do.
+    """Whether data is texts with marked entities, by the task, or without one by the files.
 
     Example:
         >>> has_entities("reviews.csv", "single_label")
@@ -104,13 +104,13 @@ def read_entities(
         raise DataError(
             f"Expected at least one entity in {found['train'].source}, got none. Mark some, or name another column."
         )
-    parts = {split: examples_of(each, names) for split, each in found.items()}
+    by_split = {split: examples_of(each, names) for split, each in found.items()}
     layouts = dict.fromkeys(each.layout for each in found.values())
     notes = tuple(note for each in found.values() for note in each.notes)
     if len(files) > 1 or path.is_dir():
         read = ", ".join(f"{printable(file.name)} as {split}" for split, file in files.items())
         notes = (f"read {read}", *notes)
-    found_splits = Splits(parts["train"], parts.get("validation"), parts.get("test"), notes)
+    found_splits = Splits(by_split["train"], by_split.get("validation"), by_split.get("test"), notes)
     return found_splits, EntityColumns("; ".join(layouts), text_column, label_column)
 
 

@@ -30,7 +30,7 @@ SPEC = tf.TensorSpec([None], tf.string, name="text")
 
 
 def text_inputs(preprocessing: TextPreprocessing) -> tuple[Input, ...]:
-    """What a SavedModel takes instead of ids: `text`, or of pairs `text_a` and `text_b`."""
+    """Inputs of a SavedModel in place of ids: `text`, or `text_a` and `text_b` for pairs."""
     return tuple(Input(name, (BATCH,), "string") for name in preprocessing.text_names)
 
 
@@ -120,15 +120,15 @@ def text_signature(
 
 
 def measure_text_parity(
-    artefact: Callable[[dict[str, Array]], Array], serving: Serving
+    artifact: Callable[[dict[str, Array]], Array], serving: Serving
 ) -> tuple[Parity, int]:
-    """Compare what an artefact answers to raw texts with what the model answers to their ids.
+    """Compare what an artifact answers to raw texts with what the model answers to their ids.
 
     Where SentencePiece finds two ways to cut a text equally probable, and takes another in a graph, the model
     is asked for the graph's ids.
 
     Args:
-        artefact: Callable, `{"text": strings (B,)}`, of pairs `text_a` and `text_b`, to probabilities `(B, C)`.
+        artifact: Callable, `{"text": strings (B,)}`, of pairs `text_a` and `text_b`, to probabilities `(B, C)`.
         serving: `Serving` of a text classifier.
 
     Returns:
@@ -159,7 +159,7 @@ def measure_text_parity(
             preprocessing.pack(preprocessing.assemble([ids_of[text] for each in given for text in each]))
         )
 
-    return measure_parity(artefact, logits, strings, task=serving.task, decision=serving.decision), len(
+    return measure_parity(artifact, logits, strings, task=serving.task, decision=serving.decision), len(
         differing
     )
 

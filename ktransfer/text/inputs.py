@@ -1,4 +1,4 @@
-"""What `ktransfer predict` is given, words, files and folders, to texts."""
+"""Find the texts of `ktransfer predict` in words, files and folders."""
 
 import os
 from collections.abc import Sequence
@@ -47,8 +47,8 @@ def find_texts(inputs: Sequence[str], *, column: str | None = None, encoding: st
             notes += left_out(given, junk, "left by other programs")
             if not found:
                 raise DataError(
-                    f"Tables or .txt files were expected in the folder {printable(given)}. "
-                    f"Received: {kinds_of([*others, *junk], ())}. Pass a folder that holds some, or other words."
+                    f"Expected tables or .txt files in the folder {printable(given)}, got "
+                    f"{kinds_of([*others, *junk], ())}. Pass a folder that holds some, or other words."
                 )
             before = len(items)
             items += [text for path in found for text in _texts(path, column, encoding)]
@@ -138,9 +138,9 @@ def _texts(given: str, column: str | None, encoding: str | None) -> tuple[str, .
         return (read_text(given, encoding),)
     if given.split() == [given] and (suffix in MODALITY.suffixes or given.endswith(("/", os.sep))):
         raise DataError(
-            f"Texts, or files and folders of them, were expected. Received: {printable(given)}, which does not "
-            "exist. Check the path; a text of one word that is no file may have a space at its end."
+            f"Expected texts, or files and folders of them, got {printable(given)}, which does not exist. "
+            "Check the path; a text of one word that is no file may have a space at its end."
         )
     if not given.strip():
-        raise DataError("A text was expected. Received: an empty one. Pass some words.")
+        raise DataError("Expected a text, got an empty one. Pass some words.")
     return (given,)

@@ -1,4 +1,4 @@
-"""Texts as a `Modality`. What a method needs is imported in it: most callers want but one of them."""
+"""Texts as a `Modality`. Each method imports what it needs, since most callers use only one."""
 
 from __future__ import annotations
 
@@ -115,19 +115,19 @@ class TextModality:
 
     def raw_parity(
         self,
-        artefact: Callable[[dict[str, Array]], Array],
+        artifact: Callable[[dict[str, Array]], Array],
         serving: Serving,
         format: str,
         labels: Array | None,
     ) -> tuple[Parity, int | None]:
         from ktransfer.text.in_graph_tokenizer import measure_text_parity
 
-        return measure_text_parity(artefact, serving)
+        return measure_text_parity(artifact, serving)
 
     def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
-        parity.check(f"{format} (raw text)", tolerance)  # texts have to come out as the very same ids
+        parity.check(f"{format} (raw text)", tolerance)  # texts must give exactly the same ids
 
-    def files_read(self, artefact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
+    def files_read(self, artifact: Callable[[dict[str, Array]], Array], serving: Serving) -> FilesRead | None:
         return None
 
     def load_splits(
@@ -175,10 +175,10 @@ class TextModality:
 
         return reads_as_missing(name)
 
-    def written_beside(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def written_sidecars(self, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         return [manifest["tokenizer"]] if "tokenizer" in manifest else []
 
-    def write_beside(
+    def write_sidecars(
         self, preprocessing: Preprocessing, folder: Path, examples: Examples
     ) -> tuple[dict[str, Any], Iterable[str]]:
         from ktransfer.text.tokenizer_json import write_tokenizer
@@ -280,7 +280,7 @@ class TextModality:
     def by_name(self, inputs: ModelInputs) -> dict[str, Array]:
         return cast("dict[str, Array]", inputs)
 
-    def prove_beside(self, path: PathLike, serving: Serving) -> None:
+    def verify_sidecars(self, path: PathLike, serving: Serving) -> None:
         from ktransfer.text.tokenizer_json import load_tokenizer, prove_tokenizer
 
         preprocessing = _of_texts(serving.preprocessing)

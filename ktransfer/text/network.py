@@ -25,7 +25,7 @@ def text_network(
     task: Task,
     pairs: bool = False,
 ) -> Network:
-    """A classifier of texts on the backbone `name`, as long as `texts` want it where no length is given."""
+    """A classifier of texts on the backbone `name`; without a length, `texts` determine it."""
     backbone = load_text_backbone(str(name), load_weights=not random_weights, dtype=recipe.precision)
     preprocessing = load_text_preprocessing(str(name), backbone, sequence_length=sequence_length)
     preprocessing = pair_preprocessing(preprocessing) if pairs else preprocessing_of(task, preprocessing)

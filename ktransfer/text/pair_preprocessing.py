@@ -23,7 +23,7 @@ _MOST_SPECIAL = 8  # tokens between or around texts, that a saved preprocessing 
 
 @dataclass(frozen=True, eq=False)
 class PairPreprocessing(TextPreprocessing):
-    """What becomes of a pair of texts before the backbone: `[start] a [separator] b [end]`, cut and padded.
+    """Preprocessing of pairs of texts: `[start] a [separator] b [end]`, truncated and padded.
 
     Packed by keras-hub's `MultiSegmentPacker` with the special tokens of the family's own text classifier, such as
     `[CLS] a [SEP] b [SEP]` for BERT and `<s> a </s></s> b </s>` for RoBERTa. Segment ids, where a backbone has them,
@@ -110,7 +110,7 @@ class PairPreprocessing(TextPreprocessing):
         return np.argsort([sum(map(len, sides(as_content(pair)))) for pair in texts], kind="stable")
 
     def count_tokens(self, texts: Sequence[Any]) -> np.ndarray:
-        """How many ids each pair has before it is cut, special tokens included: int `(n,)`."""
+        """The number of ids of each pair before truncation, with special tokens: int `(n,)`."""
         lengths = np.array([len(ids) for ids in self.text_ids(texts)], int)
         return lengths.reshape(-1, 2).sum(axis=1) + self._special
 

@@ -24,6 +24,7 @@ from ktransfer.models.rows import RowAnExample
 from ktransfer.security.safe_io import MOST_JSON, read_bytes, read_json
 from ktransfer.text.byte_pair import byte_pair_tokenizer
 from ktransfer.text.dataset import epoch_order, text_dataset
+from ktransfer.utils.deprecation import warn_once
 from ktransfer.utils.files import write_json
 
 if TYPE_CHECKING:
@@ -41,9 +42,9 @@ _LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
 
 @dataclass(frozen=True, eq=False)
 class TextPreprocessing(RowAnExample):
-    """What becomes of a text before the backbone: `[start] tokens [end]`, cut and padded on the right.
+    """Text preprocessing: `[start] tokens [end]`, truncated and padded on the right.
 
-    `order`, `dataset`, `epoch_order`, `beside` and `digest` are those of `Preprocessing`, for images.
+    `order`, `dataset`, `epoch_order`, `extra_inputs` and `digest` are those of `Preprocessing`, for images.
 
     Attributes:
         tokenizer: Of keras-hub; it has `start_token_id`, `end_token_id` and `pad_token_id`.
@@ -79,8 +80,8 @@ class TextPreprocessing(RowAnExample):
         most = self.longest or np.inf
         if not 3 <= self.sequence_length <= most:
             raise RecipeError(
-                f"Expected a sequence length from 3 to the {most} tokens that the backbone takes. "
-                f"Received: {self.sequence_length}. Pass such as {min(128, most)}."
+                f"Expected a sequence length from 3 to the {most} tokens that the backbone takes, got "
+                f"{self.sequence_length}. Pass such as {min(128, most)}."
             )
 
     def __call__(self, texts: Sequence[Any]) -> dict[str, np.ndarray]:
@@ -103,7 +104,7 @@ class TextPreprocessing(RowAnExample):
         return self.assemble(self._ids(texts))
 
     def assemble(self, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
-        """What `tokenize` makes of the ids of each text, without special tokens and not cut."""
+        """The ids of each text by `tokenize`, without special tokens and truncation."""
         start, end = self.tokenizer.start_token_id, self.tokenizer.end_token_id
         kept = self.sequence_length - 2
         return [np.array([start, *row[:kept], end], np.int32) for row in ids]
@@ -131,10 +132,15 @@ class TextPreprocessing(RowAnExample):
         lengths = np.array([len(ids) for ids in self.ids(examples)])
         return epoch_order(lengths, batch_size=batch_size, seed=seed, epoch=epoch)
 
-    def beside(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """What goes into every part of the model beside features of these examples: their ids and mask."""
+    def extra_inputs(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Inputs of the model's upper part in addition to features: the ids and mask of these examples."""
         ids = self.ids(examples)
         return self.pack([ids[index] for index in indices])
+
+    def beside(self, examples: Examples, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Deprecated name of `extra_inputs`; it warns once."""
+        warn_once("TextPreprocessing.beside", "TextPreprocessing.extra_inputs")
+        return self.extra_inputs(examples, indices)
 
     def digest(self) -> dict[str, Any]:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
@@ -145,7 +151,7 @@ class TextPreprocessing(RowAnExample):
         return {**self.to_dict(), "vocabulary": vocabulary}
 
     def count_tokens(self, texts: Sequence[Any]) -> np.ndarray:
-        """How many ids each text has before it is cut, special tokens included: int `(n,)`.
+        """The number of ids of each text before truncation, with special tokens: int `(n,)`.
 
         Example:
 
@@ -209,15 +215,15 @@ class TextPreprocessing(RowAnExample):
         return min(length, self.sequence_length)
 
     def as_tokenizer(self) -> TextPreprocessing:
-        """What `tokenizer.json` does the same as: this, or where words are tokenized one by one that of a word."""
+        """The preprocessing that `tokenizer.json` reproduces: this, or that of a word for word-by-word tasks."""
         return self
 
     def encoded(self, texts: Sequence[Any]) -> list[str]:
-        """What is given to the tokenizer of these texts: they themselves, or their words."""
+        """The tokenizer's inputs for these texts: the texts themselves, or their words."""
         return list(texts)
 
     def packer(self) -> keras_hub.layers.StartEndPacker:
-        """What does the same as `pack` to `sequence_length` inside a `tf.function`, for serving raw strings.
+        """A packer equivalent to `pack` to `sequence_length` inside a `tf.function`, for raw strings.
 
         Take it with a tokenizer loaded after the last `keras.utils.set_random_seed`, which drops what
         TensorFlow keeps of a SentencePiece tokenizer, so that it runs no more in a graph.
@@ -235,7 +241,7 @@ class TextPreprocessing(RowAnExample):
         )
 
     def with_sequence_length(self, sequence_length: int) -> TextPreprocessing:
-        """The same for another length.
+        """A copy with another sequence length.
 
         Raises:
             RecipeError: The backbone cannot take as many tokens.
@@ -247,7 +253,7 @@ class TextPreprocessing(RowAnExample):
         return dataclasses.replace(self, sequence_length=sequence_length)
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it; the vocabulary is in the folder that `save` writes."""
+        """The settings as JSON values, as in the manifest; `save` writes the vocabulary."""
         return {
             "tokenizer": type(self.tokenizer).__name__,
             "inputs": list(self.inputs),
@@ -281,7 +287,7 @@ class TextPreprocessing(RowAnExample):
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> TextPreprocessing:
-        """What `save` wrote.
+        """Load the result of `save`.
 
         Raises:
             RunError: It is not there or damaged.
@@ -298,13 +304,15 @@ class TextPreprocessing(RowAnExample):
             if type(fields["sequence_length"]) is not int or fields["sequence_length"] > _LONGEST_SAVED:
                 raise ValueError(f"a sequence length that is no whole number up to {_LONGEST_SAVED:,}")
             found = cls(tokenizer, tuple(values["inputs"]), **fields)
-            found(cls._tried())  # its special tokens, its inputs: a stranger's may not fit together
+            found(
+                cls._tried()
+            )  # its special tokens, its inputs: those of untrusted input may not fit together
             return found
         except Exception as error:  # whatever the libraries of tokenizers have for a damaged vocabulary
             reason = " ".join(str(error).split())[:200].rstrip(".")
             raise RunError(
-                f"A tokenizer that ktransfer saved was expected in {folder}. "
-                f"Received: {type(error).__name__}: {reason}. Train again."
+                f"Expected a tokenizer that ktransfer saved in {folder}, got {type(error).__name__}: "
+                f"{reason}. Train again."
             ) from error
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What a report shows of texts."""
+"""Cards of texts in a report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LONGEST = 600  # characters
 
 
 def text_card(text: str | Pair) -> dict[str, Any]:
-    """What a card has of a text, or of both texts of a pair: the beginning.
+    """The card of a text, or of both texts of a pair: the beginning.
 
     Example:
         >>> text_card("See you at six")

@@ -1,4 +1,4 @@
-"""How long the texts of a data set are in tokens, and the length that a run cuts them to."""
+"""Choose the sequence length of a run from the token counts of its texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def choose_sequence_length(
 
     Args:
         preprocessing: Whose tokenizer counts; its own length does not matter.
-        texts: Of the training part; of over 40,000 every second, third and so on is looked at.
+        texts: Of the training split; of over 40,000 every second, third and so on is looked at.
         most: Tokens that are never exceeded, nor is what the backbone takes.
 
     Returns:
@@ -55,7 +55,7 @@ def choose_sequence_length(
         preprocessing = preprocessing.with_sequence_length(choice.sequence_length)
     """
     if not len(texts):
-        raise DataError("Expected at least one text to choose a length by. Received: none. Pass some.")
+        raise DataError("Expected at least one text to choose a length by, got none. Pass some.")
     counts = preprocessing.count_tokens(texts[:: max(1, len(texts) // _SAMPLE)])
     median, high = (int(np.percentile(counts, share, method="higher")) for share in (50, 95))
     chosen = min(-(-high // 8) * 8, most, preprocessing.longest or most)

@@ -25,7 +25,7 @@ def serve_texts(
     texts: Sequence[str],
     preprocessing: TextPreprocessing,
 ) -> Serving:
-    """Return the `Serving` of a text classifier, after checking that all fit one another.
+    """Return the `Serving` of a text classifier, after checking that its arguments are consistent.
 
     Args:
         model: From `build_text_classifier`.
@@ -54,9 +54,9 @@ def serve_texts(
     rank = 2 if positions is None else 3
     if names != sorted(preprocessing.inputs) or not isinstance(shapes, tuple) or len(shapes) != rank:
         raise ExportError(
-            f"Exporting takes a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, "
-            f"to logits (None, classes). Received: one from {listed(names) or model.input_shape} to "
-            f"{shapes}. Build it with `build_text_classifier`."
+            f"Expected a model from {', '.join(preprocessing.inputs)}, which its preprocessing makes, to "
+            f"logits (None, classes), got one from {listed(names) or model.input_shape} to {shapes}. Build "
+            "it with `build_text_classifier`."
         )
     check_class_names(class_names, shapes[-1])
     length = preprocessing.sequence_length

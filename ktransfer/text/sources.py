@@ -1,4 +1,4 @@
-"""What a person names as texts, a table, a folder or a TFDS name, to examples."""
+"""Read texts from a table, a folder or a TFDS name."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ktransfer.data.groups import groups_by, groups_note, require_groups
 from ktransfer.data.label_names import class_order
 from ktransfer.data.tables.columns import Columns, InputKind, join_references
 from ktransfer.data.tables.label_sets import REGRESSION, SINGLE_LABEL
-from ktransfer.data.tables.pair_cells import PAIR_CELLS
-from ktransfer.data.tables.parts import (
-    Part,
-    Parts,
+from ktransfer.data.tables.labeled_splits import (
+    LabeledSplit,
+    LabeledSplits,
     ReadOptions,
     examples_of,
     label_notes,
-    part_classes,
     read_more,
     read_table_file,
     read_table_splits,
+    split_classes,
     unused_columns,
 )
+from ktransfer.data.tables.pair_cells import PAIR_CELLS
 from ktransfer.data.tables.split_tables import find_split_tables
 from ktransfer.data.tables.table_files import read_text
 from ktransfer.data.tables.text_cells import TEXT_CELLS, check_texts
@@ -72,7 +72,7 @@ def read_texts(
     Args:
         source: A table, a folder, or `tfds:NAME[/CONFIG][:VERSION]` for a data set that TensorFlow Datasets
             has prepared; nothing is downloaded.
-        class_names: The classes in the order of their labels; None takes those of the training part, sorted,
+        class_names: The classes in the order of their labels; None takes those of the training split, sorted,
             by value where all are numbers.
         text_column, label_column: Columns of a table or features of a TFDS data set; None guesses them where
             there is one guess only, of two columns called as pairs are, such as premise and hypothesis, both.
@@ -90,7 +90,7 @@ def read_texts(
         data_dir: Where TFDS keeps its data; None takes `TFDS_DATA_DIR` or its default.
 
     Returns:
-        `(splits, columns)`: what has no parts is all `train`; `columns` are those of the training table, None
+        `(splits, columns)`: data without splits is all `train`; `columns` are those of the training table, None
         for a folder of texts.
 
     Raises:
@@ -123,13 +123,13 @@ def load_text_splits(
     group_by: Callable[[str], str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
 ) -> tuple[Splits, Columns | None]:
-    """Read labelled texts for training, with a validation part in any case.
+    """Read labelled texts for training, with a validation split in any case.
 
     Args:
         source: As in `read_texts`.
-        validation: A table or a folder of class folders to validate on, in place of the data's own part.
+        validation: A table or a folder of class folders to validate on, in place of the data's own split.
         validation_fraction: The share of each class to hold out, between 0 and 1, when there is no validation
-            part; texts that differ in case and white space only stay on one side.
+            split; texts that differ in case and white space only stay on one side.
         seed: Fixes which texts are held out.
         text_column: As in `read_texts`.
         text_columns: As in `read_texts`.
@@ -172,7 +172,7 @@ def load_text_splits(
 def _asked(
     text_column: str | None, text_columns: str | Sequence[str] | None
 ) -> tuple[InputKind, str | Sequence[str] | None]:
-    """What the inputs of a table are, and the column or columns that are asked for."""
+    """The kind of a table's inputs, and the column or columns that are asked for."""
     if text_columns is None:
         return _TEXTS, text_column
     if text_column is not None:
@@ -185,29 +185,29 @@ def _asked(
 
 def _read(
     source: PathLike, options: ReadOptions, class_names: Sequence[str] | None, data_dir: PathLike | None
-) -> tuple[Splits, Parts]:
-    """`(splits, parts)`."""
+) -> tuple[Splits, LabeledSplits]:
+    """`(splits, labeled_splits)`."""
     if str(source).startswith("tfds:"):
         found = _read_tfds(str(source).removeprefix("tfds:"), options, data_dir)
     else:
-        found = _read_parts(Path(source).expanduser(), options, class_names or ())
+        found = _read_labeled_splits(Path(source).expanduser(), options, class_names or ())
     train = found.splits["train"]
     if class_names is not None:
         names = tuple(class_names)
     else:
-        names = class_order(train.labels) if train.literal else part_classes(train, found.plan)
+        names = class_order(train.labels) if train.literal else split_classes(train, found.plan)
     if len(names) < 2 and train.task != REGRESSION:
         raise DataError(
-            f"Expected at least two classes. Received: only {names[0]!r} in {printable(str(source))}. "
-            "Add texts of another class, or name another label column."
+            f"Expected at least two classes, got only {names[0]!r} in {printable(str(source))}. Add texts of "
+            "another class, or name another label column."
         )
     notes = found.notes + label_notes(found, names) + unused_columns(found, names)
-    splits = {split: examples_of(part, names, MODALITY.kind) for split, part in found.splits.items()}
+    splits = {split: examples_of(labeled, names, MODALITY.kind) for split, labeled in found.splits.items()}
     return Splits(splits["train"], splits.get("validation"), splits.get("test"), notes), found
 
 
-def _read_parts(source: Path, options: ReadOptions, known: Collection[str]) -> Parts:
-    """The parts of a table or a folder."""
+def _read_labeled_splits(source: Path, options: ReadOptions, known: Collection[str]) -> LabeledSplits:
+    """The labeled splits of a table or a folder."""
     if not source.is_dir():
         others = tuple(
             suffix for each in modalities() if each.name != MODALITY.name for suffix in each.suffixes
@@ -219,38 +219,42 @@ def _read_parts(source: Path, options: ReadOptions, known: Collection[str]) -> P
             )
         return read_table_file(source, options, known)
 
-    def folder_part(path: Path, known: Collection[str]) -> tuple[Part, tuple[str, ...]]:
+    def folder_split(path: Path, known: Collection[str]) -> tuple[LabeledSplit, tuple[str, ...]]:
         return _read_class_folders(path, options, known)
 
     tables = find_split_tables(source)
     if tables is not None:
-        return read_table_splits(tables, options, folder_part)
+        return read_table_splits(tables, options, folder_split)
     notes = options.for_class_folders(str(source))
     layout = read_folders(source, TEXT_FILES, known=known)
-    parts = {split: _read_files(classes, source, options) for split, classes in layout.splits.items()}
-    train = parts["train"]
+    labeled_splits = {
+        split: _read_files(classes, source, options) for split, classes in layout.splits.items()
+    }
+    train = labeled_splits["train"]
     require_groups(train.groups, f"group_by of {printable(str(source))}")
     more = [
-        groups_note(train.groups, part.groups, split) for split, part in parts.items() if part is not train
+        groups_note(train.groups, labeled.groups, split)
+        for split, labeled in labeled_splits.items()
+        if labeled is not train
     ]
-    return Parts(parts, None, layout.notes + notes + tuple(filter(None, more)))
+    return LabeledSplits(labeled_splits, None, layout.notes + notes + tuple(filter(None, more)))
 
 
 def _read_class_folders(
     path: Path, options: ReadOptions, known: Collection[str]
-) -> tuple[Part, tuple[str, ...]]:
-    """`(part, notes)` of one folder of class folders."""
+) -> tuple[LabeledSplit, tuple[str, ...]]:
+    """`(labeled, notes)` of one folder of class folders."""
     notes = options.for_class_folders(str(path)) if options.task not in (None, SINGLE_LABEL) else ()
     layout = read_class_folders(path, TEXT_FILES, known=known)
     return _read_files(layout.splits["train"], path, options), layout.notes + notes
 
 
 def _read_validation(
-    path: Path, options: ReadOptions, train: Examples, tables: Parts
+    path: Path, options: ReadOptions, train: Examples, tables: LabeledSplits
 ) -> tuple[Examples, tuple[str, ...]]:
     """`(examples, notes)` of a table or a folder of class folders to validate on."""
     if not path.is_dir():
-        part, notes = read_more(path, options, train.class_names, tables if tables.plan else None)
+        labeled, notes = read_more(path, options, train.class_names, tables if tables.plan else None)
     elif tables.plan is not None and tables.plan.task != SINGLE_LABEL:
         raise DataError(
             f"Expected a table to validate on, as the data is {tables.plan.task.replace('_', '-')}, got the folder "
@@ -258,12 +262,12 @@ def _read_validation(
             "Pass a table."
         )
     else:
-        part, notes = _read_class_folders(path, options, train.class_names)
-    return examples_of(part, train.class_names, MODALITY.kind), notes
+        labeled, notes = _read_class_folders(path, options, train.class_names)
+    return examples_of(labeled, train.class_names, MODALITY.kind), notes
 
 
-def _read_files(classes: dict[str, list[str]], folder: Path, options: ReadOptions) -> Part:
-    """The part that files of texts are, `{class name: [path, ...]}`."""
+def _read_files(classes: dict[str, list[str]], folder: Path, options: ReadOptions) -> LabeledSplit:
+    """The labeled split of text files, `{class name: [path, ...]}`."""
     texts, labels, rows = [], [], []
     for name, paths in classes.items():
         for path in paths:
@@ -271,8 +275,8 @@ def _read_files(classes: dict[str, list[str]], folder: Path, options: ReadOption
                 texts.append(read_text(path, options.encoding))
             except OSError as error:
                 raise DataError(
-                    f"Expected to read every text. Received: {printable(str(path))} ({error.strerror}). "
-                    "Remove it, or correct its permissions."
+                    f"Expected to read every text, got {printable(str(path))} ({error.strerror}). Remove it, "
+                    "or correct its permissions."
                 ) from error
             labels.append(name)
             rows.append(printable(os.path.relpath(path, folder)))
@@ -280,7 +284,7 @@ def _read_files(classes: dict[str, list[str]], folder: Path, options: ReadOption
     return _literal_part(texts, labels, rows, printable(str(folder)), names, options.group_by)
 
 
-def _read_tfds(spec: str, options: ReadOptions, data_dir: PathLike | None) -> Parts:
+def _read_tfds(spec: str, options: ReadOptions, data_dir: PathLike | None) -> LabeledSplits:
     # Here, as the module needs the optional package only when it is asked for.
     from ktransfer.data.tfds import read_tfds_texts
 
@@ -292,14 +296,14 @@ def _read_tfds(spec: str, options: ReadOptions, data_dir: PathLike | None) -> Pa
         label if label is None or isinstance(label, str) else join_references(label),
         data_dir=data_dir,
     )
-    parts = {
+    labeled_splits = {
         split: _literal_part(
             texts, names, range(1, len(texts) + 1), f"tfds:{spec} {split}", texts, options.group_by
         )
         for split, (texts, names) in found.items()
     }
     guessed = None in (options.input_column, options.label_column)
-    return Parts(parts, Columns(text, label, header=True, guessed=guessed), notes)
+    return LabeledSplits(labeled_splits, Columns(text, label, header=True, guessed=guessed), notes)
 
 
 def _literal_part(
@@ -309,10 +313,12 @@ def _literal_part(
     source: str,
     names: Sequence[str],
     group_by: Callable[[str], str] | None,
-) -> Part:
-    """The part of folders and prepared data sets, which name their classes, whatever they are called."""
+) -> LabeledSplit:
+    """The labeled split of folders and prepared data sets, which name their classes, whatever they are called."""
     if not texts:
-        raise DataError(f"Expected texts in {source}. Received: no row of data. Add some.")
+        raise DataError(f"Expected texts in {source}, got no row of data. Add some.")
     classes = tuple(unicodedata.normalize("NFC", label) for label in labels)
     groups = None if group_by is None else groups_by(group_by, names)
-    return Part(check_texts(texts, rows, source), classes, rows, source, source, literal=True, groups=groups)
+    return LabeledSplit(
+        check_texts(texts, rows, source), classes, rows, source, source, literal=True, groups=groups
+    )

@@ -54,7 +54,7 @@ class Tokenized:
 
 @dataclass(frozen=True, eq=False)
 class TokenPreprocessing(TextPreprocessing):
-    """What becomes of a text whose words are answered one by one.
+    """Preprocessing of texts whose words are classified one by one.
 
     Words are those of `words_of`. Each is tokenized by itself, whatever stands around it (for byte pairs with a space
     before it), so that a word's tokens are its own for every kind of tokenizer; a word of more than 32 tokens has its
@@ -83,7 +83,7 @@ class TokenPreprocessing(TextPreprocessing):
 
     @property
     def word_prefix(self) -> str:
-        """What a word is preceded by when it is tokenized."""
+        """The prefix of a word when it is tokenized."""
         return " " if isinstance(self.tokenizer, keras_hub.tokenizers.BytePairTokenizer) else ""
 
     def tokenized(self, texts: Sequence[str]) -> list[Tokenized]:
@@ -111,7 +111,7 @@ class TokenPreprocessing(TextPreprocessing):
         return [self._first_window(each)[0] for each in self.tokenized(texts)]
 
     def count_tokens(self, texts: Sequence[str]) -> np.ndarray:
-        """How many ids each text has before it is cut into windows, special tokens included: int `(n,)`."""
+        """The number of ids of each text before it is cut into windows, with special tokens: int `(n,)`."""
         return np.array([2 + sum(map(len, each.ids)) for each in self.tokenized(texts)], int)
 
     def ids(self, examples: Examples) -> list[np.ndarray]:

@@ -62,7 +62,7 @@ def write_tokenizer(
     Args:
         preprocessing: What the model was trained with.
         folder: Is made where it does not exist; a file of an earlier export is replaced.
-        texts: Real ones to compare on, besides `NASTY_TEXTS`.
+        texts: Real ones to compare on, in addition to `NASTY_TEXTS`.
         pair: Of a model of pairs the ids of the special tokens, as `PairPreprocessing.to_dict` has them: the file then
             packs two texts as well. Where both are too long it may cut one token off the other text than keras-hub
             does; programs that cut pairs do so by themselves. Defaults to `None`.
@@ -80,8 +80,8 @@ def write_tokenizer(
 
     Example:
 
-        facts = write_tokenizer(preprocessing, "run/artefacts")
-        encoding = tokenizers.Tokenizer.from_file("run/artefacts/tokenizer.json").encode("A fine film.")
+        facts = write_tokenizer(preprocessing, "run/artifacts")
+        encoding = tokenizers.Tokenizer.from_file("run/artifacts/tokenizer.json").encode("A fine film.")
         encoding.ids   # as preprocessing(["A fine film."])["token_ids"]
     """
     written = _converted(preprocessing.tokenizer)
@@ -116,12 +116,12 @@ def load_tokenizer(path: str | os.PathLike[str]) -> Tokenizer:
 
     Example:
 
-        load_tokenizer("run/artefacts/tokenizer.json").encode("A fine film.").ids
+        load_tokenizer("run/artifacts/tokenizer.json").encode("A fine film.").ids
     """
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # `tokenizers` has no kinds of its own
-        raise ExportError(f"A file of the library tokenizers was expected. Received: {error}.") from error
+        raise ExportError(f"Expected a file of the library tokenizers, got {error}. Export again.") from error
 
 
 def _converted(tokenizer: Any) -> Tokenizer:
@@ -129,8 +129,8 @@ def _converted(tokenizer: Any) -> Tokenizer:
         if isinstance(tokenizer, kind):
             return convert(tokenizer)
     raise ExportError(
-        f"A tokenizer.json is written for {', '.join(kind.__name__ for kind in _CONVERTERS)}. "
-        f"Received: {type(tokenizer).__name__}. Export the SavedModel, which takes texts."
+        f"Expected {', '.join(kind.__name__ for kind in _CONVERTERS)} to write a tokenizer.json, got "
+        f"{type(tokenizer).__name__}. Export the SavedModel, which takes texts."
     )
 
 
@@ -180,9 +180,10 @@ def _sentence_piece(tokenizer: Any) -> Tokenizer:
     ):
         kind = trainer.ModelType.Name(trainer.model_type)
         raise ExportError(
-            "A tokenizer.json is written for SentencePiece's unigram model, without byte fallback and with "
-            f"white space before words. Received: {kind}, byte fallback {trainer.byte_fallback}, white space "
-            f"behind words {trainer.treat_whitespace_as_suffix}. Export the SavedModel, which takes texts."
+            "Expected SentencePiece's unigram model, without byte fallback and with white space before "
+            f"words to write a tokenizer.json, got {kind}, byte fallback {trainer.byte_fallback}, white "
+            f"space behind words {trainer.treat_whitespace_as_suffix}. Export the SavedModel, which takes "
+            "texts."
         )
     # XLM-RoBERTa's ids are fairseq's: one up, and the unknown token, SentencePiece's first, is 3.
     moved = isinstance(tokenizer, keras_hub.tokenizers.XLMRobertaTokenizer)
@@ -253,9 +254,9 @@ def prove_tokenizer(written: Tokenizer, preprocessing: TextPreprocessing, texts:
         if not equally_probable(preprocessing, texts[index], ids, scores):
             raise ExportError(
                 f"Expected {NAME} to give the ids of keras-hub's {type(preprocessing.tokenizer).__name__}, "
-                f"{_shown(expected[index], encodings[index].ids)}, for the text {texts[index][:80]!r}. "
-                f"Received: {_shown(encodings[index].ids, expected[index])} from tokenizers "
-                f"{tokenizers.__version__}. Export the SavedModel, which takes texts."
+                f"{_shown(expected[index], encodings[index].ids)}, for the text {texts[index][:80]!r}, got "
+                f"{_shown(encodings[index].ids, expected[index])} from tokenizers {tokenizers.__version__}. "
+                "Export the SavedModel, which takes texts."
             )
     return len(wrong)
 
@@ -293,7 +294,7 @@ def equally_probable(
 
 
 def _tie(ids: Sequence[int], others: Sequence[int], scores: Sequence[float]) -> bool:
-    """Whether float32, in which SentencePiece adds, cannot tell which of two ways to cut is more probable."""
+    """Whether two ways to cut are equally probable in float32, in which SentencePiece adds."""
     one, other = (math.fsum(scores[index] for index in way) for way in (ids, others))
     return abs(one - other) <= 2**-24 * max(len(ids), len(others)) * abs(one)
 

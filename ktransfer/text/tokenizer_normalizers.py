@@ -1,4 +1,4 @@
-"""What keras-hub's tokenizers do to a text before they look words up, in normalizers of `tokenizers`.
+"""Text normalization of keras-hub's tokenizers, as normalizers of `tokenizers`.
 
 Only steps that every reader of `tokenizer.json` has and carries out alike are used: replacements, NFD, NFKC
 and lower case. `Precompiled` is not among them (JavaScript ignores its map). Patterns are in the syntax that
@@ -40,7 +40,7 @@ def word_piece_normalizer(tokenizer: Any) -> normalizers.Normalizer:
 
     Args:
         tokenizer: `keras_hub.tokenizers.WordPieceTokenizer`; its `lowercase`, `strip_accents` and
-            `split_on_cjk` are heeded.
+            `split_on_cjk` are applied.
 
     Example:
 
@@ -197,7 +197,7 @@ def _marks() -> list[str]:
 
 @functools.cache
 def _unassigned() -> set[str]:
-    """Characters that Python does not know and leaves as they are; a newer reader may know better."""
+    """Characters that Python's Unicode version lacks and leaves as they are."""
     return {one for one in _characters() if unicodedata.category(one) == "Cn"}
 
 
@@ -222,7 +222,7 @@ def _first_steps() -> list[Any]:
 
 @functools.cache
 def _changed(name: str) -> dict[str, str]:
-    """What a normalizer of `tokenizers` makes of each character that it changes."""
+    """The result of a normalizer of `tokenizers` for each character that it changes."""
     made = getattr(normalizers, name)().normalize_str(BREAK.join(_characters()))
     pairs = zip(_characters(), made.split(BREAK), strict=False)
     return {one: other for one, other in pairs if one != other}
@@ -235,13 +235,13 @@ def _changed_by_python(form: Literal["NFD", "NFKC", "NFKD"]) -> dict[str, str]:
 
 
 def _newer(form: Literal["NFD", "NFKC", "NFKD"]) -> dict[str, str]:
-    """What `form` makes of characters newer than the Unicode of `tokenizers`."""
+    """The result of `form` for characters newer than the Unicode version of `tokenizers`."""
     theirs = _changed(form)
     return {one: other for one, other in _changed_by_python(form).items() if other != theirs.get(one, one)}
 
 
 def _of_use(changes: Mapping[str, str], spelt: AbstractSet[str]) -> dict[str, str]:
-    """Those `changes` of a character that a vocabulary of `spelt` characters can tell from none.
+    """The `changes` of characters that matter for a vocabulary of `spelt` characters.
 
     A word is unknown as soon as one character is; the last one may yet be composed with what follows.
     """
@@ -259,7 +259,7 @@ def _each(changes: Mapping[str, str]) -> list[Any]:
 
 @functools.cache
 def _case_folding() -> dict[str, str]:
-    """What Python folds each character to that NFKC and lower case leave.
+    """Python's case folding of characters that NFKC and lower case leave unchanged.
 
     A final sigma is among them, which JavaScript makes of a sigma at the end of a word.
     """
@@ -268,13 +268,13 @@ def _case_folding() -> dict[str, str]:
 
 @functools.lru_cache(maxsize=8)
 def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
-    """Steps that replace as SentencePiece does: at each place what the longest rule that fits says.
+    """Steps that replace as SentencePiece does: at each place by the longest rule that fits.
 
     Rules for several characters all say to compose: NFKC does it, where `_HOLD` keeps nothing apart. Of those
     for one character most say what NFKC and lower case do; the others take a name, which neither changes, and
     are written out at the end. What is left are letters newer than the Unicode of `tokenizers` with marks.
     """
-    sentencepiece.set_min_log_level(1)  # it tells of each map that it reads
+    sentencepiece.set_min_log_level(1)  # it logs each map that it reads
     spec = sentencepiece_model_pb2.NormalizerSpec.FromString(spec)
     rules = dict(sentencepiece.SentencePieceNormalizer(normalizer_spec=spec).Decompile())
     folds = rules.get("A") == "a"
@@ -295,7 +295,7 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
         return "".join(kept.get(one) or (one.lower() if folds else one) for one in text)
 
     def usual(text: str) -> set[str]:
-        """What NFKC and lower case make of it, of Python's Unicode and of that of `tokenizers`."""
+        """The result of NFKC and lower case, by Python's Unicode and by that of `tokenizers`."""
         if len(text) > 1:
             return {folded(unicodedata.normalize("NFKC", text)), folded(nfkc(text))}
         return {folded(python.get(text, text)), folded(theirs.get(text, text))}
@@ -338,14 +338,14 @@ def _check_rules(rules: Mapping[str, str], joined: Collection[str]) -> None:
     others = [source for source in others if not {*source} & _unassigned() and not _is_newer(source)]
     if others:
         raise ExportError(
-            "A SentencePiece model whose rules for several characters compose them was expected, got "
-            f"{len(others)} others, such as {others[0]!r} to {rules[others[0]]!r}. "
-            "Export the SavedModel, which takes texts."
+            "Expected a SentencePiece model whose rules for several characters compose them, got "
+            f"{len(others)} others, such as {others[0]!r} to {rules[others[0]]!r}. Export the SavedModel, "
+            "which takes texts."
         )
 
 
 def _is_newer(text: str) -> bool:
-    """Whether it has characters that Python knows and `tokenizers` does not."""
+    """Whether it has characters of Python's Unicode version that `tokenizers` lacks."""
     return unicodedata.normalize("NFKC", text) != normalizers.NFKC().normalize_str(text)
 
 

@@ -96,7 +96,7 @@ class BestWeights:
                 self._weights[id(variable)], self._variables[id(variable)] = value, variable
 
     def state(self, names: Mapping[int, str] | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What it remembers: the JSON-able facts, and the weights by name.
+        """The saved state: JSON-able facts, and the weights by name.
 
         Args:
             names: Names of the variables by their ids; those without one are left out. `None` uses paths.

@@ -1,4 +1,4 @@
-"""Which weights a fine-tuned classifier keeps: those before, those after, or some way between the two."""
+"""Choose the weights of a fine-tuned classifier: before, after, or interpolated between the two."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Candidate:
     excess_error: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The values as JSON, as in the manifest."""
         return dataclasses.asdict(self)
 
 
@@ -139,7 +139,7 @@ def choose_weights(
 
 
 def assign_between(variables: Sequence[keras.Variable], before: Sequence[np.ndarray], share: float) -> None:
-    """Assign to variables what lies so much of the way from values before to the present ones.
+    """Interpolate variables between earlier values and the present ones.
 
     Example:
 
@@ -166,7 +166,7 @@ def save_weights(path: str | os.PathLike[str], model: keras.Model) -> None:
 def load_weights(
     path: str | os.PathLike[str], model: keras.Model
 ) -> tuple[list[keras.Variable], list[np.ndarray]]:
-    """Those weights of a model that differ now from what `save_weights` wrote, and their values then.
+    """The weights of a model that differ from those of `save_weights`, with their saved values.
 
     Raises:
         RunError: The file is damaged, or of another model.

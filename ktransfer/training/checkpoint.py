@@ -1,4 +1,4 @@
-"""What an interrupted fit goes on from: one file, of one point in time, the last whole epoch."""
+"""Checkpoint of an interrupted fit: one file with the state after the last complete epoch."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ class Checkpoint(keras.callbacks.Callback):
     It stands behind `ProgressiveUnfreezing` in the list of callbacks.
 
     Args:
-        path: An `.npz` file; where there is one, it is gone on from.
+        path: An `.npz` file; if it exists, training resumes from it.
         history: A CSV file to write the same history to, for people; `None` for none.
 
     Attributes:
@@ -125,6 +125,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _unfit(self, received: str) -> RunError:
         return RunError(
-            f"What training goes on from was expected in {self._path}. Received: {received}. "
-            "Remove it to train again from model.keras as it is."
+            f"Expected what training goes on from in {self._path}, got {received}. Remove it to train again "
+            "from model.keras as it is."
         )

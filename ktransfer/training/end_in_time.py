@@ -13,7 +13,7 @@ class EndInTime(keras.callbacks.Callback):
 
     Args:
         budget: The `TimeBudget`.
-        say: Receives a line when it ends `fit`.
+        say: Callable that receives a message when it ends `fit`.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""What is known before fine-tuning about how much it can gain: measured on the training examples alone."""
+"""Estimate the gain of fine-tuning in advance, from the training examples alone."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Evidence:
     taps_error: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As the manifest holds it."""
+        """The values as JSON, as in the manifest."""
         return dataclasses.asdict(self)
 
 
@@ -63,7 +63,7 @@ def measure_evidence(
     seed: int = 0,
     classes: int | None = None,
 ) -> Evidence:
-    """Measure what the features of a frozen backbone know of a task, and whether lower blocks know more.
+    """Measure the evidence of a frozen backbone's features on a task, and whether lower blocks add to it.
 
     Of more than 2,000 examples so many are taken, each class by its share.
 

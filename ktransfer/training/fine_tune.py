@@ -20,7 +20,7 @@ from ktransfer.utils.oom import in_smaller_batches
 
 
 def warn(text: str) -> None:
-    """What is told of trouble where nothing else is asked for."""
+    """Report a problem as a warning; the default of `on_trouble`."""
     warnings.warn(f"ktransfer: {text}", stacklevel=2)
 
 
@@ -96,18 +96,18 @@ def fine_tune(
             must be known. Or a function from the epoch that comes first to such a dataset.
         validation: The same, not augmented; or `None`.
         recipe: What to do.
-        backbone: The layer of `model` that thaws; `None` finds it.
+        backbone: The layer of `model` that unfreezes; `None` finds it.
         class_weight: How much an example of each class index counts, as in `keras.Model.fit`; the recipe's
             own is for those who know the labels.
         callbacks: Further ones.
         checkpoint: Keeps what an interrupted call goes on from, and goes on; `train` must then be a function.
         examples: How many `train` has, in batches of `recipe.batch_size`; `None` lets out of memory raise.
         task: What the labels are of, whose metric is watched. Defaults to `"single_label"`.
-        on_trouble: Told in a sentence of a loss that is no number and of too little memory.
+        on_trouble: Callable that receives a sentence when the loss is NaN or infinite, or memory runs out.
         verbose: As in `keras.Model.fit`.
 
     Returns:
-        `keras.callbacks.History` over all stages, with `stage` and `learning_rate` beside the metrics.
+        `keras.callbacks.History` over all stages, with `stage` and `learning_rate` as well as the metrics.
 
     Raises:
         RecipeError: A stage names a depth that the backbone does not have, there are no stages, or label
@@ -119,7 +119,7 @@ def fine_tune(
         history = fine_tune(model, train, validation, image_recipe(images=500))
     """
     if not recipe.stages:
-        raise RecipeError("A recipe with stages was expected. Received: none of them.")
+        raise RecipeError("Expected a recipe with stages, got none. Pass stages=progressive_stages(epochs).")
     task = get_task(task)
     backbone = find_backbone(model) if backbone is None else backbone
     set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide
@@ -148,18 +148,18 @@ def fine_tune(
     def fit(part_size: int) -> keras.callbacks.History:
         broken_off = unfreezing.go_back()
         first = begin if broken_off is None else broken_off
-        batches, judged = data(first), validation
+        batches, validating = data(first), validation
         if examples is not None and part_size < recipe.batch_size:
             unfreezing.parts = recipe.batch_size, part_size, examples
-            batches, judged = rebatched(batches, part_size, examples), rebatched(judged, part_size)
+            batches, validating = rebatched(batches, part_size, examples), rebatched(validating, part_size)
         best = recipe.final_weights == "best"
-        if best and recipe.head == "solve" and judged is not None and unfreezing.baseline is None:
+        if best and recipe.head == "solve" and validating is not None and unfreezing.baseline is None:
             # A solved head is worth keeping, should fine-tuning not beat it. Measured when resumed as well,
             # although the checkpoint knows: on JAX a `fit` before which nothing ran takes one pass more.
-            unfreezing.baseline = model.evaluate(judged, verbose=0, return_dict=True)[task.score]
+            unfreezing.baseline = model.evaluate(validating, verbose=0, return_dict=True)[task.score]
         return model.fit(
             batches,
-            validation_data=judged,
+            validation_data=validating,
             initial_epoch=first,
             epochs=recipe.epochs,
             shuffle=False,  # the dataset shuffles itself
@@ -172,7 +172,7 @@ def fine_tune(
 
 
 class WholeHistory(keras.callbacks.History):
-    """Goes on where a `fit` broke off, instead of beginning anew."""
+    """A history that continues after an interrupted `fit`."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Fine-tuning on kept features: each stage trains only what lies above its lowest trained block."""
+"""Fine-tuning on cached features: train, in each stage, only the layers above its lowest unfrozen block."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, cast
@@ -35,7 +35,7 @@ def fine_tune_cached(
 ) -> dict[str, list[float]]:
     """Do what `fine_tune` does, with the frozen part of the backbone run once for each stage.
 
-    The weights come out equal to those of `fine_tune` on the same examples, to float tolerance: the frozen
+    The weights are equal to those of `fine_tune` on the same examples, to float tolerance: the frozen
     part runs in inference mode in both, and the batches come in the same order. With augmentation that holds
     as long as there is a view for each epoch. A stage that trains everything, or whose features cannot be
     kept, is trained on the examples themselves.
@@ -67,8 +67,8 @@ def fine_tune_cached(
     recipe = features.recipe
     if not can_cache(recipe):
         raise RecipeError(
-            "Kept features need examples that are the same at every epoch and frozen BatchNorm. "
-            f"Received: {recipe.augmentation}, cached_views={recipe.cached_views}, "
+            "Expected examples that are the same at every epoch and frozen BatchNorm for cached features, "
+            f"got {recipe.augmentation}, cached_views={recipe.cached_views}, "
             f"batch_norm={recipe.batch_norm!r}. Set cached_views, or use fine_tune."
         )
     backbone = find_backbone(model)
@@ -130,12 +130,12 @@ def fine_tune_cached(
             kept = features.batches(index, batch_size=size)
             if kept:
                 part, order, _ = kept
-                batches, judged = (each.data for each in kept[1:])
+                batches, validating = (each.data for each in kept[1:])
                 stage_callbacks.append(_EpochOrder(order, passed))
             else:
                 part = model
                 batches = features.dataset("train", batch_size=size, first_pass=first - passed)
-                judged = features.dataset("validation", batch_size=size)
+                validating = features.dataset("validation", batch_size=size)
             if size < recipe.batch_size:
                 unfreezing.parts = recipe.batch_size, size, len(train)
             part.compile(
@@ -146,10 +146,10 @@ def fine_tune_cached(
                 steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
             )
             if unfreezing.baseline is None and recipe.head == "solve" and recipe.final_weights == "best":
-                unfreezing.baseline = part.evaluate(judged, verbose=0, return_dict=True)[task.score]
+                unfreezing.baseline = part.evaluate(validating, verbose=0, return_dict=True)[task.score]
             part.fit(
                 batches,
-                validation_data=judged,
+                validation_data=validating,
                 initial_epoch=first,
                 epochs=end,
                 shuffle=False,

@@ -50,7 +50,7 @@ class BatchParts:
         return -(-self._examples // self._batch_size)
 
     def begin_epoch(self) -> None:
-        """What comes next is the first part of an epoch."""
+        """Prepare for the first part of an epoch."""
         self._part.assign(0)
 
     def add(
@@ -60,7 +60,7 @@ class BatchParts:
 
         Args:
             pairs: `(gradient of the part's mean loss, variable)`.
-            state: What `step` changes besides these variables.
+            state: Variables that `step` changes in addition to these.
             step: Takes such pairs.
         """
         first = self._part * self._part_size

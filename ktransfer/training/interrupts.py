@@ -1,4 +1,4 @@
-"""Ctrl-C during `fit`: heeded between two batches, where nothing is half done."""
+"""Defer Ctrl-C during `fit` until the current batch finishes."""
 
 import contextlib
 import signal

@@ -222,7 +222,7 @@ class LayerwiseOptimizer:
     # What is trained.
 
     def set_trainable(self, variables: Sequence[keras.Variable], *, build: bool = True) -> None:
-        """Build the optimizer anew on these variables; those that it knew keep their slots.
+        """Rebuild the optimizer on these variables; earlier variables keep their slots.
 
         Args:
             variables: `model.trainable_variables`, in this order.
@@ -481,7 +481,9 @@ class LayerwiseOptimizer:
         pairs = [(g, v) for g, v in zip(grads, variables, strict=True) if g is not None]
         parts = self.parts
         if parts is None:
-            raise RuntimeError("Expected an optimizer that takes parts of batches, got one that does not.")
+            raise RuntimeError(
+                "Expected an optimizer that takes parts of batches, got one that does not. Call `sum_parts` first."
+            )
         own = {id(variable) for variable in parts.variables}
         state = [variable for variable in inner.variables if id(variable) not in own]
         parts.add(pairs, state, lambda pairs: type(inner).apply(inner, *map(list, zip(*pairs, strict=True))))
@@ -489,7 +491,7 @@ class LayerwiseOptimizer:
     # State, for a process that resumes from here.
 
     def facts(self) -> dict[str, Any]:
-        """What is not in the optimizer's own variables, JSON-able."""
+        """JSON-able state that is not in the optimizer's own variables."""
         now = self.count()
         return {
             "plans": [asdict(plan) for plan in self.plans],

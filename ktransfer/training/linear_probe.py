@@ -100,7 +100,7 @@ def solve_head(
     classes = model.output.shape[-1]
     counts = task.counts(labels, classes)
     if task.every_class and counts.min() == 0:
-        raise DataError(f"Every class needs an example. Received: {counts.tolist()} examples by class.")
+        raise DataError(f"Expected an example of every class, got {counts.tolist()} examples by class.")
     problem = _problem(task, labels, classes, class_weight, label_smoothing, seed)
     # Products this small lose more by waiting for other threads than they gain: 0.3 s instead of 5.
     with threadpool_limits(1):
@@ -209,7 +209,7 @@ def out_of_fold_logits(
 
 
 def head_logits(model: keras.Model, features: np.ndarray) -> np.ndarray:
-    """What the classifier's head, as it is, makes of pooled features: `(N, classes)`.
+    """The current head's logits of pooled features: `(N, classes)`.
 
     Example:
 
@@ -245,7 +245,7 @@ def score(task: Task, logits: np.ndarray, labels: np.ndarray) -> float:
 
 
 def class_weights(labels: np.ndarray, classes: int, choice: str | Mapping[int, float] | None) -> np.ndarray:
-    """How much an example of each class counts.
+    """The weight of an example of each class.
 
     Args:
         labels: int `(N,)`, an example of every class among them.
@@ -365,7 +365,7 @@ class _Problem:
 
 
 class _LeastSquares(_Problem):
-    """The same by ridge regression, in closed form: by one eigendecomposition for all strengths."""
+    """Ridge regression in closed form, by one eigendecomposition for all strengths."""
 
     def _search(self, inputs: Array, folds: Sequence[tuple[Array, Array]]) -> tuple[Array, float, int]:
         losses = np.zeros((len(_RIDGE_STRENGTHS), self._targets.shape[1]))

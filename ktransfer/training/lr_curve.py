@@ -94,7 +94,7 @@ class LearningRateCurve:
 
     @property
     def reason(self) -> str:
-        """Why this learning rate is suggested, or none; one line."""
+        """The reason for the suggested learning rate, or for none; one line."""
         ending = {
             DIVERGED: f"diverged at {self._last:.1e}",
             NOT_FINITE: f"was NaN or infinite after {self._last:.1e}",
@@ -121,7 +121,7 @@ class LearningRateCurve:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON holds it: what was measured, and what follows from it."""
+        """The measurements and the suggestions as JSON values."""
         return {
             "suggestion": self.suggestion,
             "tenth_of_lowest": self.tenth_of_lowest,

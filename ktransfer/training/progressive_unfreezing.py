@@ -55,7 +55,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     TensorBoard, CSVLogger, ReduceLROnPlateau and LearningRateScheduler. With `use_ema=True` the weights at the end
     are the averages of the best epoch. Two callbacks for two backbones may stand in one `fit`; the learning rate of
     the head is then that of the first one. A `train_step` that you compile yourself, with `tf.function`, never
-    learns what was unfrozen; a warning says so.
+    learns what was unfrozen, with a warning.
 
     Args:
         backbone: What is unfrozen: a model inside the model being fit, at any depth; its name; a model whose
@@ -197,7 +197,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         epochs = (self.params or {}).get("epochs")
         if epochs is None and self.stages is None:
             raise RecipeError(
-                "Expected the number of epochs, got callbacks that were not told it. "
+                "Expected the number of epochs, got callbacks without it. "
                 "Pass epochs=... to keras.callbacks.CallbackList, or stages=[...]."
             )
         if epochs is None:
@@ -244,7 +244,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         return locate(model, self.backbone)
 
     def _check_head(self, model: keras.Model, located: Located, depth: int) -> None:
-        """Something has to train in every stage."""
+        """Raise if a stage trains nothing."""
         if depth > 0 or not model.built:
             return
         held = {id(weight) for weight in located.weights}
@@ -379,7 +379,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         )
 
     def entered(self) -> None:
-        """Said when a stage has begun (called by `SharedFit`)."""
+        """Log that a stage has begun (called by `SharedFit`)."""
         checked, index = self._checks, self._now
         depth = checked.depths[index]
         self.best_weights.join(self._best_variables(), resumed=self._stage_resumed)
@@ -549,7 +549,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
     # State.
 
     def counters(self) -> dict[str, Any]:
-        """What is saved of this callback with the optimizer's weights."""
+        """The state of this callback that is saved with the optimizer's weights."""
         return {"stage": self._stage, "skipped": self._skipped}
 
     def resume(self, counters: Mapping[str, Any]) -> None:
@@ -621,7 +621,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 averages[id(variable)].assign(self._best_averages.get(id(variable), _number(variable)))
 
     def warn(self, text: str) -> None:
-        """Tell the user of something that fit survived."""
+        """Report a problem from which `fit` recovered."""
         if self.on_divergence is not None:
             self.on_divergence(text)
         else:
@@ -632,7 +632,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             print(f"\n{text}", flush=True)  # noqa: T201  next to Keras' own progress lines
 
     def __getstate__(self) -> dict[str, Any]:
-        """What makes the callback, without the `fit` that it is in, for pickle and copy; the backbone by its names."""
+        """The state for pickle and copy: the arguments, without the running `fit`; the backbone by its names."""
         names = vars(self).copy()
         for name in (
             "_model",
@@ -665,7 +665,7 @@ _DEFAULT_RATES = (1.0, 0.1, 0.03)
 
 @dataclass(frozen=True)
 class _Checked:
-    """What was found out before `fit` begins."""
+    """The results of the checks before `fit` begins."""
 
     located: Located
     plan: tuple[Stage, ...]
@@ -680,9 +680,9 @@ _Value = TypeVar("_Value")
 
 
 def _begun(value: _Value | None) -> _Value:
-    """What a callback has while it is in a `fit`."""
+    """The state of a callback during a `fit`."""
     if value is None:
-        raise RuntimeError("Expected a callback in a fit, got one that is in none.")
+        raise RuntimeError("Expected a callback in a fit, got one that is in none. Pass it to `fit`.")
     return value
 
 

@@ -1,4 +1,4 @@
-"""What a model draws at random in training, as a function of the seed and the epoch."""
+"""Reset random state per epoch for reproducible dropout."""
 
 from typing import Any
 
@@ -7,15 +7,15 @@ import numpy as np
 
 
 class SeededDraws(keras.callbacks.Callback):
-    """Sets the state of everything that draws in a model, such as dropout, at the start of each epoch.
+    """Sets the random state of every layer that has one, such as dropout, at the start of each epoch.
 
-    So the draws follow from the seed and the epoch, as the order of the examples and their variation do, and
-    an epoch that is run again, in this process or in another, draws the same.
+    The random numbers follow from the seed and the epoch, as do the order of the examples and augmentation;
+    an epoch that is repeated, in this process or in another, uses the same ones.
 
     Args:
-        model: Whose layers draw; what is fit may be a part of it.
+        model: The model whose layers have random state; what is fit may be a part of it.
         seed: A non-negative integer.
-        passed: Epochs of `fit` before its first one that no draws were made for.
+        passed: Epochs of `fit` before its first one that used no random numbers.
 
     Example:
 

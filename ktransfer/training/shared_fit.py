@@ -1,4 +1,4 @@
-"""What the ProgressiveUnfreezing callbacks of one `fit` share: optimizer, compiled functions, saved state."""
+"""State shared by the ProgressiveUnfreezing callbacks of one `fit`: optimizer, compiled functions, saved state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STATE = "unfreezing_state"  # the optimizer's attribute while `fit` runs
 
 
 class SharedFit:
-    """One `fit` with one or more `ProgressiveUnfreezing` callbacks, each with a backbone of its own.
+    """One `fit` with one or more `ProgressiveUnfreezing` callbacks, each with its own backbone.
 
     Nothing of the model is changed before the first epoch begins. While `fit` runs, the optimizer has one
     attribute more, whose state Keras saves with its weights, and `model.train_function` is wrapped; it is
@@ -77,7 +77,7 @@ class SharedFit:
 
     @classmethod
     def of(cls, model: keras.Model, token: Any, *, layerwise: LayerwiseOptimizer | None = None) -> SharedFit:
-        """That of this `fit`: another callback's, or a new one."""
+        """The shared state of this `fit`: another callback's, or a new one."""
         optimizer = getattr(model, "optimizer", None)
         state = getattr(getattr(optimizer, "inner_optimizer", optimizer), _STATE, None)
         if state is not None and state.fit.token is token and state.fit.model is model:
@@ -147,7 +147,7 @@ class SharedFit:
         """The batch whose loss was NaN or infinite; those after it, with the same weights, do not count."""
         batch, self.bad_batch, self._logs = self.bad_batch, None, None
         if batch is None:
-            raise RuntimeError("Expected a batch whose loss is NaN or infinite, got none.")
+            raise RuntimeError("Expected a batch whose loss is NaN or infinite, got none. Call it after one.")
         return batch
 
     def _step(self, compiled: Callable[..., Any], args: tuple[Any, ...]) -> Any:
@@ -165,11 +165,13 @@ class SharedFit:
     @property
     def _own_recovery(self) -> Recovery:
         if self.recovery is None:
-            raise RuntimeError("Expected a fit whose first epoch has begun, got one that has not.")
+            raise RuntimeError(
+                "Expected a fit whose first epoch has begun, got one that has not. Call it later."
+            )
         return self.recovery
 
     def refresh(self) -> None:
-        """Compile the training step anew, for what trains now and how fast.
+        """Recompile the training step for the variables that train now and their learning rates.
 
         On JAX the functions of `evaluate` and `predict` too: their outputs are sharded by what trains.
         """
@@ -214,7 +216,7 @@ class SharedFit:
         return [variable for variable in self.model.variables if id(variable) not in frozen]
 
     def untrained(self) -> list[keras.Variable]:
-        """What should train in this stage and was in no step since it began."""
+        """The variables that should train in this stage and took no step since it began."""
         updated = self.layerwise.updated
         return [v for v in self.model.trainable_variables if id(v) not in updated]
 
@@ -306,7 +308,7 @@ class _State(keras.layers.Layer):
 
 
 def _scope(model: keras.Model) -> contextlib.AbstractContextManager[Any]:
-    """Where variables of the model's TensorFlow strategy are made; nothing without one."""
+    """The scope of the model's TensorFlow strategy; a null context without one."""
     strategy = getattr(model, "distribute_strategy", None)
     return strategy.scope() if strategy is not None else contextlib.nullcontext()
 

@@ -1,4 +1,4 @@
-"""Which extra of ktransfer brings a package that may be missing, and the error that says so."""
+"""Map optional packages to the extras of ktransfer, and name the extra when one is missing."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def need_modules(modules: Iterable[str], purpose: str) -> None:
     for module in modules:
         try:
             found = importlib.util.find_spec(module)
-        except ModuleNotFoundError:  # what hides modules says so
+        except ModuleNotFoundError:  # a test may hide modules
             found = None
         if found is None:
             error = ModuleNotFoundError(f"No module named {module!r}", name=module)

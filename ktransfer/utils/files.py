@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and read and written at a place, on every system."""
+"""Atomic writes of files, and reads and writes at a position, on every system."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ _POSITION = threading.Lock()
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path beside `path` to write to; it takes the place of `path` when all went well.
+    """Yield a temporary path next to `path` to write to; it replaces `path` when the block succeeds.
 
     Its ending is that of `path`, for libraries that choose a format by it.
 
@@ -31,17 +31,17 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         os.replace(partial, path)
     except OSError as error:
-        # A full disk names no file, and nobody knows the temporary one.
+        # The error of a full disk names no file, and the temporary name would mean nothing to the user.
         if error.errno and str(error.filename) in ("None", str(partial)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
-        with contextlib.suppress(OSError):  # what went wrong is said above
+        with contextlib.suppress(OSError):  # the original error is raised above
             partial.unlink()
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: `KTRANSFER_CACHE`, or `~/.cache/ktransfer`."""
+    """The cache folder: `KTRANSFER_CACHE`, or `~/.cache/ktransfer`."""
     return Path(os.environ.get("KTRANSFER_CACHE") or "~/.cache/ktransfer").expanduser()
 
 

@@ -1,4 +1,4 @@
-"""What does not fit into memory is done in halves."""
+"""Retry with smaller batches after an out-of-memory error."""
 
 import re
 from collections.abc import Callable
@@ -12,15 +12,15 @@ Result = TypeVar("Result")
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether this is how Python, TensorFlow or JAX say that there is no more memory.
 
-    Told by name and text: TensorFlow's errors have no name without importing it, and some are an
+    Recognized by name and text: TensorFlow's errors have no name without importing it, and some are an
     `InternalError` of a library that could not allocate.
 
     Example:
 
         is_out_of_memory(MemoryError())   # True
     """
-    said = f"{type(error).__name__}: {error}"
-    return isinstance(error, MemoryError) or bool(re.search(r"(?i)resource_?exhausted|out of memory", said))
+    text = f"{type(error).__name__}: {error}"
+    return isinstance(error, MemoryError) or bool(re.search(r"(?i)resource_?exhausted|out of memory", text))
 
 
 def halved(size: int, whole: int) -> int:
@@ -36,7 +36,7 @@ def halved(size: int, whole: int) -> int:
 def in_smaller_batches(
     attempt: Callable[[int], Result],
     batch_size: int,
-    tell: Callable[[str], None],
+    say: Callable[[str], None],
     *,
     start: int | None = None,
 ) -> Result:
@@ -45,7 +45,7 @@ def in_smaller_batches(
     Args:
         attempt: Takes examples in a batch.
         batch_size: The size that is wanted.
-        tell: Told in a sentence of each smaller size.
+        say: Callable that receives a sentence about each smaller size.
         start: A smaller size to begin with, known to be needed.
 
     Returns:
@@ -67,12 +67,12 @@ def in_smaller_batches(
                 raise
             if size == 1:
                 raise RunError(
-                    "Memory for one example at a time was expected. Received: out of memory with it. "
-                    "Choose a smaller image size, sequence length or backbone, or thaw fewer blocks."
+                    "Expected memory for one example at a time, got out of memory with it. Choose a smaller "
+                    "image size, sequence length or backbone, or unfreeze fewer blocks."
                 ) from error
         # Past the handler: what it caught holds on to the tensors of the step.
         smaller = halved(size, batch_size)
-        tell(
+        say(
             f"out of memory in batches of {size}: trained on in parts of {smaller}, "
             f"whose gradients add up to batches of {batch_size}"
         )

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 
-class Tell(Protocol):
-    """What is called with a stage, and where that is known with how much of it is done, and of how much."""
+class ProgressCallback(Protocol):
+    """Callable that receives a stage, and where known the steps done and their total."""
 
     def __call__(self, stage: str, done: int = 0, total: int | None = None) -> None: ...
 
@@ -15,7 +15,7 @@ _APART_S = 5.0  # seconds
 
 
 def silent(stage: str, done: int = 0, total: int | None = None) -> None:
-    """Say nothing.
+    """Do nothing: the default progress callback.
 
     Example:
         >>> silent("calibrating", 3, 20)
@@ -29,13 +29,13 @@ class Progress:
     as in a terminal.
 
     Args:
-        say: Callable that receives a line.
+        say: Callable that receives progress messages.
         name: What the lines begin with, such as `"tflite-int8"`.
         clock: Callable that gives seconds. Defaults to `time.monotonic`.
 
     Example:
-        >>> tell = Progress(print, "onnx-int8")
-        >>> tell("measuring layers in int8", 3, 40)
+        >>> on_progress = Progress(print, "onnx-int8")
+        >>> on_progress("measuring layers in int8", 3, 40)
         onnx-int8      measuring layers in int8, 3 of 40
     """
 

@@ -1,4 +1,4 @@
-"""What the command line shows, and Keras imported without noise. Rich is imported when it is needed."""
+"""Output of the command line, and quiet imports of Keras. Rich is imported when it is needed."""
 
 from __future__ import annotations
 

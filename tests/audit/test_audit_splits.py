@@ -200,7 +200,7 @@ def test_an_audit_as_json_names_part_class_and_path_of_every_item():
                 "detail": "d",
                 "score": 0.5,
                 "items": [
-                    {"part": "train", "class": "a", "path": "data/a/x\ufffd.png", "key": "a/x\ufffd.png"}
+                    {"split": "train", "class": "a", "path": "data/a/x\ufffd.png", "key": "a/x\ufffd.png"}
                 ],
             }
         ],

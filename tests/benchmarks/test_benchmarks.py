@@ -74,7 +74,7 @@ def test_data_that_is_not_there_is_named_in_one_line(script, tmp_path):
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert f"Received: {tmp_path / 'nothing'}" in done.stderr
+    assert f"got {tmp_path / 'nothing'}" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_preset_that_is_not_there_is_named_in_one_line(script, tmp_path):
     done = run(script, tmp_path, tmp_path, "--smoke")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert f"Received: {tmp_path} without " in done.stderr
+    assert f"got {tmp_path} without " in done.stderr
 
 
 def test_results_become_a_table_between_the_markers_and_the_prose_stays(tmp_path):

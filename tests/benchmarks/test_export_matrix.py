@@ -124,9 +124,7 @@ def test_a_cell_shows_size_time_and_parity_and_what_alone_is_fixed():
 
 
 def test_of_a_refusal_what_was_received_is_shown():
-    reason = (
-        "TFLite needs a model of its builtin operations only. Received: Foo, Bar. Export ONNX, or choose."
-    )
+    reason = "Expected a model of TFLite's builtin operations only, got Foo, Bar. Export ONNX, or choose."
     made = {("MiT", "tflite"): {"outcome": "refused", "reason": reason}}
     assert page.refused_table(made).splitlines()[2] == "| MiT | `tflite` | Foo, Bar |"
     assert page.refused_table({("MiT", "tflite"): CELL}) == "Nothing.\n"

@@ -111,7 +111,7 @@ def test_export_prints_parity(monkeypatch, capsys, trained):
     status, out, _ = run(monkeypatch, capsys, "export", trained, "--format", "onnx")
     assert status == 0
     assert "labels agree 100.0%" in out
-    assert (trained / "artefacts" / "model.onnx").is_file()
+    assert (trained / "artifacts" / "model.onnx").is_file()
 
 
 BROKEN = {
@@ -225,7 +225,7 @@ def test_the_demo_says_that_it_is_a_toy_and_compares_with_a_random_backbone(monk
     pretrained, random = (float(word) for word in line.replace(",", "").split() if word[0] == "0")
     assert pretrained > random + 0.2
     assert all(
-        (tmp_path / "demo/pretrained/artefacts" / name).exists() for name in ("savedmodel", "model.tflite")
+        (tmp_path / "demo/pretrained/artifacts" / name).exists() for name in ("savedmodel", "model.tflite")
     )
     status, _, err = run(monkeypatch, capsys, "demo", "--out", tmp_path / "demo")
     assert status == 2

@@ -16,7 +16,7 @@ MANIFESTS = {
     "images": IMAGES,
     "texts": IMAGES | {"task": "text-classification"},
     "no_model": IMAGES,
-    "exported": IMAGES | {"artefacts": [{"format": "onnx", "path": "artefacts/model.onnx"}]},
+    "exported": IMAGES | {"artifacts": [{"format": "onnx", "path": "artifacts/model.onnx"}]},
 }
 
 ARGUMENTS = {
@@ -36,7 +36,7 @@ REFUSED = {
     "an alias that is no format": (("export", "images", "--format", "coreml"), "coreml"),
     "half of a format": (("export", "images", "--format", "int8"), "tflite-int8 or onnx-int8"),
     "two formats in one": (("export", "images", "--format", "onnx,tflite"), "--format of its own"),
-    "an empty format": (("export", "images", "--format", ""), "A format is one of"),
+    "an empty format": (("export", "images", "--format", ""), "a format out of"),
     "a typo in a format to train": ((*TRAIN, "--format", "onx"), "Did you mean onnx"),
     "a format and none": ((*TRAIN, "--format", "onnx", "--no-export"), "--no-export"),
     "an option for another format": (("export", "images", "--format", "onnx", "--allow-flex"), "TFLite"),
@@ -46,8 +46,8 @@ REFUSED = {
     "a run that is not there": (("evaluate", "nowhere", "DATA"), "manifest.json"),
     "a run without a model": (("predict", "no_model", "DATA"), "model.keras"),
     "a damaged run": (("report", "damaged"), "manifest.json"),
-    "nothing to verify": (("verify", "images"), "artefacts"),
-    "nothing to measure": (("benchmark", "images"), "artefacts"),
+    "nothing to verify": (("verify", "images"), "artifacts"),
+    "nothing to measure": (("benchmark", "images"), "artifacts"),
     "no threads": (("benchmark", "exported", "--threads", "0"), "--threads"),
     "no rounds": (("benchmark", "exported", "--rounds", "0"), "--rounds"),
     "threads that are a word": (("benchmark", "exported", "--threads", "many"), "--threads"),
@@ -78,7 +78,7 @@ REFUSED = {
         ("train", "DATA", "--backbone", "a.keras", "--out", "OUT"),
         "does not exist",
     ),
-    "a scaling for a preset": ((*TRAIN, "--scaling", "0..1"), "its own scaling"),
+    "a scaling for a preset": ((*TRAIN, "--scaling", "0..1"), "no scaling for a preset"),
     "a run folder that is used": (("train", "DATA", "--backbone", "PRESET", "--out", "DATA"), "other files"),
     "a share of all": ((*TRAIN, "--validation-split", "1"), "--validation-split"),
     "a share below none": ((*TRAIN, "--validation-split", "-0.1"), "--validation-split"),

@@ -32,7 +32,7 @@ def run(tmp_path_factory):
     return train(data, PRESET_PATH, out, formats=["onnx", "tflite"], **OPTIONS)
 
 
-def test_each_artefact_is_measured_beside_keras_printed_and_written_down(monkeypatch, capsys, run):
+def test_each_artifact_is_measured_beside_keras_printed_and_written_down(monkeypatch, capsys, run):
     arguments = ["benchmark", run.path, "--examples", 11, "--rounds", 2, "--threads", 1]
     monkeypatch.setattr(sys, "argv", ["ktransfer", *map(str, arguments)])
     monkeypatch.setenv("COLUMNS", "200")
@@ -56,7 +56,7 @@ def test_each_artefact_is_measured_beside_keras_printed_and_written_down(monkeyp
         assert row["speedup"] > 0
     assert rows["keras"]["speedup"] == 1
     assert rows["keras"]["size_bytes"] == (run.path / "model.keras").stat().st_size
-    assert rows["onnx"]["size_bytes"] == (run.path / "artefacts" / "model.onnx").stat().st_size
+    assert rows["onnx"]["size_bytes"] == (run.path / "artifacts" / "model.onnx").stat().st_size
     assert (result["examples"], result["of"], result["rounds"], result["threads"]) == (11, 12, 2, 1)
     assert result["machine"]["processor"]
 
@@ -78,14 +78,14 @@ def copied(run, tmp_path):
 
 
 def test_what_is_not_as_exported_is_not_measured(copied):
-    path = copied.path / "artefacts" / "model.onnx"
+    path = copied.path / "artifacts" / "model.onnx"
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(RunError, match=r"model\.onnx was expected as it was exported.*ktransfer verify"):
+    with pytest.raises(RunError, match=r"model\.onnx as it was exported, got .*ktransfer verify"):
         benchmark(copied)
     path.unlink()
-    with pytest.raises(RunError, match="Received: no file"):
+    with pytest.raises(RunError, match="got no file"):
         benchmark(copied)
-    copied.update(artefacts=[])
+    copied.update(artifacts=[])
     with pytest.raises(RunError, match="ktransfer export"):
         benchmark(copied)
     assert not (copied.path / "benchmark.json").exists()
@@ -100,7 +100,7 @@ def test_validation_data_of_other_classes_is_refused(copied, tmp_path):
         benchmark(copied)
 
 
-def test_an_artefact_of_one_batch_and_length_is_given_these():
+def test_an_artifact_of_one_batch_and_length_is_given_these():
     ids = np.array([[5, 6], [7, 8], [9, 1]], np.int32)
     inputs = {"token_ids": ids, "padding_mask": np.ones_like(ids)}
     first, last = pieces(inputs, fixed={"batch": 2, "sequence": 4}, pad_token_id=3)

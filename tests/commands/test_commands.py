@@ -20,7 +20,7 @@ from ktransfer.data.examples import Examples
 from ktransfer.demo import DEMO_CLASSES, PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
 from ktransfer.errors import DataError, RunError
-from ktransfer.exporting.artifact import Artefact, fingerprint
+from ktransfer.exporting.artifact import Artifact, fingerprint
 from ktransfer.image.augmentation import Augmentation
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
@@ -45,18 +45,18 @@ def finished(tmp_path_factory, data):
     return run, lines
 
 
-def test_one_call_leads_from_a_folder_to_three_verified_artefacts(finished):
+def test_one_call_leads_from_a_folder_to_three_verified_artifacts(finished):
     run, lines = finished
     manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["status"] == "trained"
     assert manifest["labels"] == list(DEMO_CLASSES)
     assert manifest["data"]["examples"] == {"train": 36, "validation": 24}
-    artefacts = {entry["format"]: Artefact.from_dict(entry) for entry in manifest["artefacts"]}
-    assert sorted(artefacts) == ["onnx", "savedmodel", "tflite"]
-    for artefact in artefacts.values():
-        assert fingerprint(run.path / artefact.path) == (artefact.sha256, artefact.size_bytes)
-        assert artefact.parity.max_abs_delta < 1e-4
-        assert artefact.parity.examples == 24
+    artifacts = {entry["format"]: Artifact.from_dict(entry) for entry in manifest["artifacts"]}
+    assert sorted(artifacts) == ["onnx", "savedmodel", "tflite"]
+    for artifact in artifacts.values():
+        assert fingerprint(run.path / artifact.path) == (artifact.sha256, artifact.size_bytes)
+        assert artifact.parity.max_abs_delta < 1e-4
+        assert artifact.parity.examples == 24
     assert sum("largest difference" in line for line in lines) == 3
     assert not (run.path / "checkpoint.npz").exists()
     assert (run.path / "history.csv").read_text().count("\n") == 3
@@ -67,7 +67,7 @@ def test_a_trained_run_is_better_than_chance_on_held_out_images(finished):
     assert run.manifest["metrics"]["validation"] > 0.4  # chance is 0.17
 
 
-def test_an_artefact_answers_one_file_as_the_run_does(finished, data):
+def test_an_artifact_answers_one_file_as_the_run_does(finished, data):
     """Without ktransfer, by the kit's own script."""
     run, _ = finished
     picture = next((data / "val" / "mug").iterdir())
@@ -82,8 +82,8 @@ def test_an_artefact_answers_one_file_as_the_run_does(finished, data):
 
 def test_evaluate_judges_the_part_that_was_not_trained_on(finished, data):
     run, _ = finished
-    result, part = evaluate(run, data, say=lambda line: None)
-    assert (part, result.examples) == ("validation", 24)
+    result, split = evaluate(run, data, say=lambda line: None)
+    assert (split, result.examples) == ("validation", 24)
     assert result.accuracy == pytest.approx(run.manifest["metrics"]["validation"])
 
 
@@ -119,12 +119,12 @@ def test_a_run_answers_the_same_in_another_process_under_jax(finished, data):
     np.testing.assert_allclose(json.loads(output), run.predict_probabilities(pictures), atol=1e-4)
 
 
-def test_export_again_replaces_the_artefact_and_its_entry(finished):
+def test_export_again_replaces_the_artifact_and_its_entry(finished):
     run, _ = finished
-    (artefact,) = export(Run.load(run.path), ["onnx"], say=lambda line: None)
-    formats = [entry["format"] for entry in Run.load(run.path).manifest["artefacts"]]
+    (artifact,) = export(Run.load(run.path), ["onnx"], say=lambda line: None)
+    formats = [entry["format"] for entry in Run.load(run.path).manifest["artifacts"]]
     assert sorted(formats) == ["onnx", "savedmodel", "tflite"]
-    assert fingerprint(run.path / artefact.path)[0] == artefact.sha256
+    assert fingerprint(run.path / artifact.path)[0] == artifact.sha256
 
 
 def test_a_run_that_exists_is_not_touched(finished, data):
@@ -175,7 +175,7 @@ def test_a_full_disk_ends_clearly_and_what_was_trained_loads(data, tmp_path, mon
     assert done.manifest["status"] == "trained"
 
 
-def test_a_disk_that_fills_up_during_the_export_leaves_no_half_artefact(data, tmp_path, monkeypatch):
+def test_a_disk_that_fills_up_during_the_export_leaves_no_half_artifact(data, tmp_path, monkeypatch):
     run = train(
         data,
         PRESET_PATH,
@@ -194,8 +194,8 @@ def test_a_disk_that_fills_up_during_the_export_leaves_no_half_artefact(data, tm
     monkeypatch.setattr(onnx, "save", full)
     with pytest.raises(OSError, match="No space left"):
         export(run, ["onnx"], say=lambda line: None)
-    assert list((run.path / "artefacts").iterdir()) == []
-    assert "artefacts" not in Run.load(run.path).manifest
+    assert list((run.path / "artifacts").iterdir()) == []
+    assert "artifacts" not in Run.load(run.path).manifest
 
 
 def test_resume_refuses_data_that_has_changed(data, tmp_path):
@@ -266,7 +266,7 @@ def test_ctrl_c_says_how_to_go_on_and_resume_still_knows_the_best_weights(data, 
     done = resume(run.path, verbose=0, say=lambda line: None)
     assert done.manifest["status"] == "trained"
     assert done.manifest["metrics"]["validation"] >= solved.manifest["metrics"]["validation"]
-    assert "artefacts" not in done.manifest  # as it was begun
+    assert "artifacts" not in done.manifest  # as it was begun
     assert not (run.path / "checkpoint.npz").exists()
     epochs = [row.split(",")[0] for row in (run.path / "history.csv").read_text().splitlines()[1:]]
     assert epochs == [str(epoch) for epoch in range(40)]
@@ -276,7 +276,7 @@ def test_what_is_fitted_is_not_fitted_again(data, tmp_path, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ktransfer.commands.fit.judge_parts", interrupted)
+    monkeypatch.setattr("ktransfer.commands.fit.evaluate_splits", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(
             data, PRESET_PATH, tmp_path / "run", recipe=RECIPE, formats=(), verbose=0, say=lambda line: None
@@ -307,8 +307,8 @@ def test_a_mixed_precision_run_exports_in_float32(data, tmp_path):
         say=lambda line: None,
     )
     assert run.model.get_layer(run.manifest["backbone"]["layer"]).dtype_policy.name == "mixed_float16"
-    (artefact,) = run.manifest["artefacts"]
-    assert artefact["parity"]["label_agreement"] == 1
+    (artifact,) = run.manifest["artifacts"]
+    assert artifact["parity"]["label_agreement"] == 1
 
 
 def test_quantization_aware_epochs_are_said_and_in_the_manifest(tmp_path, data):
@@ -318,5 +318,5 @@ def test_quantization_aware_epochs_are_said_and_in_the_manifest(tmp_path, data):
     found = run.manifest["quantization_aware"]
     assert found["int8_after"] >= found["int8_before"] or not found["kept"]
     assert run.recipe.quantization_aware == 1
-    said = f"quantized  accuracy rounded to int8 {found['int8_before']:.3f} -> {found['int8_after']:.3f}, in"
+    said = f"quantized  accuracy in int8 {found['int8_before']:.3f} -> {found['int8_after']:.3f}, in"
     assert [line for line in lines if line.startswith(said)]

@@ -105,8 +105,8 @@ def test_a_table_of_label_sets_leads_to_three_verified_artifacts(of_texts):
     manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
     assert (manifest["modality"], manifest["task"], manifest["format"]) == ("text", "multi_label", 2)
     assert manifest["labels"] == ["brown", "café", "fox"]
-    assert [entry["format"] for entry in manifest["artefacts"]] == ["savedmodel", "tflite", "onnx"]
-    for entry in manifest["artefacts"]:
+    assert [entry["format"] for entry in manifest["artifacts"]] == ["savedmodel", "tflite", "onnx"]
+    for entry in manifest["artifacts"]:
         assert entry["parity"]["label_agreement"] == 1
         assert entry["parity"]["max_abs_delta"] < 1e-4
     assert any("separated by '|'" in line and "multi-label with 3 labels" in line for line in lines)
@@ -139,16 +139,16 @@ def test_the_onnx_file_carries_the_task_and_its_thresholds(of_texts):
     import onnx
 
     run, _ = of_texts
-    found = onnx.load(run.path / "artefacts/model.onnx").metadata_props
+    found = onnx.load(run.path / "artifacts/model.onnx").metadata_props
     facts = {entry.key: json.loads(entry.value) for entry in found if entry.key in ("task", "thresholds")}
     assert facts == {"task": "multi_label", "thresholds": run.decision["thresholds"]}
 
 
 def test_a_run_is_evaluated_on_a_table_with_its_own_columns(of_texts, tmp_path):
     run, _ = of_texts
-    found, part = evaluate(Run.load(run.path), write_texts(tmp_path / "new.csv", 40, seed=9), say=print)
+    found, split = evaluate(Run.load(run.path), write_texts(tmp_path / "new.csv", 40, seed=9), say=print)
     assert found.examples == 40
-    assert part == "train"
+    assert split == "train"
     assert list(found.thresholds) == run.decision["thresholds"]
     assert found.tables("texts")[0][0][0] == "label"
 

@@ -22,7 +22,7 @@ from ktransfer.commands.train import resume, train
 from ktransfer.commands.verify import verify
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError, RecipeError
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
 from ktransfer.tasks.token_classification import TASK
@@ -108,11 +108,11 @@ def test_a_text_longer_than_the_model_is_answered_to_its_end(finished):
 
 def test_evaluation_of_a_file_is_that_of_the_run(finished, folder):
     run, _ = finished
-    found, part = evaluate(run, folder, say=lambda line: None)
-    assert part == "test"
+    found, split = evaluate(run, folder, say=lambda line: None)
+    assert split == "test"
     assert found.micro.f1 == run.manifest["metrics"]["test"]
-    of_file, part = evaluate(run, folder / "test.conll", say=lambda line: None)
-    assert (part, of_file.micro) == ("train", found.micro)
+    of_file, split = evaluate(run, folder / "test.conll", say=lambda line: None)
+    assert (split, of_file.micro) == ("train", found.micro)
 
 
 def test_a_type_that_the_run_does_not_know_is_named(finished, tmp_path):
@@ -146,20 +146,20 @@ def test_all_formats_give_the_same_spans(finished):
     texts = [*known, *(text for text in NASTY_TEXTS if run.preprocessing.count_tokens([text])[0] <= 16)]
     expected = TASK.decide(run.predict_probabilities(texts)).tolist()
     assert sum(map(len, expected)) > 4
-    for artefact in run.manifest["artefacts"]:
-        opened = open_artefact(artefact["format"], run.path / artefact["path"])
+    for artifact in run.manifest["artifacts"]:
+        opened = open_artifact(artifact["format"], run.path / artifact["path"])
         assert opened.labels == list(run.outputs)
         assert spans_by(opened.answer, run, texts) == expected
-    assert {each["format"] for each in run.manifest["artefacts"]} == {"savedmodel", "tflite", "onnx"}
+    assert {each["format"] for each in run.manifest["artifacts"]} == {"savedmodel", "tflite", "onnx"}
 
 
 def test_artifacts_say_what_a_program_needs(finished):
     run, _ = finished
-    [onnx] = [each for each in run.manifest["artefacts"] if each["format"] == "onnx"]
+    [onnx] = [each for each in run.manifest["artifacts"] if each["format"] == "onnx"]
     assert onnx["signature"]["output"]["shape"] == [None, None, 5]
     assert onnx["parity"]["label_agreement"] == 1
     assert run.manifest["preprocessing"]["words"]["rule"] == "unicode-1"
-    labels = (run.path / "artefacts" / "labels.txt").read_text(encoding="utf-8").split()
+    labels = (run.path / "artifacts" / "labels.txt").read_text(encoding="utf-8").split()
     assert labels == list(run.outputs)
 
 
@@ -175,10 +175,10 @@ def test_a_run_is_verified_and_measured(finished):
 
 def test_int8_is_judged_by_the_tags_of_words(finished):
     run, _ = finished
-    [artefact] = export(run, ["onnx-int8"], say=lambda line: None)
-    assert artefact.parity.accuracy_of_model > 0.8
-    assert artefact.parity.label_agreement > 0.9
-    run.manifest["artefacts"] = [each for each in run.manifest["artefacts"] if each["format"] != "onnx-int8"]
+    [artifact] = export(run, ["onnx-int8"], say=lambda line: None)
+    assert artifact.parity.accuracy_of_model > 0.8
+    assert artifact.parity.label_agreement > 0.9
+    run.manifest["artifacts"] = [each for each in run.manifest["artifacts"] if each["format"] != "onnx-int8"]
 
 
 def test_the_report_shows_texts_with_their_entities(finished):
@@ -297,7 +297,7 @@ def test_an_audit_finds_what_is_wrong_with_entities(tmp_path):
     [surface] = found.of("surface")
     assert surface.detail == "'fox' is PER 2, LOC 1 times"
     assert [item.input for item in surface.items] == ["a fox and a café"]
-    assert [item.part for item in found.of("leak")[0].items] == ["train", "test"]
+    assert [item.split for item in found.of("leak")[0].items] == ["train", "test"]
     notes = [finding.detail for finding in found.of("layout")]
     assert any("1 span over a longer one" in note for note in notes)
     assert "several types" in (tmp_path / "audit" / "audit.html").read_text(encoding="utf-8")

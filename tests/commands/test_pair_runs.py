@@ -17,7 +17,7 @@ from ktransfer.commands.train import resume, train
 from ktransfer.commands.verify import verify
 from ktransfer.data.pairs import Pair
 from ktransfer.errors import DataError
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
 from ktransfer.text.augmentation import TextAugmentation
@@ -89,7 +89,7 @@ def test_a_table_of_pairs_leads_to_verified_artifacts(regression):
     assert manifest["tokenizer"]["pair"] == manifest["preprocessing"]["pair"]
     assert "columns    pairs of texts 'sentence1' and 'sentence2', labels 'score', guessed" in lines
     assert any("pairs of texts of up to" in line and "the longer text cut first" in line for line in lines)
-    artifacts = {entry["format"]: entry for entry in manifest["artefacts"]}
+    artifacts = {entry["format"]: entry for entry in manifest["artifacts"]}
     assert set(artifacts) == {"savedmodel", "tflite", "onnx", "tflite-int8"}
     for name in ("savedmodel", "tflite", "onnx"):
         assert artifacts[name]["parity"]["max_abs_delta"] < 1e-4
@@ -112,7 +112,7 @@ def test_the_order_of_the_texts_matters_to_the_model(regression):
 def test_a_saved_model_takes_both_texts_as_they_are(regression):
     run = regression[0]
     pairs = [("the quick fox!", "you"), ("", "a café"), ("fox " * 90, "the " * 90)]
-    answer = open_artefact("savedmodel", run.path / "artefacts/savedmodel").answer
+    answer = open_artifact("savedmodel", run.path / "artifacts/savedmodel").answer
     found = answer({"text_a": [one for one, _ in pairs], "text_b": [other for _, other in pairs]})
     expected = [[answers[0]["value"]] for answers in run.predict(pairs)]
     np.testing.assert_allclose(found, expected, atol=1e-4)
@@ -236,5 +236,5 @@ def test_stsb_is_learned_and_exported(minilm, tmp_path):
     run = train(data, minilm, tmp_path / "run", **options, say=lambda line: None)
     metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["test"]["spearman"]["value"] > 0.6
-    for entry in run.manifest["artefacts"]:
+    for entry in run.manifest["artifacts"]:
         assert entry["parity"]["max_abs_delta"] < 1e-4

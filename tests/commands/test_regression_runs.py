@@ -90,8 +90,8 @@ def test_a_table_of_numbers_leads_to_three_verified_artifacts(of_texts):
     assert (manifest["modality"], manifest["task"], manifest["labels"]) == ("text", "regression", ["price"])
     assert manifest["data"]["target"]["transform"] == "log"
     assert manifest["recipe"]["loss"] == "huber"
-    assert [entry["format"] for entry in manifest["artefacts"]] == ["savedmodel", "tflite", "onnx"]
-    for entry in manifest["artefacts"]:
+    assert [entry["format"] for entry in manifest["artifacts"]] == ["savedmodel", "tflite", "onnx"]
+    for entry in manifest["artifacts"]:
         assert entry["parity"]["max_abs_delta"] < 1e-4
         assert entry["parity"]["compared"] == "standard deviations of the target"
     interval = manifest["fitted"]["decision"]["interval"]
@@ -125,8 +125,8 @@ def test_validation_is_better_than_the_median_and_intervals_hold(of_texts):
 
 def test_new_data_is_evaluated_with_the_interval_of_the_run(of_texts, tmp_path):
     run = of_texts[0]
-    found, part = evaluate(run, write_texts(tmp_path / "new.csv", 60, seed=5), say=lambda line: None)
-    assert part
+    found, split = evaluate(run, write_texts(tmp_path / "new.csv", 60, seed=5), say=lambda line: None)
+    assert split
     assert not found.cross_fitted
     assert found.interval.width == run.manifest["fitted"]["decision"]["interval"]["width"]
     assert 0.7 <= found.coverage <= 1.0
@@ -145,7 +145,7 @@ def test_an_artifact_answers_in_the_unit_of_the_target(of_images):
     import onnxruntime
 
     run = of_images[0]
-    session = onnxruntime.InferenceSession(str(run.path / "artefacts/model.onnx"))
+    session = onnxruntime.InferenceSession(str(run.path / "artifacts/model.onnx"))
     path = run.manifest["data"]["source"].replace("light.csv", "000.png")
     pixels = run.preprocessing([path])
     [value] = session.run(None, {"image": np.asarray(pixels)})

@@ -212,14 +212,14 @@ def test_ctrl_c_in_the_first_epoch_leaves_the_model_that_the_run_goes_on_from(
 
 def test_what_is_exported_and_whole_is_not_exported_again(cut_off, tmp_path, monkeypatch):
     copy = shutil.copytree(cut_off("cached")[0], tmp_path / "run")
-    (copy / "artefacts").mkdir()
+    (copy / "artifacts").mkdir()
     entries = []
     for name in ("tflite", "onnx"):
-        (copy / "artefacts" / name).write_bytes(b"all of it")
-        sha256, size = fingerprint(copy / "artefacts" / name)
-        entries.append({"format": name, "path": f"artefacts/{name}", "sha256": sha256, "size_bytes": size})
-    Run.load(copy).update(artefacts=entries)
-    (copy / "artefacts" / "onnx").write_bytes(b"half of it")
+        (copy / "artifacts" / name).write_bytes(b"all of it")
+        sha256, size = fingerprint(copy / "artifacts" / name)
+        entries.append({"format": name, "path": f"artifacts/{name}", "sha256": sha256, "size_bytes": size})
+    Run.load(copy).update(artifacts=entries)
+    (copy / "artifacts" / "onnx").write_bytes(b"half of it")
     asked = []
     monkeypatch.setattr(
         "ktransfer.commands.fit.export", lambda run, formats, **options: asked.append(formats)
@@ -311,7 +311,7 @@ def test_a_writer_of_features_at_work_is_not_taken_for_one_that_was_killed(tmp_p
 
 @pytest.mark.slow
 def test_runs_killed_at_random_moments_lose_nothing(images, texts, bert, tmp_path):
-    """Children ended by SIGKILL, some while a cache, a checkpoint, the model or an artefact is written."""
+    """Children ended by SIGKILL, some while a cache, a checkpoint, the model or an artifact is written."""
     draws, moments = random.Random(0), []
     for case in ("cached", "augmented", "texts"):
         data, backbone = (texts, bert) if case == "texts" else (images, PRESET_PATH)
@@ -356,7 +356,7 @@ def test_runs_killed_at_random_moments_lose_nothing(images, texts, bert, tmp_pat
             output, _ = child.communicate()
             assert child.returncode == 0, output
             assert_same_result(run, whole)
-            entries = Run.load(run).manifest["artefacts"]
+            entries = Run.load(run).manifest["artifacts"]
             assert [entry["format"] for entry in entries] == ["onnx"]
             path = run / entries[0]["path"]
             assert fingerprint(path) == (entries[0]["sha256"], entries[0]["size_bytes"])

@@ -63,18 +63,18 @@ def begun(run, **changes):
     return {line.split()[0]: line.split(maxsplit=1)[1] for line in run}
 
 
-def test_one_call_leads_from_a_table_to_a_verified_artefact(finished):
+def test_one_call_leads_from_a_table_to_a_verified_artifact(finished):
     run, _ = finished
     manifest = json.loads((run.path / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["status"] == "trained"
     assert manifest["modality"] == "text"
     assert manifest["labels"] == ["animal", "other"]
     assert manifest["data"]["text_column"] == "text"
-    assert manifest["tokenizer"]["path"] == "artefacts/tokenizer.json"
-    assert (run.path / "artefacts" / "tokenizer.json").is_file()
-    [artefact] = manifest["artefacts"]
-    assert [entry["name"] for entry in artefact["signature"]["inputs"]] == manifest["preprocessing"]["inputs"]
-    assert artefact["parity"]["max_abs_delta"] < 1e-4
+    assert manifest["tokenizer"]["path"] == "artifacts/tokenizer.json"
+    assert (run.path / "artifacts" / "tokenizer.json").is_file()
+    [artifact] = manifest["artifacts"]
+    assert [entry["name"] for entry in artifact["signature"]["inputs"]] == manifest["preprocessing"]["inputs"]
+    assert artifact["parity"]["max_abs_delta"] < 1e-4
     assert (run.path / "history.csv").read_text().count("\n") == 3
 
 
@@ -104,8 +104,8 @@ def test_texts_are_judged_by_the_columns_that_the_run_was_trained_on(finished, t
     lines = []
     path = tmp_path / "more.csv"
     path.write_text("id,label,text\n1,other,you you\n2,animal,the fox\n3,other,the quick\n")
-    result, part = evaluate(finished[0], path, say=lines.append)
-    assert (result.examples, part) == (3, "train")
+    result, split = evaluate(finished[0], path, say=lines.append)
+    assert (result.examples, split) == (3, "train")
     assert lines == ["note       not used: 1 column (id)", f"data       3 texts, all of {path}"]
     path.write_text("id,label,text\n1,mineral,you you\n")
     with pytest.raises(DataError, match=r"Expected labels out of animal, other.*'mineral' in row 2"):
@@ -126,7 +126,7 @@ def test_predict_takes_texts_tables_and_text_files(finished, tmp_path):
     assert noun == "text"
     assert [text for text, _ in found] == ["brown fox", "the fox", "you", "the quick\nbrown fox\n"]
     assert found[1][1] == run.predict(["the fox"], top_k=1)[0]
-    with pytest.raises(DataError, match="Received: an empty one"):
+    with pytest.raises(DataError, match="got an empty one"):
         predict(run, [" "])
 
 
@@ -176,10 +176,10 @@ def test_text_augmentation_loss_and_class_weight_are_options(tmp_path, preset, t
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_size": 64}, r"Options for text-classification .* Received: --image-size\."),
+        ({"image_size": 64}, r"options for text-classification.* got --image-size\."),
         (
             {"recipe": dataclasses.replace(RECIPE, augmentation=Augmentation())},
-            "TextAugmentation was expected",
+            "Expected TextAugmentation",
         ),
         ({"text_column": "body"}, "Expected one column 'body'"),
         ({"sequence_length": 1000}, "Expected a sequence length from 3 to the 64 tokens"),
@@ -194,7 +194,7 @@ def test_what_does_not_fit_texts_is_refused_and_nothing_is_written(options, mess
 def test_options_for_texts_are_refused_with_images(tmp_path, preset):
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "a" / "1.png").write_bytes(b"")
-    with pytest.raises(DataError, match="Received: --text-column, --sequence-length"):
+    with pytest.raises(DataError, match="got --text-column, --sequence-length"):
         train(tmp_path / "images", preset, tmp_path / "run", text_column="text", sequence_length=8)
 
 

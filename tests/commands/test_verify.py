@@ -19,7 +19,7 @@ from ktransfer.demo.drawing import write_target_task
 from ktransfer.errors import ExportError, RunError
 from ktransfer.exporting.artifact import fingerprint
 from ktransfer.exporting.processes import runtime_process as own_process
-from ktransfer.exporting.processes.runtime_process import OwnProcess
+from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.runs.run import Run
 from ktransfer.text.augmentation import TextAugmentation
@@ -44,7 +44,7 @@ def run(exported, tmp_path):
     """A copy to be changed, without the SavedModel, for which TensorFlow would be loaded anew each time."""
     shutil.copytree(exported.path, tmp_path / "run", ignore=shutil.ignore_patterns("savedmodel"))
     copy = Run.load(tmp_path / "run")
-    copy.update(artefacts=[e for e in copy.manifest["artefacts"] if e["format"] != "savedmodel"])
+    copy.update(artifacts=[e for e in copy.manifest["artifacts"] if e["format"] != "savedmodel"])
     return copy
 
 
@@ -66,7 +66,7 @@ def found(run, **options):
 
 
 def entry(run, format):
-    return next(entry for entry in run.manifest["artefacts"] if entry["format"] == format)
+    return next(entry for entry in run.manifest["artifacts"] if entry["format"] == format)
 
 
 def signed_anew(run, path, entry):
@@ -86,7 +86,7 @@ def test_what_was_just_exported_is_well(exported):
 
 
 def test_a_flipped_byte_is_found_and_named(run):
-    path = run.path / "artefacts" / "model.onnx"
+    path = run.path / "artifacts" / "model.onnx"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -100,9 +100,9 @@ def test_a_flipped_byte_is_found_and_named(run):
     assert any(line.startswith("onnx           DIFFERS  sha256") for line in lines)
 
 
-def test_a_missing_artefact_and_missing_labels_are_found(run):
-    (run.path / "artefacts" / "model.tflite").unlink()
-    (run.path / "artefacts" / "labels.txt").unlink()
+def test_a_missing_artifact_and_missing_labels_are_found(run):
+    (run.path / "artifacts" / "model.tflite").unlink()
+    (run.path / "artifacts" / "labels.txt").unlink()
     problems = found(run, answers=False)[0]
     assert problems == {"onnx": (), "tflite": ("it is not there",), "labels.txt": ("it is not there",)}
 
@@ -123,7 +123,7 @@ def test_other_inputs_and_outputs_than_the_signature_has_are_found(run):
     assert "{'probabilities': 'uint8 [1, 6]'}" in problems["tflite"][0]
 
 
-def test_the_artefact_of_another_model_is_found_by_its_answers(run):
+def test_the_artifact_of_another_model_is_found_by_its_answers(run):
     weights = run.model.get_layer("logits").get_weights()
     run.model.get_layer("logits").set_weights([weights[0][:, ::-1], weights[1]])
     run.save_model(run.model)
@@ -133,7 +133,7 @@ def test_the_artefact_of_another_model_is_found_by_its_answers(run):
     assert "labels agree" in lines[0]
 
 
-def test_a_quantized_artefact_is_judged_by_its_labels_and_one_in_float32_by_its_answers(run):
+def test_a_quantized_artifact_is_judged_by_its_labels_and_one_in_float32_by_its_answers(run):
     """Of the same model, but a little surer of itself."""
     run.model.get_layer("logits").set_weights([1.1 * w for w in run.model.get_layer("logits").get_weights()])
     run.save_model(run.model)
@@ -147,11 +147,11 @@ def test_a_quantized_artefact_is_judged_by_its_labels_and_one_in_float32_by_its_
 
 
 def test_a_file_that_its_runtime_cannot_load_leaves_the_others_checked(run):
-    path = "artefacts/model.onnx"
+    path = "artifacts/model.onnx"
     (run.path / path).write_bytes(b"nothing that a runtime knows")
     signed_anew(run, path, entry(run, "onnx"))
     problems = found(run)[0]
-    assert "The onnx artefact has to run by its own runtime. Received: exit status 1" in problems["onnx"][0]
+    assert "Expected the onnx artifact to run by its own runtime, got exit status 1" in problems["onnx"][0]
     assert problems["tflite"] == ()
 
 
@@ -166,20 +166,20 @@ def test_without_the_data_all_but_answers_is_checked_and_that_is_not_well(run, t
     assert verify(run, answers=False, say=lambda line: None).ok
 
 
-def test_what_lies_beside_the_artefacts_and_is_not_in_the_manifest_is_named(run):
-    (run.path / "artefacts" / "model_old.onnx").write_bytes(b"")
+def test_what_lies_beside_the_artifacts_and_is_not_in_the_manifest_is_named(run):
+    (run.path / "artifacts" / "model_old.onnx").write_bytes(b"")
     _, lines, verification = found(run, answers=False)
-    assert verification.unknown == ("artefacts/model_old.onnx",)
+    assert verification.unknown == ("artifacts/model_old.onnx",)
     assert verification.ok
     assert lines[-1].startswith("warning        ")
 
 
 @pytest.mark.parametrize(
-    ("artefacts", "message"),
-    [([], "ktransfer export"), ([{"format": "onnx"}], "Artefacts as this ktransfer describes them")],
+    ("artifacts", "message"),
+    [([], "ktransfer export"), ([{"format": "onnx"}], "artifacts as this ktransfer describes them")],
 )
-def test_a_run_without_artefacts_that_can_be_read_is_an_error(run, artefacts, message):
-    run.update(artefacts=artefacts)
+def test_a_run_without_artifacts_that_can_be_read_is_an_error(run, artifacts, message):
+    run.update(artifacts=artifacts)
     with pytest.raises(RunError, match=message):
         verify(run)
 
@@ -190,7 +190,7 @@ def test_the_tokenizer_of_a_run_on_texts_is_checked_as_well(on_texts, tmp_path):
     assert problems == {"onnx": (), "tokenizer.json": (), "labels.txt": ()}
     shutil.copytree(on_texts.path, tmp_path / "run")
     run = Run.load(tmp_path / "run")
-    path = run.path / "artefacts" / "tokenizer.json"
+    path = run.path / "artifacts" / "tokenizer.json"
     values = json.loads(path.read_text())
     vocabulary = values["model"]["vocab"]
     vocabulary["fox"], vocabulary["you"] = vocabulary["you"], vocabulary["fox"]
@@ -204,30 +204,30 @@ def test_the_tokenizer_of_a_run_on_texts_is_checked_as_well(on_texts, tmp_path):
 
 
 def test_a_runtime_that_is_aborted_says_so_and_nothing_else_ends(exported):
-    path = exported.path / "artefacts" / "model.onnx"
-    with OwnProcess("onnx", path, threads=1) as artefact:
-        assert artefact.labels == list(exported.labels)
+    path = exported.path / "artifacts" / "model.onnx"
+    with RuntimeProcess("onnx", path, threads=1) as artifact:
+        assert artifact.labels == list(exported.labels)
         image = pixels(2, size=64)
-        np.testing.assert_allclose(artefact({"image": image}).sum(-1), 1, atol=1e-5)
-        assert min(artefact.seconds({"image": image}, 3)) > 0
-        os.kill(artefact._process.pid, signal.SIGABRT)
-        with pytest.raises(ExportError, match="Received: SIGABRT"):
-            artefact({"image": image})
+        np.testing.assert_allclose(artifact({"image": image}).sum(-1), 1, atol=1e-5)
+        assert min(artifact.seconds({"image": image}, 3)) > 0
+        os.kill(artifact._process.pid, signal.SIGABRT)
+        with pytest.raises(ExportError, match="got SIGABRT"):
+            artifact({"image": image})
 
 
 def test_a_runtime_that_hangs_is_ended_and_said_so(exported, monkeypatch):
-    with OwnProcess("onnx", exported.path / "artefacts" / "model.onnx") as artefact:
-        os.kill(artefact._process.pid, signal.SIGSTOP)
+    with RuntimeProcess("onnx", exported.path / "artifacts" / "model.onnx") as artifact:
+        os.kill(artifact._process.pid, signal.SIGSTOP)
         monkeypatch.setattr(own_process, "_LONGEST", 0.2)
-        with pytest.raises(ExportError, match=r"onnx artefact .* Received: no answer within 0\.2 seconds"):
-            artefact({"image": pixels(2, size=64)})
+        with pytest.raises(ExportError, match=r"onnx artifact .* got no answer within 0\.2 seconds"):
+            artifact({"image": pixels(2, size=64)})
 
 
 def test_a_library_of_the_same_name_in_the_working_folder_is_not_run(exported, tmp_path, monkeypatch):
     (tmp_path / "onnxruntime.py").write_text("raise SystemExit('not the library')")
     monkeypatch.chdir(tmp_path)
-    with OwnProcess("onnx", exported.path / "artefacts" / "model.onnx") as artefact:
-        assert artefact.signature["output"]["dtype"] == "float32"
+    with RuntimeProcess("onnx", exported.path / "artifacts" / "model.onnx") as artifact:
+        assert artifact.signature["output"]["dtype"] == "float32"
 
 
 def command(monkeypatch, capsys, *arguments):
@@ -244,13 +244,13 @@ def test_the_exit_status_is_0_when_all_is_well_1_when_not_and_2_without_a_run(mo
     assert [line.split()[:2] for line in out.splitlines()] == [
         [name, "ok"] for name in ("tflite", "onnx", "labels.txt")
     ]
-    (run.path / "artefacts" / "model.tflite").unlink()
+    (run.path / "artifacts" / "model.tflite").unlink()
     status, out, err = command(monkeypatch, capsys, "verify", run.path, "--no-answers", "--json")
     values = json.loads(out)
     assert status == 1
     assert values["ok"] is False
     assert values["checked"][0]["problems"] == ["it is not there"]
     assert "DIFFERS" in err
-    status, _, err = command(monkeypatch, capsys, "verify", run.path / "artefacts")
+    status, _, err = command(monkeypatch, capsys, "verify", run.path / "artifacts")
     assert status == 2
     assert len(err.splitlines()) == 1

@@ -21,7 +21,7 @@ SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 def test_groups_are_names_or_numbers_and_never_empty():
     assert group_names([7, "7.0", " a ", True], [1, 2, 3, 4], "x") == ("7", "7", "a", "True")
     with pytest.raises(
-        DataError, match=r"a group in every row in column 'who' of a\.csv\. Received: none in rows 3, 4"
+        DataError, match=r"a group in every row in column 'who' of a\.csv, got none in rows 3, 4"
     ):
         group_names(["a", "", None], [2, 3, 4], "column 'who' of a.csv")
     with pytest.raises(DataError, match="a list or an object in row 2"):
@@ -38,7 +38,7 @@ def test_a_function_gives_a_group_for_every_name():
 def test_one_group_only_is_refused():
     require_groups(None, "x")
     require_groups(("a", "b"), "x")
-    with pytest.raises(DataError, match=r"several groups in x\. Received: only 'a', in all 2 rows"):
+    with pytest.raises(DataError, match=r"several groups in x, got only 'a', in all 2 rows"):
         require_groups(("a", "a"), "x")
 
 

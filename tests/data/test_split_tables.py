@@ -86,13 +86,13 @@ def test_text_files_named_as_splits_are_tables_where_there_are_no_others(tmp_pat
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["train.csv", "train.tsv"], "one train part .*train.csv and train.tsv"),
-        (["train.csv", "val.csv", "validation.csv"], "one validation part .*val.csv and validation.csv"),
-        (["train.csv", "dev_matched.csv", "dev_mismatched.csv"], "one validation part"),
-        (["dev.csv", "test.csv"], "a train part next to dev.csv"),
+        (["train.csv", "train.tsv"], "one train split .*train.csv and train.tsv"),
+        (["train.csv", "val.csv", "validation.csv"], "one validation split .*val.csv and validation.csv"),
+        (["train.csv", "dev_matched.csv", "dev_mismatched.csv"], "one validation split"),
+        (["dev.csv", "test.csv"], "a train split next to dev.csv"),
         (["x/train.csv", "y/train.csv"], r"one folder of tables .*got 2 \(x/, y/\)\. Pass one"),
         (["train/a.csv", "train/b.csv"], r"one table in .*train, got 2 \(a\.csv, b\.csv\)"),
-        (["a.csv", "b.csv"], r"Expected train\.csv .*Received: a\.csv, b\.csv"),
+        (["a.csv", "b.csv"], r"Expected train\.csv .*got a\.csv, b\.csv"),
     ],
 )
 def test_tables_that_are_not_clear_are_refused(tmp_path, names, message):

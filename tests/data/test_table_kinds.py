@@ -170,7 +170,7 @@ def test_a_first_line_states_the_delimiter_and_counts_as_a_row(tmp_path, delimit
 
 def test_two_delimiters_that_both_fit_are_refused_and_a_first_line_settles_it(tmp_path):
     content = "No,one;neg\nYes,two;pos\nNo,three;neg\nYes,four;pos\n"
-    with pytest.raises(DataError, match=r"got a comma and a semicolon that both part every row.*sep=;"):
+    with pytest.raises(DataError, match=r"got a comma and a semicolon that both separate every row.*sep=;"):
         read_table(put(tmp_path / "a.csv", content))
     assert pairs_of(put(tmp_path / "b.csv", "sep=;\n" + content))[0] == ("No,one", "neg")
 
@@ -220,8 +220,8 @@ def test_json_is_read_in_every_layout_of_a_table(tmp_path, name, value):
         ('[{"text": "a", "label": "b"}, 5]', r"row 2, a JSON int"),
         ('"text"', r"got a JSON str"),
         ("{}", "got an empty object"),
-        ("", "Received: nothing"),
-        ("[]", "Received: no row of data"),
+        ("", "got nothing"),
+        ("[]", "got no row of data"),
         ('[{"text": "a"\n "label": "b"}]', r"row 2, which is no JSON"),
         ('{"text": ["a", "b"], "label": ["x"]}', r"'text' with 2, 'label' with 1"),
         ('{"train": [{"text": "a"}], "test": [{"text": "a"}]}', r"the lists 'train', 'test'.*train\.jsonl"),
@@ -350,12 +350,12 @@ def test_an_archive_of_several_files_or_of_no_table_is_refused(tmp_path):
         (b"text,label\na,x\nb\0c,y\n", r"a\.csv, got NUL characters in line 3\. Remove"),
         ("text,label\na,x\nb,y\n".encode("utf-16-le"), r"--encoding utf-16-le"),
         ("text,label\na,x\nb,y\n".encode("utf-16-be"), r"--encoding utf-16-be"),
-        (b"", "Received: nothing"),
-        (b"\n \n", "Received: nothing"),
-        (b"text,label\n", "Received: no row of data"),
-        (b"text;label\n", "Received: no row of data"),
-        (b"text\nx\n", "Received: one column.*sep="),
-        (b"text::label\nx::a\n", "Received: one column.*sep="),
+        (b"", "got nothing"),
+        (b"\n \n", "got nothing"),
+        (b"text,label\n", "got no row of data"),
+        (b"text;label\n", "got no row of data"),
+        (b"text\nx\n", "got one column.*sep="),
+        (b"text::label\nx::a\n", "got one column.*sep="),
         (
             b"text,label\n1,x,a\n2,y,b\n",
             r"row 2, 3 cells where row 1 has 2, and so has every.* Name each column",
@@ -363,7 +363,7 @@ def test_an_archive_of_several_files_or_of_no_table_is_refused(tmp_path):
         (b"| text | label |\n|---|:--|\n| x | a |\n| y | b |\n", "got one of Markdown"),
         (b"text,label,label\nx,a,b\n", "'label' is there more than once: pass the number"),
         (b"__label__pos it is, or was\n__label__neg it was\n", "got lines of fastText"),
-        (b"text,label\nx,a\ny,a\n", "Received: only 'a'"),
+        (b"text,label\nx,a\ny,a\n", "got only 'a'"),
         (b"text;label\nx, y;a\nz;b;c\n", r"row 3, 3 cells where row 1 has 2.*semicolon"),
         (b"text;label\n" + b"x, y;a\nz;b\n" * 2000 + b"z;b;c\n", r"row 4002, 3 cells where row 1 has 2"),
         (b'sep=;\ntext;label\nx;a\n"y;b\n', r"row 4, a quote that is never closed"),
@@ -513,7 +513,7 @@ def test_spellings_within_one_column_are_one_class_or_refused(tmp_path):
     put(tmp_path / "d" / "train.csv", column(["01", "02"] * 2))
     put(tmp_path / "d" / "val.csv", column(["1", "2"]))
     with pytest.raises(
-        DataError, match=r"out of 01, 02\. Received: '1' in rows 2, 3 of column 'label' of .*val\.csv"
+        DataError, match=r"out of 01, 02, got '1' in rows 2, 3 of column 'label' of .*val\.csv"
     ):
         load_text_splits(tmp_path / "d")
 
@@ -578,7 +578,7 @@ def test_a_class_may_be_called_as_what_is_missing(tmp_path, name):
 @pytest.mark.parametrize("others", [["0", "1"], ["0.0", "1.0"], ["True", "False"]])
 def test_among_numbers_nan_and_its_like_is_no_label(tmp_path, name, others):
     path = put(tmp_path / "a.csv", column([*others, name, *others]))
-    with pytest.raises(DataError, match=r"a\.csv\. Received: .* among numbers, which is no label, in row 4"):
+    with pytest.raises(DataError, match=r"a\.csv, got .* among numbers, which is no label, in row 4"):
         read_texts(path)
 
 

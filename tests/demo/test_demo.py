@@ -71,14 +71,14 @@ def test_another_seed_gives_another_task(tmp_path):
 
 def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("keep")
-    with pytest.raises(DataError, match="Received"):
+    with pytest.raises(DataError, match=", got "):
         write_target_task(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
 @pytest.mark.parametrize("draw", [draw_target, draw_pretraining])
 def test_an_unknown_kind_is_named_in_the_error(draw):
-    with pytest.raises(DataError, match="Received: 'teapot'"):
+    with pytest.raises(DataError, match="got 'teapot'"):
         draw("teapot", np.random.default_rng(0))
 
 

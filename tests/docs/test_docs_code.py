@@ -22,10 +22,10 @@ SLOW = (
     "index.md",
     *(f"tutorials/{name}.md" for name in ("images", "mobile", "own_fit_script", "texts")),
 )
-# What a page has to print, as patterns, besides running to its end.
+# What a page has to print, as patterns, in addition to running to its end.
 PRINTED = {
     "index.md": ['"label": "mug"', '"label": "key"', r"onnx +\d"],
-    "tutorials/images.md": [r"validation 0\.", "'label': 'mug'", r"artefacts/model_float16\.tflite [01]\."],
+    "tutorials/images.md": [r"validation 0\.", "'label': 'mug'", r"artifacts/model_float16\.tflite [01]\."],
     "tutorials/texts.md": ["'label': 'delivery'", r"refund [01]\."],
     "tutorials/multi_label.md": [
         r"multi_label \[0\.",

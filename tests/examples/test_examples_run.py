@@ -54,7 +54,7 @@ def test_scripts_in_the_shapes_of_others_run(name, arguments, stages):
 
 def test_the_whole_way_as_python():
     output = run("train_evaluate_export.py")
-    assert "artefacts/model.onnx" in output
+    assert "artifacts/model.onnx" in output
     assert "validation: accuracy" in output
 
 

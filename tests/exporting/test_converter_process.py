@@ -10,13 +10,13 @@ import pytest
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.processes import converter_process as apart_module
-from ktransfer.exporting.processes.converter_process import Ended, apart, prepare
+from ktransfer.exporting.processes.converter_process import Ended, prepare, run_in_subprocess
 
 _WAITS = """
 import sys, time
-from ktransfer.exporting.processes.converter_process import apart
+from ktransfer.exporting.processes.converter_process import run_in_subprocess
 print("asked", flush=True)
-apart(time.sleep, 600, doing="wait")
+run_in_subprocess(time.sleep, 600, doing="wait")
 """
 
 
@@ -44,43 +44,45 @@ def waited_for(condition, seconds=600):
 
 def test_what_a_process_of_its_own_said_last_is_in_the_error():
     with pytest.raises(ExportError, match=r"exit status 1; the last line was: ModuleNotFoundError.*'nope'"):
-        apart(importlib.import_module, "nope", doing="import it")
+        run_in_subprocess(importlib.import_module, "nope", doing="import it")
 
 
 def test_a_process_of_its_own_returns_values_and_raises_errors_whatever_it_prints():
-    assert apart(eval, "print('said') or 6 * 7", doing="count") == 42
+    assert run_in_subprocess(eval, "print('said') or 6 * 7", doing="count") == 42
     with pytest.raises(ExportError, match=r"builtin operations only"):
-        apart(exec, "import ktransfer.errors as e\nraise e.ExportError('builtin operations only')", doing="x")
+        run_in_subprocess(
+            exec, "import ktransfer.errors as e\nraise e.ExportError('builtin operations only')", doing="x"
+        )
 
 
 def test_a_process_is_kept_for_the_next_question_and_another_takes_the_place_of_one_that_ended():
     prepare("os")
-    first = apart(os.getpid, doing="tell its number")
+    first = run_in_subprocess(os.getpid, doing="tell its number")
     assert first != os.getpid()
-    assert apart(os.getpid, doing="tell its number") == first
-    with pytest.raises(Ended, match=r"has to stop\. Received: its end by SIGABRT"):
-        apart(os.abort, doing="stop")
-    assert apart(os.getpid, doing="tell its number") != first
+    assert run_in_subprocess(os.getpid, doing="tell its number") == first
+    with pytest.raises(Ended, match=r"to stop, got its end by SIGABRT"):
+        run_in_subprocess(os.abort, doing="stop")
+    assert run_in_subprocess(os.getpid, doing="tell its number") != first
 
 
 def test_a_kept_process_finds_a_relative_path_from_another_folder(tmp_path, monkeypatch):
-    apart(os.path.exists, Path("here"), doing="start")
+    run_in_subprocess(os.path.exists, Path("here"), doing="start")
     (tmp_path / "here").touch()
     monkeypatch.chdir(tmp_path)
-    assert apart(os.path.exists, Path("here"), doing="look")
+    assert run_in_subprocess(os.path.exists, Path("here"), doing="look")
 
 
 def test_what_was_said_to_an_earlier_question_is_not_in_the_error():
-    apart(os.write, 2, b"said before\n", doing="say it")
-    with pytest.raises(Ended, match="the last line was: nothing was said"):
-        apart(os.abort, doing="stop")
+    run_in_subprocess(os.write, 2, b"said before\n", doing="say it")
+    with pytest.raises(Ended, match="the last line was: no output"):
+        run_in_subprocess(os.abort, doing="stop")
 
 
 def test_a_process_that_nobody_asks_ends(monkeypatch):
     monkeypatch.setattr(apart_module, "_IDLE", 0.3)
-    kept = apart(os.getpid, doing="tell its number")
+    kept = run_in_subprocess(os.getpid, doing="tell its number")
     assert waited_for(lambda: not is_there(kept))
-    assert apart(os.getpid, doing="tell its number") != kept
+    assert run_in_subprocess(os.getpid, doing="tell its number") != kept
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

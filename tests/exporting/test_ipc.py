@@ -25,7 +25,7 @@ def test_a_message_comes_as_it_was_sent():
 
 
 def test_a_message_is_data_and_one_cut_off_is_none():
-    with pytest.raises(TypeError, match="A message of data"):
+    with pytest.raises(TypeError, match="a message of data"):
         send(io.BytesIO(), print)
     stream = io.BytesIO()
     send(stream, [1, 2])

@@ -1,4 +1,4 @@
-"""Quantized artefacts of whole runs, as `ktransfer export` makes them."""
+"""Quantized artifacts of whole runs, as `ktransfer export` makes them."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from ktransfer.commands.export import export
 from ktransfer.commands.train import train
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.recipes.recipe import Recipe
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -24,14 +24,14 @@ def test_a_run_judges_by_its_validation_examples_and_the_limits_of_its_recipe(tm
     recipe = Recipe(stages=(), int8_agreement=0.8, int8_accuracy_drop=0.15)
     run = train(data, PRESET_PATH, tmp_path / "run", recipe=recipe, formats=(), verbose=0, say=quiet)
     lines = []
-    [artefact] = export(run, ["onnx-int8"], say=lines.append)
-    assert artefact.limits == {"agreement": 0.8, "accuracy_drop": 0.15}
-    parity = artefact.parity
+    [artifact] = export(run, ["onnx-int8"], say=lines.append)
+    assert artifact.limits == {"agreement": 0.8, "accuracy_drop": 0.15}
+    parity = artifact.parity
     assert parity.examples == 24
     assert parity.accuracy_of_model == pytest.approx(run.manifest["metrics"]["validation"])
     assert f"accuracy {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})" in lines[-1]
-    assert [entry["format"] for entry in run.manifest["artefacts"]] == ["onnx-int8"]
-    assert run.manifest["artefacts"][0]["parity"]["accuracy"] == parity.accuracy
+    assert [entry["format"] for entry in run.manifest["artifacts"]] == ["onnx-int8"]
+    assert run.manifest["artifacts"][0]["parity"]["accuracy"] == parity.accuracy
 
 
 @pytest.mark.slow
@@ -61,5 +61,5 @@ def test_int8_of_a_real_backbone_is_a_quarter_as_large_and_at_most_a_point_worse
     assert round(130 * (parity.accuracy_of_model - parity.accuracy)) <= 1
     picture = next((flowers / "val" / "roses").iterdir())
     pixels = run.preprocessing([picture])
-    answer = open_artefact("tflite-int8", run.path / small.path).answer({"image": pixels})
+    answer = open_artifact("tflite-int8", run.path / small.path).answer({"image": pixels})
     np.testing.assert_allclose(answer, run.predict_probabilities([picture]), atol=0.2)

@@ -6,7 +6,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 from exporting import pixels, small_model
 
-from ktransfer.exporting.tflite.float16_weights import halve_weights
+from ktransfer.exporting.tflite.float16_weights import convert_weights_to_float16
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def answers(content, images):
 
 
 def test_large_float_weights_take_half_the_space_and_small_ones_stay(content):
-    halved = halve_weights(content)
+    halved = convert_weights_to_float16(content)
     large = [count for count in constants(content, schema.TensorType.FLOAT32) if count >= 256]
     assert large
     assert constants(halved, schema.TensorType.FLOAT16) == large
@@ -47,7 +47,7 @@ def test_large_float_weights_take_half_the_space_and_small_ones_stay(content):
 
 def test_the_answers_stay_but_for_the_digits_that_half_precision_has_not(content):
     expected = answers(content, pixels(3))
-    found = answers(halve_weights(content), pixels(3))
+    found = answers(convert_weights_to_float16(content), pixels(3))
     np.testing.assert_allclose(found, expected, atol=2e-3 * np.abs(expected).max())
     assert (found != expected).any()
 
@@ -57,5 +57,7 @@ def test_what_has_no_large_float_weights_stays_as_it_is():
     model = keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(image)))
     content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
     images = np.ones((1, 4, 4, 1), "float32")
-    np.testing.assert_array_equal(answers(halve_weights(content), images), answers(content, images))
-    assert not constants(halve_weights(content), schema.TensorType.FLOAT16)
+    np.testing.assert_array_equal(
+        answers(convert_weights_to_float16(content), images), answers(content, images)
+    )
+    assert not constants(convert_weights_to_float16(content), schema.TensorType.FLOAT16)

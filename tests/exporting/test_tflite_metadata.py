@@ -16,7 +16,7 @@ def test_each_input_of_ids_is_named_in_the_order_of_the_graph_and_labels_are_the
     preprocessing = load_text_preprocessing(preset, backbone, sequence_length=16)
     model = build_text_classifier(backbone, 3, preprocessing)
     options = {"class_names": CLASSES, "examples": ["the fox"], "preprocessing": preprocessing}
-    path = tmp_path / export_model(model, tmp_path / "artefacts", "tflite", **options).path
+    path = tmp_path / export_model(model, tmp_path / "artifacts", "tflite", **options).path
     graph = at(metadata(path), (3, True))
     start = graph.Vector(graph.Offset(4 + 2 * 2))
     inputs = [type(graph)(graph.Bytes, graph.Indirect(start + 4 * index)) for index in range(3)]

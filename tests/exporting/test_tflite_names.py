@@ -63,28 +63,28 @@ def test_every_tensor_of_an_image_classifier_has_a_unique_name(format, option, t
     if format == "tflite-int8" and option != "as it is":
         pytest.skip("int8 has one kind of input; its conversion takes seconds")
     options = ExportOptions(**OPTIONS[option])
-    artefact = export_model(small_model(), tmp_path / "artefacts", format, options=options, **GIVEN)
-    check_names(tmp_path / artefact.path, ["image"])
+    artifact = export_model(small_model(), tmp_path / "artifacts", format, options=options, **GIVEN)
+    check_names(tmp_path / artifact.path, ["image"])
 
 
 @pytest.mark.parametrize("format", ["tflite", "tflite-float16", "tflite-dynamic"])
 def test_every_tensor_of_a_text_classifier_has_a_unique_name(format, tmp_path):
     model, preprocessing = text_classifier("Bert", tmp_path)
     given = GIVEN | {"examples": TEXTS, "preprocessing": preprocessing}
-    artefact = export_model(model, tmp_path / "artefacts", format, **given)
-    check_names(tmp_path / artefact.path, preprocessing.inputs)
+    artifact = export_model(model, tmp_path / "artifacts", format, **given)
+    check_names(tmp_path / artifact.path, preprocessing.inputs)
 
 
 def test_every_tensor_of_a_file_with_flex_has_a_unique_name(tmp_path):
     model, options = two_branches(keras.ops.tan, keras.ops.sinh), ExportOptions(allow_flex=True)
-    artefact = export_model(model, tmp_path / "artefacts", "tflite", options=options, **GIVEN)
-    assert artefact.flex_ops
-    check_names(tmp_path / artefact.path, ["image"])
+    artifact = export_model(model, tmp_path / "artifacts", "tflite", options=options, **GIVEN)
+    assert artifact.flex_ops
+    check_names(tmp_path / artifact.path, ["image"])
 
 
 def test_every_tensor_of_every_subgraph_has_a_unique_name(tmp_path):
-    artefact = export_model(looping_model(), tmp_path / "artefacts", "tflite", **GIVEN)
-    assert len(check_names(tmp_path / artefact.path, ["image"]).subgraphs) == 3
+    artifact = export_model(looping_model(), tmp_path / "artifacts", "tflite", **GIVEN)
+    assert len(check_names(tmp_path / artifact.path, ["image"]).subgraphs) == 3
 
 
 def test_an_input_called_as_an_inner_tensor_would_be_keeps_its_name():
@@ -129,20 +129,20 @@ print(json.dumps(model(inputs)[model.output("probabilities")].tolist()))
 def test_openvino_answers_as_litert_and_finds_inputs_by_name(family, format, tmp_path):
     python = interpreter_with("openvino")
     given = trained(family, tmp_path, epochs=1)
-    (examples, labels), calibration = given.judged, given.training[0][:32]
+    (examples, labels), calibration = given.evaluated, given.training[0][:32]
     options = {"class_names": given.class_names, "examples": examples, "preprocessing": given.preprocessing}
     options |= {"calibration": calibration, "labels": labels}
     options |= {"limits": {"agreement": 0.5, "accuracy_drop": 1.0}} if "-" in format else {}
-    artefact = export_model(given.model, tmp_path / "artefacts", format, **options)
+    artifact = export_model(given.model, tmp_path / "artifacts", format, **options)
     if given.preprocessing is None:
         inputs = {"image": np.rint(examples[:1])}
     else:
-        length = artefact.sequence if isinstance(artefact.sequence, int) else None
+        length = artifact.sequence if isinstance(artifact.sequence, int) else None
         inputs = given.preprocessing.pack(given.preprocessing.tokenize(examples[:1]), length)
-    run = Interpreter(str(tmp_path / artefact.path)).get_signature_runner("serving_default")
+    run = Interpreter(str(tmp_path / artifact.path)).get_signature_runner("serving_default")
     dtypes = {name: details["dtype"] for name, details in run.get_input_details().items()}
     expected = run(**{name: array.astype(dtypes[name]) for name, array in inputs.items()})["probabilities"]
-    command = [python, "-c", _BY_OPENVINO, str(tmp_path / artefact.path)]
+    command = [python, "-c", _BY_OPENVINO, str(tmp_path / artifact.path)]
     done = subprocess.run(
         [*command, json.dumps({name: array.tolist() for name, array in inputs.items()})],
         capture_output=True,

@@ -168,7 +168,7 @@ def test_a_model_that_draws_anew_at_each_epoch_is_refused_with_the_layer(splits,
     values = keras.layers.RandomFlip(name="my_flip")(images)
     for layer in plain.layers[1:]:
         values = layer(values)
-    with pytest.raises(RecipeError, match=r"my_flip \(RandomFlip\) in the model, which draws anew"):
+    with pytest.raises(RecipeError, match=r"my_flip \(RandomFlip\) in the model, which is random"):
         frozen(keras.Model(images, values), splits, FeatureStore(tmp_path))
 
 
@@ -179,7 +179,7 @@ def test_a_layer_that_is_not_known_before_the_backbone_is_refused(splits, tmp_pa
     values = keras.layers.Rescaling(0.5, name="mine")(images)
     for layer in plain.layers[1:]:
         values = layer(values)
-    with pytest.raises(RecipeError, match=r"scaling before the backbone\. Received: mine, scaling"):
+    with pytest.raises(RecipeError, match=r"scaling before the backbone, got mine, scaling"):
         frozen(keras.Model(images, values), splits, FeatureStore(tmp_path))
 
 

@@ -72,7 +72,7 @@ def test_a_full_disk_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize("rows", [ROWS[:9], np.zeros((10, 3, 3), "float32")])
 def test_rows_that_do_not_add_up_are_refused(tmp_path, rows):
-    with pytest.raises(ValueError, match="expected"):
+    with pytest.raises(ValueError, match="Expected"):
         FeatureStore(tmp_path).write("k", ROWS.shape, "float32", [rows], {})
     assert list(tmp_path.iterdir()) == []
 

@@ -143,5 +143,5 @@ def test_batches_of_any_length_are_answered_in_order_and_one_size_is_compiled():
 def test_features_that_cannot_be_pooled_are_refused_by_shape():
     images = keras.Input((32, 32, 3))
     backbone = keras.Model(images, keras.layers.Reshape((32, 4, 8, 3))(images))
-    with pytest.raises(BackboneError, match=r"Received: shape \(None, 32, 4, 8, 3\)"):
+    with pytest.raises(BackboneError, match=r"got shape \(None, 32, 4, 8, 3\)"):
         build_classifier(backbone, 3, UNIT)

@@ -67,14 +67,14 @@ def test_parts_without_train_or_twice_are_refused(tmp_path):
         read_data(tmp_path)
     class_folders(tmp_path / "train", {"a": 1, "b": 1})
     class_folders(tmp_path / "validation", {"a": 1, "b": 1})
-    with pytest.raises(DataError, match=r"one validation folder.*Received: val/ and validation/"):
+    with pytest.raises(DataError, match=r"one validation folder.*got val/ and validation/"):
         read_data(tmp_path)
 
 
 def test_a_validation_class_that_training_lacks_is_named(tmp_path):
     class_folders(tmp_path / "train", {"a": 1, "b": 1})
     class_folders(tmp_path / "val", {"a": 1, "c": 1})
-    with pytest.raises(DataError, match=r"out of a, b\. Received: 'c'"):
+    with pytest.raises(DataError, match=r"out of a, b, got 'c'"):
         read_data(tmp_path)
 
 
@@ -83,7 +83,7 @@ def test_given_class_names_fix_the_labels_and_unknown_folders_are_named(tmp_path
     train = read_data(tmp_path, class_names=["b", "x", "a"]).train
     assert train.class_names == ("b", "x", "a")
     assert train.labels.tolist() == [2, 0]
-    with pytest.raises(DataError, match="Received: 'b'"):
+    with pytest.raises(DataError, match="got 'b'"):
         read_data(tmp_path, class_names=["a", "x"])
 
 
@@ -100,11 +100,11 @@ def test_what_is_no_data_is_refused_in_one_sentence_each(tmp_path):
     (hollow / "b" / "notes.txt").write_text("x")
     for data, message in (
         (tmp_path / "missing", "missing, which does not exist"),
-        (file, "Received: the file"),
-        (empty, "Received: an empty folder"),
-        (one, "Received: only only in"),
-        (loose, r"Received: 1 \.png"),
-        (hollow, r"hollow/b\. Received: 1 \.txt"),
+        (file, "got the file"),
+        (empty, "got an empty folder"),
+        (one, "got only only in"),
+        (loose, r"got 1 \.png"),
+        (hollow, r"hollow/b, got 1 \.txt"),
     ):
         with pytest.raises(DataError, match=message):
             read_data(data)
@@ -158,7 +158,7 @@ def test_the_datas_own_validation_is_taken_and_a_given_folder_goes_before_it(tmp
     splits = load_splits(tmp_path / "data", validation=tmp_path / "other")
     assert (len(splits.train), len(splits.validation)) == (8, 2)
     class_folders(tmp_path / "other", {"c": 1})
-    with pytest.raises(DataError, match="Received: 'c'"):
+    with pytest.raises(DataError, match="got 'c'"):
         load_splits(tmp_path / "data", validation=tmp_path / "other")
 
 

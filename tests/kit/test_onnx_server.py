@@ -220,7 +220,7 @@ def test_each_client_gets_its_own_answer(client):
 
 
 @pytest.mark.parametrize(("batch", "largest"), [("dynamic", 4), (1, 1)])
-def test_waiting_examples_are_run_together_where_the_artefact_can(batch, largest, tmp_path):
+def test_waiting_examples_are_run_together_where_the_artifact_can(batch, largest, tmp_path):
     run = image_run(tmp_path, batch=batch)
     with serving(run, hold=True, workers=1) as (client, model), ThreadPoolExecutor(9) as clients:
         posted = [
@@ -259,17 +259,17 @@ def test_a_setting_that_cannot_be_is_refused(capsys):
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
-def test_a_changed_artefact_is_not_served(file, tmp_path):
-    path = text_run(tmp_path) / "artefacts" / file
+def test_a_changed_artifact_is_not_served(file, tmp_path):
+    path = text_run(tmp_path) / "artifacts" / file
     path.write_bytes(path.read_bytes() + b" ")
     with pytest.raises(StartError, match=f"{file} to have the SHA-256"):
         Model(tmp_path)
 
 
-def test_what_is_no_run_and_what_has_no_onnx_artefact_is_said(tmp_path):
+def test_what_is_no_run_and_what_has_no_onnx_artifact_is_said(tmp_path):
     with pytest.raises(StartError, match=r"without manifest\.json"):
         Model(tmp_path)
-    (tmp_path / "manifest.json").write_text('{"artefacts": [{"format": "tflite"}]}')
+    (tmp_path / "manifest.json").write_text('{"artifacts": [{"format": "tflite"}]}')
     with pytest.raises(StartError, match=r"which has tflite\. Run `ktransfer export .* --format onnx`"):
         Model(tmp_path)
 
@@ -295,7 +295,7 @@ def port():
 
 
 def test_without_ktransfer_keras_and_tensorflow_it_answers_until_sigterm_and_then_what_it_has(colours, port):
-    process = start(colours / "artefacts", port, "--workers", "1")
+    process = start(colours / "artifacts", port, "--workers", "1")
     large = [png(colour, (5000, 5000)) for colour in COLOURS]  # a second or so to decode, one after the other
     with ThreadPoolExecutor(3) as clients, httpx.Client(timeout=PATIENCE_S) as client:
         url = f"http://127.0.0.1:{port}"
@@ -325,11 +325,11 @@ def test_a_start_that_fails_says_why_in_one_line(tmp_path, port):
     assert process.stderr.read().count("\n") == 1
 
 
-def test_a_real_artefact_answers_as_the_kits_runner(tmp_path):
-    artefact = export_model(
-        small_model(), tmp_path / "artefacts", "onnx", class_names=CLASSES, examples=pixels(4)
+def test_a_real_artifact_answers_as_the_kits_runner(tmp_path):
+    artifact = export_model(
+        small_model(), tmp_path / "artifacts", "onnx", class_names=CLASSES, examples=pixels(4)
     )
-    write_manifest(tmp_path, artefact)
+    write_manifest(tmp_path, artifact)
     path = draw(tmp_path / "image.png", size=(48, 40))
     with serving(tmp_path) as (client, _):
         (answer,) = results(client.post("/predict", files={"image": Path(path).read_bytes()}))
@@ -338,7 +338,7 @@ def test_a_real_artefact_answers_as_the_kits_runner(tmp_path):
     assert answer[0]["probability"] == pytest.approx(expected["probability"], abs=1e-5)
 
 
-def test_a_real_artefact_of_several_labels_decides_as_the_model(tmp_path):
+def test_a_real_artifact_of_several_labels_decides_as_the_model(tmp_path):
     model, task = multi_label_model(), get_task("multi_label")
     files = [Path(draw(tmp_path / f"{seed}.png", seed=seed, size=(48, 30 + seed))) for seed in range(6)]
     images = np.float32([load_image(path, Resize(SIZE, SIZE)) for path in files])
@@ -346,8 +346,8 @@ def test_a_real_artefact_of_several_labels_decides_as_the_model(tmp_path):
     decision = {"thresholds": between(probabilities)}
     options = {"class_names": CLASSES, "examples": list(map(str, files)), "task": "multi_label"}
     options |= {"preprocessing": Preprocessing(Resize(SIZE, SIZE), 1.0, 0.0), "decision": decision}
-    artefact = export_model(model, tmp_path / "artefacts", "onnx", **options)
-    write_manifest(tmp_path, artefact, task="multi_label")
+    artifact = export_model(model, tmp_path / "artifacts", "onnx", **options)
+    write_manifest(tmp_path, artifact, task="multi_label")
     with serving(tmp_path) as (client, _):
         found = client.post("/predict", files=[("image", path.read_bytes()) for path in files]).json()
         values = [base64.b64encode(path.read_bytes()).decode() for path in files]
@@ -364,15 +364,15 @@ def test_a_real_artefact_of_several_labels_decides_as_the_model(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["Bert", "FNet"])  # padded to the longest of a batch; to one length
-def test_a_real_artefact_of_texts_answers_as_the_model(family, tmp_path):
+def test_a_real_artifact_of_texts_answers_as_the_model(family, tmp_path):
     backbone, preset = write_preset(family, tmp_path)
     preprocessing = load_text_preprocessing(preset, backbone, sequence_length=16)
     model = build_text_classifier(backbone, len(CLASSES), preprocessing)
     texts = ["the quick brown fox", "you", "", "the fox! " * 20]
     options = {"class_names": CLASSES, "examples": texts, "preprocessing": preprocessing}
-    artefact = export_model(model, tmp_path / "artefacts", "onnx", **options)
-    facts = write_tokenizer(preprocessing, tmp_path / "artefacts")
-    write_text_manifest(tmp_path, artefact, preprocessing, facts)
+    artifact = export_model(model, tmp_path / "artifacts", "onnx", **options)
+    facts = write_tokenizer(preprocessing, tmp_path / "artifacts")
+    write_text_manifest(tmp_path, artifact, preprocessing, facts)
     with serving(tmp_path) as (client, _):
         answers = results(client.post("/predict", json={"text": texts}))
         check_values_that_no_text_gives(client, Model(tmp_path).inputs)

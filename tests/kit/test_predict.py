@@ -54,7 +54,7 @@ class Images:
         options = {"task": "multi_label", "decision": self.decision, **options}
         return export_model(
             self.model,
-            folder / "artefacts",
+            folder / "artifacts",
             format,
             class_names=CLASSES,
             examples=self.files,
@@ -106,9 +106,9 @@ def test_labels_are_those_over_their_thresholds_and_none_is_said(format, images,
         assert (said in done.stderr) == (not found.any())
 
 
-def test_an_artefact_at_a_temperature_gives_the_same_labels(images, tmp_path):
-    artefact = images.export(tmp_path, "onnx", options=ExportOptions(temperature=2.0))
-    write_manifest(tmp_path, artefact, task="multi_label")
+def test_an_artifact_at_a_temperature_gives_the_same_labels(images, tmp_path):
+    artifact = images.export(tmp_path, "onnx", options=ExportOptions(temperature=2.0))
+    write_manifest(tmp_path, artifact, task="multi_label")
     answers = kit_answers("onnx", tmp_path, *images.files)
     odds = np.log(images.probabilities) - np.log1p(-images.probabilities)
     scaled = TASK.at_temperature(images.decision, 2.0)
@@ -135,14 +135,14 @@ def test_texts_have_labels_likewise(tmp_path):
     decision = {"thresholds": between(probabilities)}
     options = {"class_names": CLASSES, "examples": texts, "preprocessing": preprocessing}
     options |= {"task": "multi_label", "decision": decision}
-    artefact = export_model(model, tmp_path / "artefacts", "onnx", **options)
-    facts = write_tokenizer(preprocessing, tmp_path / "artefacts")
-    write_text_manifest(tmp_path, artefact, preprocessing, facts, task="multi_label")
+    artifact = export_model(model, tmp_path / "artifacts", "onnx", **options)
+    facts = write_tokenizer(preprocessing, tmp_path / "artifacts")
+    write_text_manifest(tmp_path, artifact, preprocessing, facts, task="multi_label")
     check(kit_answers("onnx", tmp_path, *texts), probabilities, decision)
 
 
 def without_facts(path):
-    """Make an artefact what earlier versions wrote, which said nothing of its task."""
+    """Make an artifact what earlier versions wrote, which said nothing of its task."""
     if path.is_dir():
         (path / "assets" / "extra.json").write_text(json.dumps({"preprocessing": PREPROCESSING}))
     elif path.suffix == ".onnx":
@@ -163,9 +163,9 @@ def without_facts(path):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_run_of_format_1_has_one_label_an_image(format, images, tmp_path):
-    artefact = images.export(tmp_path, format, task="single_label", decision=None)
-    without_facts(tmp_path / artefact.path)
-    write_manifest(tmp_path, artefact, format=1)
+    artifact = images.export(tmp_path, format, task="single_label", decision=None)
+    without_facts(tmp_path / artifact.path)
+    write_manifest(tmp_path, artifact, format=1)
     answers = kit_answers(format, tmp_path, *images.files)
     best = images.probabilities.argmax(axis=1)
     assert [answer["label"] for answer in answers] == [CLASSES[index] for index in best]

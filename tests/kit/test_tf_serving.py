@@ -41,7 +41,7 @@ def run(tmp_path_factory):
     folder, model = tmp_path_factory.mktemp("run"), small_model()
     files = [str(draw(folder / f"{place}.png", size=(48, 30 + place))) for place in range(4)]
     options = {"class_names": CLASSES, "examples": files, "preprocessing": PREPROCESSING}
-    write_manifest(folder, export_model(model, folder / "artefacts", "savedmodel", **options))
+    write_manifest(folder, export_model(model, folder / "artifacts", "savedmodel", **options))
     return folder, model
 
 
@@ -88,7 +88,7 @@ def ask(*arguments):
 def test_the_client_answers_as_the_model_with_python_alone(run, tmp_path):
     folder, model = run
     path = draw(tmp_path / "image.png", size=(48, 40))
-    with tensorflow_serving(folder / "artefacts" / "savedmodel") as url:
+    with tensorflow_serving(folder / "artifacts" / "savedmodel") as url:
         done = ask(folder, path, "--url", f"{url}/classifier")
         missing = ask(folder, path, "--url", f"{url}/other")
     assert done.returncode == 0, done.stderr
@@ -104,7 +104,7 @@ def test_a_manifest_of_format_1_is_read(run, tmp_path):
     folder, _ = run
     write_manifest(tmp_path, format=1)
     path = draw(tmp_path / "image.png", size=(48, 40))
-    with tensorflow_serving(folder / "artefacts" / "savedmodel") as url:
+    with tensorflow_serving(folder / "artifacts" / "savedmodel") as url:
         before, now = (ask(each, path, "--url", f"{url}/classifier") for each in (tmp_path, folder))
     assert (before.returncode, before.stdout) == (0, now.stdout), before.stderr
 
@@ -118,9 +118,9 @@ def test_several_labels_are_those_that_the_model_decides_on(tmp_path):
     decision = {"thresholds": between(probabilities)}
     options = {"class_names": CLASSES, "examples": files, "preprocessing": PREPROCESSING}
     options |= {"task": "multi_label", "decision": decision, "options": ExportOptions(temperature=1.5)}
-    artefact = export_model(model, tmp_path / "artefacts", "savedmodel", **options)
-    write_manifest(tmp_path, artefact, task="multi_label")
-    path = tmp_path / artefact.path
+    artifact = export_model(model, tmp_path / "artifacts", "savedmodel", **options)
+    write_manifest(tmp_path, artifact, task="multi_label")
+    path = tmp_path / artifact.path
     with tensorflow_serving(path) as url:
         done = ask(tmp_path, *files, "--url", f"{url}/classifier")
     assert done.returncode == 0, done.stderr
@@ -147,7 +147,7 @@ def test_a_server_that_is_not_there_is_said(run, tmp_path):
 
 
 def test_the_names_in_the_readme_are_those_of_the_saved_model(run):
-    loaded = tf.saved_model.load(str(run[0] / "artefacts" / "savedmodel"))
+    loaded = tf.saved_model.load(str(run[0] / "artifacts" / "savedmodel"))
     readme = (FOLDER / "README.md").read_text()
     for name, given in (("serving_default", "image"), ("image_bytes", "image_bytes")):
         signature = loaded.signatures[name]
@@ -177,7 +177,7 @@ def test_the_configurations_are_what_tensorflow_serving_reads_and_fit_together()
 
     service = yaml.safe_load((FOLDER / "compose.yaml").read_text())["services"][model.name]
     mounts = dict(volume.removesuffix(":ro").rsplit(":", 1)[::-1] for volume in service["volumes"])
-    assert mounts[f"{model.base_path}/1"].endswith("/artefacts/savedmodel")
+    assert mounts[f"{model.base_path}/1"].endswith("/artifacts/savedmodel")
     files = [option.partition("=")[2] for option in service["command"] if "=" in option]
     assert len(files) == 3
     assert all((FOLDER / mounts[file]).is_file() for file in files)

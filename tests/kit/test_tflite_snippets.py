@@ -28,19 +28,19 @@ PREPROCESSING = {
 
 
 @pytest.fixture(scope="module")
-def artefact(tmp_path_factory):
+def artifact(tmp_path_factory):
     folder, facts = tmp_path_factory.mktemp("run"), {"preprocessing": PREPROCESSING}
     given = {"class_names": CLASSES, "examples": pixels(2), "extra": facts}
-    return folder / export_model(small_model(), folder / "artefacts", "tflite", **given).path
+    return folder / export_model(small_model(), folder / "artifacts", "tflite", **given).path
 
 
-def test_the_files_on_the_end_of_a_model_are_where_the_swift_snippet_looks_for_them(artefact, tmp_path):
-    found = zipped_files(artefact.read_bytes())
-    with zipfile.ZipFile(artefact) as archive:
+def test_the_files_on_the_end_of_a_model_are_where_the_swift_snippet_looks_for_them(artifact, tmp_path):
+    found = zipped_files(artifact.read_bytes())
+    with zipfile.ZipFile(artifact) as archive:
         assert found == {name: archive.read(name) for name in archive.namelist()}
     assert found["labels.txt"].decode().split("\n") == [*CLASSES, ""]
     assert json.loads(found["extra.json"]) == {"preprocessing": PREPROCESSING, "task": "single_label"}
-    commented = with_files(tmp_path / "commented.tflite", artefact, labels_txt="one\n")
+    commented = with_files(tmp_path / "commented.tflite", artifact, labels_txt="one\n")
     assert zipped_files(commented.read_bytes()) == {"labels.txt": b"one\n"}
 
 
@@ -104,16 +104,16 @@ def with_files(path, model, **files):
     return path
 
 
-def test_kotlin_reads_the_labels_and_answers_the_most_probable_first(kotlin, artefact, tmp_path):
+def test_kotlin_reads_the_labels_and_answers_the_most_probable_first(kotlin, artifact, tmp_path):
     image = draw(tmp_path / "image.png", size=(50, 40))
-    (answer,), (seen,) = kotlin(image, artefact)
+    (answer,), (seen,) = kotlin(image, artifact)
     assert answer == "sun flower=0.3|rose=0.2?|daisy=0.1?"
-    (answer,), (as_bytes,) = kotlin(image, artefact, dtype="UINT8")
+    (answer,), (as_bytes,) = kotlin(image, artifact, dtype="UINT8")
     np.testing.assert_array_equal(as_bytes, seen)
     assert as_bytes.max() > 127  # beyond Kotlin's signed bytes
 
 
-def test_kotlin_chooses_what_the_task_decides_on(kotlin, artefact, tmp_path):
+def test_kotlin_chooses_what_the_task_decides_on(kotlin, artifact, tmp_path):
     """Of the stand-in's probabilities 0.1, 0.2 and 0.3, as float32."""
     image, task = draw(tmp_path / "image.png", size=(50, 40)), get_task("multi_label")
     probabilities, models, expected = np.float32([0.1, 0.2, 0.3]), [], []
@@ -122,7 +122,7 @@ def test_kotlin_chooses_what_the_task_decides_on(kotlin, artefact, tmp_path):
         facts = {"preprocessing": PREPROCESSING, "task": "multi_label", "thresholds": thresholds}
         path = tmp_path / f"{len(models)}.tflite"
         labels = "".join(f"{label}\n" for label in CLASSES)
-        models.append(with_files(path, artefact, labels_txt=labels, extra_json=json.dumps(facts)))
+        models.append(with_files(path, artifact, labels_txt=labels, extra_json=json.dumps(facts)))
         answers = task.answers(probabilities, CLASSES, {"thresholds": thresholds}, top_k=3)
         marks = [(each["label"], each["probability"], "" if each["chosen"] else "?") for each in answers]
         expected.append("|".join(f"{label}={value:.1f}{mark}" for label, value, mark in marks))
@@ -136,13 +136,13 @@ def test_kotlin_reads_the_thresholds_that_export_writes(kotlin, tmp_path):
     facts = {"preprocessing": PREPROCESSING}
     given = {"class_names": CLASSES, "examples": pixels(2), "extra": facts, "task": "multi_label"}
     given |= {"decision": {"thresholds": [0.05, 0.25, 0.25]}}
-    path = tmp_path / export_model(multi_label_model(), tmp_path / "artefacts", "tflite", **given).path
+    path = tmp_path / export_model(multi_label_model(), tmp_path / "artifacts", "tflite", **given).path
     (answer,), _ = kotlin(draw(tmp_path / "image.png", size=(50, 40)), path)
     assert answer == "sun flower=0.3|daisy=0.1|rose=0.2?"
 
 
 @pytest.mark.parametrize("size", [(101, 50), (45, 80), (9, 7)])
-def test_kotlin_sees_the_pixels_that_training_saw(kotlin, artefact, size, tmp_path):
+def test_kotlin_sees_the_pixels_that_training_saw(kotlin, artifact, size, tmp_path):
     read_image = runpy.run_path(str(KIT / "tflite" / "predict.py"))["read_image"]
     image, models, expected = draw(tmp_path / "image.png", size=size), [], []
     for mode in ("crop", "pad", "stretch"):
@@ -156,7 +156,7 @@ def test_kotlin_sees_the_pixels_that_training_saw(kotlin, artefact, size, tmp_pa
             }
             facts = json.dumps({"preprocessing": preprocessing})  # no task, as in earlier versions
             path = tmp_path / f"{len(models)}.tflite"
-            models.append(with_files(path, artefact, labels_txt="räv\n", extra_json=facts))
+            models.append(with_files(path, artifact, labels_txt="räv\n", extra_json=facts))
             expected.append(read_image(image, **preprocessing))
     answers, seen = kotlin(image, *models, shape=(32, 24, 3))
     assert answers == ["räv=0.1"] * len(models)

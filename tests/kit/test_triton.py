@@ -48,7 +48,7 @@ def made(run, repository, *options):
     return parse((repository / "classifier" / "config.pbtxt").read_text(), _MESSAGES, "Config")
 
 
-def test_an_artefact_of_dynamic_batch_is_batched(tmp_path):
+def test_an_artifact_of_dynamic_batch_is_batched(tmp_path):
     run, repository = image_run(tmp_path / "run"), tmp_path / "repository"
     config = made(run, repository, "--max-batch", "16", "--max-delay-us", "500")
     assert (config.name, config.backend, config.max_batch_size) == ("classifier", "onnxruntime", 16)
@@ -59,7 +59,7 @@ def test_an_artefact_of_dynamic_batch_is_batched(tmp_path):
     labels = repository / "classifier" / output.label_filename
     assert labels.read_text().splitlines() == COLOURS
     model = repository / "classifier" / "1" / "model.onnx"
-    assert model.read_bytes() == (run / "artefacts" / "model.onnx").read_bytes()
+    assert model.read_bytes() == (run / "artifacts" / "model.onnx").read_bytes()
 
 
 @pytest.mark.parametrize("format", [1, 2])
@@ -68,17 +68,17 @@ def test_one_label_an_example_has_its_task_alone(format, tmp_path):
     assert [(each.key, each.value.string_value) for each in config.parameters] == [("task", "single_label")]
 
 
-def test_several_labels_have_the_thresholds_of_the_artefact(tmp_path):
+def test_several_labels_have_the_thresholds_of_the_artifact(tmp_path):
     options = {"class_names": CLASSES, "examples": pixels(4), "task": "multi_label"}
     options |= {"decision": {"thresholds": [0.1, 0.5, 0.9]}, "options": ExportOptions(temperature=2.0)}
-    artefact = export_model(multi_label_model(), tmp_path / "run" / "artefacts", "onnx", **options)
-    write_manifest(tmp_path / "run", artefact, task="multi_label")
+    artifact = export_model(multi_label_model(), tmp_path / "run" / "artifacts", "onnx", **options)
+    write_manifest(tmp_path / "run", artifact, task="multi_label")
     config = made(tmp_path / "run", tmp_path / "repository")
     found = {each.key: each.value.string_value for each in config.parameters}
     assert found["task"] == "multi_label"
     # Of logits divided by 2: the square root of the odds 1/9, 1 and 9.
     assert json.loads(found["thresholds"]) == pytest.approx([0.25, 0.5, 0.75])
-    path = tmp_path / "run" / artefact.path
+    path = tmp_path / "run" / artifact.path
     metadata = runpy.run_path(str(KIT / "triton" / "make_repository.py"))["onnx_metadata"](path.read_bytes())
     assert metadata == onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
 
@@ -96,7 +96,7 @@ def test_a_task_that_does_not_fit_is_refused(metadata, message):
         parameters(metadata, CLASSES)
 
 
-def test_an_artefact_of_batch_1_is_not(tmp_path):
+def test_an_artifact_of_batch_1_is_not(tmp_path):
     config = made(image_run(tmp_path / "run", batch=1), tmp_path / "repository")
     assert (config.max_batch_size, config.HasField("dynamic_batching")) == (0, False)
     assert [list(entry.dims) for entry in (*config.input, *config.output)] == [[1, 8, 8, 3], [1, 3]]
@@ -112,9 +112,9 @@ def test_texts_have_an_input_for_each_of_the_backbones(tmp_path):
     ("spoil", "options", "message"),
     [
         (lambda run, repository: (run / "manifest.json").unlink(), (), "has no manifest.json"),
-        (lambda run, repository: (run / "artefacts/model.onnx").write_bytes(b""), (), "export it again"),
+        (lambda run, repository: (run / "artifacts/model.onnx").write_bytes(b""), (), "export it again"),
         (lambda run, repository: (repository / "classifier").mkdir(parents=True), (), "exists already"),
-        (lambda run, repository: None, ("--name", "../a"), "Received: '../a'"),
+        (lambda run, repository: None, ("--name", "../a"), "got '../a'"),
     ],
 )
 def test_what_cannot_be_leaves_nothing_behind(spoil, options, message, tmp_path):

@@ -90,15 +90,15 @@ def test_no_exported_format_is_worse_for_it(format, tmp_path):
         network = zoo.mobilenet()
         if fast:
             use_depthwise(network)
-        # Raises where the artefact answers otherwise than the model.
-        artefact = export_model(
+        # Raises where the artifact answers otherwise than the model.
+        artifact = export_model(
             exporting.classifier(network),
             tmp_path / str(fast),
             format,
             class_names=exporting.CLASSES,
             examples=exporting.pixels(4),
         )
-        sizes.append(artefact.size_bytes)
+        sizes.append(artifact.size_bytes)
     assert sizes[1] < sizes[0] + 2_500 * 5  # of five convolutions the description, not the weights
 
 

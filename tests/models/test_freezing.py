@@ -155,7 +155,7 @@ def test_a_depth_means_a_number_of_blocks(depth, count):
 
 @pytest.mark.parametrize("depth", [6, "block9"])
 def test_a_depth_the_backbone_does_not_have_is_refused_by_name(depth):
-    with pytest.raises(RecipeError, match=f"Received: {depth!r}"):
+    with pytest.raises(RecipeError, match=f"got {depth!r}"):
         resolve_depth(depth, find_blocks(zoo.resnet()))
 
 
@@ -164,7 +164,7 @@ def test_a_model_without_a_graph_is_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(BackboneError, match=r"functional .*Received: Opaque"):
+    with pytest.raises(BackboneError, match=r"functional .*got Opaque"):
         find_blocks(Opaque())
 
 

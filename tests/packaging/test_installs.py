@@ -32,7 +32,7 @@ TRAIN = """
     from ktransfer.demo.drawing import write_target_task
     data = write_target_task("things", train_per_class=4, validation_per_class=2)
     run = ktransfer.train(data, PRESET_PATH, "run", epochs=0, formats={formats!r}, verbose=0)
-    print(sorted(entry["format"] for entry in run.manifest["artefacts"]))
+    print(sorted(entry["format"] for entry in run.manifest["artifacts"]))
     try:
         ktransfer.export(run, ["onnx"])
     except ktransfer.MissingExtraError as error:

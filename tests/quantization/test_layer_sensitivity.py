@@ -7,7 +7,7 @@ from exporting import CLASSES, SIZE
 from ktransfer.exporting.export_model import export_model
 from ktransfer.exporting.onnx import quantization as onnx_quantization
 from ktransfer.exporting.onnx.quantization import make_smaller
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.exporting.tflite import conversion as tflite_conversion
 from ktransfer.exporting.tflite.conversion import convert
 from ktransfer.quantization.layer_sensitivity import choices, closest, error_against
@@ -28,7 +28,7 @@ def test_what_has_no_weights_is_measured_and_kept_with_what_lies_beside_it():
 
     weights = [0, 5, 0, 0, 5, 990, 0]
     assert choices(cost, weights, share=0.005)[-1] == (1, 2, 3)
-    assert choices(cost, weights, share=0.005, beside=(-1, 1))[-1] == (0, 1, 2, 3)
+    assert choices(cost, weights, share=0.005, extra_inputs=(-1, 1))[-1] == (0, 1, 2, 3)
     assert measured == [[1, 2, 3], [4], [0, 1, 2, 3], [2, 3, 4]]
 
 
@@ -118,7 +118,7 @@ def int8_answers(format, folder):
         make_smaller(folder / "model.onnx", path, "int8", calibration)
     else:
         path.write_bytes(convert(folder / "savedmodel", "int8", calibration))
-    answer = open_artefact(format, path).answer
+    answer = open_artifact(format, path).answer
     return np.concatenate([answer(inputs) for inputs in calibration])
 
 

@@ -16,7 +16,7 @@ from ktransfer.image.classifier import build_classifier
 from ktransfer.image.decoding import Resize
 from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.quantization import qat as quantization_aware
-from ktransfer.quantization.fake_quant import RoundedModel
+from ktransfer.quantization.fake_quant import FakeQuantizedModel
 from ktransfer.quantization.qat import QuantizedFit, fine_tune_quantized
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.text.augmentation import TextAugmentation
@@ -90,7 +90,7 @@ def test_a_rounded_model_answers_as_its_int8_file_does(tmp_path):
     widen(model, 8.0)
     images, _ = task(40)
     in_float = model.predict(images, verbose=0)
-    rounded = RoundedModel(model, [images[:20]]).predict(images, verbose=0)
+    rounded = FakeQuantizedModel(model, [images[:20]]).predict(images, verbose=0)
     int8 = int8_logits(model, images, images[:20], tmp_path)
     assert rms(in_float - int8) > 0.005
     assert rms(rounded - int8) < 0.5 * rms(in_float - int8)
@@ -100,7 +100,7 @@ def test_weights_are_rounded_by_output_channel_and_shared():
     inputs = keras.Input((2,))
     model = keras.Model(inputs, keras.layers.Dense(2, name="dense")(inputs))
     model.get_layer("dense").set_weights([np.array([[127.0, 1.27], [0.6, 0.126]]), np.zeros(2)])
-    rounded = RoundedModel(model, [np.array([[2.0, 2.0]])])
+    rounded = FakeQuantizedModel(model, [np.array([[2.0, 2.0]])])
     assert rounded.ranges["dense"] == (0.0, pytest.approx(255.2))
     # By steps of 1 and 0.01: 127 + 1 and 1.27 + 0.13. Then by one of 255.2 / 255: 128 and 1 of them.
     step = 255.2 / 255
@@ -111,7 +111,7 @@ def test_weights_are_rounded_by_output_channel_and_shared():
 def test_the_model_itself_answers_as_before():
     model, (images, _) = classifier(), task(16)
     before = model.predict(images, verbose=0)
-    rounded = RoundedModel(model, [images])
+    rounded = FakeQuantizedModel(model, [images])
     assert rms(rounded.predict(images, verbose=0) - before) > 0
     np.testing.assert_array_equal(model(images, training=False), model.predict_on_batch(images))
     np.testing.assert_array_equal(model.predict(images, verbose=0), before)
@@ -119,7 +119,7 @@ def test_the_model_itself_answers_as_before():
 
 
 def test_what_becomes_one_with_its_convolution_is_not_rounded_before():
-    ranges = RoundedModel(classifier(), [task(16)[0]]).ranges
+    ranges = FakeQuantizedModel(classifier(), [task(16)[0]]).ranges
     rounded = {"scaling", "relu", "relu6", "upper", "sum", "pooled", "feature_norm", "logits"}
     assert set(ranges) == rounded
     assert ranges["scaling"] == pytest.approx((-1.0, 1.0), abs=0.02)
@@ -130,7 +130,7 @@ def test_layers_inside_layers_are_rounded(family):
     backbone = zoo.BACKBONES[family]()
     images = np.random.default_rng(0).uniform(0, 255, (2, zoo.SIZE, zoo.SIZE, 3)).astype("float32")
     model = build_classifier(backbone, 2, Preprocessing(Resize(zoo.SIZE, zoo.SIZE), 1 / 127.5, -1.0))
-    rounded = RoundedModel(model, [images])
+    rounded = FakeQuantizedModel(model, [images])
     assert len(rounded.ranges) > 8
     assert np.isfinite(list(rounded.ranges.values())).all()  # ResNet v2 pads with minus infinity
     assert np.isfinite(rounded.predict(images, verbose=0)).all()
@@ -148,7 +148,7 @@ def test_a_text_classifier_is_rounded_and_trains(family, tmp_path):
     found = fine_tune_quantized(model, data, data, recipe, verbose=0)
     assert found.int8_after >= found.int8_before or not found.kept
     ids = preprocessing(texts)
-    rounded = RoundedModel(model, [ids])
+    rounded = FakeQuantizedModel(model, [ids])
     off = rms(rounded.predict(ids, verbose=0) - model.predict(ids, verbose=0))
     assert 0 < off < 0.5
 
@@ -185,9 +185,7 @@ def test_weights_that_cost_accuracy_in_float_or_rounded_are_not_kept(monkeypatch
     assert found == QuantizedFit(0.5, accuracies[2], 0.9, accuracies[3], kept=False)
     for mine, theirs in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, theirs)
-    said = (
-        f"rounded to int8 0.500 -> {accuracies[2]:.3f}, in float 0.900 -> {accuracies[3]:.3f}; kept as before"
-    )
+    said = f"in int8 0.500 -> {accuracies[2]:.3f}, in float 0.900 -> {accuracies[3]:.3f}; kept as before"
     assert str(found) == f"accuracy {said}"
 
 
@@ -222,4 +220,4 @@ def test_it_trains_on_jax_as_well():
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "rounded to int8" in done.stdout
+    assert "in int8" in done.stdout

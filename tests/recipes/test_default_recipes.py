@@ -44,7 +44,7 @@ def test_the_default_for_texts_takes_the_epochs_it_is_given():
 
 @pytest.mark.parametrize("recipe", [partial(image_recipe, images=500), partial(text_recipe, texts=500)])
 def test_fewer_epochs_than_none_are_refused_by_name(recipe):
-    with pytest.raises(RecipeError, match=r"epochs .*Received: -1"):
+    with pytest.raises(RecipeError, match=r"epochs .*got -1"):
         recipe(epochs=-1)
 
 

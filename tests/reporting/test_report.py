@@ -12,7 +12,7 @@ from text_zoo import write_preset
 from typer.testing import CliRunner
 
 from ktransfer.cli import app
-from ktransfer.commands.evaluate import evaluate, judge_parts
+from ktransfer.commands.evaluate import evaluate, evaluate_splits
 from ktransfer.commands.report import report, write_report
 from ktransfer.commands.splits import read_splits
 from ktransfer.commands.train import resume, train
@@ -25,7 +25,7 @@ from ktransfer.runs.run import Run
 
 SECTIONS = (
     *("result", "data", "training", "classes", "calibration"),
-    *("worst", "why", "artefacts", "reproduce"),
+    *("worst", "why", "artifacts", "reproduce"),
 )
 EVIL = "<script>alert(1)</script>"
 EVIL_CLASS = '<img src=x onerror="alert(2)">&$x_1$'
@@ -93,9 +93,9 @@ def test_the_numbers_of_the_page_are_those_of_the_run(image_run):
     assert f"<b>{100 * metrics['accuracy']:.1f} %</b>" in html
     assert f"95 % interval {100 * low:.1f} % to {100 * high:.1f} %" in html
     assert f"{metrics['macro']['f1']:.3f}" in html
-    (artefact,) = image_run.manifest["artefacts"]
-    assert artefact["sha256"][:12] in html
-    assert f"{artefact['parity']['max_abs_delta']:.1e}" in html
+    (artifact,) = image_run.manifest["artifacts"]
+    assert artifact["sha256"][:12] in html
+    assert f"{artifact['parity']['max_abs_delta']:.1e}" in html
 
 
 def test_what_is_measured_of_the_probabilities_is_kept_for_programs(image_run):
@@ -133,7 +133,7 @@ def test_only_numbers_are_told_of_a_test_part(image_run, tmp_path):
     splits = read_splits(run.manifest["data"], run.recipe.seed)[0]
     splits = Splits(splits.train, splits.validation, splits.validation.subset([0, 8, 16]))
     lines = []
-    answers = judge_parts(run, splits, say=lines.append)
+    answers = evaluate_splits(run, splits, say=lines.append)
     assert [line.split()[0] for line in lines] == ["validation", "test"]
     calibrated = answers["test"].evaluation.calibrated
     assert not calibrated.cross_fitted
@@ -141,8 +141,8 @@ def test_only_numbers_are_told_of_a_test_part(image_run, tmp_path):
     write_report(run, splits, answers, say=lines.append)
     html = page(run)
     assert "accuracy on 3 test images" in html
-    assert "There is no test part" not in html
-    assert "The temperature was fitted on the validation part." in html
+    assert "There is no test split" not in html
+    assert "The temperature was fitted on the validation split." in html
 
 
 def test_evaluate_takes_the_temperature_of_the_run(image_run, drawn):
@@ -165,7 +165,7 @@ def test_the_command_makes_the_page_anew_from_data_that_was_moved(image_run, dra
 def test_other_data_than_that_of_the_run_is_refused(image_run, drawn, tmp_path):
     shutil.copytree(drawn, tmp_path / "other")
     draw(tmp_path / "other" / "val" / "fish" / "new.png", size=(64, 64))
-    with pytest.raises(RunError, match=r"other files\. Pass --data"):
+    with pytest.raises(RunError, match=r"other files\. Pass its path with --data"):
         report(image_run, data=tmp_path / "other", say=lambda line: None)
 
 

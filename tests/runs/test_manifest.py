@@ -5,7 +5,7 @@ import json
 import keras
 import pytest
 
-from ktransfer.commands.artifacts import artefacts
+from ktransfer.commands.artifacts import artifacts
 from ktransfer.core.task import get_task
 from ktransfer.errors import RunError
 from ktransfer.image.decoding import Resize
@@ -76,12 +76,12 @@ def test_a_run_with_a_way_out_is_not_loaded(run_of, tmp_path):
 @pytest.mark.parametrize("size", [1_000_000, 8.5, True, "8"])
 def test_a_picture_of_any_size_is_not_made_for_a_manifest(run_of, manifest, size):
     run = Run.load(run_of(preprocessing=manifest["preprocessing"] | {"height": size}))
-    with pytest.raises(RunError, match="How images are read"):
+    with pytest.raises(RunError, match="how images are read"):
         run.preprocessing  # noqa: B018
 
 
-@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "artefacts/../../secret"])
-def test_an_artefact_outside_of_its_run_is_not_opened(run_of, path):
+@pytest.mark.parametrize("path", ["../secret", "/etc/passwd", "artifacts/../../secret"])
+def test_an_artifact_outside_of_its_run_is_not_opened(run_of, path):
     tensor = {"name": "image", "shape": [1], "dtype": "float32"}
     entry = {"format": "onnx", "path": path, "sha256": "9f", "size_bytes": 1, "batch": 1}
     entry |= {"signature": {"inputs": [tensor], "output": tensor}}
@@ -89,9 +89,9 @@ def test_an_artefact_outside_of_its_run_is_not_opened(run_of, path):
     parity |= {"label_agreement": 1, "examples": 1, "batch_sizes": [1]}
     parity |= {"wrong_input_delta": 1, "wrong_input_delta_of_model": 1}
     with pytest.raises(RunError, match=r"leads out of the folder"):
-        artefacts(Run.load(run_of(artefacts=[entry | {"parity": parity}])))
-    inner = entry | {"parity": parity, "path": "artefacts/model.onnx"}
-    assert artefacts(Run.load(run_of(artefacts=[inner])))[0].path == inner["path"]
+        artifacts(Run.load(run_of(artifacts=[entry | {"parity": parity}])))
+    inner = entry | {"parity": parity, "path": "artifacts/model.onnx"}
+    assert artifacts(Run.load(run_of(artifacts=[inner])))[0].path == inner["path"]
 
 
 def test_a_run_with_a_model_of_other_labels_is_refused(run_of):

@@ -12,6 +12,7 @@ from ktransfer.commands.report import report
 from ktransfer.commands.verify import verify
 from ktransfer.core.task import get_task
 from ktransfer.errors import RunError
+from ktransfer.runs.manifest import artifacts_folder
 from ktransfer.runs.provenance import command, read_arguments
 from ktransfer.runs.run import Run
 
@@ -44,6 +45,14 @@ def test_it_is_evaluated_and_reported_on_its_data(old):
     assert found.examples == 40
     page = report(old, data=data, say=lambda line: None)
     assert "accuracy" in page.read_text(encoding="utf-8")
+
+
+def test_its_artifacts_keep_their_folder_under_the_new_key(old):
+    assert [entry["path"] for entry in old.manifest["artifacts"]] == ["artefacts/model.onnx"]
+    assert artifacts_folder(old.path) == old.path / "artefacts"
+    old.update(status="exported")
+    assert "artefacts" not in json.loads((old.path / "manifest.json").read_text(encoding="utf-8"))
+    assert Run.load(old.path).manifest["artifacts"] == old.manifest["artifacts"]
 
 
 def test_what_is_written_anew_is_of_this_version(old):

@@ -22,11 +22,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ktransfer.audit.exclusions import read_exclusions
-from ktransfer.commands.artifacts import artefacts
+from ktransfer.commands.artifacts import artifacts
 from ktransfer.commands.splits import read_splits
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import KTransferError
-from ktransfer.exporting.artifact import Artefact
+from ktransfer.exporting.artifact import Artifact
 from ktransfer.exporting.parity import Parity
 from ktransfer.exporting.processes.ipc import receive, send
 from ktransfer.features.store import FeatureStore
@@ -73,8 +73,8 @@ def files(tmp_path_factory):
             "backbone": {"name": "x", "fast_depthwise": True},
             "recipe": json.loads(recipe.to_json()),
             "formats": ["onnx"],
-            "artefacts": [
-                Artefact("onnx", "artefacts/m.onnx", "9f", 10, signature, "dynamic", PARITY).to_dict()
+            "artifacts": [
+                Artifact("onnx", "artifacts/m.onnx", "9f", 10, signature, "dynamic", PARITY).to_dict()
             ],
             "data": {
                 "source": str(data),
@@ -174,7 +174,7 @@ def a_manifest(folder, manifest):
         with contextlib.suppress(KTransferError):
             look()
     with contextlib.suppress(KTransferError):
-        artefacts(run)
+        artifacts(run)
     read_splits(run.manifest.get("data", {}), run.recipe.seed)
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 from ktransfer.data import tfds as tfds_source
 from ktransfer.data.tables.table import read_table
 from ktransfer.errors import DataError, ExportError, RunError
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.features.store import FeatureStore
 from ktransfer.image.decoding import Resize, load_image
 from ktransfer.text.preprocessing import TextPreprocessing
@@ -88,7 +88,7 @@ def test_the_check_for_that_sees_it(source):
     assert len(forbidden(source)) == 1
 
 
-# Artefacts.
+# Artifacts.
 
 
 def test_labels_in_an_onnx_file_are_labels(tmp_path):
@@ -99,11 +99,11 @@ def test_labels_in_an_onnx_file_are_labels(tmp_path):
     for labels in ('["a", "\\u001b[2J"]', '{"a": 1}', "3"):
         onnx.helper.set_model_props(model, {"labels": labels})
         onnx.save(model, tmp_path / "model.onnx")
-        with pytest.raises(ExportError, match="Labels of one line"):
-            open_artefact("onnx", tmp_path / "model.onnx")
+        with pytest.raises(ExportError, match="labels of one line"):
+            open_artifact("onnx", tmp_path / "model.onnx")
     onnx.helper.set_model_props(model, {"labels": '["a", "b"]'})
     onnx.save(model, tmp_path / "model.onnx")
-    assert open_artefact("onnx", tmp_path / "model.onnx").labels == ["a", "b"]
+    assert open_artifact("onnx", tmp_path / "model.onnx").labels == ["a", "b"]
 
 
 def test_labels_in_a_tflite_file_are_not_unpacked_without_end(tmp_path, monkeypatch):
@@ -118,10 +118,10 @@ def test_labels_in_a_tflite_file_are_not_unpacked_without_end(tmp_path, monkeypa
         with zipfile.ZipFile(tmp_path / "m.tflite", "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("labels.txt", content)
         if labels:
-            assert open_artefact("tflite", tmp_path / "m.tflite").labels == labels
+            assert open_artifact("tflite", tmp_path / "m.tflite").labels == labels
             continue
-        with pytest.raises(ExportError, match="Labels of"):
-            open_artefact("tflite", tmp_path / "m.tflite")
+        with pytest.raises(ExportError, match="labels of"):
+            open_artifact("tflite", tmp_path / "m.tflite")
 
 
 # Tokenizers.
@@ -245,20 +245,20 @@ PADDED = {"height": 8, "width": 8, "mode": "pad", "interpolation": "bilinear", "
 
 
 @pytest.mark.parametrize("name", ["onnx", "tflite", "savedmodel"])
-def test_the_runners_open_no_artefact_outside_and_make_no_square_of_a_thread(name, tmp_path):
+def test_the_runners_open_no_artifact_outside_and_make_no_square_of_a_thread(name, tmp_path):
     runner = of_kit(name)
     run, entry = tmp_path / "run", {"format": name, "path": "../secret"}
     run.mkdir()
-    (run / "manifest.json").write_text(json.dumps({"artefacts": [entry]}))
+    (run / "manifest.json").write_text(json.dumps({"artifacts": [entry]}))
     with pytest.raises(SystemExit, match="outside of the run"):
-        runner.find_artefact(run, name)
-    (run / "manifest.json").write_text(json.dumps({"artefacts": [entry | {"path": "artefacts/m"}]}))
-    assert runner.find_artefact(run, name)[0] == run / "artefacts" / "m"
+        runner.find_artifact(run, name)
+    (run / "manifest.json").write_text(json.dumps({"artifacts": [entry | {"path": "artifacts/m"}]}))
+    assert runner.find_artifact(run, name)[0] == run / "artifacts" / "m"
     with pytest.raises(SystemExit, match="too long and narrow"):
         runner.read_image(thread(tmp_path / "thread.png"), **PADDED)
 
 
-def test_the_server_makes_no_square_of_a_thread_and_serves_no_artefact_outside(kit, tmp_path):
+def test_the_server_makes_no_square_of_a_thread_and_serves_no_artifact_outside(kit, tmp_path):
     images, errors, model = (kit(f"onnx_server.{name}") for name in ("images", "errors", "model"))
     read = images.ImageReader(PADDED, "float32", max_pixels=40e6)
     with pytest.raises(errors.Refused, match="with its bars"):
@@ -267,6 +267,6 @@ def test_the_server_makes_no_square_of_a_thread_and_serves_no_artefact_outside(k
     (tmp_path / "secret").write_bytes(b"x")
     run = tmp_path / "run"
     run.mkdir()
-    (run / "manifest.json").write_text(json.dumps({"artefacts": [entry]}))
-    with pytest.raises(errors.StartError, match="artefact in the run"):
+    (run / "manifest.json").write_text(json.dumps({"artifacts": [entry]}))
+    with pytest.raises(errors.StartError, match="artifact in the run"):
         model.Model(run)

@@ -136,8 +136,8 @@ def test_a_backbone_of_one_length_gets_that_length(preprocessing):
 
 
 def test_options_that_cannot_be_and_files_are_refused(preprocessing):
-    with pytest.raises(DataError, match=r"at least 1\. Received: 0"):
+    with pytest.raises(DataError, match=r"at least 1, got 0"):
         text_dataset(EXAMPLES, preprocessing=preprocessing, batch_size=0)
     files = Examples(("a.jpg",), [0], ("a", "b"))
-    with pytest.raises(DataError, match=r"that are texts\. Received: .*'file'"):
+    with pytest.raises(DataError, match=r"that are texts, got .*'file'"):
         text_dataset(files, preprocessing=preprocessing, batch_size=1)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from text_zoo import FAMILIES, NASTY, PIECES, backbone_of, models, word_piece, write_preset
 
+from ktransfer.data.examples import Examples
 from ktransfer.errors import BackboneError, RecipeError, RunError
 from ktransfer.text.backbones import load_text_preprocessing
 from ktransfer.text.preprocessing import TextPreprocessing
@@ -93,6 +94,16 @@ def test_only_a_backbone_that_feels_padding_gets_one_length(family):
 # What ids are, by hand.
 
 
+def test_the_old_name_of_the_extra_inputs_warns_and_gives_them(bert, monkeypatch):
+    monkeypatch.setattr("ktransfer.utils.deprecation._warned", set())
+    examples = Examples(("the fox", "you"), [0, 1], ("a", "b"), kind="text")
+    with pytest.warns(DeprecationWarning, match=r"Use TextPreprocessing\.extra_inputs"):
+        found = bert.beside(examples, np.array([1]))
+    expected = bert.extra_inputs(examples, np.array([1]))
+    assert list(found) == list(expected)
+    np.testing.assert_array_equal(found["token_ids"], expected["token_ids"])
+
+
 def test_ids_worked_out_by_hand(bert):
     ids = bert(["The quick fox!", "cafés", ""])
     rows = [[2, 5, 6, 8, 11, 3, 0, 0], [2, 9, 10, 3, 0, 0, 0, 0], [2, 3, 0, 0, 0, 0, 0, 0]]
@@ -149,7 +160,7 @@ def test_batches_are_padded_to_powers_of_two_and_the_middles_between(bert, token
 
 @pytest.mark.parametrize("length", [2, 65])
 def test_a_length_that_cannot_be_is_refused(bert, length):
-    with pytest.raises(RecipeError, match=rf"from 3 to the 64 tokens.*Received: {length}"):
+    with pytest.raises(RecipeError, match=rf"from 3 to the 64 tokens.*got {length}"):
         bert.with_sequence_length(length)
 
 
@@ -160,17 +171,17 @@ def test_a_tokenizer_with_more_ids_than_the_backbone_is_refused(tmp_path):
     models.BertTokenizer(vocabulary=PIECES).save_to_preset(str(tmp_path))
     backbone = backbone_of("Bert", 10)
     backbone.save_to_preset(str(tmp_path))
-    with pytest.raises(BackboneError, match=rf"10 of them\. Received: {len(PIECES)} in BertTokenizer"):
+    with pytest.raises(BackboneError, match=rf"10 of them, got {len(PIECES)} in BertTokenizer"):
         load_text_preprocessing(str(tmp_path), backbone)
 
 
 def test_a_preset_without_a_tokenizer_and_an_image_backbone_are_refused(tmp_path):
     backbone = backbone_of("Bert", 10)
     backbone.save_to_preset(str(tmp_path))
-    with pytest.raises(BackboneError, match="A tokenizer was expected in the preset"):
+    with pytest.raises(BackboneError, match="Expected a tokenizer in the preset"):
         load_text_preprocessing(str(tmp_path), backbone)
     image = models.ViTBackbone((8, 8, 3), 4, 1, 2, 8, 8)
-    with pytest.raises(BackboneError, match=r"text backbone with inputs token_ids.*Received: vi_t"):
+    with pytest.raises(BackboneError, match=r"text backbone with inputs token_ids.*got vi_t"):
         load_text_preprocessing(str(tmp_path), image)
 
 
@@ -233,7 +244,7 @@ def test_a_damaged_folder_is_refused(bert, tmp_path, damage):
         path = folder / "text_preprocessing.json"
         content = path.read_text()
         path.write_text("{" if damage == "json" else content.replace("BertTokenizer", "Tokenizers"))
-    with pytest.raises(RunError, match=r"tokenizer that ktransfer saved was expected in .*Received: "):
+    with pytest.raises(RunError, match=r"tokenizer that ktransfer saved in .*got "):
         TextPreprocessing.load(folder)
 
 

@@ -72,7 +72,7 @@ def test_without_pyarrow_the_error_names_the_extra(tmp_path, monkeypatch):
 
 def test_a_file_that_is_no_parquet_is_refused(tmp_path):
     pytest.importorskip("pyarrow")
-    with pytest.raises(DataError, match=r"Parquet file\. Received: .*a\.parquet"):
+    with pytest.raises(DataError, match=r"Parquet file, got .*a\.parquet"):
         read_table(written(tmp_path / "a.parquet", "text,label"))
 
 
@@ -103,21 +103,21 @@ def test_a_folder_of_parts_is_read_as_such_whether_tables_or_folders(tmp_path, v
 
 def test_parts_twice_or_without_train_are_refused(tmp_path):
     table(tmp_path / "val.csv")
-    with pytest.raises(DataError, match=r"a train part next to val\.csv"):
+    with pytest.raises(DataError, match=r"a train split next to val\.csv"):
         load_text_splits(tmp_path)
     table(tmp_path / "train.csv")
     table(tmp_path / "validation.tsv", separator="\t")
-    with pytest.raises(DataError, match=r"one validation part.*val\.csv and validation\.tsv"):
+    with pytest.raises(DataError, match=r"one validation split.*val\.csv and validation\.tsv"):
         load_text_splits(tmp_path)
 
 
 def test_a_folder_with_a_table_of_another_name_says_to_pass_the_file(tmp_path):
     table(tmp_path / "reviews.csv")
-    with pytest.raises(DataError, match=r"Received: reviews\.csv\. Pass that file itself"):
+    with pytest.raises(DataError, match=r"got reviews\.csv\. Pass that file itself"):
         load_text_splits(tmp_path)
-    with pytest.raises(DataError, match="Received: an empty folder"):
+    with pytest.raises(DataError, match="got an empty folder"):
         load_text_splits(tmp_path.joinpath("empty").mkdir() or tmp_path / "empty")
-    with pytest.raises(DataError, match=r"gone\.csv\. Received: No such file"):
+    with pytest.raises(DataError, match=r"gone\.csv, got No such file"):
         load_text_splits(tmp_path / "gone.csv")
 
 
@@ -197,9 +197,9 @@ def test_in_tsv_a_quote_is_a_character(tmp_path):
         ('text,label\n"one" more,a\n', "row 2, a stray quote"),
         ("text,label\none,a\ntwo, or three,b\n", r"row 3, 3 cells where row 1 has 2\. .*comma"),
         ("text,label\none\n", "row 2, 1 cells where row 1 has 2"),
-        ("text\none\n", "Received: one column"),
-        ("\n\n", "Received: nothing"),
-        ("text,label\n", "Received: no row of data"),
+        ("text\none\n", "got one column"),
+        ("\n\n", "got nothing"),
+        ("text,label\n", "got no row of data"),
     ],
 )
 def test_a_broken_table_is_refused_and_the_row_named(tmp_path, content, message):
@@ -225,7 +225,7 @@ def test_another_encoding_is_named_with_its_lines_and_can_be_given(tmp_path):
     ):
         load_text_splits(path)
     assert read_table(path, encoding="latin-1").inputs[1::2] == ["Beyoncé", "Björk"]
-    with pytest.raises(DataError, match=r"that Python knows\. Received: 'klingon'"):
+    with pytest.raises(DataError, match=r"that Python knows, got 'klingon'"):
         read_table(path, encoding="klingon")
 
 
@@ -251,7 +251,7 @@ def test_line_separators_inside_json_strings_do_not_end_a_row(tmp_path):
     [
         ([("x", "a"), (" ", "b"), ("", "b")], "an empty text in rows 3, 4"),
         ([("x", "a"), ("y", ""), ("z", " ")], "no label in rows 3, 4"),
-        ([("x", "a"), ("y", "a")], r"two classes\. Received: only 'a'"),
+        ([("x", "a"), ("y", "a")], r"two classes, got only 'a'"),
         ([("x", "a"), ("y", "b" * 201)], "more than 200 characters in row 3"),
         ([("x", "a"), ("y", "b"), ("z", "b")], "two different texts of each class.*1 of class 'a'"),
     ],
@@ -295,7 +295,7 @@ def test_numbers_and_booleans_are_class_names_in_their_order(tmp_path, labels, n
 def test_a_label_that_training_lacks_is_named_with_its_rows(tmp_path):
     table(tmp_path / "train.csv")
     table(tmp_path / "val.csv", [("text", "label"), ("x", "ham"), ("y", "eggs"), ("z", "eggs")])
-    with pytest.raises(DataError, match=r"out of ham, spam\. Received: 'eggs' in rows 3, 4 of .*val\.csv"):
+    with pytest.raises(DataError, match=r"out of ham, spam, got 'eggs' in rows 3, 4 of .*val\.csv"):
         load_text_splits(tmp_path)
 
 
@@ -306,7 +306,7 @@ def test_an_empty_file_of_a_class_folder_is_named(tmp_path):
     with pytest.raises(DataError, match=r"an empty text in file b/2\.txt"):
         load_text_splits(tmp_path)
     (tmp_path / "c").mkdir()
-    with pytest.raises(DataError, match=r"texts in .*c\. Received: an empty folder"):
+    with pytest.raises(DataError, match=r"texts in .*c, got an empty folder"):
         load_text_splits(tmp_path)
 
 
@@ -406,7 +406,7 @@ def test_another_feature_of_a_tfds_data_set_can_be_named_and_a_wrong_one_is_refu
     )
     assert columns.input == "title"
     assert whole(splits)[0][0] == "title 0"
-    with pytest.raises(DataError, match=r"features 'label' and 'label'\. Received: .*title.* in tfds:notes"):
+    with pytest.raises(DataError, match=r"features 'label' and 'label', got .*title.* in tfds:notes"):
         load_text_splits("tfds:notes", data_dir=prepared, text_column="label")
 
 

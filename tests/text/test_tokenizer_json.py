@@ -461,7 +461,7 @@ def test_a_file_whose_ids_differ_is_refused_and_the_earlier_one_stays(family, tm
     before = (tmp_path / "tokenizer.json").read_bytes()
     for name in ("word_piece_normalizer", "byte_pair_normalizer", "sentence_piece_normalizer"):
         monkeypatch.setattr(tokenizer_json, name, lambda *_: normalizers.BertNormalizer())
-    message = rf"ids of keras-hub's {family}Tokenizer, \[.*\], for the text '.*Received: \["
+    message = rf"ids of keras-hub's {family}Tokenizer, \[.*\], for the text '.*got \["
     for folder in (tmp_path, tmp_path / "new"):
         with pytest.raises(ExportError, match=message):
             write_tokenizer(preprocessing, folder)
@@ -474,13 +474,13 @@ def test_a_file_whose_ids_differ_is_refused_and_the_earlier_one_stays(family, tm
 )
 def test_a_sentencepiece_model_that_the_library_lacks_is_refused(options, tmp_path):
     tokenizer = hub.AlbertTokenizer(proto=pieces("<pad>", **options))
-    with pytest.raises(ExportError, match=r"SentencePiece's unigram model.*Received: "):
+    with pytest.raises(ExportError, match=r"SentencePiece's unigram model.*got "):
         write_tokenizer(TextPreprocessing(tokenizer, INPUTS, 16), tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
-    with pytest.raises(ExportError, match=r"is written for WordPieceTokenizer.*Received: SimpleNamespace"):
+    with pytest.raises(ExportError, match=r"Expected WordPieceTokenizer.*got SimpleNamespace"):
         write_tokenizer(types.SimpleNamespace(tokenizer=types.SimpleNamespace()), tmp_path)
 
 

@@ -244,4 +244,4 @@ def test_a_run_at_a_rate_that_is_far_too_high_ships_the_solved_head_and_says_so(
         "learning rates are a tenth from here on",
         *["the stage ends"] * 2,
     ]
-    assert run.manifest["artefacts"][0]["parity"]["max_abs_delta"] < 1e-4
+    assert run.manifest["artifacts"][0]["parity"]["max_abs_delta"] < 1e-4

@@ -99,7 +99,7 @@ def test_the_optimizer_state_of_the_head_survives_a_thaw():
 
     stages = [Stage(depth=0, epochs=2), Stage(depth="all", epochs=1)]
     fit(model, [Slots(), ProgressiveUnfreezing(backbone, stages, verbose=0), Slots()], epochs=3)
-    before, after = seen[4], seen[5]  # either side of the thaw
+    before, after = seen[4], seen[5]  # either side of the unfreeze
     slots = [path for path in before if "head" in path and "momentum" in path]
     assert len(slots) == 2
     assert all(np.abs(before[path]).max() > 0 and np.array_equal(before[path], after[path]) for path in slots)

@@ -1,4 +1,4 @@
-"""What readers of marked texts give: texts, entities in characters, and what there is to say of them."""
+"""Texts with entities in characters and notes on them: the result of every reader of marked texts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field

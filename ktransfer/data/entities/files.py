@@ -1,4 +1,4 @@
-"""Which files have marked entities, and which split each is."""
+"""Find files with marked entities, and the split of each."""
 
 import re
 from pathlib import Path
@@ -18,8 +18,8 @@ _CONLL = (".conll", ".conll03", ".conllu", ".iob", ".iob2", ".bio", ".bioes", ".
 # Those of which the beginning is looked at.
 _PERHAPS = (".txt", ".tsv", ".tab", ".csv", ".dat", ".data", "")
 _MOST_FILES = 200  # of a folder
-# How CoNLL-2003 and its like call their parts.
-_PARTS = {"testa": "validation", "testb": "test"}
+# How CoNLL-2003 and its like call their splits.
+_SPLITS = {"testa": "validation", "testb": "test"}
 
 
 def is_annotated(path: Path) -> bool:
@@ -39,7 +39,7 @@ def is_conll(path: Path) -> bool:
     suffix = path.suffix.lower()
     if suffix in _CONLL:
         return True
-    known = suffix in _PERHAPS or suffix.removeprefix(".") in (*_PARTS, "train", "dev", "valid", "test")
+    known = suffix in _PERHAPS or suffix.removeprefix(".") in (*_SPLITS, "train", "dev", "valid", "test")
     return known and path.is_file() and looks_like_conll(path)
 
 
@@ -55,7 +55,7 @@ def find_annotated(folder: Path) -> dict[str, Path]:
     """
     try:
         files = sorted(path for path in folder.iterdir() if path.is_file())
-    except OSError:  # whoever reads the folder says so
+    except OSError:  # the reader of the folder reports it
         return {}
     files = [path for path in files if junk_name(path.name, is_folder=False) is None][:_MOST_FILES]
     found: dict[str, list[Path]] = {}
@@ -84,9 +84,9 @@ def _split_of(path: Path) -> str | None:
     name = path.name[: -len(suffix)] if suffix else path.name
     if path.suffix.lower() in (*_CONLL, *_PERHAPS) and not suffix and path.suffix:
         name = path.name[: -len(path.suffix)]
-    for part in re.split(r"[^a-z]+", name.lower()):
-        if part in _PARTS:
-            return _PARTS[part]
+    for word in re.split(r"[^a-z]+", name.lower()):
+        if word in _SPLITS:
+            return _SPLITS[word]
     # A number before the name of a split, as in wnut17train, is no part of it.
     found = parse_split_name(re.sub(r"\d+", " ", without_shard(name).replace(".", " ")))
     return None if found.unlabelled else found.split

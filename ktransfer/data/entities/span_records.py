@@ -64,13 +64,13 @@ def _parquet_looks(path: Path) -> bool:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError:  # whoever reads it says so
+    except ImportError:  # its reader reports it
         return False
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             batch = next(file.iter_batches(batch_size=8), None)
         return batch is not None and _layout(batch.to_pylist()) is not None
-    except (OSError, pyarrow.ArrowException):  # whoever reads it says what is wrong
+    except (OSError, pyarrow.ArrowException):  # its reader reports the error
         return False
 
 
@@ -127,7 +127,7 @@ def _records(path: Path, encoding: str | None) -> tuple[list[Any], list[int]]:
         try:
             value = json.loads(read_text(path, encoding))
         except (OSError, ValueError, RecursionError):
-            value = None  # several values, or whatever the reader of tables says of it
+            value = None  # several values; the reader of tables reports errors
         if isinstance(value, dict) and isinstance(value.get("annotations"), list):
             value = value["annotations"]
         if isinstance(value, list) and value and all(map(_is_spacy, value)):
@@ -220,12 +220,12 @@ def _items(value: Any, source: str, row: int) -> Iterator[Any]:
 
 
 def _span(item: Any, text: str, source: str, row: int) -> Span:
-    said = None
+    stated = None
     if isinstance(item, dict) and isinstance(item.get("value"), dict):
         item = item["value"]
     if isinstance(item, dict):
         start, end, label = (_first(item, names) for names in (_STARTS, _ENDS, _LABELS))
-        said = item.get("text")
+        stated = item.get("text")
     elif isinstance(item, list | tuple) and len(item) >= 3:
         start, end, label = item[:3]
     else:
@@ -238,9 +238,9 @@ def _span(item: Any, text: str, source: str, row: int) -> Span:
             f"Expected spans with a start, an end and one label in {source}, got {item!r:.120} in row {row}. "
             'Write {"start": 0, "end": 4, "label": "PER"}.'
         )
-    if isinstance(said, str) and said != text[start:end] and text.count(said) and text.isascii():
+    if isinstance(stated, str) and stated != text[start:end] and text.count(stated) and text.isascii():
         raise DataError(
-            f"Expected spans whose offsets are those of their text in {source}, got {said!r:.60} where the text has "
+            f"Expected spans whose offsets are those of their text in {source}, got {stated!r:.60} where the text has "
             f"{text[start:end]!r:.60} in row {row}. Fix the offsets."
         )
     return start, end, label.strip()

@@ -1,4 +1,4 @@
-"""Where the words of a text are: the units that get a tag each."""
+"""Split a text into words, the units that get a tag each."""
 
 import unicodedata
 

@@ -1,4 +1,4 @@
-"""What a column looks like that holds no texts, or no classes: names of files, lists of labels, scores..."""
+"""Recognize columns that hold no texts or no classes: file names, lists of labels, scores..."""
 
 import re
 from collections import Counter
@@ -88,7 +88,7 @@ def require_classes(names: Sequence[str], rows: Sequence[Any], source: str) -> N
 
 
 def label_look(names: Sequence[str]) -> tuple[str, set[str], str] | None:
-    """What labels look like where they do not name classes.
+    """A description of labels that do not name classes.
 
     Returns:
         `(what, the labels that show it, what to do)`, or None.
@@ -127,7 +127,7 @@ def _looks_like_no_labels(counts: Counter[str]) -> tuple[str, set[str], str] | N
 
 
 def columns_remark(names: Sequence[str], records: Sequence[Sequence[Any]]) -> str:
-    """What the columns of a table look like, where none is clearly the one of texts or of labels.
+    """A description of a table's columns, where none is clearly that of texts or labels.
 
     Returns:
         A sentence, or nothing.

@@ -1,4 +1,4 @@
-"""Which columns of a table hold the examples, the labels and the groups."""
+"""Find the columns of examples, labels and groups in a table."""
 
 import csv
 import io
@@ -35,7 +35,7 @@ PAIR_OPTION = "text_columns"
 
 @dataclass(frozen=True)
 class InputKind:
-    """What the cells of the input column are: texts, or names of image files.
+    """The kind of the input column: texts, or names of image files.
 
     Args:
         noun: What to call them, such as `"texts"`.
@@ -45,7 +45,7 @@ class InputKind:
             `(inputs, names)`, each a tuple: the names are what they are called to a person. Raises `DataError` for
             cells that are no such inputs.
         holds: Whether a cell looks like one, by which a column is found that has no customary name. Defaults to
-            `None`: it cannot be told.
+            `None`: unknown.
         each_once: Whether rows that say the same of an input again are left out. Defaults to `False`.
         width: How many columns hold an input. Defaults to 1.
         find: From the names of the columns and the records to the positions of several columns, or `None`. Defaults to
@@ -100,7 +100,7 @@ class InputKind:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns of a table hold what, and how its labels are read.
+    """The columns of a table, and the way its labels are read.
 
     Attributes:
         input, label: Names; in a file without a header `"1"` is the first column. Several label columns, one a
@@ -151,7 +151,7 @@ class Columns:
         }
 
     def line(self) -> str:
-        """What a person is told of them."""
+        """A line about them for the log."""
         names = split_references(self.label)
         shown = f"labels {self.label!r}"
         if len(names) > 1:
@@ -160,10 +160,10 @@ class Columns:
         elif self.separator is not None:
             shown += " as lists" if self.separator == LIST else f" separated by {self.separator!r}"
         inputs = split_references(self.input) if self.option == PAIR_OPTION else [self.input]
-        said = [f"{self.noun} {' and '.join(map(repr, inputs))}", shown]
+        shown_columns = [f"{self.noun} {' and '.join(map(repr, inputs))}", shown]
         if self.group is not None:
-            said.append(f"groups {self.group!r}")
-        return ", ".join(said + ["guessed"] * self.guessed + ["no header"] * (not self.header))
+            shown_columns.append(f"groups {self.group!r}")
+        return ", ".join(shown_columns + ["guessed"] * self.guessed + ["no header"] * (not self.header))
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Positions:
-    """Where columns stand: positions from 0 on."""
+    """Positions of columns, from 0 on."""
 
     inputs: tuple[int, ...]
     labels: tuple[int, ...]
@@ -263,7 +263,7 @@ def pick_columns(
     kind: InputKind,
     shown: Sequence[str] | None = None,
 ) -> Positions:
-    """Where the columns of inputs, labels and groups are: those given, and the others by what they look like."""
+    """Pick the columns of inputs, labels and groups: those given, the others by their contents."""
 
     def find(name: str) -> int:
         return find_column(names, str(name), path, kind, shown, records)
@@ -343,9 +343,9 @@ def _not_known(
     shown: Sequence[str] | None,
 ) -> DataError:
     return DataError(
-        f"Expected to know the columns of {kind.noun} and of labels in {printable(str(path))}. "
-        f"Received: the columns {listed(map(repr, shown or names))}. "
-        f"{columns_remark(shown or names, records)}Pass {kind.flag} and --label-column."
+        f"Expected to know the columns of {kind.noun} and of labels in {printable(str(path))}, got the "
+        f"columns {listed(map(repr, shown or names))}. {columns_remark(shown or names, records)}Pass "
+        f"{kind.flag} and --label-column."
     )
 
 
@@ -449,15 +449,15 @@ def find_column(
     if name.isdecimal() and name not in names and 1 <= int(name) <= len(names):
         return int(name) - 1
     raise DataError(
-        f"Expected one column {name!r} in {printable(str(path))}. "
-        f"Received: the columns {listed(map(repr, shown or names))}. "
-        f"{columns_remark(shown or names, records)}"
-        f"{did_you_mean(name, shown or names)}Pass one of them, or its number."
+        f"Expected one column {name!r} in {printable(str(path))}, got the columns "
+        f"{listed(map(repr, shown or names))}. "
+        f"{columns_remark(shown or names, records)}{did_you_mean(name, shown or names)}Pass one of them, or "
+        "its number."
     )
 
 
 def references(names: Sequence[str]) -> list[str]:
-    """What finds each column again: its name, or its number where others are called so too.
+    """References to columns: the name of each, or its number where the name is not unique.
 
     Example:
         >>> references(["text", "text", "", "label"])

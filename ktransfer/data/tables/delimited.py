@@ -80,7 +80,7 @@ def read_delimited(
         first, second = (sample.delimiter for sample in tied[:2])
         raise DataError(
             f"Expected one delimiter in {printable(str(path))}, got a {_NAMED[first]} and a {_NAMED[second]} "
-            f"that both part every row. Put the line sep={first} or sep={second} first."
+            f"that both separate every row. Put the line sep={first} or sep={second} first."
         )
     broken = []
     for sample in fitting:
@@ -99,7 +99,7 @@ def read_delimited(
 def _accepted(found: _Parsed, path: Path) -> tuple[list[list[str]], list[int]]:
     if found.wrong:
         row, received, fix = found.wrong
-        raise DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {fix}")
+        raise DataError(f"Expected a table in {printable(str(path))}, got row {row}, {received}. {fix}")
     if len(found.records) > 1 and all(map(_RULE.fullmatch, found.records[1])):
         raise DataError(
             f"Expected a table in {printable(str(path))}, got one of Markdown. Write it as CSV or JSON lines."
@@ -108,7 +108,7 @@ def _accepted(found: _Parsed, path: Path) -> tuple[list[list[str]], list[int]]:
 
 
 def _evidence(sample: _Parsed, suffix: str) -> tuple[Any, ...]:
-    """What speaks for a delimiter, the strongest first."""
+    """The evidence for a delimiter, the strongest first."""
     cells = [cell for record in sample.records for cell in record[1:] if cell.strip()]
     prose = sum(cell.startswith(" ") for cell in cells) > len(cells) / 2
     columns = range(sample.width)

@@ -257,7 +257,7 @@ def _damaged(path: str | os.PathLike[str], expected: str, error: Exception, fix:
 
 
 def _not_read(path: str | os.PathLike[str], kind: str, fix: str) -> DataError:
-    expected = "a table as CSV, TSV, JSON, JSON lines or Parquet, got"
+    expected, given = "a table as CSV, TSV, JSON, JSON lines or Parquet", printable(str(path))
     if kind.startswith(("an archive", "a packed file")):
-        expected = "a table or a folder, got the file"
-    return DataError(f"Expected {expected} {printable(str(path))}, {kind}. {fix}.")
+        expected, given = "a table or a folder", f"the file {given}"
+    return DataError(f"Expected {expected}, got {given}, {kind}. {fix}.")

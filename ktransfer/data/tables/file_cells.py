@@ -182,7 +182,7 @@ def _first_rows(path: Path) -> list[str]:
         names = [field.name for field in file.schema_arrow if pyarrow.types.is_string(field.type)]
         batch = next(file.iter_batches(_ROWS, columns=names), None)
         rows = [] if batch is None else batch.to_pylist()
-    except Exception:  # noqa: BLE001  # a damaged file has Arrow raise errors of many kinds; its reader says so
+    except Exception:  # noqa: BLE001  # Arrow raises many kinds of errors for a damaged file; its reader reports it
         return []
     return [" ".join(f'"{name}"' for name in names), *map(repr, rows)] if rows else []
 
@@ -213,7 +213,7 @@ def _as_there(name: str, folder: Path) -> str:
 
 
 def _elsewhere(name: str, folder: Path, suffixes: tuple[str, ...]) -> str:
-    """Where a file of that name is, as a hint; nothing where there is none or more than one."""
+    """A hint on where a file of that name is; empty unless there is exactly one."""
     base = posixpath.basename(name)
     wanted = {base} if base.lower().endswith(suffixes) else {base + suffix for suffix in suffixes}
     found = []

@@ -38,7 +38,7 @@ def read_json_table(content: str, path: Path, suffix: str) -> tuple[list[str], l
     content = content.lstrip("\ufeff")
     first = content.lstrip()[:1]
     if not first:
-        raise DataError(f"Expected a table in {printable(str(path))}. Received: nothing. {_DO}")
+        raise DataError(f"Expected a table in {printable(str(path))}, got nothing. {_DO}")
     if suffix != ".json" and first == "{":
         return _read_lines(content, path)
     try:
@@ -49,7 +49,7 @@ def read_json_table(content: str, path: Path, suffix: str) -> tuple[list[str], l
         if not isinstance(error, json.JSONDecodeError):
             raise DataError(f"Expected a table in {printable(str(path))}, got {error}. {_DO}") from error
         raise DataError(
-            f"Expected a table in {printable(str(path))}. Received: row {error.lineno}, which is no JSON "
+            f"Expected a table in {printable(str(path))}, got row {error.lineno}, which is no JSON "
             f"({error.msg}). Fix that line."
         ) from error
     if suffix != ".json" and isinstance(value, list) and not all(isinstance(item, dict) for item in value):
@@ -141,7 +141,7 @@ def _of_split(
 def _of_objects_in_an_object(
     value: dict[str, dict[str, Any]], path: Path
 ) -> tuple[list[str], list[list[Any]], list[int]]:
-    """Of pandas: `{column: {row: value}}`, or by rows, `{row: {column: value}}`."""
+    """Read pandas' JSON: `{column: {row: value}}`, or by rows, `{row: {column: value}}`."""
     inner = Counter(key for item in value.values() for key in item)
     if all(key.isdecimal() for key in inner):
         rows = list(inner)
@@ -166,4 +166,4 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _broken(path: Path, row: int, received: str, fix: str) -> DataError:
-    return DataError(f"Expected a table in {printable(str(path))}. Received: row {row}, {received}. {fix}")
+    return DataError(f"Expected a table in {printable(str(path))}, got row {row}, {received}. {fix}")

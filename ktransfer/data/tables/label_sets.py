@@ -42,7 +42,7 @@ def is_empty(cell: object) -> bool:
 
 
 def find_separator(cells: Collection[object]) -> str | None:
-    """What stands between the labels of cells that are lists.
+    """Find the separator of labels in cells that are lists.
 
     Cells are lists where they are so by their type; where half of them or more have brackets; or by a separator
     all of whose pieces come again, alone or in other lists: a comma in a name does not make any.
@@ -181,7 +181,7 @@ def are_vectors(lists: Sequence[Sequence[str]]) -> bool:
 
 
 def label_matrix(sets: Sequence[Iterable[str]], names: Sequence[str]) -> np.ndarray:
-    """Which labels each row has.
+    """The labels of each row as a matrix.
 
     Args:
         sets: The labels of each row, each one of `names`.
@@ -205,7 +205,7 @@ def label_matrix(sets: Sequence[Iterable[str]], names: Sequence[str]) -> np.ndar
 
 
 def alike_names(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Those that differ in case or spaces only, together.
+    """Groups of names that differ in case or spaces only.
 
     Example:
         >>> alike_names(["joy", "Joy", "fear"])

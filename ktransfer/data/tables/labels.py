@@ -27,14 +27,14 @@ from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
 
 _LONGEST_NAME = 200  # characters; what is longer is a text
-_MANY = 1_000  # labels that are worth a word
+_MANY = 1_000  # labels from which on a note is printed
 _RARE = 10  # rows, fewer of which make a label rare
 _KNOWN = 0.9  # share of the cells that makes them single labels, where classes are known
 
 
 @dataclass(frozen=True)
 class LabelPlan:
-    """How the labels of a table are read: decided on the training table, kept to for the others.
+    """The way labels of a table are read: decided on the training table, used for the others.
 
     Args:
         task: `"single_label"`, `"multi_label"` or `"regression"`.
@@ -198,7 +198,7 @@ def _read_classes(table: Table, separator: str | None) -> tuple[str, ...]:
         wrong = [row for names, row in zip(sets, table.rows, strict=True) if len(names) != 1]
         if wrong:
             raise DataError(
-                f"Expected one 1 in the label columns of every row of {table.source}. Received: none or several in "
+                f"Expected one 1 in the label columns of every row of {table.source}, got none or several in "
                 f"{_where(wrong)}. Correct it, or pass task='multi_label' (--task multi_label)."
             )
         names = [name for [name] in sets]
@@ -233,15 +233,15 @@ def _read_sets(table: Table, separator: str | None) -> tuple[tuple[tuple[str, ..
         cells = table.labels
         if all(map(is_empty, cells)):
             raise DataError(
-                f"Expected labels in column {table.columns.label!r} of {table.source}. Received: only empty cells, "
+                f"Expected labels in column {table.columns.label!r} of {table.source}, got only empty cells, "
                 f"{len(cells):,} of them. Fill them in, or pass another --label-column."
             )
         lists = _split_all(table, separator)
         if are_vectors(lists):
             raise DataError(
-                f"Expected lists of labels in column {table.columns.label!r} of {table.source}. Received: lists of "
-                f"{len(lists[0])} zeros and ones, which name no labels. Write the names of the labels of a row, or "
-                "one column a label."
+                f"Expected lists of labels in column {table.columns.label!r} of {table.source}, got lists of "
+                f"{len(lists[0])} zeros and ones, which name no labels. Write the names of the labels of a "
+                "row, or one column a label."
             )
         sets = [tuple(dict.fromkeys(filter(None, found))) for found in lists]
         for what, wrong in (
@@ -266,9 +266,9 @@ def _split_all(table: Table, separator: str | None) -> list[list[str]]:
             wrong.append((row, str(error)))
     if wrong:
         raise DataError(
-            f"Expected labels that are names or numbers, or lists of such, in column {table.columns.label!r} of "
-            f"{table.source}. Received: {wrong[0][1]} in {_where([row for row, _ in wrong])}. Write the names of "
-            "the labels, or pass another --label-column."
+            f"Expected labels that are names or numbers, or lists of such, in column {table.columns.label!r} "
+            f"of {table.source}, got {wrong[0][1]} in {_where([row for row, _ in wrong])}. Write the names "
+            "of the labels, or pass another --label-column."
         )
     return lists
 
@@ -279,7 +279,7 @@ def _hot_sets(table: Table) -> list[tuple[str, ...]]:
     columns = ", ".join(map(repr, split_references(table.columns.label)))
     if not table.columns.header or any(not name for name in names) or len(set(names)) < len(names):
         raise DataError(
-            f"Expected a header with a name for each label column of {table.source}. Received: {columns:.300}. "
+            f"Expected a header with a name for each label column of {table.source}, got {columns:.300}. "
             "Write the names of the labels into the first row."
         )
     for at, name in enumerate(names):
@@ -287,7 +287,7 @@ def _hot_sets(table: Table) -> list[tuple[str, ...]]:
         if wrong:
             cell = next(cells[at] for cells in table.labels if hot_value(cells[at]) is None)
             raise DataError(
-                f"Expected 0 or 1 in column {name!r} of {table.source}. Received: {visible(str(cell))[:40]!r} in "
+                f"Expected 0 or 1 in column {name!r} of {table.source}, got {visible(str(cell))[:40]!r} in "
                 f"{_where(wrong)}. Correct it, or leave that column out of --label-column."
             )
     return [
@@ -302,9 +302,7 @@ class _Refuse:
 
     def __call__(self, rows: Sequence[int | str], received: str, expected: str, fix: str) -> None:
         if rows:
-            raise DataError(
-                f"Expected {expected} in {self.source}. Received: {received} in {_where(rows)}. {fix}"
-            )
+            raise DataError(f"Expected {expected} in {self.source}, got {received} in {_where(rows)}. {fix}")
 
 
 def _check_names(names: Sequence[str], rows: Sequence[int | str], source: str) -> None:
@@ -355,9 +353,7 @@ def class_names(labels: Sequence[Any], rows: Sequence[Any], source: str, plan: L
         flat = [(name, row) for found, row in zip(labels, rows, strict=True) for name in found]
         names, repeated = [name for name, _ in flat], [row for _, row in flat]
     if not names:
-        raise DataError(
-            f"Expected labels in {source}. Received: no label in any row. Pass another --label-column."
-        )
+        raise DataError(f"Expected labels in {source}, got no label in any row. Pass another --label-column.")
     require_classes(names, repeated, source)
     spellings: dict[str, set[str]] = {}
     for name in set(names):

@@ -34,7 +34,7 @@ _MOSTLY = 0.9  # share of the cells that have to be texts
 
 
 def find_pair(names: Sequence[str], records: Sequence[Sequence[Any]]) -> tuple[int, int] | None:
-    """Where two columns of a table are that are customarily called as the sides of pairs, and hold texts.
+    """Find two columns of texts in a table that are customarily called as the sides of pairs.
 
     Args:
         names: Of the columns.

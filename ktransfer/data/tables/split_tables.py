@@ -1,4 +1,4 @@
-"""Which tables of a folder hold which split."""
+"""Find the tables of a folder and the split of each."""
 
 import os
 from collections import Counter
@@ -31,7 +31,7 @@ class TableFiles:
 
 @dataclass(frozen=True)
 class _Unit:
-    """What may be a split: a table, the shards of one, or a folder."""
+    """A candidate for a split: a table, the shards of one, or a folder."""
 
     name: str
     paths: tuple[Path, ...]
@@ -42,7 +42,7 @@ def find_split_tables(folder: Path, *, named: tuple[str, ...] = ()) -> TableFile
     """Find the tables of a folder by the usual names of splits (see `parse_split_name`).
 
     A table is `train.csv`, `name_train.tsv`, shards such as `train-00000-of-00002.parquet`, `train/` with a
-    table in it, or, where there is no other, `train.txt`. The only folder with tables is looked through.
+    table in it, or, where there is no other, `train.txt`. A single folder with tables is searched.
 
     Args:
         folder: An existing folder.
@@ -85,8 +85,8 @@ def find_split_tables(folder: Path, *, named: tuple[str, ...] = ()) -> TableFile
     if "train" not in found:
         other = next(iter(found.values()))
         raise DataError(
-            f"Expected a train part next to {printable(other.name)}. "
-            f"Received: {printable(str(folder))} without it. Add it."
+            f"Expected a train split next to {printable(other.name)}, got {printable(str(folder))} without "
+            "it. Add it."
         )
     used = {path for unit in found.values() for path in unit.paths}
     return TableFiles(
@@ -199,8 +199,8 @@ def _one_each(units: list[_Unit], folder: Path) -> dict[str, _Unit]:
                 continue
             if split in names:
                 raise DataError(
-                    f"Expected one {split} part in {printable(str(folder))}. "
-                    f"Received: {printable(names[split].name)} and {printable(unit.name)}. Remove one."
+                    f"Expected one {split} split in {printable(str(folder))}, got "
+                    f"{printable(names[split].name)} and {printable(unit.name)}. Remove one."
                 )
             names[split] = unit
         found |= names
@@ -237,8 +237,8 @@ def _without_splits(
     if tables and not has_texts:
         shown = ", ".join(printable(path.name) for path in tables[:3]) + (", ..." if len(tables) > 3 else "")
         raise DataError(
-            f"Expected train{tables[0].suffix} in {printable(str(folder))}. "
-            f"Received: {shown}. Pass that file itself, or rename it."
+            f"Expected train{tables[0].suffix} in {printable(str(folder))}, got {shown}. Pass that file "
+            "itself, or rename it."
         )
     return None
 

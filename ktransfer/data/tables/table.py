@@ -145,7 +145,7 @@ def _has_header(
 
 
 def _cells(records: Sequence[Sequence[Any]], places: Sequence[int]) -> list[Any]:
-    """Of each row the cell, or of inputs in several columns a tuple of them."""
+    """The cell of each row, or a tuple of cells for inputs in several columns."""
     if len(places) == 1:
         return [record[places[0]] for record in records]
     return [tuple(record[at] for at in places) for record in records]
@@ -231,7 +231,7 @@ def read_input_column(
     if wrong or not records:
         received = f"none in {named_rows(wrong)}" if wrong else "no row"
         raise DataError(
-            f"Expected {kind.noun} in every row of {printable(str(path))}. Received: {received}. Remove such rows."
+            f"Expected {kind.noun} in every row of {printable(str(path))}, got {received}. Remove such rows."
         )
     called = references(names)
     source = f"column {join_references(called[at] for at in places)!r} of {printable(str(path))}"

@@ -69,15 +69,15 @@ def read_records(
                 records, rows = read_delimited(content, path, suffix, least=least)
     except OSError as error:
         raise DataError(
-            f"Expected to read {printable(str(path))}. Received: {error.strerror or error}. Check the path."
+            f"Expected to read {printable(str(path))}, got {error.strerror or error}. Check the path."
         ) from error
     if names is not None and not names:
-        raise DataError(f"Expected rows in {printable(str(path))}. Received: no row of data. Add some.")
+        raise DataError(f"Expected rows in {printable(str(path))}, got no row of data. Add some.")
     if names is None and (not records or len(records[0]) < least):
         raise DataError(
-            f"Expected a column of examples and one of labels in {printable(str(path))}. "
-            f"Received: {'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both; where "
-            "another character parts the columns, put the line sep= with that character first."
+            f"Expected a column of examples and one of labels in {printable(str(path))}, got "
+            f"{'one column' if records else 'nothing'}. Pass a table, CSV or TSV, with both; where another "
+            "character parts the columns, put the line sep= with that character first."
         )
     return names, records, rows
 
@@ -107,13 +107,13 @@ def read_text(path: str | os.PathLike[str], encoding: str | None = None) -> str:
         around = content[max(error.start - 10, 0) : error.start + 10].decode("latin-1")
         hint = "Save the file as UTF-8" if encoding == "utf-8-sig" else "Check the encoding"
         raise DataError(
-            f"Expected {encoding.upper().removesuffix('-SIG')} in {printable(str(path))}. Received: the byte "
-            f"0x{content[error.start]:02X} in {named_rows(bad, 'line')} ({around!r}). "
-            f"{hint}, or pass --encoding latin-1 if it was written so."
+            f"Expected {encoding.upper().removesuffix('-SIG')} in {printable(str(path))}, got the byte "
+            f"0x{content[error.start]:02X} in {named_rows(bad, 'line')} ({around!r}). {hint}, or pass "
+            "--encoding latin-1 if it was written so."
         ) from error
-    except (LookupError, ValueError) as error:  # of some encodings no position is told
+    except (LookupError, ValueError) as error:  # some encodings give no position
         raise DataError(
-            f"Expected an encoding of text that Python knows. Received: {encoding!r}. Pass such as latin-1."
+            f"Expected an encoding of text that Python knows, got {encoding!r}. Pass such as latin-1."
         ) from error
     if "\0" in text:
         raise _null(text, content, path)
@@ -160,8 +160,8 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]], list[in
         import pyarrow.parquet
     except ImportError as error:
         raise DataError(
-            f"Expected the package pyarrow for {printable(str(path))}. Received: an environment without it. "
-            'Run `pip install "ktransfer[parquet]"`.'
+            f"Expected the package pyarrow for {printable(str(path))}, got an environment without it. Run "
+            '`pip install "ktransfer[parquet]"`.'
         ) from error
     try:
         facts = pyarrow.parquet.read_metadata(path)
@@ -177,7 +177,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[tuple[Any, ...]], list[in
         raise
     except Exception as error:  # a damaged file has Arrow raise errors of many kinds, and dates out of range
         raise DataError(
-            f"Expected a Parquet file. Received: {printable(str(path))} ({visible(str(error))[:300]}). "
-            "Write it again."
+            f"Expected a Parquet file, got {printable(str(path))} ({visible(str(error))[:300]}). Write it "
+            "again."
         ) from error
     return names, records, list(range(1, len(records) + 1))

@@ -28,7 +28,7 @@ def read_targets(table: Table) -> tuple[float, ...]:
         table: A table with one label column.
 
     Raises:
-        DataError: A row has no number, or one that is NaN or infinite; the message names the rows.
+        DataError: A row lacks a number, or has one that is NaN or infinite; the message names the rows.
 
     Example:
         >>> read_targets(read_table("prices.csv"))[:2]  # doctest: +SKIP

@@ -43,7 +43,7 @@ def check_texts(
     def refuse(wrong: Sequence[int | str], received: str, expected: str, fix: str) -> None:
         if wrong:
             where = named_rows(wrong, "row" if isinstance(wrong[0], int) else "file")
-            raise DataError(f"Expected {expected} in {source}. Received: {received} in {where}. {fix}")
+            raise DataError(f"Expected {expected} in {source}, got {received} in {where}. {fix}")
 
     pairs = list(zip(cells, rows, strict=True))
     kind = next((type(text).__name__ for text in cells if not isinstance(text, str | None)), "null")

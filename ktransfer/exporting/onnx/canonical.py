@@ -37,7 +37,8 @@ def canonicalize(model: onnx.ModelProto) -> None:
     graph = model.graph
     for name in _sort(graph):
         raise ValueError(
-            f"An ONNX graph has to make each value that it uses, got {name!r}, which nothing makes."
+            f"Expected an ONNX graph that makes each value it uses, got {name!r}, which nothing makes. "
+            "Report this export."
         )
     names = {value.name: value.name for value in (*graph.input, *graph.output)}
     numbers = (number for number in map(str, itertools.count()) if number not in names)
@@ -70,7 +71,9 @@ def _sort(graph: onnx.GraphProto) -> list[str]:
             if _key(maker) in places:
                 continue
             if _key(maker) in begun:
-                raise ValueError(f"An ONNX graph has to be free of cycles, got one through {name!r}.")
+                raise ValueError(
+                    f"Expected an ONNX graph without cycles, got one through {name!r}. Report this export."
+                )
             begun.add(_key(maker))
             stack.append((maker, iter([*maker.input, *_captured(maker)])))
             break
@@ -150,7 +153,7 @@ def _store_as_bytes(tensor: onnx.TensorProto) -> None:
 
 
 def _key(node: onnx.NodeProto) -> str:
-    """What a node is known by: the first of its outputs, of which no two in a graph have the same."""
+    """The key of a node: the first of its outputs, which is unique in a graph."""
     return next(filter(None, node.output), "")
 
 

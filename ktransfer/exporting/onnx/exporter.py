@@ -20,9 +20,9 @@ from ktransfer.errors import ExportError, listed
 from ktransfer.exporting.onnx.canonical import canonicalize
 from ktransfer.exporting.onnx.quantization import make_smaller
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
-from ktransfer.exporting.processes.converter_process import apart
+from ktransfer.exporting.processes.converter_process import run_in_subprocess
 from ktransfer.exporting.serving import OUTPUT, inlined_functions, serving_function
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     from ktransfer.exporting.serving import Serving
@@ -46,7 +46,7 @@ def write(
     fixed: dict[str, int],
     extra: Mapping[str, Any] | None = None,
     precision: str = "float32",
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> None:
     """Write an ONNX file with its labels inside.
 
@@ -54,10 +54,10 @@ def write(
         serving: `Serving`.
         path: The file to write.
         fixed: Sizes of axes by name; the others may have any size, and have their names in the file.
-        extra: JSON-able facts by name, each written to the metadata as JSON under its name, beside the class
+        extra: JSON-able facts by name, each written to the metadata as JSON under its name, next to the class
             names as a list under `labels`.
-        precision: `"float32"`, or as in `make_smaller`, which is then run in a process of its own.
-        tell: Callable that is given how far the latter is. Defaults to none.
+        precision: `"float32"`, or as in `make_smaller`, which is then run in a subprocess.
+        on_progress: Callable that receives the progress of quantization. Defaults to none.
 
     Raises:
         ExportError: tf2onnx cannot convert the model, what it gives is not a valid graph, or making it
@@ -80,7 +80,7 @@ def write(
                 custom_rewriter=[_rank_one_addends, _transposes_of_one],
             )
             _make_constants_of_captures(graph.graph, serving, serve.get_concrete_function())
-        if errors:  # it goes on past them, and returns a graph all the same
+        if errors:  # it continues after errors and returns a graph
             raise ValueError(errors[0])
         _pad_in_the_pools(graph.graph)
         _leave_out_what_is_known(graph.graph)
@@ -90,10 +90,10 @@ def write(
         helper.set_model_props(graph, {name: json.dumps(value) for name, value in metadata.items()})
         canonicalize(graph)
         onnx.checker.check_model(graph, full_check=True)
-    except Exception as error:  # tf2onnx raises whatever it stumbles over
+    except Exception as error:  # tf2onnx raises many kinds of errors
         raise ExportError(
-            f"ONNX needs a model that tf2onnx can convert at opset {_OPSET}. "
-            f"Received: {type(error).__name__}: {error}. Export another format, or choose another backbone."
+            f"Expected a model that tf2onnx can convert at opset {_OPSET}, got {type(error).__name__}: "
+            f"{error}. Export another format, or choose another backbone."
         ) from error
     if precision == "float32":
         onnx.save(graph, path)
@@ -103,7 +103,9 @@ def write(
         source = Path(folder, "model.onnx")
         onnx.save(graph, source)
         doing = f"make the ONNX model {precision}"
-        apart(make_smaller, source, path, precision, calibration, doing=doing, tell=tell)
+        run_in_subprocess(
+            make_smaller, source, path, precision, calibration, doing=doing, on_progress=on_progress
+        )
 
 
 def _erfc(context: Any, node: Any, name: str, args: Any) -> Any:
@@ -220,7 +222,7 @@ def _make_constants_of_captures(graph: onnx.GraphProto, serving: Serving, functi
     for value in [value for value in graph.input if value.name not in names]:
         if value.name in used:
             if value.name not in values:
-                raise ValueError(f"the graph asks for an input {value.name!r} beside {listed(names)}")
+                raise ValueError(f"the graph has an input {value.name!r} in addition to {listed(names)}")
             graph.initializer.append(numpy_helper.from_array(values[value.name].numpy(), value.name))
         graph.input.remove(value)
 

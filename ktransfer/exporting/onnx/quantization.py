@@ -22,7 +22,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from ktransfer.exporting.onnx.canonical import canonicalize
 from ktransfer.exporting.processes.converter_process import report
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 from ktransfer.quantization.layer_sensitivity import CALIBRATED, choices, closest, error_against, evenly
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _KEPT_IN_FLOAT = {"Softmax"}  # 256 steps are few for a probability
-# What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
+# Normalization and addition have few weights, and wide ranges that eight bits represent badly.
 _ELEMENTWISE = {"Add", "Mul", "Sub"}
 
 
@@ -64,7 +64,7 @@ def make_smaller(
     onnx.helper.set_model_props(smaller, {entry.key: entry.value for entry in model.metadata_props})
     canonicalize(smaller)  # the casts of float16 come last, which no valid graph has
     for node in smaller.graph.node:
-        node.ClearField("name")  # of a small network it is a part of the size to speak of
+        node.ClearField("name")  # for a small network names are a noticeable part of the size
     onnx.checker.check_model(smaller, full_check=True)
     onnx.save(smaller, path)
 
@@ -89,9 +89,9 @@ def _prepared(source: Path, folder: Path) -> Path:
 def _static(source: Path, calibration: Sequence[dict[str, Array]]) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory(dir=source.parent) as folder:
         prepared = _prepared(source, Path(folder))
-        error = error_against(lambda path: open_artefact("onnx", path).answer, source, calibration)
+        error = error_against(lambda path: open_artifact("onnx", path).answer, source, calibration)
         candidates = partial(_quantized, prepared, Path(folder), calibration, error)
-        return onnx.load(closest(error, candidates, tell=report))
+        return onnx.load(closest(error, candidates, on_progress=report))
 
 
 def _quantized(
@@ -135,7 +135,7 @@ def _quantized(
 
     # ONNX Runtime's optimizer spoils a depthwise convolution alone in float between quantized ones (an
     # error of 1.4 instead of 0.2) unless the activation before it is in float too.
-    kept = choices(alone, weights, share, beside=(-1, 1), tell=report)
+    kept = choices(alone, weights, share, neighbors=(-1, 1), on_progress=report)
     # The first of each count is of all kinds of operations: its ranges, which are kept, serve the others.
     for count, indices, operations in itertools.product(CALIBRATED, kept, (every, every - _ELEMENTWISE)):
         yield quantized(count, indices, operations)

@@ -16,7 +16,7 @@ _DTYPES = {"float": "float32", "double": "float64"}  # the others are named as i
 
 
 def open_file(path: Path, threads: int | None) -> Opened:
-    """Load an artifact by nothing but this runtime, as `open_artefact` says."""
+    """Load an artifact with this runtime alone, as `open_artifact` does."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""Functions run in a process of their own, so that a converter that aborts takes nothing with it."""
+"""Functions run in a subprocess, so that a converter that aborts takes nothing with it."""
 
 import atexit
 import contextlib
@@ -16,13 +16,13 @@ from typing import IO, Any, TypeVar, cast
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.processes.ipc import receive, send
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 # Not -m, which would load this module twice.
 _PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
-_IDLE = 600.0  # seconds after which a process that nobody asks is ended
+_IDLE = 600.0  # seconds of idleness after which the process ends
 _REPORT, _ANSWER = "report", "answer"  # what a message begins with
-_ANSWERS: IO[bytes] | None = None  # in a process of its own, the stream of its messages
+_ANSWERS: IO[bytes] | None = None  # in a subprocess, the stream of its messages
 _KEPT: dict[str, "_Process"] = {}  # by the module whose functions it runs
 _LOCK = threading.RLock()
 
@@ -30,13 +30,15 @@ _Returned = TypeVar("_Returned")
 
 
 class Ended(ExportError):
-    """The process of its own ended before it answered; `aborted` if by a signal, not by an exception."""
+    """The subprocess ended before it answered; `aborted` if by a signal, not by an exception."""
 
     aborted = False
 
 
-def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell: Tell = silent) -> _Returned:
-    """Call a function in a process of its own and return what it returns.
+def run_in_subprocess(
+    function: Callable[..., _Returned], *arguments: Any, doing: str, on_progress: ProgressCallback = silent
+) -> _Returned:
+    """Call a function in a subprocess and return what it returns.
 
     The process is kept for the next function of that module and ends when ten minutes have passed without
     one: the import of TensorFlow alone takes five seconds.
@@ -45,14 +47,14 @@ def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell:
         function: Of a module, so that the other process finds it by name.
         arguments: Data, as `ipc.send` takes it; so must be what the function returns. A `Path` is made absolute.
         doing: What it does, for the error: `"convert to tflite-int8"`.
-        tell: Callable that is given what the function reports by `report`. Defaults to none.
+        on_progress: Callable that receives what the function passes to `report`. Defaults to none.
 
     Raises:
         Ended: Its process ended by a signal or otherwise.
         ExportError: The function raised one.
 
     Example:
-        >>> apart(os.path.basename, "artefacts/model.onnx", doing="take a name apart")
+        >>> run_in_subprocess(os.path.basename, "artifacts/model.onnx", doing="take a name apart")
         'model.onnx'
     """
     # A process that is kept has the working directory of its first question.
@@ -60,10 +62,10 @@ def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell:
     with _LOCK:
         process = _kept(function.__module__)
         try:
-            value, error = process.asked(tell, function.__qualname__, asked)
+            value, error = process.asked(on_progress, function.__qualname__, asked)
         except _Lost as lost:
             raise _forget(function.__module__).ended(doing) from lost
-        except BaseException:  # Ctrl-C: nobody waits for the answer any more
+        except BaseException:  # Ctrl-C: the answer is no longer needed
             _forget(function.__module__).close()
             raise
     if error is not None:
@@ -72,7 +74,7 @@ def apart(function: Callable[..., _Returned], *arguments: Any, doing: str, tell:
 
 
 def report(stage: str, done: int = 0, total: int | None = None) -> None:
-    """Tell the process that waits for this one how far it is; nothing where none waits.
+    """Report progress to the parent process; does nothing without one.
 
     Args:
         stage: What is being done.
@@ -87,7 +89,7 @@ def report(stage: str, done: int = 0, total: int | None = None) -> None:
 
 
 def prepare(module: str) -> None:
-    """Start the process for the functions of a module, which imports it while this one goes on.
+    """Start the process for the functions of a module, which it imports in the background.
 
     Example:
         >>> prepare("ktransfer.exporting.tflite.conversion")
@@ -96,25 +98,25 @@ def prepare(module: str) -> None:
         _kept(module)
 
 
-def how_it_ended(process: subprocess.Popen[bytes], said: IO[bytes]) -> tuple[str, str]:
-    """Wait for the end of a process; return how it came, and the last line that it said on standard error.
+def how_it_ended(process: subprocess.Popen[bytes], stderr: IO[bytes]) -> tuple[str, str]:
+    """Wait for the end of a process; return how it came, and its last line on standard error.
 
     Args:
         process: `subprocess.Popen`. One that goes on for ten minutes more is killed.
-        said: The file of its standard error.
+        stderr: The file of its standard error.
 
     Example:
-        >>> how_it_ended(process, said)  # doctest: +SKIP
-        ('SIGABRT', 'nothing was said')
+        >>> how_it_ended(process, stderr)  # doctest: +SKIP
+        ('SIGABRT', 'no output')
     """
     try:
         status = process.wait(_IDLE)
     except subprocess.TimeoutExpired:
         process.kill()
         status = process.wait()
-    said.seek(0)
-    lines = said.read().decode("utf-8", "replace").splitlines()
-    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing was said")
+    stderr.seek(0)
+    lines = stderr.read().decode("utf-8", "replace").splitlines()
+    last = next((line.strip()[:300] for line in reversed(lines) if line.strip()), "no output")
     return signal.Signals(-status).name if status < 0 else f"exit status {status}", last.rstrip(".")
 
 
@@ -124,13 +126,13 @@ class _Lost(Exception):
 
 class _Process:
     def __init__(self, module: str) -> None:
-        self._said = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
-            # -P: a file named as a library, where the command was given, is not to be imported for it.
+            # -P: a file named as a library, where the command was given, must not be imported instead.
             [sys.executable, "-P", "-c", _PROGRAM, str(os.getpid()), module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._said,
+            stderr=self._stderr,
             env=os.environ
             | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
             | {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "-1"},
@@ -146,13 +148,13 @@ class _Process:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def asked(self, tell: Tell, *question: Any) -> list[Any]:
+    def asked(self, on_progress: ProgressCallback, *question: Any) -> list[Any]:
         self._retirement.cancel()
-        self._said.seek(0)  # for both: what was said before is of another question
-        self._said.truncate()
+        self._stderr.seek(0)  # for both: earlier output belongs to another request
+        self._stderr.truncate()
         kind, *answer = self._received(question)
         while kind == _REPORT:
-            tell(*answer)
+            on_progress(*answer)
             kind, *answer = self._received()
         self._end_later()
         return answer
@@ -162,7 +164,7 @@ class _Process:
             if question is not None:
                 send(self._asks, question)
             return receive(self._answers)
-        except ValueError as error:  # it goes on all the same
+        except ValueError as error:  # the process is still alive
             self._process.kill()
             raise _Lost from error
         except (EOFError, OSError) as error:
@@ -175,17 +177,17 @@ class _Process:
         self._retirement.start()
 
     def _end_if_idle(self) -> None:
-        with _LOCK:  # which whoever asks meanwhile has, and then it is not idle
+        with _LOCK:  # a request in progress holds the lock, and then the process is not idle
             if time.monotonic() - self._idle_since >= _IDLE:
                 self.close()
 
     def ended(self, doing: str) -> Ended:
-        """The error that says how it ended, which it has or is about to."""
-        how, last = how_it_ended(self._process, self._said)
+        """The error that describes how the process ended."""
+        how, last = how_it_ended(self._process, self._stderr)
         self.close()
         ended = Ended(
-            f"A process of its own has to {doing}. Received: its end by {how}; the last line was: {last}. "
-            "Export another format; nothing was written."
+            f"Expected a subprocess to {doing}, got its end by {how}; the last line was: {last}. Export "
+            "another format; nothing was written."
         )
         ended.aborted = self._process.returncode < 0
         return ended
@@ -194,7 +196,7 @@ class _Process:
         self._retirement.cancel()
         self._process.kill()
         self._process.wait()
-        for stream in (self._asks, self._answers, self._said):
+        for stream in (self._asks, self._answers, self._stderr):
             with contextlib.suppress(OSError):  # what was not sent
                 stream.close()
 
@@ -218,7 +220,7 @@ def _close_all() -> None:
 
 
 def _end_with(parent: int) -> None:
-    """End the process when the one that asks is gone: killed, it would meet our files in its next run."""
+    """End the process when its parent has ended."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -231,7 +233,7 @@ def _main(parent: str, module: str) -> None:
     _ANSWERS = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     functions = importlib.import_module(module)
-    with contextlib.suppress(EOFError):  # nobody asks any more
+    with contextlib.suppress(EOFError):  # the parent has closed the pipe
         while True:
             name, arguments = receive(sys.stdin.buffer)
             try:

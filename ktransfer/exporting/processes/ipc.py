@@ -86,7 +86,9 @@ def _plain(value: Any, arrays: list[Array]) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         arrays.append(np.asarray(value))
         return ["array", len(arrays) - 1]
-    raise TypeError(f"A message of data was expected. Received: {type(value).__name__}.")
+    raise TypeError(
+        f"Expected a message of data, got {type(value).__name__}. Send numbers, text, arrays or containers of them."
+    )
 
 
 def _value(plain: Any, parts: Any) -> Any:

@@ -1,4 +1,4 @@
-"""An artefact run in a process of its own: one that aborts takes nothing with it, and threads are its own."""
+"""An artifact run in a subprocess: one that aborts takes nothing with it, and threads are its own."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING, Any, Self, cast
 from ktransfer.errors import ExportError
 from ktransfer.exporting.processes.converter_process import how_it_ended
 from ktransfer.exporting.processes.ipc import receive, send
-from ktransfer.exporting.runtimes import open_artefact
+from ktransfer.exporting.runtimes import open_artifact
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Array, PathLike
@@ -27,32 +27,32 @@ _PROGRAM = f"import sys; from {__name__} import _main; _main(*sys.argv[1:])"
 _LONGEST = 600.0  # seconds that a few examples may take
 
 
-class OwnProcess:
-    """An artefact, opened by `open_artefact` in a process of its own, which ends with the `with`.
+class RuntimeProcess:
+    """An artifact, opened by `open_artifact` in a subprocess, which ends with the `with`.
 
     It runs on the CPU.
 
     Args:
-        format, path, threads: As in `open_artefact`.
+        format, path, threads: As in `open_artifact`.
 
     Attributes:
         labels, signature: As in `Opened`.
 
     Raises:
-        ExportError: The runtime cannot load or run the artefact, the process ended, or it has not answered
+        ExportError: The runtime cannot load or run the artifact, the process ended, or it has not answered
             for ten minutes.
 
     Example:
-        >>> with OwnProcess("onnx", "run/artefacts/model.onnx") as artefact:
-        ...     artefact({"image": images}).shape
+        >>> with RuntimeProcess("onnx", "run/artifacts/model.onnx") as artifact:
+        ...     artifact({"image": images}).shape
         (8, 2)
     """
 
     def __init__(self, format: str, path: PathLike, *, threads: int | None = None) -> None:
-        self._name = f"{format} artefact"
+        self._name = f"{format} artifact"
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
         self._process = subprocess.Popen(
-            # -P: a file named as a library, where the command was given, is not to be imported for it.
+            # -P: a file named as a library, where the command was given, must not be imported instead.
             [sys.executable, "-P", "-c", _PROGRAM, format, str(path), str(threads or 0)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -97,7 +97,7 @@ class OwnProcess:
 
     @contextlib.contextmanager
     def _in_time(self) -> Iterator[None]:
-        """Say how the process ended, if it did; end it where it takes too long."""
+        """Raise if the process ended; end it if it takes too long."""
         hangs = threading.Event()
 
         def end() -> None:
@@ -112,10 +112,10 @@ class OwnProcess:
         except (EOFError, ValueError, OSError) as error:
             if hangs.is_set():
                 raise ExportError(
-                    f"The {self._name} has to run by its own runtime. Received: no answer within "
-                    f"{_LONGEST:g} seconds. Export it again, or another format."
+                    f"Expected the {self._name} to run by its own runtime, got no answer within {_LONGEST:g} "
+                    "seconds. Export it again, or another format."
                 ) from error
-            if isinstance(error, ValueError):  # it goes on all the same
+            if isinstance(error, ValueError):  # the process is still alive
                 self._process.kill()
             raise self._ended() from error
         finally:
@@ -124,8 +124,8 @@ class OwnProcess:
     def _ended(self) -> ExportError:
         how, last = how_it_ended(self._process, self._errors)
         return ExportError(
-            f"The {self._name} has to run by its own runtime. "
-            f"Received: {how}, {last}. Export it again, or another format."
+            f"Expected the {self._name} to run by its own runtime, got {how}, {last}. Export it again, or "
+            "another format."
         )
 
 
@@ -135,9 +135,9 @@ def _main(format: str, path: str, threads: str) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
     # What goes wrong ends the process, and its last line says what it was.
-    opened = open_artefact(format, path, threads=int(threads) or None)
+    opened = open_artifact(format, path, threads=int(threads) or None)
     send(answers, (opened.labels, opened.signature))
-    with contextlib.suppress(EOFError):  # nobody asks any more
+    with contextlib.suppress(EOFError):  # the parent has closed the pipe
         while True:
             inputs, repeats = receive(sys.stdin.buffer)
             send(answers, _seconds(opened, inputs, repeats) if repeats else opened.answer(inputs))

@@ -1,4 +1,4 @@
-"""SavedModel: for TensorFlow Serving and for whoever has TensorFlow but no Keras."""
+"""SavedModel: for TensorFlow Serving and programs with TensorFlow but without Keras."""
 
 from ktransfer.exporting.registry import Format
 

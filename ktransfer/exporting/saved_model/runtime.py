@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def open_file(path: Path, threads: int | None) -> Opened:
-    """Load an artifact by nothing but this runtime, as `open_artefact` says."""
+    """Load an artifact with this runtime alone, as `open_artifact` does."""
     import tensorflow as tf
 
     limit_tensorflow(threads)

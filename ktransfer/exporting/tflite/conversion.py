@@ -16,7 +16,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from ktransfer.errors import ExportError, listed
 from ktransfer.exporting.processes.converter_process import report
-from ktransfer.exporting.tflite.float16_weights import halve_weights
+from ktransfer.exporting.tflite.float16_weights import convert_weights_to_float16
 from ktransfer.quantization.layer_sensitivity import CALIBRATED, choices, closest, error_against, evenly
 
 if TYPE_CHECKING:
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # Where in the graph an operation lies, and its name.
 _LACKING = re.compile(r"""fused\["\w+:", "([^"@]+)@[^\n]*'tf\.(\w+)' op is neither""")
-# 256 steps are few for a probability, and none are left for scores beside the -2e38 that masks them.
+# 256 steps are few for a probability, and none are left for scores next to the -2e38 that masks them.
 _IN_FLOAT = ("SOFTMAX", "SELECT", "SELECT_V2")
-# What normalises and adds up has no weights to speak of, and wide ranges that eight bits hold badly.
+# Normalization and addition have few weights, and wide ranges that eight bits represent badly.
 _ELEMENTWISE = ("ADD", "MUL", "SUB")
 
 
@@ -61,7 +61,7 @@ def convert(
         if precision == "int8":
             report("converting to float32, to compare with")
             error = error_against(_load, _converter(source).convert(), calibration)
-            return closest(error, partial(_quantized, source, calibration, error), tell=report)
+            return closest(error, partial(_quantized, source, calibration, error), on_progress=report)
         converter = _converter(source)
         if allow_flex:
             converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
@@ -72,17 +72,17 @@ def convert(
         return converter.convert()
     except Exception as error:  # ConverterError is not public
         missing = dict.fromkeys(f"{op} in {place}" for place, op in _LACKING.findall(str(error)))
-        mend = "Export ONNX, or choose another backbone"
+        fix = "Export ONNX, or choose another backbone"
         if missing and precision == "int8":  # no interpreter for Python runs them
-            mend += (
+            fix += (
                 ", or tflite-dynamic with --allow-flex (allow_flex=True): int8 cannot be calibrated with it"
             )
         elif missing and not allow_flex:
-            mend += ", or pass --allow-flex (allow_flex=True) to have them in the file as TensorFlow's own"
+            fix += ", or pass --allow-flex (allow_flex=True) to have them in the file as TensorFlow's own"
         others = " and of those of its Flex delegate" if allow_flex else ""
         raise ExportError(
-            f"TFLite needs a model of its builtin operations{others} only. Received: "
-            f"{listed(missing) or str(error)[:200]}. {mend}."
+            f"Expected a model of TFLite's builtin operations{others} only, got "
+            f"{listed(missing) or str(error)[:200]}. {fix}."
         ) from error
 
 
@@ -120,13 +120,13 @@ def _quantized(
         ) -> float:
             return error(quantized(set(range(len(names))) - set(indices)))
 
-        kept = kept or choices(alone, [weights for _, weights in layers], share, tell=report)
+        kept = kept or choices(alone, [weights for _, weights in layers], share, on_progress=report)
         for indices, operations in itertools.product(kept, ((), _ELEMENTWISE)):
-            yield halve_weights(quantized(indices, operations))
+            yield convert_weights_to_float16(quantized(indices, operations))
 
 
 def _debugger(converter: Any, calibration: Sequence[dict[str, Array]]) -> Any:
-    """What leaves layers out, which the converter cannot."""
+    """A debugger that leaves layers out, which the converter cannot do."""
     converter.target_spec.supported_ops.append(tf.lite.OpsSet.TFLITE_BUILTINS_INT8)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
     converter.representative_dataset = lambda: iter(calibration)

@@ -12,15 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from ktransfer.errors import ExportError
-from ktransfer.exporting.bisect import fatal_operation
+from ktransfer.exporting.bisect import find_crashing_op
 from ktransfer.exporting.patches.fourier import fourier_as_matrices
 from ktransfer.exporting.patches.padding import finite_padding
-from ktransfer.exporting.processes.converter_process import Ended, apart
+from ktransfer.exporting.processes.converter_process import Ended, run_in_subprocess
 from ktransfer.exporting.saved_model import exporter as saved_model
 from ktransfer.exporting.serving import inlined_functions, serving_function
 from ktransfer.exporting.tflite.conversion import convert
 from ktransfer.exporting.tflite.metadata import add_metadata
-from ktransfer.utils.progress import Tell, silent
+from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Array
@@ -35,7 +35,7 @@ def write(
     extra: Mapping[str, Any] | None = None,
     precision: str = "float32",
     allow_flex: bool = False,
-    tell: Tell = silent,
+    on_progress: ProgressCallback = silent,
 ) -> None:
     """Write a TFLite file with its labels inside.
 
@@ -46,8 +46,8 @@ def write(
         path: The file to write.
         fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `extra.json` in the file.
-        precision, allow_flex: As in `tflite_conversion.convert`, which is run in a process of its own.
-        tell: Callable that is given how far it is. Defaults to none.
+        precision, allow_flex: As in `tflite_conversion.convert`, which is run in a subprocess.
+        on_progress: Callable that receives the progress. Defaults to none.
 
     Raises:
         ExportError: The model has an operation that TFLite lacks, or the converter ended its process, and
@@ -68,18 +68,20 @@ def write(
         calibration = [_in_dtypes(inputs, serving) for inputs in calibration]
         doing = f"convert the model to TFLite in {precision}"
         try:
-            content = apart(convert, source, precision, calibration, allow_flex, doing=doing, tell=tell)
+            content = run_in_subprocess(
+                convert, source, precision, calibration, allow_flex, doing=doing, on_progress=on_progress
+            )
         except Ended as ended:
-            if not ended.aborted or _survives(source):  # then it is quantizing that it does not
+            if not ended.aborted or _converts(source):  # then it is quantizing that it does not
                 raise
-            operation = fatal_operation(serve, serving, path.parent, _survives)
-            raise ExportError(f"{ended} It ends at {operation}.") from ended
+            operation = find_crashing_op(serve, serving, path.parent, _converts)
+            raise ExportError(f"{ended} It crashes at {operation}.") from ended
     path.write_bytes(add_metadata(content, serving, extra))
 
 
-def _survives(source: Path) -> bool:
+def _converts(source: Path) -> bool:
     try:
-        apart(convert, source, doing="convert a part of the model")
+        run_in_subprocess(convert, source, doing="convert a part of the model")
     except Ended:
         return False
     except ExportError:  # a part of a model need not be one that TFLite takes

@@ -34,7 +34,7 @@ def flex_ops(path: PathLike) -> tuple[str, ...]:
     """Return the names of the TensorFlow operations that a TFLite file has, sorted; of most files none.
 
     Example:
-        >>> flex_ops("run/artefacts/model.tflite")
+        >>> flex_ops("run/artifacts/model.tflite")
         ()
     """
     with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -55,7 +55,7 @@ def in_pieces(path: PathLike, *, threads: int | None = None) -> Callable[..., di
             effect or a state, calls functions, or lies in a branch or loop.
 
     Example:
-        >>> in_pieces("run/artefacts/model.tflite")(image=images)["probabilities"]  # doctest: +SKIP
+        >>> in_pieces("run/artifacts/model.tflite")(image=images)["probabilities"]  # doctest: +SKIP
     """
     model, whole = schema.ModelT.InitFromPackedBuf(Path(path).read_bytes()), Interpreter(str(path))
     flex = {index for index, code in enumerate(model.operatorCodes) if _is_flex(code.customCode)}
@@ -113,13 +113,13 @@ def _check(model: Any, flex: Collection[int]) -> None:
     if any(operation.opcodeIndex in flex for other in others for operation in other.operators):
         raise _not_in_pieces("one in a branch or loop")
     if any(tensor.type in _HANDLES or tensor.isVariable for tensor in graph.tensors):
-        raise _not_in_pieces("variables beside it")
+        raise _not_in_pieces("variables next to it")
 
 
 def _not_in_pieces(received: str) -> ExportError:
     return ExportError(
-        "A TensorFlow operation in a TFLite file has to run by itself, or nobody knows what it answers. "
-        f"Received: {received}. Export ONNX, or choose another backbone."
+        "Expected a TensorFlow operation in a TFLite file to run by itself, so that its answers can be "
+        f"checked, got {received}. Export ONNX, or choose another backbone."
     )
 
 
@@ -169,8 +169,8 @@ def _by_tensorflow(
         import tensorflow as tf
     except ImportError as error:
         raise ExportError(
-            "A TFLite file with operations of TensorFlow runs by TensorFlow alone. "
-            "Received: no library tensorflow. Install it."
+            "Expected TensorFlow for a TFLite file with operations of TensorFlow, got no library "
+            "tensorflow. Install it."
         ) from error
     # The operation's name, then the NodeDef, which names none of the file's tensors.
     _, content = flexbuffers.GetRoot(bytes(operation.customOptions)).AsVector

@@ -9,7 +9,7 @@ from ai_edge_litert import schema_py_generated as schema
 _SMALLEST = 256  # weights; of fewer the operation costs more than they save
 
 
-def halve_weights(content: bytes) -> bytes:
+def convert_weights_to_float16(content: bytes) -> bytes:
     """Return a TFLite file with its float32 weights in float16, made float32 again as the file is loaded.
 
     What an int8 file leaves in float is a third of what its precision costs in space; the converter halves
@@ -19,7 +19,7 @@ def halve_weights(content: bytes) -> bytes:
         content: Bytes of a TFLite file.
 
     Example:
-        >>> content = halve_weights(Path("run/artefacts/model.tflite").read_bytes())
+        >>> content = convert_weights_to_float16(Path("run/artifacts/model.tflite").read_bytes())
     """
     model = schema.ModelT.InitFromPackedBuf(content)
     for graph in model.subgraphs:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def open_file(path: Path, threads: int | None) -> Opened:
-    """Load an artifact by nothing but this runtime, as `open_artefact` says."""
+    """Load an artifact with this runtime alone, as `open_artifact` does."""
     from ai_edge_litert.interpreter import Interpreter
 
     from ktransfer.exporting.tflite.flex import flex_ops, in_pieces

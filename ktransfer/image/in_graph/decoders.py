@@ -93,7 +93,7 @@ def decoded(content: tf.Tensor, place: tf.Tensor) -> tf.Tensor:
 def _read(
     pixels: tf.Tensor, exif: Bytes | None = None, xmp: Bytes | None = None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """What a reader returns: pixels, and what its file has of EXIF and XMP."""
+    """The result of a reader: pixels, and the file's EXIF and XMP."""
     nothing = tf.zeros([0], tf.uint8)
     given = (nothing if each is None else each.all() for each in (exif, xmp))
     return tf.cast(pixels, tf.float32), *given
@@ -106,7 +106,7 @@ def _checked(value: Any, place: tf.Tensor, conditions: Sequence[tuple[tf.Tensor,
         received, fine = tf.where(condition, received, message), fine & condition
     message = tf.strings.join(
         [
-            "A file that the graph reads as the run does was expected, got file ",
+            "Expected a file that the graph reads as the run does, got file ",
             tf.strings.as_string(place),
             REFUSAL,
             received,
@@ -134,7 +134,7 @@ def _unknown(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tens
 
 
 def _on_white(colours: tf.Tensor, opacity: tf.Tensor) -> tf.Tensor:
-    """What Pillow's `alpha_composite` gives on opaque white, to the same bit; int32."""
+    """Pillow's `alpha_composite` on opaque white, to the same bit; int32."""
     colours, opacity = tf.cast(colours, tf.int32), tf.cast(opacity, tf.int32)
     value = 128 * (colours * opacity + 255 * (255 - opacity) + 128)
     return (value // 256 + value) // 2**15
@@ -171,7 +171,7 @@ def _jpeg(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor,
             _fits(data.number(precision_at + 1, 2, True), data.number(precision_at + 3, 2, True)),
         ],
     )
-    # Pillow takes CMYK as Adobe writes it whether it says so or not.
+    # Pillow takes CMYK as Adobe writes it with or without its marker.
     unsaid = tf.equal(layers, 4) & ~tf.reduce_any(adobe)
     marked = tf.cond(
         unsaid,
@@ -541,7 +541,7 @@ def _webp(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor,
     left, top = (either(animated, value, 0) for value in (left, top))
     width = either(extended, canvas_width, columns)
     height = either(extended, canvas_height, rows)
-    as_said = ~animated | (tf.equal(frame_width, columns) & tf.equal(frame_height, rows))
+    as_declared = ~animated | (tf.equal(frame_width, columns) & tf.equal(frame_height, rows))
     inside = (left + columns <= width) & (top + rows <= height)
     covers = animated | (tf.equal(columns, width) & tf.equal(rows, height))
     content = _checked(
@@ -555,7 +555,7 @@ def _webp(content: tf.Tensor, data: Bytes, place: tf.Tensor) -> tuple[tf.Tensor,
             (~tf.equal(tf.shape(pictures)[0], 0) & (animated | tf.equal(tf.shape(pictures)[0], 1)),
              "a WebP of no picture, or several"),
             (~tf.reduce_any(of_kind(b"ANMF")) | animated, "a WebP with frames that it does not announce"),
-            (as_said & inside & covers & (picture_at + picture_length <= data.size),
+            (as_declared & inside & covers & (picture_at + picture_length <= data.size),
              "a WebP whose picture is of another size than it says"),
             _fits(height, width),
         ],

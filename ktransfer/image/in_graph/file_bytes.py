@@ -9,7 +9,7 @@ _PADDING = 64  # zero bytes after the end, so that reading past it gives zeros
 
 
 class Bytes:
-    """The bytes of a file; positions and numbers are int64, and what lies past the end is zero.
+    """The bytes of a file; positions and numbers are int64, and bytes past the end are zero.
 
     Args:
         data: uint8 `(N,)`.
@@ -34,7 +34,7 @@ class Bytes:
         return Bytes(self._data[start : start + tf.clip_by_value(length, 0, self.size - start)])
 
     def raw(self, start: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
-        """Return the bytes themselves, uint8; the range has to lie in the file."""
+        """Return the bytes themselves, uint8; the range must be in the file."""
         return self._data[start : start + length]
 
     def byte(self, start: tf.Tensor | int) -> tf.Tensor:
@@ -50,7 +50,7 @@ class Bytes:
         return tf.reduce_sum(digits * tf.constant(places[::-1] if big else places, tf.int64))
 
     def numbers(self, starts: tf.Tensor, count: int, big: tf.Tensor | bool) -> tf.Tensor:
-        """The same at several places, int64 `(N,)`, where `big` is a tensor."""
+        """Numbers at several places, int64 `(N,)`, where `big` is a tensor."""
         digits = self._at(starts, count)
         digits = tf.where(big, digits[:, ::-1], digits)
         return tf.reduce_sum(digits * tf.constant([256**place for place in range(count)], tf.int64), axis=1)

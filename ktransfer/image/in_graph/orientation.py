@@ -1,4 +1,4 @@
-"""How the camera was held, read from EXIF or XMP inside a TensorFlow graph as Pillow reads it."""
+"""Read the orientation from EXIF or XMP inside a TensorFlow graph, as Pillow does."""
 
 import struct
 

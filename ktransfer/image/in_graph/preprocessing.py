@@ -36,8 +36,8 @@ def resized(images: tf.Tensor, resize: Resize, *, exact: bool = False) -> tf.Ten
     """
     if resize.interpolation == "bicubic" and not resize.antialias:
         raise ExportError(
-            "A resize that can be written into a graph was expected. Received: bicubic without antialias. "
-            "Export without a size of its own, and resize outside."
+            "Expected a resize that can be written into a graph, got bicubic without antialias. Export "
+            "without a size of its own, and resize outside."
         )
     height, width = tf.unstack(tf.shape(images)[1:3])
     # As in `image/decoding.py`, rounded down.
@@ -110,7 +110,7 @@ def _resized_exactly(
 def _weights(
     size: tf.Tensor, fit: tf.Tensor, target: int, resize: Resize, dtype: tf.DType, at_once: tf.Tensor
 ) -> tf.Tensor:
-    """What each of `target` pixels takes from each of `size`: `(target, size)`."""
+    """The resize weights of `size` pixels in each of `target` pixels: `(target, size)`."""
     bar = tf.maximum(fit - size, 0) // 2 if resize.mode == "pad" else 0
     start = tf.maximum(size - fit, 0) // 2 if resize.mode == "crop" else 0
     window = tf.minimum(size, fit) if resize.mode == "crop" else size + 2 * bar

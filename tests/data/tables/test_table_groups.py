@@ -40,11 +40,11 @@ def test_a_group_column_is_no_column_of_texts_or_labels(tmp_path):
     [
         (
             [f"words {at},{'ab'[at % 2]},p0" for at in range(4)],
-            r"several groups in column 'person' of .*a\.csv\. .*'p0'",
+            r"several groups in column 'person' of .*a\.csv, got .*'p0'",
         ),
         (
             [*ROWS, "x,a,", "y,b, "],
-            r"a group in every row in column 'person' of .*a\.csv\. Received: none in rows 18, 19",
+            r"a group in every row in column 'person' of .*a\.csv, got none in rows 18, 19",
         ),
     ],
 )

@@ -46,7 +46,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a person asks for tables to be read; what is `None` is guessed, or not there.
+    """Options for reading tables; `None` means guessed, or absent.
 
     Args:
         kind: What the input column holds.
@@ -78,7 +78,7 @@ class ReadOptions:
             )
 
     def with_columns(self, columns: Columns | None) -> ReadOptions:
-        """The same for another table of the same columns; of class folders, which have none, as they are."""
+        """Options for another table with the same columns; unchanged for class folders."""
         if columns is None:
             return self
         kinds = (self.kind, *self.kind.others)
@@ -121,7 +121,7 @@ class ReadOptions:
 
 
 @dataclass(frozen=True)
-class Part:
+class LabeledSplit:
     """Examples of a split with the names of their labels, checked.
 
     Attributes:
@@ -145,7 +145,7 @@ class Part:
     literal: bool = False
     groups: tuple[str, ...] | None = None
 
-    def chosen(self, positions: Sequence[int]) -> Part:
+    def chosen(self, positions: Sequence[int]) -> LabeledSplit:
         """The examples at some positions."""
 
         def at(values: Sequence[_Value]) -> tuple[_Value, ...]:
@@ -161,75 +161,75 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parts:
+class LabeledSplits:
     """The splits of a data set.
 
     Attributes:
-        splits: `{split: part}` with `train`.
+        splits: The labeled splits by name, with `train`.
         columns: Of the training table; `None` of class folders.
         notes: Lines on how it was read and what is not used.
         plan: How labels were read; `None` of class folders.
     """
 
-    splits: dict[str, Part]
+    splits: dict[str, LabeledSplit]
     columns: Columns | None
     notes: tuple[str, ...]
     plan: LabelPlan | None = None
 
 
-FolderPart = Callable[[Path, Collection[str]], tuple[Part, tuple[str, ...]]]
+FolderSplit = Callable[[Path, Collection[str]], tuple[LabeledSplit, tuple[str, ...]]]
 
 
 def read_table_splits(
-    tables: TableFiles, options: ReadOptions, folder_part: FolderPart | None = None
-) -> Parts:
+    tables: TableFiles, options: ReadOptions, folder_split: FolderSplit | None = None
+) -> LabeledSplits:
     """Read the splits of a folder of tables; the others are read by the columns of the training table.
 
     Args:
         tables: Which file is which split.
         options: How to read them.
-        folder_part: From a folder of class folders and the classes known to its part, where a split may be such.
+        folder_split: From a folder of class folders and the known classes to its examples; `None` if no split is one.
 
     Raises:
         DataError: A table cannot be read, or labels of a split are no such.
     """
     notes = tables.notes
     train_folder = tables.splits["train"][0]
-    if folder_part is not None and train_folder.is_dir():
-        train, more = folder_part(train_folder, ())
-        found = Parts({"train": train}, None, more)
+    if folder_split is not None and train_folder.is_dir():
+        train, more = folder_split(train_folder, ())
+        found = LabeledSplits({"train": train}, None, more)
     else:
-        found = read_table_part(tables.splits["train"], options, whole=tables.splits.keys() != {"train"})
+        found = read_table_split(tables.splits["train"], options, whole=tables.splits.keys() != {"train"})
         train = found.splits["train"]
         options = options.with_columns(found.columns)
-    parts, notes = dict(found.splits), notes + found.notes
+    labeled_splits, notes = dict(found.splits), notes + found.notes
     known = _names(train)
     for split in ("validation", "test"):
         if split not in tables.splits:
             continue
         paths = tables.splits[split]
-        if folder_part is not None and paths[0].is_dir():
-            parts[split], more = folder_part(paths[0], known)
+        if folder_split is not None and paths[0].is_dir():
+            labeled_splits[split], more = folder_split(paths[0], known)
             notes += more
             continue
         if split == "test" and found.columns is not None and _lacks_labels(paths, options, known):
             notes += (f"not used: {printable(paths[0].name)}, whose {options.kind.noun} have no labels",)
             continue
-        read = read_table_part(paths, options, known=known, plan=found.plan, train=train)
-        parts[split] = read.splits["train"]
+        read = read_table_split(paths, options, known=known, plan=found.plan, train=train)
+        labeled_splits[split] = read.splits["train"]
         notes += read.notes
-    return _complete(Parts(parts, found.columns, notes, found.plan), options)
+    return _complete(LabeledSplits(labeled_splits, found.columns, notes, found.plan), options)
 
 
-def read_table_file(path: Path, options: ReadOptions, known: Collection[str] = ()) -> Parts:
+def read_table_file(path: Path, options: ReadOptions, known: Collection[str] = ()) -> LabeledSplits:
     """Read one table, by its column of splits where it has one; else all of it is `train`."""
-    found = read_table_part((path,), options, known=known)
+    found = read_table_split((path,), options, known=known)
     return _complete(found, options)
 
 
 def read_more(
-    path: Path, options: ReadOptions, names: Sequence[str], tables: Parts | None
-) -> tuple[Part, tuple[str, ...]]:
+    path: Path, options: ReadOptions, names: Sequence[str], tables: LabeledSplits | None
+) -> tuple[LabeledSplit, tuple[str, ...]]:
     """Read a table that is evaluated on.
 
     Args:
@@ -239,30 +239,30 @@ def read_more(
         tables: What was trained on, by whose columns it is read; `None` for class folders.
 
     Returns:
-        `(part, notes)`.
+        `(labeled, notes)`.
 
     Raises:
-        DataError: As in `read_table_part`.
+        DataError: As in `read_table_split`.
     """
     if tables is None:
-        found = read_table_part(
+        found = read_table_split(
             (path,), dataclasses.replace(options, task=SINGLE_LABEL), known=names, whole=True
         )
     else:
         options, train = options.with_columns(tables.columns), tables.splits["train"]
-        found = read_table_part((path,), options, known=names, plan=tables.plan, train=train, whole=True)
+        found = read_table_split((path,), options, known=names, plan=tables.plan, train=train, whole=True)
     return found.splits["train"], found.notes
 
 
-def read_table_part(
+def read_table_split(
     paths: Sequence[Path],
     options: ReadOptions,
     *,
     known: Collection[str] = (),
     plan: LabelPlan | None = None,
-    train: Part | None = None,
+    train: LabeledSplit | None = None,
     whole: bool = False,
-) -> Parts:
+) -> LabeledSplits:
     """Read one table, or the shards of one.
 
     Args:
@@ -270,7 +270,7 @@ def read_table_part(
         options: How to read them.
         known: Classes that are known from elsewhere.
         plan: How labels are read, where that is decided; `None` decides it.
-        train: The training part, where this is another.
+        train: The training split, where this is another.
         whole: Whether a column of splits is not looked at. Defaults to `False`.
 
     Raises:
@@ -296,14 +296,12 @@ def read_table_part(
             known = {*known, *(str(cell) for cell in table.labels)} if len(paths) > 1 else known
     table = joined(tables, paths)
     if not table.inputs:
-        raise DataError(
-            f"Expected {options.kind.noun} in {table.source}. Received: no row of data. Add some."
-        )
+        raise DataError(f"Expected {options.kind.noun} in {table.source}, got no row of data. Add some.")
     names = _input_names(tables, paths, table, table.kind)
     decided = plan or plan_labels(table, options.task, options.label_separator, known)
     labels, more = read_labels(table, decided)
     notes += more
-    found = Part(
+    found = LabeledSplit(
         names[0],
         labels,
         table.rows,
@@ -321,11 +319,11 @@ def read_table_part(
     if unused and (plan is None or whole):
         notes.append(f"not used: {counted(unused, 'columns')}")
     if table.kind.each_once:
-        for split, part in splits.items():
-            splits[split], more = _each_once(part, table.kind)
+        for split, labeled in splits.items():
+            splits[split], more = _each_once(labeled, table.kind)
             notes += more
     columns = dataclasses.replace(table.columns, separator=decided.separator, task=decided.task)
-    return Parts(splits, columns, tuple(notes), decided)
+    return LabeledSplits(splits, columns, tuple(notes), decided)
 
 
 def _table(path: Path, options: ReadOptions, known: Collection[str]) -> Table:
@@ -373,57 +371,59 @@ def _groups(table: Table, names: Sequence[str], options: ReadOptions) -> tuple[s
     return group_names(table.groups, table.rows, f"column {table.columns.group!r} of {table.source}")
 
 
-def _by_column(part: Part, name: str, cells: Sequence[Any]) -> tuple[dict[str, Part], tuple[str, ...]]:
-    """`({split: part}, notes)` by the cells of a column of splits."""
+def _by_column(
+    labeled: LabeledSplit, name: str, cells: Sequence[Any]
+) -> tuple[dict[str, LabeledSplit], tuple[str, ...]]:
+    """`({split: examples}, notes)` by the cells of a column of splits."""
     values = ["" if is_empty(cell) else str(cell).strip() for cell in cells]
     splits = [parse_split_name(value).split for value in values]
     if "train" not in splits or len(set(splits) - {None}) < 2:
-        return {"train": part}, (f"not used: the column {name!r}, which names no splits of the rows",)
-    parts = {}
+        return {"train": labeled}, (f"not used: the column {name!r}, which names no splits of the rows",)
+    labeled_splits = {}
     for split in SPLITS:
         chosen = [at for at, found in enumerate(splits) if found == split]
         if chosen:
-            parts[split] = part.chosen(chosen)
+            labeled_splits[split] = labeled.chosen(chosen)
     named = sorted({value for value, split in zip(values, splits, strict=True) if split is None})
     notes = [f"read the splits from the column {name!r}"]
     if named:
-        left = [row for row, split in zip(part.rows, splits, strict=True) if split is None]
+        left = [row for row, split in zip(labeled.rows, splits, strict=True) if split is None]
         value = ", ".join(map(repr, named[:3]))
         notes.append(f"not used: {_where(left)}, whose {name} is {value}, which names no split")
-    return parts, tuple(notes)
+    return labeled_splits, tuple(notes)
 
 
-def _each_once(part: Part, kind: InputKind) -> tuple[Part, tuple[str, ...]]:
-    """The part without rows that say the same of the same file again, and notes on files of several rows."""
+def _each_once(labeled: LabeledSplit, kind: InputKind) -> tuple[LabeledSplit, tuple[str, ...]]:
+    """The split without rows that repeat the label of a file, and notes on files of several rows."""
     first: dict[str, tuple[int, object]] = {}
     repeated: list[int] = []
     others: dict[str, list[int | str]] = {}
-    for at, (path, labels) in enumerate(zip(part.inputs, part.labels, strict=True)):
-        labels = frozenset(labels) if part.task == MULTI_LABEL else labels
+    for at, (path, labels) in enumerate(zip(labeled.inputs, labeled.labels, strict=True)):
+        labels = frozenset(labels) if labeled.task == MULTI_LABEL else labels
         before = first.setdefault(path, (at, labels))
         if before[0] == at:
             continue
         if before[1] == labels:
             repeated.append(at)
         else:
-            others.setdefault(path, [part.rows[before[0]]]).append(part.rows[at])
+            others.setdefault(path, [labeled.rows[before[0]]]).append(labeled.rows[at])
     notes = []
     if repeated:
-        rows = [part.rows[at] for at in repeated]
+        rows = [labeled.rows[at] for at in repeated]
         notes.append(
-            f"not used: {_where(rows)} of {part.file}, which {'say' if len(rows) > 1 else 'says'} the same of "
+            f"not used: {_where(rows)} of {labeled.file}, which {'say' if len(rows) > 1 else 'says'} the same of "
             f"{kind.noun} that are listed before"
         )
     if others:
         path, rows = next(iter(others.items()))
         notes.append(
-            f"{kind.noun} that {part.file} lists more than once with different labels: {len(others):,}, such as "
+            f"{kind.noun} that {labeled.file} lists more than once with different labels: {len(others):,}, such as "
             f"{printable(path)} in {_where(rows)}; write all labels of a file into one row"
         )
     if not repeated:
-        return part, tuple(notes)
+        return labeled, tuple(notes)
     left_out = set(repeated)
-    return part.chosen([at for at in range(len(part.inputs)) if at not in left_out]), tuple(notes)
+    return labeled.chosen([at for at in range(len(labeled.inputs)) if at not in left_out]), tuple(notes)
 
 
 def _lacks_labels(paths: Sequence[Path], options: ReadOptions, known: Collection[str]) -> bool:
@@ -447,38 +447,38 @@ def _lacks_labels(paths: Sequence[Path], options: ReadOptions, known: Collection
     return True
 
 
-def _complete(found: Parts, options: ReadOptions) -> Parts:
+def _complete(found: LabeledSplits, options: ReadOptions) -> LabeledSplits:
     """The splits with notes on groups that several of them have."""
     train, notes = found.splits["train"], found.notes
     source = "group_by" if options.group_by is not None else f"column {options.group_column!r}"
     require_groups(train.groups, f"{source} of {train.file}")
-    for split, part in found.splits.items():
-        if split != "train" and (note := groups_note(train.groups, part.groups, split)):
+    for split, labeled in found.splits.items():
+        if split != "train" and (note := groups_note(train.groups, labeled.groups, split)):
             notes += (note,)
     return dataclasses.replace(found, notes=notes)
 
 
-def _names(part: Part) -> set[str]:
-    if part.task == REGRESSION:
+def _names(labeled: LabeledSplit) -> set[str]:
+    if labeled.task == REGRESSION:
         return set()
-    if part.task == MULTI_LABEL:
-        return {name for found in part.labels for name in found}
-    return set(part.labels)
+    if labeled.task == MULTI_LABEL:
+        return {name for found in labeled.labels for name in found}
+    return set(labeled.labels)
 
 
-def part_classes(part: Part, plan: LabelPlan | None) -> tuple[str, ...]:
-    """The classes of a training part of a table in their order, or the name of its target.
+def split_classes(labeled: LabeledSplit, plan: LabelPlan | None) -> tuple[str, ...]:
+    """The classes of a training split of a table in their order, or the name of its target.
 
     Raises:
         DataError: The labels name no classes, or nothing can be learned of the targets.
     """
     if plan is not None and plan.task == REGRESSION:
-        require_targets(part.labels, part.rows, part.source)
+        require_targets(labeled.labels, labeled.rows, labeled.source)
         return (plan.target,)
-    return class_names(part.labels, part.rows, part.source, plan or LabelPlan(part.task))
+    return class_names(labeled.labels, labeled.rows, labeled.source, plan or LabelPlan(labeled.task))
 
 
-def label_notes(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
+def label_notes(found: LabeledSplits, names: Sequence[str]) -> tuple[str, ...]:
     """Lines on how the labels of tables were read."""
     if found.plan is None:
         return ()
@@ -489,22 +489,22 @@ def label_notes(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
     if found.plan.task != MULTI_LABEL:
         return tuple(notes)
     empty = {
-        split: sum(not labels for labels in part.labels)
-        for split, part in found.splits.items()
-        if part.task == MULTI_LABEL
+        split: sum(not labels for labels in labeled.labels)
+        for split, labeled in found.splits.items()
+        if labeled.task == MULTI_LABEL
     }
-    said = [
+    unlabeled = [
         f"{count:,} of {len(found.splits[split].labels):,} in {split}"
         for split, count in empty.items()
         if count
     ]
-    if said:
-        notes.append(f"rows without any label: {', '.join(said)}")
+    if unlabeled:
+        notes.append(f"rows without any label: {', '.join(unlabeled)}")
     notes += set_notes(found.splits["train"].labels, names)
     return tuple(notes)
 
 
-def unused_columns(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
+def unused_columns(found: LabeledSplits, names: Sequence[str]) -> tuple[str, ...]:
     """A line on label columns that have no 1 in training."""
     if found.columns is None or len(columns := split_references(found.columns.label)) < 2:
         return ()
@@ -517,47 +517,46 @@ def unused_columns(found: Parts, names: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def examples_of(part: Part, names: Sequence[str], kind: str) -> Examples:
-    """The examples of a part.
+def examples_of(labeled: LabeledSplit, names: Sequence[str], kind: str) -> Examples:
+    """The examples of a labeled split.
 
     Args:
-        part: The part.
+        labeled: The labeled split.
         names: The classes in the order of their labels.
         kind: As in `Examples`.
 
     Raises:
         DataError: A label is none of the classes; the message names the rows.
     """
-    if part.task == REGRESSION:
-        options: dict[str, Any] = {"kind": kind, "groups": part.groups, "task": get_task(part.task)}
-        return Examples(part.inputs, np.array(part.labels), tuple(names), **options)
+    if labeled.task == REGRESSION:
+        options: dict[str, Any] = {"kind": kind, "groups": labeled.groups, "task": get_task(labeled.task)}
+        return Examples(labeled.inputs, np.array(labeled.labels), tuple(names), **options)
     places: Mapping[str, int] = {name: place for place, name in enumerate(names)}
-    multi = part.task == MULTI_LABEL
-    occurring = _names(part)
-    if not part.literal:
+    multi = labeled.task == MULTI_LABEL
+    occurring = _names(labeled)
+    if not labeled.literal:
         # A label of another spelling, such as true for True, where that is clear.
         alike = Counter(map(label_key, names))
         keys = {label_key(name): at for name, at in places.items() if alike[label_key(name)] == 1}
         found = {n: places.get(n, keys.get(label_key(n))) for n in {*names, *occurring}}
         places = {name: at for name, at in found.items() if at is not None}
     if unknown := occurring - places.keys():
-        sets = part.labels if multi else [(name,) for name in part.labels]
-        rows = [row for row, found in zip(part.rows, sets, strict=True) if unknown & set(found)]
-        if not part.literal:
-            flat = [(name, row) for row, found in zip(part.rows, sets, strict=True) for name in found]
-            require_classes([name for name, _ in flat], [row for _, row in flat], part.source)
+        sets = labeled.labels if multi else [(name,) for name in labeled.labels]
+        rows = [row for row, found in zip(labeled.rows, sets, strict=True) if unknown & set(found)]
+        if not labeled.literal:
+            flat = [(name, row) for row, found in zip(labeled.rows, sets, strict=True) for name in found]
+            require_classes([name for name, _ in flat], [row for _, row in flat], labeled.source)
         name = next(name for found in sets for name in found if name in unknown)
         raise DataError(
-            f"Expected labels out of {listed(names)}. "
-            f"Received: {name!r} in {_where(rows)} of {part.source}. "
-            f"{did_you_mean(name, names)}Rename that label, or add examples of it to the training part."
+            f"Expected labels out of {listed(names)}, got {name!r} in {_where(rows)} of {labeled.source}. "
+            f"{did_you_mean(name, names)}Rename that label, or add examples of it to the training split."
         )
     if multi:
-        labels = label_matrix([[names[places[name]] for name in found] for found in part.labels], names)
+        labels = label_matrix([[names[places[name]] for name in found] for found in labeled.labels], names)
     else:
-        labels = np.array([places[name] for name in part.labels])
+        labels = np.array([places[name] for name in labeled.labels])
     task = get_task(MULTI_LABEL if multi else SINGLE_LABEL)
-    return Examples(part.inputs, labels, tuple(names), kind=kind, task=task, groups=part.groups)
+    return Examples(labeled.inputs, labels, tuple(names), kind=kind, task=task, groups=labeled.groups)
 
 
 def _where(rows: Sequence[int | str]) -> str:
