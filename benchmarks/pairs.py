@@ -3,11 +3,12 @@
 python benchmarks/pairs.py [DATA [BACKBONES]] [--methods head balanced trainer] [--seeds 0 1 2] [--rows N]
                            [--results FILE] [--smoke]
 
-One measurement is one method with one seed, in a subprocess; imports and a first load of the backbone are not counted. The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are
-presets; `trainer` is `AutoModelForSequenceClassification` with one output and a `Trainer` at its usual settings
-(learning rate 5e-5, batches of 16, the best epoch by Spearman on validation) for `--epochs`, from the same MiniLM
-weights. It is skipped with a printed line where torch or transformers are not installed. `--rows` trains all
-methods on that many rows, drawn by the seed.
+One measurement is one method with one seed, in a subprocess; imports and a first load of the backbone are not counted.
+The scores are those of the official test split. `head` is the solved head, `fast`, `balanced` and `best` are presets;
+`trainer` is `AutoModelForSequenceClassification` with one output and a `Trainer` at its usual settings (learning rate
+5e-5, batches of 16, the best epoch by Spearman on validation) for `--epochs`, from the same MiniLM weights. It is
+skipped with a printed line where torch or transformers are not installed. `--rows` trains all methods on that many
+rows, drawn by the seed.
 """
 
 import argparse
