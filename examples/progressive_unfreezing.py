@@ -59,7 +59,7 @@ def main(data=None, preset=None):
         train, validation_data=validation, epochs=EPOCHS, callbacks=[unfreezing], verbose=0, shuffle=False
     )
 
-    print(f"\nbackend {keras.backend.backend()}\nepoch  stage  rate      loss   accuracy  val_accuracy")
+    print(f"\nbackend {keras.backend.backend()}\nepoch  stage  lr        loss   accuracy  val_accuracy")
     for epoch in range(EPOCHS):
         row = {name: values[epoch] for name, values in history.history.items()}
         print(

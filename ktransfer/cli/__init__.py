@@ -1,4 +1,4 @@
-"""The command line: each verb is one call of the API and its printing; only that call imports TensorFlow."""
+"""The command line: each command calls one function of the API and prints its result."""
 
 import _thread
 import contextlib

@@ -30,16 +30,20 @@ if TYPE_CHECKING:
 def audit(
     data: Data,
     backbone: Annotated[
-        str | None, typer.Option(help="Find wrong labels and outliers by its features, as in train.")
+        str | None, typer.Option(help="Backbone whose features find wrong labels and outliers, as in train.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="A folder for audit.json and audit.html; else nothing is written.")
+        Path | None,
+        typer.Option(help="A folder for audit.json and audit.html; nothing is written if left out."),
     ] = None,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Write exclude.txt into --out, what train should leave out.")
+        bool,
+        typer.Option(
+            "--fix", help="Write exclude.txt, the examples that train should leave out, into --out."
+        ),
     ] = False,
     image_size: Annotated[
-        int | None, typer.Option(min=1, help="Side of the images, pixels, for --backbone.")
+        int | None, typer.Option(min=1, help="Side of the images in pixels, for --backbone.")
     ] = None,
     scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
     text_column: TextColumn = None,
@@ -52,7 +56,7 @@ def audit(
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find what ruins a training: broken files, leaks (exit status 1), duplicates, odd images, labels."""
+    """Find problems of the data: broken files, leaks (exit status 1), duplicates, odd images, labels."""
     from ktransfer.commands.checks import check_data, check_encoding, check_modality, check_path
     from ktransfer.core.modality import modalities
 

@@ -12,12 +12,12 @@ from ktransfer.utils.terminal import print_benchmark, print_json, print_line, qu
 def benchmark(
     run: RunFolder,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="For each runtime; one for each core if left out.")
+        int | None, typer.Option(min=1, help="Threads of each runtime; one for each core if left out.")
     ] = None,
     examples: Annotated[
-        int, typer.Option(min=1, help="Most validation examples to answer for the accuracy.")
+        int, typer.Option(min=1, help="Maximum number of validation examples for the accuracy.")
     ] = 500,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is timed, in turn.")] = 10,
+    rounds: Annotated[int, typer.Option(min=1, help="Number of timing rounds, in turn.")] = 10,
     as_json: AsJson = False,
 ) -> None:
     """Compare a run's artifacts with Keras: size, accuracy, latency, throughput; writes benchmark.json."""

@@ -14,7 +14,7 @@ def cache(
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show or remove what was kept of frozen backbones, to be used by later runs."""
+    """Show or clear the cached features of frozen backbones."""
     from ktransfer.commands.checks import check_choice
     from ktransfer.features.store import FeatureStore
     from ktransfer.utils.files import cache_folder

@@ -11,9 +11,7 @@ from ktransfer.utils.terminal import quiet_imports
 
 
 def demo(
-    out: Annotated[
-        Path | None, typer.Option(help="Where to put data and runs; a new folder if left out.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for data and runs; a new one if left out.")] = None,
 ) -> None:
     """Run everything on a toy task that ktransfer draws itself, with the small backbone that it ships."""
     folder = out or Path(tempfile.mkdtemp(prefix="ktransfer-demo-"))

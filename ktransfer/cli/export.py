@@ -13,22 +13,25 @@ def export(
     run: RunFolder,
     format: Format = None,
     dynamic_batch: Annotated[
-        bool, typer.Option("--dynamic-batch", help="TFLite takes any number of examples at once, not one.")
+        bool,
+        typer.Option(
+            "--dynamic-batch", help="Let TFLite files take any number of examples at once, not one."
+        ),
     ] = False,
     any_size: Annotated[
-        bool, typer.Option("--any-size", help="ONNX takes images of any size, and resizes them itself.")
+        bool, typer.Option("--any-size", help="Let ONNX files take images of any size, which they resize.")
     ] = False,
-    uint8: Annotated[bool, typer.Option("--uint8", help="Images are taken in uint8, not float32.")] = False,
+    uint8: Annotated[bool, typer.Option("--uint8", help="Take images in uint8, not float32.")] = False,
     allow_flex: Annotated[
         bool,
         typer.Option(
             "--allow-flex",
-            help="TFLite may have operations of TensorFlow where it cannot do without; an app then needs the "
+            help="Allow operations of TensorFlow in TFLite files where needed; an app then needs the "
             "Flex delegate.",
         ),
     ] = False,
     calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="With the temperature that was fitted on validation.")
+        bool, typer.Option("--calibrated", help="Apply the temperature that was fitted on validation.")
     ] = False,
 ) -> None:
     """Write a run as SavedModel, TFLite and ONNX, or smaller; verify that each answers as the model does."""

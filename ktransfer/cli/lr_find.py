@@ -37,13 +37,14 @@ def lr_find(
         ),
     ] = "all",
     out: Annotated[
-        Path | None, typer.Option(help="A folder for lr_find.json and lr_find.png; else nothing is written.")
+        Path | None,
+        typer.Option(help="A folder for lr_find.json and lr_find.png; nothing is written if left out."),
     ] = None,
     lowest: Annotated[float, typer.Option(help="Learning rate of the first step.")] = 1e-7,
     highest: Annotated[float, typer.Option(help="Learning rate of the last step.")] = 1.0,
     steps: Annotated[int, typer.Option(min=10, help="Batches to train.")] = 100,
     data_dir: DataDir = None,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images, pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.")] = None,
     scaling: Annotated[str | None, typer.Option(help="For a .keras file, as in train.")] = None,
     text_column: TextColumn = None,
     text_columns: TextColumns = None,
@@ -54,19 +55,19 @@ def lr_find(
     group_column: GroupColumn = None,
     encoding: Encoding = None,
     sequence_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens that longer texts are cut to, as in train.")
+        int | None, typer.Option(min=1, help="Maximum length of texts in tokens, as in train.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
     ] = False,
     exclude: Annotated[
-        Path | None, typer.Option(help="What to leave out: the exclude.txt of `ktransfer audit --fix`.")
+        Path | None, typer.Option(help="Examples to leave out: the exclude.txt of `ktransfer audit --fix`.")
     ] = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find a learning rate to fine-tune with: raise it from batch to batch and watch the loss."""
+    """Find a learning rate for fine-tuning by raising it from batch to batch."""
     from ktransfer.commands.checks import (
         check_data,
         check_encoding,

@@ -39,33 +39,35 @@ LabelColumn = Annotated[
 ]
 LabelSeparator = Annotated[
     str | None,
-    typer.Option(help="What stands between the labels of a cell, such as |; guessed if left out."),
+    typer.Option(help="Separator of the labels in a cell, such as |; guessed if left out."),
 ]
 TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
         help=f"{', '.join(task_names())}: one label an example, any number of labels, named entities in texts, or a "
-        "number to predict; what the data looks like if left out, never regression.",
+        "number to predict; detected from the data if left out, except regression.",
     ),
 ]
 GroupColumn = Annotated[
     str | None,
-    typer.Option(help="Column with what an example belongs to, such as a patient; no group is divided."),
+    typer.Option(help="Column of groups, such as patients; examples of a group stay in one split."),
 ]
-Encoding = Annotated[str | None, typer.Option(help="Of tables and text files, such as latin-1; else UTF-8.")]
+Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of tables and text files, such as latin-1; UTF-8 if left out.")
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder that `ktransfer train` wrote.")]
-DataDir = Annotated[Path | None, typer.Option(help="Where TensorFlow Datasets keeps its prepared data.")]
+DataDir = Annotated[Path | None, typer.Option(help="The folder of TensorFlow Datasets' prepared data.")]
 Format = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
-        help=f"What to export, may be repeated: {', '.join(FORMATS)}, which are exported if left out; or "
+        help=f"Format to export, may be repeated: {', '.join(FORMATS)}, which are exported if left out; or "
         f"smaller and less exact: {', '.join(QUANTIZED)}.",
     ),
 ]
 CacheDir = Annotated[
     Path | None,
-    typer.Option(help="Where features are kept; KTRANSFER_CACHE or ~/.cache/ktransfer if left out."),
+    typer.Option(help="Folder for cached features; KTRANSFER_CACHE or ~/.cache/ktransfer if left out."),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]

@@ -19,7 +19,7 @@ def predict(
             "are a pair."
         ),
     ],
-    top_k: Annotated[int, typer.Option(min=1, help="How many labels for each.")] = 3,
+    top_k: Annotated[int, typer.Option(min=1, help="Number of labels for each.")] = 3,
     text_column: TextColumn = None,
     text_columns: TextColumns = None,
     encoding: Encoding = None,

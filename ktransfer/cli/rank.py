@@ -33,13 +33,15 @@ def rank(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="A folder for rank.json, rank.html and the runs of the best; else nothing is written."
+            help="A folder for rank.json, rank.html and the runs of the best; nothing is written if left out."
         ),
     ] = None,
     sample: Annotated[
-        int, typer.Option(help="At most about so many training examples, each class by its share.")
+        int, typer.Option(help="Approximate maximum of training examples, each class by its share.")
     ] = 2_000,
-    train_best: Annotated[int, typer.Option(help="How many of the best are trained for a short time.")] = 2,
+    train_best: Annotated[
+        int, typer.Option(help="Number of the best backbones to train for a short time.")
+    ] = 2,
     train_budget: Annotated[
         str, typer.Option(metavar="TIME", help="Time for each of these runs, such as 90s or 5m.")
     ] = "5m",
@@ -49,7 +51,7 @@ def rank(
     ] = True,
     validation: Annotated[Path | None, typer.Option(help="As in train.")] = None,
     data_dir: DataDir = None,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images, pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.")] = None,
     scaling: Annotated[str | None, typer.Option(help="For .keras files, as in train.")] = None,
     text_column: TextColumn = None,
     text_columns: TextColumns = None,
@@ -61,9 +63,9 @@ def rank(
     group_column: GroupColumn = None,
     encoding: Encoding = None,
     sequence_length: Annotated[
-        int | None, typer.Option(min=1, help="Tokens that longer texts are cut to, as in train.")
+        int | None, typer.Option(min=1, help="Maximum length of texts in tokens, as in train.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Rank random backbones, for comparison.")
     ] = False,
@@ -71,7 +73,7 @@ def rank(
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
     ] = False,
     exclude: Annotated[
-        Path | None, typer.Option(help="What to leave out: the exclude.txt of `ktransfer audit --fix`.")
+        Path | None, typer.Option(help="Examples to leave out: the exclude.txt of `ktransfer audit --fix`.")
     ] = None,
     cache_dir: CacheDir = None,
     as_json: AsJson = False,

@@ -12,7 +12,7 @@ from ktransfer.utils.terminal import print_line, quiet_imports
 def report(
     run: RunFolder,
     data: Annotated[
-        Path | None, typer.Option(help="Where the data of the run lies now, if it was moved.")
+        Path | None, typer.Option(help="Present path of the run's data, if it was moved.")
     ] = None,
 ) -> None:
     """Evaluate a run again and write report.html: result, mistakes, explanations, artifacts."""

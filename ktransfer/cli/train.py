@@ -40,7 +40,7 @@ def train(
             "(texts) or .keras file (images)."
         ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The run folder to make.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder to create.")] = None,
     validation: Annotated[Path | None, typer.Option(help="Data of the same kind to validate on.")] = None,
     validation_split: Annotated[
         float, typer.Option(help="Share of each class to hold out where there is no validation data.")
@@ -54,7 +54,7 @@ def train(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="fast, balanced or best: how much time accuracy is worth; balanced if left out. All but fast decide "
+            help="fast, balanced or best: training time against accuracy; balanced if left out. All but fast decide "
             "by evidence how much of the backbone is fine-tuned."
         ),
     ] = None,
@@ -68,14 +68,14 @@ def train(
     refit: Annotated[
         bool | None,
         typer.Option(
-            help="Train once more on training and validation examples together, with what was chosen; the metrics "
+            help="Train once more on training and validation examples together, with the chosen settings; the metrics "
             "are then an estimate. The preset best does so with few examples."
         ),
     ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains the head only.")
     ] = None,
-    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images, pixels.")] = None,
+    image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.")] = None,
     scaling: Annotated[
         str | None,
         typer.Option(
@@ -96,15 +96,15 @@ def train(
     encoding: Encoding = None,
     sequence_length: Annotated[
         int | None,
-        typer.Option(min=1, help="Tokens that longer texts are cut to; 95 of 100 fit if left out."),
+        typer.Option(min=1, help="Maximum length of texts in tokens; 95 of 100 fit if left out."),
     ] = None,
     class_weight: Annotated[
-        str | None, typer.Option(help="balanced: every class counts the same, however rare.")
+        str | None, typer.Option(help="balanced: every class counts the same, independent of its size.")
     ] = None,
     loss: Annotated[
         str | None,
         typer.Option(
-            help="cross_entropy or focal, which favours the hard; of regression huber or squared_error."
+            help="cross_entropy or focal, which favors hard examples; for regression huber or squared_error."
         ),
     ] = None,
     text_augmentation: Annotated[
@@ -116,10 +116,10 @@ def train(
         typer.Option(
             min=0,
             metavar="EPOCHS",
-            help="Last epochs, of their own, in which it trains as an int8 artifact rounds it, such as 2.",
+            help="Additional last epochs on a fake-quantized model, for int8 artifacts, such as 2.",
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe as JSON, instead of the default one.")] = None,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Start from a random backbone, for comparison.")
@@ -131,25 +131,26 @@ def train(
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
     ] = False,
     exclude: Annotated[
-        Path | None, typer.Option(help="What to leave out: the exclude.txt of `ktransfer audit --fix`.")
+        Path | None, typer.Option(help="Examples to leave out: the exclude.txt of `ktransfer audit --fix`.")
     ] = None,
     allow_leakage: Annotated[
-        bool, typer.Option("--allow-leakage", help="Train although validation examples are trained on too.")
+        bool,
+        typer.Option(
+            "--allow-leakage", help="Train although validation examples are in the training data too."
+        ),
     ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace the run that lies at --out.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run at --out.")] = False,
     resume: Annotated[
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run at --out, interrupted or killed, as it was begun. With DATA and "
+            help="Resume the interrupted or killed run at --out with its own options. With DATA and "
             "--backbone, begin it where there is none.",
         ),
     ] = False,
     cache: Annotated[
         bool | None,
-        typer.Option(help="Run the frozen part of the backbone once and keep what it gives; the default."),
+        typer.Option(help="Run the frozen part of the backbone once and cache its features; the default."),
     ] = None,
     cache_dir: CacheDir = None,
     format: Format = None,

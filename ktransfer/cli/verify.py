@@ -13,11 +13,13 @@ def verify(
     run: RunFolder,
     no_answers: Annotated[
         bool,
-        typer.Option("--no-answers", help="Compare no answers, as where the data of the run is not at hand."),
+        typer.Option(
+            "--no-answers", help="Compare no answers, such as where the data of the run is missing."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a run's artifacts: sha256, labels, inputs and outputs, and answers; 1 if anything differs."""
+    """Check a run's artifacts: sha256, labels, inputs and outputs, and answers; exit status 1 if anything differs."""
     from ktransfer.commands.checks import check_run
 
     check_run(run, model=not no_answers, artifacts=True)

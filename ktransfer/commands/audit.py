@@ -1,4 +1,4 @@
-"""`ktransfer audit`: what is wrong with a data set, and its short form before training."""
+"""`ktransfer audit`: find problems of a data set, and the short form before training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def audit(
     data_dir: str | Path | None = None,
     verbose: int | str = 1,
 ) -> Audit:
-    """Find what ruins a training: in images or texts, without changing any of them.
+    """Find problems of images or texts before training, without changing any of them.
 
     Args:
         data: As in `train`.

@@ -39,7 +39,7 @@ def timed_formats(say: Say) -> tuple[str, ...]:
         timed_formats(print)   # ("tflite", "onnx")
     """
     if keras.backend.backend() != "tensorflow":
-        say(f"note       no latency: Keras runs on {keras.backend.backend()}, which exports nothing")
+        say(f"note       no latency: Keras runs on {keras.backend.backend()}, which cannot export")
         return ()
     found = []
     for name in TIMED_FORMATS:

@@ -128,12 +128,12 @@ def verify(run: Run, *, answers: bool = True, say: Say = print_line) -> Verifica
         say(visible(f"{found.name:<15}{_summary(found, run)}"))
         checked.append(found)
     if not_compared is not None:
-        say(f"answers        not compared: {not_compared} --no-answers does without.")
+        say(f"answers        not compared: {not_compared} Pass --no-answers to skip this.")
     unknown = _unknown(run, checked)
     for path in unknown:
-        left = "; a cut-off export left it" if path.endswith(".partial") else ""
+        left = "; left by an interrupted export" if path.endswith(".partial") else ""
         shown = visible(str(run.path / path))
-        say(f"warning        {shown} is not in the manifest, and was not checked{left}")
+        say(f"warning        {shown} is not in the manifest and was not checked{left}")
     return Verification(tuple(checked), tuple(unknown), not_compared)
 
 

@@ -35,7 +35,9 @@ def run_demo(
     folder = Path(folder)
     for name in ("pretrained", "random"):
         Run.check_free(folder / name)
-    say(f"This is a toy: drawings of {', '.join(DEMO_CLASSES)}; the backbone knows drawings only.")
+    say(
+        f"This is a toy: drawings of {', '.join(DEMO_CLASSES)}; the backbone was pretrained on drawings only."
+    )
     say("The real command is:  ktransfer train FOLDER --backbone resnet_50_imagenet --out RUN\n")
     folder.mkdir(parents=True, exist_ok=True)
     data = write_target_task(folder / "data")

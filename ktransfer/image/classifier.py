@@ -26,7 +26,7 @@ def build_classifier(
     """Put a classification head on a backbone.
 
     The head standardises the pooled features (`feature_norm`, set by `ktransfer.training.linear_probe`), so
-    it learns at one rate whatever their scale, which between two published backbones differs a thousandfold.
+    it learns at one learning rate for any scale, which between two published backbones differs a thousandfold.
 
     Args:
         backbone: Functional, images to features: a map `(B, H, W, C)`, tokens `(B, N, C)` or `(B, C)`; of a

@@ -54,23 +54,23 @@ class FakeQuantizedModel(keras.Model):
     def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:
         super().__init__(name=f"fake_quantized_{model.name}")
         self.original = model
-        self._rounding = _Rounding(model, batches)
+        self._fake_quantization = _FakeQuantization(model, batches)
         self.build(keras.tree.map_structure(lambda tensor: tensor.shape, model.input))
 
     def build(self, input_shape: Any) -> None:
         self.built = True
 
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
-        with self._rounding.applied():
+        with self._fake_quantization.applied():
             return self.original(inputs, training=training)
 
     @property
     def ranges(self) -> dict[str, tuple[float, float]]:
         """The range of each fake-quantized layer's output, by the layer's name."""
-        return {operation.name: found for operation, found in self._rounding.ranges.items()}
+        return {operation.name: found for operation, found in self._fake_quantization.ranges.items()}
 
 
-class _Rounding:
+class _FakeQuantization:
     """The fake quantization of each layer of a model; no Keras object, so that nothing is tracked twice."""
 
     def __init__(self, model: keras.Model, batches: Iterable[Any]) -> None:

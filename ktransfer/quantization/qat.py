@@ -67,7 +67,7 @@ def fine_tune_quantized(
 ) -> QuantizedFit:
     """Train `model` for `recipe.quantization_aware` more epochs so that quantizing it to int8 costs less accuracy.
 
-    What the last stage of the recipe trains goes on to train, at a tenth of its rate, which falls to zero by
+    What the last stage of the recipe trains goes on to train, at a tenth of its learning rate, which falls to zero by
     a cosine; without stages the head does. The forward pass is that of a `FakeQuantizedModel`, whose ranges are
     seen on the first batches of `train`. The weights with the best accuracy on `validation`, fake-quantized, are
     kept, which may be those of before; and those of before are where the new ones, with ranges of their own,

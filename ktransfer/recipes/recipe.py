@@ -30,7 +30,7 @@ class Stage:
         lowest_rate: Learning rate of the backbone's lowest block as a share of the head's; the blocks between
             lie on a geometric line, so every block learns slower than the one above it (discriminative
             fine-tuning, Howard and Ruder 2018, section 3.2, made independent of how many blocks there are).
-        warmup: Epochs, or a part of one, in which the rate climbs linearly to its peak (Goyal et al. 2017,
+        warmup: Epochs, or a part of one, in which the learning rate rises linearly to its peak (Goyal et al. 2017,
             section 2.2).
         schedule: After the warmup `"constant"`, or down to zero at the stage's end: by `"cosine"` (Loshchilov
             and Hutter 2017), or `"linear"` (Howard and Ruder 2018, section 3.2; Devlin et al. 2019).
@@ -98,7 +98,7 @@ def stage_at(stages: Sequence[Stage], epoch: int) -> int:
 
 
 def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tuple[Stage, ...]:
-    """Stages for a `fit` of `epochs`: the head first, then the upper half, then all, at falling rates.
+    """Stages for a `fit` of `epochs`: the head first, then the upper half, then all, at falling learning rates.
 
     The head comes first so that its first, large gradients do not spoil what the backbone knows (Kumar et al.
     2022, LP-FT); deeper blocks unfreeze later (Howard and Ruder 2018, section 3.3).
@@ -107,7 +107,7 @@ def progressive_stages(epochs: int, *, learning_rate: float | None = None) -> tu
         epochs: How long the whole `fit` is.
         learning_rate: Of the head in the first stage; later stages take a tenth and 3 %. `None` leaves it to
             `ProgressiveUnfreezing`, which takes these factors of what the model is compiled with where it made
-            the stages itself; stages that it is given without a rate keep the compiled one.
+            the stages itself; stages without a learning rate keep the compiled one.
 
     Returns:
         Three stages, or fewer where there are fewer epochs.

@@ -27,7 +27,7 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
 
     Args:
         recipe: Of the run.
-        head: What the manifest says of how the head was found.
+        head: The manifest's entry on the head.
 
     Example:
 
@@ -38,7 +38,7 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
         folds = f"; its L2, {head['l2']:.2g}, by {head['folds']} folds" if head.get("folds") else ""
         how = "ridge" if recipe.loss in ("huber", "squared_error") else "logistic"
         found[f"Head first, solved by {how} regression on the frozen backbone{folds}"] = (
-            "A random head's first, large gradients would spoil what the backbone knows (Kumar et al. 2022)."
+            "The large initial gradients of a random head would damage pretrained features (Kumar et al. 2022)."
         )
     if len(stages) > 1:
         found["The backbone unfreezes from the top, stage by stage"] = (
@@ -46,41 +46,41 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
         )
     rates = [stage.lowest_rate for stage in stages if stage.depth and stage.lowest_rate < 1]
     if rates:
-        found[f"Lower blocks learn slower, down to {min(rates):g} of the head's rate"] = (
+        found[f"Lower blocks learn slower, down to {min(rates):g} of the head's learning rate"] = (
             "The lower a block, the less it has to change for a task (Howard and Ruder 2018, section 3.2)."
         )
     if any(stage.warmup for stage in stages):
-        found["The rate climbs before it falls"] = (
-            "The first steps of an optimizer are its most erratic (Goyal et al. 2017, section 2.2)."
+        found["The learning rate is warmed up before it falls"] = (
+            "The first steps of an optimizer are the least stable (Goyal et al. 2017, section 2.2)."
         )
     if stages and recipe.batch_norm == "frozen":
-        found["BatchNorm, where there is any, stays frozen"] = (
+        found["BatchNorm layers stay frozen"] = (
             "Statistics of a small data set are worse than those of pretraining."
         )
     if recipe.class_weight:
-        found["Classes weigh the same"] = "Else a rare class counts for as little as it is rare."
+        found["Classes weigh the same"] = "Otherwise a rare class counts in proportion to its size."
     if recipe.loss == "focal":
-        found[f"Focal loss, gamma {recipe.focal_gamma:g}"] = "What is hard counts more (Lin et al. 2017)."
+        found[f"Focal loss, gamma {recipe.focal_gamma:g}"] = "Hard examples count more (Lin et al. 2017)."
     if recipe.loss == "huber":
         found["Huber loss on the standardized target"] = (
-            "Outliers pull less than by their square (Huber 1964)."
+            "Outliers count linearly, not by their square (Huber 1964)."
         )
     if recipe.label_smoothing:
         found[f"Label smoothing {recipe.label_smoothing:g}"] = (
-            "Against answers that are too sure (Szegedy et al. 2016)."
+            "Reduces overconfident answers (Szegedy et al. 2016)."
         )
     if recipe.dropout:
-        found[f"Dropout {recipe.dropout:g} before the last layer"] = "Against learning examples by heart."
+        found[f"Dropout {recipe.dropout:g} before the last layer"] = "Reduces overfitting."
     if not recipe.augmentation.is_on:
         found["No augmentation"] = "So the frozen part of the backbone is run only once, not every epoch."
     else:
         options = dataclasses.asdict(recipe.augmentation).items()
         changed = ", ".join(f"{name} {value}" for name, value in options if value)
-        found[f"Augmentation: {changed}"] = "What varies like this must not change the answer."
+        found[f"Augmentation: {changed}"] = "The answer must not depend on such changes."
     if stages and recipe.final_weights == "interpolated":
         found["Weights between the solved head and the last epoch are kept"] = (
-            "On the way validation has a lower loss than at either end (Wortsman et al. 2022)."
+            "Interpolated weights have a lower validation loss than either end (Wortsman et al. 2022)."
         )
     elif stages:
-        found["The epoch that is best on validation is kept"] = "Later ones may be worse."
+        found["The best epoch on validation is kept"] = "Later ones may be worse."
     return list(found.items())

@@ -539,7 +539,7 @@ def _average_precision(truth: Array, values: Array) -> float | None:
     return float(average_precision_score(truth, values))
 
 
-def _draws(count: int) -> Array:
+def _resample_counts(count: int) -> Array:
     """The count of each example in each resample: `(resamples, N)`."""
     random = np.random.default_rng(0)
     return random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES).astype(np.float32)
@@ -552,8 +552,10 @@ def _interval(values: Array | Sequence[float]) -> tuple[float, float]:
 
 
 def _resampled(labels: Array, decided: Array, present: Array) -> dict[str, tuple[float, float]]:
-    draws = _draws(len(labels))
-    true, answered, both = (draws @ each.astype(np.float32) for each in (labels, decided, labels & decided))
+    counts_in_resamples = _resample_counts(len(labels))
+    true, answered, both = (
+        counts_in_resamples @ each.astype(np.float32) for each in (labels, decided, labels & decided)
+    )
     micro = _scores(true.sum(1), answered.sum(1), both.sum(1))[2]
     f1 = _scores(true, answered, both)[2][:, present]
     return {"micro": _interval(micro), "macro": _interval(f1.mean(axis=1)) if present.any() else (0.0, 1.0)}
@@ -561,11 +563,11 @@ def _resampled(labels: Array, decided: Array, present: Array) -> dict[str, tuple
 
 def _ranking_interval(labels: Array, probabilities: Array, present: Array) -> tuple[float, float]:
     """Bootstrap interval of the mean average precision, over a tenth of the resamples: each is a sort."""
-    draws, means = _draws(len(labels))[: _RESAMPLES // 10], []
+    counts_in_resamples, means = _resample_counts(len(labels))[: _RESAMPLES // 10], []
     if not present.any():
         return (0.0, 1.0)
     order = np.argsort(-probabilities, axis=0, kind="stable")
-    for weights in draws:
+    for weights in counts_in_resamples:
         values = []
         for column in np.flatnonzero(present):
             weight, truth = weights[order[:, column]], labels[order[:, column], column]

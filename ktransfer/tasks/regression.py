@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LOG = "log"
 TRANSFORMS = (LOG,)
-COVERAGE = 0.9  # share of the answers whose prediction interval is promised to hold the truth
+COVERAGE = 0.9  # nominal coverage of prediction intervals
 _FOLDS = 5
 _RESAMPLES, _CONFIDENCE = 1_000, 0.95
 # Each resample ranks all answers: of more examples fewer are made.
@@ -77,7 +77,7 @@ class Interval:
     """Prediction interval around an answer, by split conformal prediction (Lei et al. 2018, section 2.2).
 
     Attributes:
-        coverage: Share of the answers, in (0, 1), whose interval is promised to hold the truth.
+        coverage: Nominal coverage of the intervals, in (0, 1).
         width: Half the width of the interval, in the target's unit; with `transform` of its logarithm, so that the
             interval is from `answer / exp(width)` to `answer * exp(width)`.
         transform: As in `TargetScale`.

@@ -36,7 +36,7 @@ def text_recipe(
     Unlike with images, a frozen backbone is no place to stay: training only the head for long is the poorest
     way to tune a language model (Howard and Ruder 2018, table 7), since what a text means for the task is not
     yet in its features. So the head is solved, which takes no epoch, and the upper half of the blocks trains
-    from the first step on, at rates that fall with depth, with a short warmup and then linearly to zero
+    from the first step on, at learning rates that fall with depth, with a short warmup and then linearly to zero
     (Howard and Ruder 2018, section 3.2; Devlin et al. 2019, appendix A.3). Weights that do not beat the
     solved head on validation are not kept.
 

@@ -31,7 +31,7 @@ class EndInTime(keras.callbacks.Callback):
         if not self._ended and self._budget.left() < 0:
             self._ended = True
             self.model.stop_training = True
-            self._say("budget     the time for training is over; the weights as they are go on")
+            self._say("budget     the time for training is over; the present weights are kept")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._ended:  # ProgressiveUnfreezing goes on with the next stage where one ends early

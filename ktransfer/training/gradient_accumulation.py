@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 
-class BatchParts:
+class GradientAccumulation:
     """Sums gradients over the parts of a batch that does not fit into memory.
 
     The result is the gradient of the whole batch: each part counts by its examples, also in the last batch of
@@ -23,7 +23,7 @@ class BatchParts:
 
     Example:
 
-        parts = BatchParts(model.trainable_variables, 32, 8, 1000, optimizer.add_variable)
+        parts = GradientAccumulation(model.trainable_variables, 32, 8, 1000, optimizer.add_variable)
     """
 
     def __init__(

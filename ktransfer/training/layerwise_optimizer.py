@@ -14,7 +14,7 @@ import numpy as np
 from keras import ops
 
 from ktransfer.errors import RecipeError
-from ktransfer.training.gradient_accumulation import BatchParts
+from ktransfer.training.gradient_accumulation import GradientAccumulation
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Tensor
@@ -45,7 +45,7 @@ class Plan:
         groups: Numbers of the groups of variables, one for each block from the top.
         shares: Factor of each group.
         ratio: Factor on the learning rate of every group of this plan.
-        warmup_steps: Optimizer steps in which the rates climb linearly, counted from `start`.
+        warmup_steps: Optimizer steps in which the learning rates rise linearly, counted from `start`.
         schedule: `"constant"`, `"cosine"` or `"linear"`: how they fall after it.
         steps: Optimizer steps of the stage, for the fall.
         start: The optimizer's number of steps at which the stage began.
@@ -145,7 +145,7 @@ class LayerwiseOptimizer:
         self._factors: dict[int, Any] | None = None
         self._retired: list[dict[str, Any]] = []
         self._parts_of: tuple[int, int, int] | None = None
-        self.parts: BatchParts | None = None
+        self.parts: GradientAccumulation | None = None
         self.updated: set[int] = set()  # ids of what was updated since `set_trainable`
 
     def add_plan(self, blocks: Sequence[Sequence[keras.Variable]]) -> Plan:
@@ -459,8 +459,8 @@ class LayerwiseOptimizer:
 
     # Parts of batches.
 
-    def sum_parts(self, batch_size: int, part_size: int, examples: int) -> None:
-        """From now on take gradients of parts of a batch, and step when it is whole (see `BatchParts`)."""
+    def accumulate_gradients(self, batch_size: int, part_size: int, examples: int) -> None:
+        """From now on take gradients of parts of a batch, and step when it is whole (see `GradientAccumulation`)."""
         self._parts_of = batch_size, part_size, examples
         if self.inner.built:
             self._make_parts(batch_size, part_size, examples)
@@ -469,7 +469,7 @@ class LayerwiseOptimizer:
         for variable in self.parts.variables if self.parts else ():
             self.inner._untrack_variable(variable)
         with self._scope():
-            self.parts = BatchParts(
+            self.parts = GradientAccumulation(
                 vars(self.inner)[_TRAINED], batch_size, part_size, examples, self.inner.add_variable
             )
 
@@ -482,7 +482,7 @@ class LayerwiseOptimizer:
         parts = self.parts
         if parts is None:
             raise RuntimeError(
-                "Expected an optimizer that takes parts of batches, got one that does not. Call `sum_parts` first."
+                "Expected an optimizer that accumulates gradients, got another. Call `accumulate_gradients` first."
             )
         own = {id(variable) for variable in parts.variables}
         state = [variable for variable in inner.variables if id(variable) not in own]

@@ -53,7 +53,7 @@ class LearningRateCurve:
     differences of successive losses, and by more than 1 %.
 
     Attributes:
-        rates: Learning rate of each step, rising; float.
+        rates: Learning rate of each step, ascending; float.
         losses: Loss of each step's batch before the step; float, all finite.
         smoothing: Weight of the average before, in [0, 1). Defaults to 0.9.
         stopped: Why it ended before the highest learning rate: `"diverged"`, `"not finite"`, or an empty text where

@@ -288,7 +288,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         self.last_steps: int | None = None
         self.finished = False
         if self.parts:
-            self._shared.layerwise.sum_parts(*self.parts)
+            self._shared.layerwise.accumulate_gradients(*self.parts)
         if not self._broken_off:
             self.best_weights = BestWeights(
                 rising=bool(checked.rising),

@@ -174,7 +174,7 @@ def test_a_temperature_that_is_none_is_refused(temperature):
             {"dynamic_batch": True},
             ["onnx"],
             IMAGES,
-            r"--dynamic-batch \(dynamic_batch\) is for",
+            r"with --dynamic-batch \(dynamic_batch\), got",
         ),
     ],
 )
@@ -188,7 +188,7 @@ def test_options_that_fit_are_taken():
 
 
 def test_any_size_without_files_to_prove_it_on_is_refused(model, tmp_path):
-    with pytest.raises(ExportError, match="needs an image classifier and its preprocessing"):
+    with pytest.raises(ExportError, match="Expected an image classifier and its preprocessing"):
         export_model(
             model,
             tmp_path / "artifacts",

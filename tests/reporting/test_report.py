@@ -123,7 +123,7 @@ def test_the_page_loads_nothing(image_run, text_run):
 
 
 def test_a_run_without_epochs_says_so(text_run):
-    assert "There were no epochs" in page(text_run)
+    assert "No epochs were trained" in page(text_run)
     assert not (text_run.path / "tensorboard").exists()
 
 

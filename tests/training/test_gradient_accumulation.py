@@ -19,7 +19,7 @@ def trained(optimizer, gradients, parts=None):
     layerwise.begin_stage(plan, shares=[], warmup_steps=2, schedule="cosine", steps=8)
     layerwise.set_trainable([variable])
     if parts:
-        layerwise.sum_parts(*parts)
+        layerwise.accumulate_gradients(*parts)
     for _ in range(2):
         if parts:
             layerwise.parts.begin_epoch()
