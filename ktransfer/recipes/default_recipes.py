@@ -103,7 +103,7 @@ def preset_recipe(
     `"balanced"` the upper half where there are 2,000 texts or more. It is as long as the sum of its learning rates
     over the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 4 to 8
     and 6 to 12 for texts, at a peak of 5e-4 and 1e-4, the lowest block of images at 0.3 of it, with half an epoch of
-    warmup and a cosine (images) or linear (texts) decay to zero; texts with one label have label smoothing of 0.1.
+    warmup and a cosine (images) or linear (texts) decay to zero; where an example has one label it is smoothed by 0.1.
     Weights between the solved head and the last epoch are kept by their log loss on validation.
 
     Args:
