@@ -54,6 +54,7 @@ _HOMES = {
     "read_data": "ktransfer.image.sources",
     "report": "ktransfer.commands.report",
     "resume": "ktransfer.commands.train",
+    "search": "ktransfer.commands.search",
     "set_depth": "ktransfer.models.freezing",
     "solve_head": "ktransfer.training.linear_probe",
     "text_dataset": "ktransfer.text.dataset",

@@ -3,6 +3,7 @@ from ktransfer.commands.evaluate import evaluate as evaluate
 from ktransfer.commands.export import export as export
 from ktransfer.commands.rank import rank as rank
 from ktransfer.commands.report import report as report
+from ktransfer.commands.search import search as search
 from ktransfer.commands.train import resume as resume
 from ktransfer.commands.train import train as train
 from ktransfer.commands.train_options import TrainOptions as TrainOptions

@@ -15,7 +15,7 @@ import ktransfer
 PACKAGE = Path(ktransfer.__file__).parent
 # An import goes to a package further on in this list, or stays within its package.
 ORDER = (
-    *("__main__", "cli", "__init__", "demo", "commands", "search", "reporting", "runs", "image", "text"),
+    *("__main__", "cli", "__init__", "demo", "commands", "searching", "reporting", "runs", "image", "text"),
     *("audit", "exporting", "quantization", "tasks", "training", "features", "evaluation", "models", "data"),
     *("recipes", "utils", "security", "core", "errors"),
 )
@@ -32,7 +32,15 @@ LIGHT = (
     *("core", "image.modality", "text.modality", "image.inputs", "text.inputs"),
     *("image.sources", "image.decoding", "image.checks", "image.augmentation"),
     *("text.sources", "text.augmentation", "features.store", "models.backbone_names", "exporting.formats"),
-    *("commands.checks", "demo.canvas", "demo.corpus", "demo.drawing", "demo.textures"),
+    *(
+        "commands.checks",
+        "searching.space",
+        "searching.ranking",
+        "demo.canvas",
+        "demo.corpus",
+        "demo.drawing",
+        "demo.textures",
+    ),
 )
 NOT_LIGHT = ("utils.machine", "data.rebatching", "data.tfds")
 HEAVY = ("tensorflow", "keras", "keras_hub", "jax", "sklearn", "numpy")

@@ -24,6 +24,7 @@ from ktransfer.cli import (
     predict,
     rank,
     report,
+    search,
     train,
     verify,
 )
@@ -47,6 +48,7 @@ for verb in (
         rank.rank,
         lr_find.lr_find,
         train.train,
+        search.search,
         evaluate.evaluate,
         predict.predict,
         report.report,

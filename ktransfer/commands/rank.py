@@ -27,9 +27,9 @@ from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.default_recipes import BALANCED, preset_recipe
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget, parse_duration
-from ktransfer.search.page import rank_page
-from ktransfer.search.ranking import Candidate, Ranking, ordered
-from ktransfer.search.transferability import (
+from ktransfer.searching.page import rank_page
+from ktransfer.searching.ranking import Candidate, Ranking, ordered
+from ktransfer.searching.transferability import (
     HeadScore,
     head_score_out_of_fold,
     log_maximum_evidence,

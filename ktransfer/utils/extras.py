@@ -34,6 +34,7 @@ _EXPORT = {
 _OTHERS = {
     "datasketch": ("datasketch", "audit"),
     "jax": ("jax", "jax"),
+    "optuna": ("optuna", "search"),
     "pi_heif": ("pi-heif", "heic"),
     "pyarrow": ("pyarrow", "parquet"),
     "safetensors": ("safetensors", "hf"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ktransfer.commands.benchmark import Benchmark
     from ktransfer.core.task import Evaluation
-    from ktransfer.search.ranking import Ranking
+    from ktransfer.searching.ranking import Ranking
 
 
 _CONSOLE_ERRORS = "ktransfer.console"

@@ -29,6 +29,8 @@ MANIFESTS["begun"] = IMAGES | {
 }
 
 LR_FIND = ("lr-find", "DATA", "--backbone", "PRESET")
+RANK = ("rank", "DATA", "--backbone", "PRESET", "--backbone", "PRESET@0.5")
+SEARCH = ("search", "DATA", "--backbone", "PRESET", "--out", "OUT")
 TRAIN = ("train", "DATA", "--backbone", "PRESET", "--out", "OUT")
 # Arguments, and what the line on standard error names. Words in capitals stand for paths.
 REFUSED = {
@@ -77,6 +79,35 @@ REFUSED = {
     "a .keras file that is not there": (
         ("train", "DATA", "--backbone", "a.keras", "--out", "OUT"),
         "does not exist",
+    ),
+    "a test share of all": ((*TRAIN, "--test-split", "1"), "--test-split"),
+    "one backbone to rank": (("rank", "DATA", "--backbone", "PRESET"), "two or more"),
+    "nothing to rank": (("rank", "--backbone", "a", "--backbone", "b"), "DATA"),
+    "data to rank that is not there": (
+        ("rank", "nowhere", "--backbone", "a", "--backbone", "b"),
+        "does not exist",
+    ),
+    "no time for a short run": ((*RANK, "--train-budget", "5s"), "at least"),
+    "no duration of a short run": ((*RANK, "--train-budget", "long"), "duration"),
+    "an option for texts to rank": ((*RANK, "--sequence-length", "8"), "--sequence-length"),
+    "a file to rank into": ((*RANK, "--out", "RECIPE"), "is a file"),
+    "nothing to search": (("search", "--backbone", "PRESET", "--out", "OUT"), "DATA"),
+    "a search with no backbone": (("search", "DATA", "--out", "OUT"), "--backbone"),
+    "a search with no folder": (("search", "DATA", "--backbone", "PRESET"), "--out"),
+    "a search into a file": (("search", "DATA", "--backbone", "PRESET", "--out", "RECIPE"), "is a file"),
+    "a space that is not there": ((*SEARCH, "--space", "nowhere.json"), "--space"),
+    "a space that is a recipe": ((*SEARCH, "--space", "RECIPE"), "stages"),
+    "a typo in a sampler": ((*SEARCH, "--sampler", "tpee"), "Did you mean tpe"),
+    "a typo in a pruner": ((*SEARCH, "--pruner", "hafling"), "halving"),
+    "no trials": ((*SEARCH, "--trials", "0"), "--trials"),
+    "a budget below one trial": ((*SEARCH, "--budget", "30s"), "at least"),
+    "a budget that is none": ((*SEARCH, "--budget", "soon"), "duration"),
+    "a test share of all of a search": ((*SEARCH, "--test-split", "1"), "--test-split"),
+    "a format and none of a search": ((*SEARCH, "--format", "onnx", "--no-export"), "--no-export"),
+    "an option for texts to search": ((*SEARCH, "--text-column", "a"), "--text-column"),
+    "a path of a backbone to search": (
+        ("search", "DATA", "--backbone", "no/where", "--out", "OUT"),
+        "no/where",
     ),
     "a scaling for a preset": ((*TRAIN, "--scaling", "0..1"), "no scaling for a preset"),
     "a run folder that is used": (("train", "DATA", "--backbone", "PRESET", "--out", "DATA"), "other files"),

@@ -5,7 +5,7 @@ import pytest
 
 from ktransfer.core.task import get_task
 from ktransfer.errors import DataError
-from ktransfer.search.transferability import (
+from ktransfer.searching.transferability import (
     HeadScore,
     head_score_out_of_fold,
     log_maximum_evidence,
