@@ -28,7 +28,7 @@ def test_what_has_no_weights_is_measured_and_kept_with_what_lies_beside_it():
 
     weights = [0, 5, 0, 0, 5, 990, 0]
     assert choices(cost, weights, share=0.005)[-1] == (1, 2, 3)
-    assert choices(cost, weights, share=0.005, extra_inputs=(-1, 1))[-1] == (0, 1, 2, 3)
+    assert choices(cost, weights, share=0.005, neighbors=(-1, 1))[-1] == (0, 1, 2, 3)
     assert measured == [[1, 2, 3], [4], [0, 1, 2, 3], [2, 3, 4]]
 
 
