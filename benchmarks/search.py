@@ -26,7 +26,7 @@ from harness import SHARED, note, refuse, report
 SEARCHED = ("flowers/mobilenet", "brain_mri/lite0", "snips:500/minilm", "goemotions:1000/minilm")
 RANKED = ("flowers", "brain_mri", "snips:500")
 # At least eight candidates for each kind of data.
-SHARES = {"images": (0.4, 0.7, 1.0), "texts": (0.15, 0.3, 0.4, 0.5, 0.7, 0.8, 0.9, 1.0)}
+SHARES = {"images": (0.4, 0.7, 1.0), "texts": (0.12, 0.25, 0.38, 0.5, 0.62, 0.75, 0.88, 1.0)}
 WHAT = ("search", "rank")
 
 

@@ -144,6 +144,10 @@ def rank(
             left_out[name] = str(error)
             say(f"left out   {name}: {error}")
             continue
+        for other in found:
+            same = (other.parameters, other.blocks) == (candidate.parameters, candidate.blocks)
+            if same and np.array_equal(scores[other.name].losses, scores[name].losses):
+                measuring.note(f"{name} is the same network as {other.name}")
         found.append(candidate)
         say(
             f"candidate  {name}: {task.row_task.loss_title} {candidate.loss:.3f} ± {candidate.loss_error:.3f}, "
@@ -233,6 +237,12 @@ class _Measuring:
         self._timed = timed_formats(say) if latency else ()
         self.notes: list[str] = []
 
+    def note(self, line: str) -> None:
+        """Print a line once, and keep it for the page."""
+        if line not in self.notes:
+            self.notes.append(line)
+            self._say(f"note       {line}")
+
     def measure(self, name: str) -> tuple[Candidate, HeadScore]:
         keras.utils.set_random_seed(self._recipe.seed)
         options = self._options
@@ -309,9 +319,7 @@ class _Measuring:
             f"{outputs - len(present)} of {outputs} classes have fewer than 2 examples in the sample; "
             f"their {int((~kept).sum())} examples are left out of the scores"
         )
-        if note not in self.notes:
-            self.notes.append(note)
-            self._say(f"note       {note}")
+        self.note(note)
         return features[kept], np.searchsorted(present, labels[kept]), len(present)
 
 

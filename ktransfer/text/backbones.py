@@ -53,6 +53,11 @@ def load_text_backbone(name: str, *, load_weights: bool = True, dtype: str = "fl
             f"none of these. {hint}"
         )
     whole = load_part(keras_hub.models.Backbone, name, "a backbone", load_weights=load_weights, dtype=dtype)
+    if share not in (None, 1.0) and isinstance(whole.output, dict) and "sequence_output" in whole.output:
+        # Without the layer that BERT has for its first token, as a classifier takes it.
+        encoder = keras.Model(whole.input, whole.output["sequence_output"], name=whole.name)
+        encoder.max_sequence_length = getattr(whole, "max_sequence_length", None)
+        whole = encoder
     return truncated(whole, share, name)
 
 

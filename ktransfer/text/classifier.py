@@ -73,12 +73,16 @@ def build_text_classifier(
 
 
 def _looks_back_only(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
-    """Whether what comes after a token leaves its vector as it is: measured, whatever the family is."""
-    firsts = []
-    for last in (0, 1):
-        ids = [np.array([preprocessing.tokenizer.start_token_id, 0, last], np.int32)]
-        outputs = backbone(preprocessing.pack(ids, 3), training=False)
+    """Whether a token's vector depends on those before it, and on none after it: measured, whatever the family is."""
+    start = preprocessing.tokenizer.start_token_id
+
+    def vectors(*tokens: int) -> np.ndarray:
+        outputs = backbone(preprocessing.pack([np.array([start, *tokens], np.int32)], 3), training=False)
         outputs = outputs["sequence_output"] if isinstance(outputs, dict) else outputs
-        firsts.append(ops.convert_to_numpy(outputs)[:, 0])
-    first, second = firsts
-    return np.allclose(first, second, atol=1e-4)
+        return ops.convert_to_numpy(outputs)
+
+    before, after = vectors(0, 0), vectors(0, 1)
+    if not np.allclose(before[:, 0], after[:, 0], atol=1e-4):
+        return False
+    # Of the lowest blocks alone, below any attention, each vector depends on its own token.
+    return not np.allclose(before[:, 2], vectors(1, 0)[:, 2], atol=1e-4)

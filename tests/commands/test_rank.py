@@ -55,11 +55,12 @@ def test_the_whole_way_by_the_command(tmp_path, data):
 
 
 def test_a_second_ranking_reads_the_cache_and_says_the_same(tmp_path, data):
-    names = [PRESET_PATH, f"{PRESET_PATH}@0.5", f"{PRESET_PATH}@1.5"]
+    names = [PRESET_PATH, f"{PRESET_PATH}@0.5", f"{PRESET_PATH}@1.5", f"{PRESET_PATH}@1"]
     lines = []
     one, other = (rank(data, names, cache_dir=tmp_path, **CHEAP | {"say": lines.append}) for _ in range(2))
     assert "(0, 1]" in one.left_out[f"{PRESET_PATH}@1.5"]
     assert sum(line.startswith("left out") for line in lines) == 2
+    assert one.notes == (f"{PRESET_PATH}@1 is the same network as {PRESET_PATH}",)
     assert [each.loss for each in one.candidates] == [each.loss for each in other.candidates]
     assert [each.h_score for each in one.candidates] == [each.h_score for each in other.candidates]
     assert one.candidates[0].behind == 0

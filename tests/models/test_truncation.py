@@ -9,6 +9,8 @@ import zoo
 from ktransfer.errors import BackboneError
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.truncation import split_share, truncated
+from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
+from ktransfer.text.classifier import build_text_classifier
 
 
 @pytest.mark.parametrize("make", [zoo.resnet, zoo.mobilenet, zoo.densenet, zoo.vgg])
@@ -34,6 +36,19 @@ def test_a_text_backbone_keeps_what_bounds_its_texts(tmp_path):
     lower = truncated(backbone, 0.5, "it")
     assert len(find_blocks(lower)) < len(find_blocks(backbone))
     assert lower.max_sequence_length == backbone.max_sequence_length
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
+@pytest.mark.parametrize("family", ["Bert", "GPT2"])
+def test_every_cut_of_a_text_backbone_tells_texts_apart(tmp_path, family, share):
+    """Below attention each vector depends on its token alone, and the last token is the same in all texts."""
+    _, preset = text_zoo.write_preset(family, tmp_path)
+    backbone = load_text_backbone(f"{preset}@{share}")
+    preprocessing = load_text_preprocessing(f"{preset}@{share}", backbone)
+    model = build_text_classifier(backbone, 2, preprocessing)
+    pooled = keras.Model(model.input, model.get_layer("pooled").output)
+    one, other = pooled(preprocessing(["the quick fox", "a lazy dog"]))
+    assert np.abs(one - other).max() > 1e-4
 
 
 @pytest.mark.parametrize("share", [None, 1.0])
