@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import keras_hub
 import numpy as np
 
-from ktransfer.data.pairs import Pair, require_kind, sides
+from ktransfer.data.pairs import Pair, as_content, require_kind, sides
 from ktransfer.errors import RecipeError
 from ktransfer.text.preprocessing import TextPreprocessing
 
@@ -72,8 +72,9 @@ class PairPreprocessing(TextPreprocessing):
         return self.assemble(self.text_ids(texts))
 
     def text_ids(self, texts: Sequence[Any]) -> list[list[int]]:
-        require_kind(texts, pairs=True)
-        return [list(ids) for ids in self._ids([text for pair in texts for text in sides(pair)])]
+        pairs = [as_content(pair) for pair in texts]
+        require_kind(pairs, pairs=True)
+        return [list(ids) for ids in self._ids([text for pair in pairs for text in sides(pair)])]
 
     def assemble(self, ids: Sequence[Sequence[int]]) -> list[np.ndarray]:
         # What is beyond the room is cut in any case.
@@ -106,7 +107,7 @@ class PairPreprocessing(TextPreprocessing):
         )
 
     def order(self, texts: Sequence[Any]) -> np.ndarray:
-        return np.argsort([sum(map(len, sides(pair))) for pair in texts], kind="stable")
+        return np.argsort([sum(map(len, sides(as_content(pair)))) for pair in texts], kind="stable")
 
     def count_tokens(self, texts: Sequence[Any]) -> np.ndarray:
         """The number of ids of each pair before truncation, with special tokens: int `(n,)`."""

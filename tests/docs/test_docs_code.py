@@ -33,6 +33,12 @@ PRINTED = {
         r"refund [01]\.\d+ True",
         r"account 0\.\d+ False",
     ],
+    "tutorials/pairs.md": [
+        r"'label': '(same|other)'",
+        "'truncate': 'round_robin'",
+        r"^\(1, \d+\)$",
+        r'"label": "(same|other)"',
+    ],
     "tutorials/regression.md": ["'label': 'price', 'value': ", "'coverage': 0.9"],
     "tutorials/named_entities.md": [
         r"\('ITEM', 'ORDER'\)",

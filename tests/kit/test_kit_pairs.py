@@ -77,22 +77,24 @@ def test_a_program_answers_as_the_run(format, run):
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-4)
 
 
+def same(results, expected):
+    assert len(results) == len(expected)
+    for one, other in zip(results, expected, strict=True):
+        assert [each["label"] for each in one] == [each["label"] for each in other]
+        assert one[0]["probability"] == pytest.approx(other[0]["probability"], abs=1e-4)
+
+
 def test_the_server_takes_pairs_in_every_form(run):
     pairs = [list(pair) for pair in PAIRS]
     expected = run.predict(PAIRS)
     first, second = zip(*pairs, strict=True)
     with serving(run.path) as (client, _):
-        answers = client.post("/predict", json={"text": pairs}).json()
-        for one, other in zip(answers["results"], expected, strict=True):
-            assert [each["label"] for each in one] == [each["label"] for each in other]
-            assert one[0]["probability"] == pytest.approx(other[0]["probability"], abs=1e-4)
-        assert {len(PAIRS) - 2, len(PAIRS) - 1} <= set(answers["cut_texts"])
-        assert client.post("/predict", json={"text_a": first, "text_b": second}).json() == answers
-        single = client.post("/predict", json={"text": pairs[0]}).json()["results"]
-        assert single == answers["results"][:1]
-        assert client.post("/predict", json=dict(zip(("text_a", "text_b"), pairs[0], strict=True))).json()[
-            "results"
-        ] == (single)
+        for body in ({"text": pairs}, {"text_a": first, "text_b": second}):
+            answers = client.post("/predict", json=body).json()
+            same(answers["results"], expected)
+            assert {len(PAIRS) - 2, len(PAIRS) - 1} <= set(answers["cut_texts"])
+        for body in ({"text": pairs[0]}, {"text_a": first[0], "text_b": second[0]}):
+            same(client.post("/predict", json=body).json()["results"], expected[:1])
         given = {"name": "text", "datatype": "BYTES", "shape": [len(pairs), 2]}
         for data in (pairs, [text for pair in pairs for text in pair]):
             done = client.post(f"{MODEL}/infer", json={"inputs": [{**given, "data": data}]})
