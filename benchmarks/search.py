@@ -3,8 +3,8 @@
 python benchmarks/search.py [DATA [BACKBONES]] [--rows flowers/resnet snips:500] [--seeds 0 1 2] [--what search rank]
                             [--trials 20] [--results FILE]
 
-One measurement is one of these on one row (a data set and a backbone) with one seed, which splits the data anew, in a
-process of its own. `default`: the run of the preset `balanced`, its accuracy on the test files and its seconds.
+One measurement is one of these on one row (a data set and a backbone) with one seed, which splits the data anew, in
+a subprocess. `default`: the run of the preset `balanced`, its accuracy on the test files and its seconds.
 `search`: 20 trials, and the same of the run that they end in. `rank`: the cross-validated loss of each candidate (cuts
 of the shared backbones at several depths), and the seconds. `full:NAME`: the accuracy of a candidate that is trained.
 The table has the ratio of the seconds, the difference of the accuracies, and Spearman's correlation between ranking and

@@ -135,7 +135,8 @@ def rank(
         task=task.name,
     )
     measuring = _Measuring(modality, chosen, recipe, options, feature_store(cache_dir), latency, say, verbose)
-    found, left_out = [], {}
+    found: list[Candidate] = []
+    left_out: dict[str, str] = {}
     scores: dict[str, HeadScore] = {}
     for name in names:
         try:
