@@ -425,18 +425,18 @@ def _work(study: TrialStudy, job: _Job, out: Path, count: int, clock: _Clock, sa
             say(f"budget     over within trial {trial.number}, which counts as not tried")
             break
     if not study.complete:
-        raise RunError(_nothing(study, clock))
+        raise _nothing(study, clock)
 
 
-def _nothing(study: TrialStudy, clock: _Clock) -> str:
+def _nothing(study: TrialStudy, clock: _Clock) -> RunError:
     failed = [each.user_attrs["error"] for each in study.finished if "error" in each.user_attrs]
-    if clock.seconds is not None and not failed:
-        return f"Expected a budget that one trial fits into, got {clock.seconds:.0f} s. Give it more."
-    return (
-        f"Expected a trial that finished, got {len(study.finished)} that failed, the last with: {failed[-1]}"
-        if failed
-        else "Expected a trial that finished, got none. Raise --trials."
-    )
+    if failed:
+        return RunError(
+            f"Expected a trial that finished, got {len(study.finished)} that failed. {failed[-1]}"
+        )
+    if clock.seconds is not None:
+        return RunError(f"Expected a budget that one trial fits into, got {clock.seconds:.0f} s. Raise it.")
+    return RunError("Expected a trial that finished, got none. Raise --trials.")
 
 
 def _run_trial(study: TrialStudy, trial: Trial, job: _Job, out: Path, clock: _Clock, say: Say) -> bool:

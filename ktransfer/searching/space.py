@@ -356,11 +356,13 @@ def _range(name: str, given: Mapping[str, Any]) -> Range:
         raise RecipeError(f"Expected numbers as low and high of {name}, got {dict(given)!r:.80}. Write both.")
     if not low < high or (step is not None and not 0 < step <= high - low):
         raise RecipeError(
-            f"Expected low below high of {name}, and a step between them, got {dict(given)!r:.80}."
+            f"Expected low below high of {name}, and a step between them, got {dict(given)!r:.80}. "
+            "Correct it."
         )
     if log not in (None, True, False) or (log and low <= 0) or (log and step is not None):
         raise RecipeError(
-            f"Expected log as true or false of {name}, with low above 0 and no step, got {dict(given)!r:.80}."
+            f"Expected log as true or false of {name}, with low above 0 and no step, got "
+            f"{dict(given)!r:.80}. Correct it."
         )
     if name in _WHOLE or (name == "depth" and all(type(n) is int for n in numbers)):
         if not all(type(n) is int for n in numbers):
@@ -436,7 +438,9 @@ def _augmentation(value: Any, modality: Modality) -> Any:
     if value == "default":
         return modality.augmentation()
     if not isinstance(value, Mapping):
-        raise RecipeError(f"Expected an augmentation of none, default or its fields, got {value!r:.80}.")
+        raise RecipeError(
+            f"Expected an augmentation of none, default or its fields, got {value!r:.80}. Write one."
+        )
     known = [field.name for field in dataclasses.fields(modality.augmentation)]
     if unknown := [name for name in value if name not in known]:
         raise RecipeError(

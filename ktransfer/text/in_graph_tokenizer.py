@@ -107,16 +107,21 @@ def text_signature(
 
     specs = [tf.TensorSpec([None], tf.string, name=each.name) for each in text_inputs(graph.preprocessing)]
 
-    # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own.
-    @tf.function(input_signature=specs[:1], autograph=False)
+    # Not inlined: keras-hub's byte pairs need AutoGraph in a function of their own. Each is made only where its
+    # signature fits: `tf.function` checks that at once.
+    if len(specs) > 1:
+
+        @tf.function(input_signature=specs, autograph=False)
+        def serve_pairs(text_a: tf.Tensor, text_b: tf.Tensor) -> dict[str, tf.Tensor]:
+            return serve(**graph.inputs(text_a, text_b))
+
+        return serve_pairs
+
+    @tf.function(input_signature=specs, autograph=False)
     def serve_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
         return serve(**graph.inputs(text))
 
-    @tf.function(input_signature=specs, autograph=False)
-    def serve_pairs(text_a: tf.Tensor, text_b: tf.Tensor) -> dict[str, tf.Tensor]:
-        return serve(**graph.inputs(text_a, text_b))
-
-    return serve_pairs if len(specs) > 1 else serve_text
+    return serve_text
 
 
 def measure_text_parity(
