@@ -43,6 +43,12 @@ def same(found, expected):
         assert one["coverage"] == other["coverage"] == 0.9
 
 
+def test_the_file_for_phones_says_that_it_answers_a_number(run):
+    content = (run.path / "artifacts" / "model.tflite").read_bytes()
+    assert b"Predicted number, in the unit of the target" in content
+    assert b"their sum is 1" not in content
+
+
 @pytest.mark.parametrize("format", ["onnx", "tflite", "savedmodel"])
 def test_a_program_answers_with_the_number_of_the_run(format, run):
     same(kit_answers(format, run.path, *TEXTS), [answers[0] for answers in run.predict(TEXTS)])
