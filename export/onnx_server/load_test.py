@@ -20,10 +20,12 @@ import time
 import urllib.request
 from pathlib import Path
 
+from .decision import measured as number
 from .model import Model
 from .settings import cores
 
-_TOLERANCE = 1e-4  # of a probability: batches add up in another order
+_TOLERANCE = 1e-4  # of a probability, or as a share of a number: batches add up in another order
+_WHOLE = ("ner", "regression")  # of these tasks a result has no ranked labels, and is compared as it is
 _START_S, _GIVE_UP_S = 600, 600
 
 
@@ -103,9 +105,9 @@ class Load:
         lost: Connections lost and tried again.
     """
 
-    def __init__(self, port, requests, *, thresholds=None, persistent=False):
+    def __init__(self, port, requests, *, task="single_label", thresholds=None, persistent=False):
         self._port, self._requests, self._persistent = port, requests, persistent
-        self._thresholds = thresholds
+        self._task, self._thresholds = task, thresholds
         self.latencies, self.wrong, self.errors, self.lost = [], 0, 0, 0
         self._lock = threading.Lock()
 
@@ -130,7 +132,8 @@ class Load:
                 return
             content_type, body, expected = self._requests[turn % len(self._requests)]
             begin = time.perf_counter()
-            status, answer = self._ask(connection, content_type, body, len(expected))
+            query = "" if self._task in _WHOLE else f"?top_k={len(expected)}"
+            status, answer = self._ask(connection, content_type, body, query)
             seconds = time.perf_counter() - begin
             with self._lock:
                 if status != 200:
@@ -141,6 +144,8 @@ class Load:
 
     def _right(self, answer, expected):
         (found,) = answer["results"]
+        if self._task in _WHOLE:
+            return _alike(found, expected)
         found = {each["label"]: each["probability"] for each in found}
         if found.keys() != expected.keys():
             return False
@@ -152,11 +157,11 @@ class Load:
         chosen = [each["label"] for each in chosen]
         return set(chosen) == {label for label, least in self._thresholds.items() if found[label] >= least}
 
-    def _ask(self, connection, content_type, body, top_k):
+    def _ask(self, connection, content_type, body, query):
         until = time.monotonic() + _GIVE_UP_S
         while True:
             try:
-                connection.request("POST", f"/predict?top_k={top_k}", body, {"Content-Type": content_type})
+                connection.request("POST", f"/predict{query}", body, {"Content-Type": content_type})
                 answer = connection.getresponse()
                 return answer.status, answer.read()
             except (OSError, http.client.HTTPException):
@@ -168,11 +173,22 @@ class Load:
                 time.sleep(0.05)
 
 
-def measure(run, requests, options, *, count, clients, kills=0, thresholds=None):
+def _alike(found, expected):
+    """Whether two results in JSON are the same, but for the last digits of their numbers."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(_alike(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(_alike, found, expected))
+    if isinstance(expected, float):
+        return abs(found - expected) <= _TOLERANCE * max(1.0, abs(expected))
+    return found == expected
+
+
+def measure(run, requests, options, *, count, clients, kills=0, **facts):
     """Return what one server does under load, as a dictionary of JSON values."""
     with Server(run, options) as server:
-        Load(server.port, requests, thresholds=thresholds).run(4 * clients, clients)
-        load = Load(server.port, requests, thresholds=thresholds, persistent=bool(kills))
+        Load(server.port, requests, **facts).run(4 * clients, clients)
+        load = Load(server.port, requests, persistent=bool(kills), **facts)
         before = server.rss_mib()
         cpu = server.metric("process_cpu_seconds_total")
         killer = threading.Thread(target=_kill, args=(server, load, count, kills))
@@ -207,7 +223,7 @@ def _kill(server, load, count, kills):
 
 
 def prepare(run, examples):
-    """Return the requests of all examples, with the answers of the model run on each alone, and the thresholds."""
+    """Return the requests of all examples, with the answers of the model run on each alone; task and thresholds."""
     model = Model(run, threads=cores())
     if model.read.kind == "text":
         bodies = [line for line in examples.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -224,11 +240,19 @@ def prepare(run, examples):
     thresholds = model.thresholds
     if thresholds is not None:
         thresholds = dict(zip(model.labels, thresholds.tolist(), strict=True))
-    answered = [
-        (kind, body, dict(zip(model.labels, map(float, model([model.read(example)])[0]), strict=True)))
-        for kind, body, example in requests
-    ]
-    return answered, thresholds
+    answered = [(kind, body, _expected(model, example)) for kind, body, example in requests]
+    return answered, {"task": model.task, "thresholds": thresholds}
+
+
+def _expected(model, example):
+    """The result of one example: entities, a number with its interval, or the probability of each label."""
+    row = model.read(example)
+    if model.task == "ner":
+        return model.read.found(row, [model([window])[0] for window in row])
+    (answer,) = model([row])
+    if model.task == "regression":
+        return number(answer, model.labels, model.interval)
+    return dict(zip(model.labels, map(float, answer), strict=True))
 
 
 def _form(image):
@@ -256,8 +280,8 @@ def main():
     )
     parser.add_argument("options", nargs="*", help="of the server, after --")
     arguments = parser.parse_args()
-    requests, thresholds = prepare(arguments.run, arguments.examples)
-    common = {"count": arguments.requests, "clients": arguments.clients, "thresholds": thresholds}
+    requests, facts = prepare(arguments.run, arguments.examples)
+    common = {"count": arguments.requests, "clients": arguments.clients, **facts}
     if arguments.kill:
         measured = [measure(arguments.run, requests, arguments.options, kills=arguments.kill, **common)]
         print(json.dumps(measured[0]))

@@ -50,6 +50,7 @@ class Task(Protocol):
         score_title: The same for a line that is printed, such as `"accuracy"`.
         hit_title: What the mean of `hits` is called, such as `"accuracy"`.
         loss_title: What the mean of `likelihoods` is called, such as `"log loss"`.
+        output_title: What the numbers are that an artifact answers, for its metadata.
         compared_title: What `compared` gives first, such as `"probabilities"`.
         agreement_title: What answers are that agree, such as `"with the same label"`.
         picture: The file in a run folder that `Evaluation.save_picture` is written to.
@@ -73,6 +74,7 @@ class Task(Protocol):
     score_title: str
     hit_title: str
     loss_title: str
+    output_title: str
     compared_title: str
     agreement_title: str
     picture: str

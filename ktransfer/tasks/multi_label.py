@@ -173,6 +173,7 @@ class MultiLabel(OneAnswer):
     activation = "sigmoid"
     score, score_title = "pr_auc", "area under the precision-recall curve"
     hit_title = "F1 of an example"
+    output_title = "Probability of each label, independent of the others"
     template = "multi_label.html"
     uneven_hint = "each label gets a threshold of its own; with --loss focal what is hard counts for more"
 

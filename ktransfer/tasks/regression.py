@@ -269,6 +269,7 @@ class Regression(OneAnswer):
     score, score_title = "r2", "R2"
     loss_title, compared_title = "half squared error", "standard deviations of the target"
     hit_title = "one less the mean absolute error in standard deviations of the target"
+    output_title = "Predicted number, in the unit of the target"
     agreement_title = f"within {_ALIKE:g} standard deviations of the target"
     template, picture = "regression.html", "residuals.png"
     uneven_hint = ""

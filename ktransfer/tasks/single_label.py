@@ -34,6 +34,7 @@ class SingleLabel(OneAnswer):
     reads, label_noun = "single_label", "classes"
     activation = "softmax"
     score, score_title, hit_title = "accuracy", "accuracy", "accuracy"
+    output_title = "Probability of each label; their sum is 1"
     template = "single_label.html"
     uneven_hint = "with --class-weight balanced or --loss focal the rare ones count for more"
 

@@ -209,6 +209,7 @@ class TokenClassification(Classes):
     activation = "softmax"
     score, score_title = TagOfWord.score, TagOfWord.score_title
     hit_title = "F1 of a text"
+    output_title = "Probability of each tag, for each token; their sum is 1"
     template = "token_classification.html"
     uneven_hint = "with --class-weight balanced or --loss focal the rare ones count for more"
     per_token, every_class, weights_in_loss = True, False, True

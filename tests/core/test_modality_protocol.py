@@ -63,7 +63,9 @@ def test_manifests_of_the_first_runs_name_no_task_and_are_of_images():
 
 
 def test_a_mark_that_no_modality_has_is_an_error_that_names_those_there_are():
-    with pytest.raises(ValueError, match=r"a task of 'image-classification', 'text-classification', got 'x'"):
+    with pytest.raises(
+        ValueError, match=r"a task out of 'image-classification', 'text-classification', got 'x'"
+    ):
         modality_of_task("x")
 
 

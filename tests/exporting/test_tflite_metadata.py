@@ -27,6 +27,7 @@ def test_each_input_of_ids_is_named_in_the_order_of_the_graph_and_labels_are_the
     assert not any(given.Offset(4 + 2 * field) for given in inputs for field in (3, 4, 5))  # of images
     probabilities = at(graph, (3, True))
     assert text(probabilities, 0) == "probabilities"
+    assert text(probabilities, 1) == "Probability of each label; their sum is 1"
     assert text(at(probabilities, (6, True)), 0) == "labels.txt"
     assert text(metadata(path), 0) == "TextClassifier"
     with zipfile.ZipFile(path) as archive:

@@ -15,6 +15,7 @@ from test_tflite_flex import two_branches
 from trained import trained
 
 from ktransfer.core.modality import modality_of_kind
+from ktransfer.core.task import get_task
 from ktransfer.exporting.export_model import ExportOptions, export_model
 from ktransfer.exporting.tflite.metadata import add_metadata, packed
 
@@ -93,6 +94,7 @@ def test_an_input_called_as_an_inner_tensor_would_be_keeps_its_name():
 
     class Serving:
         class_names, inputs, modality = CLASSES, [Given], modality_of_kind("file")
+        task = get_task("single_label")
 
     tensors = [schema.TensorT(name=b"", shape=[1], buffer=0) for _ in range(4)]
     graph = schema.SubGraphT(tensors=tensors, inputs=[3], outputs=[0], operators=[])

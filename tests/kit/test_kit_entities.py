@@ -110,3 +110,21 @@ def test_the_server_answers_tensors_with_probabilities_of_tokens(run):
         refused = client.post(f"{MODEL}/infer", json={"inputs": inputs, "outputs": [{"name": "entities"}]})
         assert refused.status_code == 400
         assert "Expected the output 'probabilities' for tensors" in refused.text
+
+
+def test_the_load_test_compares_entities(run, tmp_path):
+    from onnx_server.load_test import Load, prepare
+
+    (tmp_path / "texts.txt").write_text(f"{LONG}\na caf\u00e9, the fox!\n", encoding="utf-8")
+    requests, facts = prepare(run.path, tmp_path / "texts.txt")
+    assert facts == {"task": "ner", "thresholds": None}
+    kind, body, expected = requests[0]
+    assert expected
+    with serving(run.path) as (client, _):
+        for wrong, answers in (
+            (0, expected),
+            (4, [{**expected[0], "end": expected[0]["end"] + 1}, *expected[1:]]),
+        ):
+            load = Load(client.base_url.port, [(kind, body, answers), *requests[1:]], **facts)
+            load.run(8, 2)
+            assert (len(load.latencies), load.errors, load.wrong) == (8, 0, wrong)

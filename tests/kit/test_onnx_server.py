@@ -420,8 +420,9 @@ def test_the_load_test_finds_wrong_labels(tmp_path):
     run, images = image_run(tmp_path / "run", thresholds=[0.6, 0.6, 0.4]), tmp_path / "images"
     images.mkdir()
     (images / "red.png").write_bytes(png("red"))
-    requests, thresholds = prepare(run, images)
-    assert thresholds == {"red": 0.6, "green": 0.6, "blue": 0.4}
+    requests, facts = prepare(run, images)
+    thresholds = {"red": 0.6, "green": 0.6, "blue": 0.4}
+    assert facts == {"task": "multi_label", "thresholds": thresholds}
     assert requests[0][:2] == _form(png("red"))
     with serving(run) as (client, _):
         for changed, wrong in (({}, 0), ({"green": 0.4}, 4)):

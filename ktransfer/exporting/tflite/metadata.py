@@ -56,7 +56,7 @@ def add_metadata(content: bytes, serving: Serving, extra: Mapping[str, Any] | No
     [signature], inputs = model.signatureDefs, {given.name: given for given in serving.inputs}
     names = {tensor.tensorIndex: tensor.name.decode() for tensor in signature.inputs}
     in_order = [inputs[names[index]] for index in model.subgraphs[0].inputs]
-    metadata = _model_metadata(in_order, serving.modality.name, described=extra is not None)
+    metadata = _model_metadata(in_order, serving, described=extra is not None)
     _name_tensors(model)
     model.buffers.append(schema.BufferT(data=metadata))
     entry = schema.MetadataT(name=_BUFFER_NAME, buffer=len(model.buffers) - 1)
@@ -115,17 +115,17 @@ class _AlignedBuilder(flatbuffers.Builder):
         return super().StartVector(elemSize, numElems, max(alignment, 16))
 
 
-def _model_metadata(inputs: Sequence[Input], modality: str, *, described: bool) -> bytes:
+def _model_metadata(inputs: Sequence[Input], serving: Serving, *, described: bool) -> bytes:
     b = flatbuffers.Builder(1024)
     described_inputs = [_DESCRIBED[len(given.axes)](b, given) for given in inputs]
 
     labels = _tables(b, [_file(b, "labels.txt", _AXIS_LABELS)])
-    name, about = b.CreateString("probabilities"), b.CreateString("One a label, of sum 1")
+    name, about = b.CreateString("probabilities"), b.CreateString(serving.task.output_title)
     probabilities = _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about), _refer(b, 6, labels)))
 
     takes, gives = _tables(b, described_inputs), _tables(b, [probabilities])
     graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, takes), _refer(b, 3, gives)))])
-    name = b.CreateString(f"{modality.title()}Classifier")
+    name = b.CreateString(f"{serving.modality.name.title()}Classifier")
     parser = b.CreateString("1.0.0")
     files = _tables(b, [_file(b, "extra.json", _DESCRIPTIONS)] if described else [])
     model = _table(
