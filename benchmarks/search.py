@@ -1,4 +1,4 @@
-"""What a search gains over the default, and whether a ranking orders backbones as training does.
+"""Gain of a search over the default, and agreement of a ranking of backbones with their training.
 
 python benchmarks/search.py [DATA [BACKBONES]] [--rows flowers/resnet snips:500] [--seeds 0 1 2] [--what search rank]
                             [--trials 20] [--results FILE]
