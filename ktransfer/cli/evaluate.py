@@ -30,7 +30,7 @@ def evaluate(
     encoding: Encoding = None,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate a run on labelled images or texts: accuracy, precision, recall, F1, confusion matrix."""
+    """Evaluate a run on labeled images or texts: accuracy, precision, recall, F1, confusion matrix."""
     from ktransfer.commands.checks import (
         check_data,
         check_encoding,

@@ -158,6 +158,7 @@ def train(
 ) -> None:
     """Train a classifier, evaluate it, export it to all formats and verify them."""
     from ktransfer.commands.checks import check_backend, check_choice, check_exclusive, check_path, check_same
+    from ktransfer.core.task import task_names
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
     from ktransfer.runs.manifest import check_free, is_run, read_manifest
@@ -213,6 +214,7 @@ def train(
         check_exclusive({"--budget": budget is not None, "--refit": refit is True}, "how long to train")
         check_choice(preset, PRESETS, "--preset")
         check_choice(target_transform, ("log",), "--target-transform")
+        check_choice(task, task_names(), "--task")
         if budget is not None:
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")

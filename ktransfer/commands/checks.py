@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ktransfer.core.modality import Modality, modalities
+from ktransfer.core.task import task_names
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
 from ktransfer.runs.manifest import read_manifest
@@ -283,12 +284,14 @@ def check_modality(data: str | Path, options: Mapping[str, Any]) -> Modality | N
         The modality; `None` of a TensorFlow data set, which is looked at later.
 
     Raises:
-        DataError: One is.
+        DataError: One does not.
+        RunError: `task` is none that there is.
 
     Example:
 
         check_modality("flowers", {"image_size": 160, "text_column": None})
     """
+    check_choice(options.get("task"), task_names(), "--task")
     if str(data).startswith("tfds:"):
         return None
     modality = find_modality(data)

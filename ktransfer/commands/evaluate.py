@@ -1,4 +1,4 @@
-"""`ktransfer evaluate`: how good a run is on labelled images."""
+"""`ktransfer evaluate`: how good a run is on labeled images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def evaluate(
     encoding: str | None = None,
     say: Say = print_line,
 ) -> tuple[Evaluation, str]:
-    """Evaluate a run's model on labelled images or texts.
+    """Evaluate a run's model on labeled images or texts.
 
     Args:
         run: What `Run.load` gave.

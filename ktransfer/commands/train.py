@@ -77,7 +77,7 @@ def train(
     verbose: int | str = 1,
     **changes: Any,
 ) -> Run:
-    """Train a classifier on labelled images or texts, evaluate it, export it, and keep all in a run folder.
+    """Train a classifier on labeled images or texts, evaluate it, export it, and keep all in a run folder.
 
     Args:
         data: Images: a folder of class folders, one that holds `train/` (and `val/`, `test/`), or a table that names

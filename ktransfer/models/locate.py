@@ -165,7 +165,8 @@ def _by_name(model: keras.Model, inside: Sequence[keras.layers.Layer], name: str
         )
     if not found:
         raise BackboneError(
-            f"Expected a layer of the model as the backbone, got {name!r}, of which {model.name!r} has no layer. "
+            f"Expected the name of a layer of the model as the backbone, got {name!r}, and {model.name!r} has no such "
+            f"layer. "
             f"{_hint(model, inside, name)}"
         )
     return found[0]
@@ -175,6 +176,8 @@ def _hint(model: keras.Model, inside: Sequence[keras.layers.Layer], name: str | 
     nested = [layer.name for layer in inside if isinstance(layer, keras.Model) and layer.weights]
     names = [layer.name for layer in model.layers]
     suggestion = did_you_mean(name, [layer.name for layer in inside]) if name else ""
+    if len(nested) == 1:
+        return f"Pass backbone={nested[0]!r}."
     if nested:
         return f"{suggestion}Pass backbone= one of {listed(nested)}."
     return (

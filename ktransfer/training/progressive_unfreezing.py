@@ -309,6 +309,12 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             self.warn(
                 f"fit has {self.params['epochs']} epochs and the stages {planned}: the last stage is cut short"
             )
+        if not self.stages and not any(checked.depths):
+            self._say(
+                f"fit has {checked.epochs} epoch{'s' * (checked.epochs != 1)}, "
+                f"which train{'s' * (checked.epochs == 1)} the head alone: the backbone stays frozen. "
+                "Give fit more epochs to unfreeze it"
+            )
         if checked.located.note:
             self._say(checked.located.note)
         kept = [layer for layer in self._freezing.kept_layers if self._counts(layer)]

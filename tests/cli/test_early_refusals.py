@@ -167,6 +167,10 @@ REFUSED = {
     "a rate in a file": ((*LR_FIND, "--out", "RECIPE"), "is a file"),
     "a rate within a file": ((*LR_FIND, "--out", "recipe.json/a"), "is a file"),
     "a list for a rate that is not there": ((*LR_FIND, "--exclude", "nowhere.txt"), "--exclude"),
+    **{
+        f"a typo in the task of {command[0]}": ((*command, "--task", "regresion"), "Did you mean regression")
+        for command in (TRAIN, LR_FIND, RANK, SEARCH, ("audit", "DATA"))
+    },
     "a typo in a task": (("backbones", "--task", "txt"), "Did you mean text"),
     "parameters that are a word": (("backbones", "--max-params", "ten"), "10M"),
     "parameters below none": (("backbones", "--max-params", "-3"), "10M"),

@@ -129,6 +129,13 @@ def test_without_stages_the_epochs_are_divided_between_head_upper_half_and_all()
     assert [stage for _, stage, _, _ in watch.rows] == [0, 0, 1, 1, 2, 2]
 
 
+@pytest.mark.parametrize(("epochs", "stays"), [(1, True), (2, False), (3, False)])
+def test_too_few_epochs_to_unfreeze_the_backbone_are_named(capsys, epochs, stays):
+    model, backbone = classifier()
+    fit(model, [ProgressiveUnfreezing(backbone)], epochs=epochs)
+    assert ("fit has 1 epoch, which trains" in capsys.readouterr().out) is stays
+
+
 def test_the_backbone_can_be_given_by_name():
     model, backbone = classifier()
     history = fit(model, [ProgressiveUnfreezing(backbone.name, STAGES, verbose=0)])
