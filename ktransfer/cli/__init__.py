@@ -35,8 +35,8 @@ from ktransfer.utils.terminal import accept_any_text, print_line, use_utf8_mode
 
 app = typer.Typer(
     name="ktransfer",
-    help="Transfer learning for Keras: from a folder of images or a table of texts to a classifier, and from "
-    "there to SavedModel, TFLite and ONNX files that are proved to answer as it does.",
+    help="Transfer learning for Keras: from a folder of images or a table of texts to a trained model, and from "
+    "there to SavedModel, TFLite and ONNX files that are verified to answer as it does.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

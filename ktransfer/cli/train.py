@@ -156,7 +156,7 @@ def train(
     format: Format = None,
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ) -> None:
-    """Train a classifier, evaluate it, export it to all formats and verify them."""
+    """Train a model, evaluate it, export it to all formats and verify them."""
     from ktransfer.commands.checks import check_backend, check_choice, check_exclusive, check_path, check_same
     from ktransfer.core.task import task_names
     from ktransfer.recipes.default_recipes import PRESETS
