@@ -61,7 +61,10 @@ def _is_mirrored(items: Sequence[Item]) -> bool:
     """Whether pairs of the same two texts differ in label by their order alone."""
     labels: dict[tuple[str, ...], set[str]] = {}
     for item in items:
-        labels.setdefault(tuple(map(normalised, sides(item.input))), set()).add(item.label)
+        texts = sides(item.input)
+        if len(texts) != 2:
+            return False
+        labels.setdefault(tuple(map(normalised, texts)), set()).add(item.label)
     return len(labels) > 1 and all(len(found) == 1 for found in labels.values())
 
 

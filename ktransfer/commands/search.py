@@ -432,7 +432,8 @@ def _nothing(study: TrialStudy, clock: _Clock) -> RunError:
     failed = [each.user_attrs["error"] for each in study.finished if "error" in each.user_attrs]
     if failed:
         return RunError(
-            f"Expected a trial that finished, got {len(study.finished)} that failed. {failed[-1]}"
+            f"Expected a trial that finished, got {len(study.finished)} that failed, the last with: "
+            f"{failed[-1].rstrip('.')}. Change what it names, and run the same command again."
         )
     if clock.seconds is not None:
         return RunError(f"Expected a budget that one trial fits into, got {clock.seconds:.0f} s. Raise it.")

@@ -246,8 +246,8 @@ def test_what_is_kept_of_frozen_backbones_is_shown_and_cleared(monkeypatch, caps
     assert (
         "5 entries" in out
     )  # of training and validation images for the head and the stage, and of all blocks
-    assert "cut head, part validation" in out
-    assert "cut stack3_block0, part train" in out
+    assert "cut head, split validation" in out
+    assert "cut stack3_block0, split train" in out
     assert len(json.loads(run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache, "--json")[1])) == 5
     assert "freed" in run(monkeypatch, capsys, "cache", "clear", "--cache-dir", cache)[1]
     assert "0 entries" in run(monkeypatch, capsys, "cache", "info", "--cache-dir", cache)[1]

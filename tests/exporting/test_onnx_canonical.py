@@ -214,7 +214,7 @@ def test_a_network_of_thousands_of_layers_is_sorted():
 
 
 @pytest.mark.parametrize(
-    ("operands", "message"), [("y", "free of cycles, got one through 'y'"), ("z", "got 'z', which nothing")]
+    ("operands", "message"), [("y", "without cycles, got one through 'y'"), ("z", "got 'z', which nothing")]
 )
 def test_a_graph_that_cannot_be_run_is_refused(operands, message):
     with pytest.raises(ValueError, match=message):

@@ -89,7 +89,7 @@ def test_what_cannot_be_a_pixel_is_refused_by_its_place(images, value):
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 def test_a_constant_that_json_does_not_have_is_refused(images, value):
     body = json.dumps(image(pixels(7))).replace("7.0", value, 1)
-    assert f"{value}, which is no number in JSON" in refused(images.post(INFER, content=body))
+    assert f"{value}, which JSON has no notation for" in refused(images.post(INFER, content=body))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -318,7 +318,7 @@ def test_a_broken_form_is_refused(images, body):
         (b'{"text": "good", "text": "bad"}', "the key 'text' twice"),
         (b'{"text": "\xff"}', "not UTF-8, at 10"),
         ('{"text": "good"}'.encode("utf-16"), "not UTF-8"),
-        (b'{"text": NaN}', "NaN, which is no number"),
+        (b'{"text": NaN}', "NaN, which JSON has no notation for"),
         (b'{"text": ' + b"[" * 100_000, "too many levels"),
         (b'{"a":' * 100_000, "too many levels"),
         (b'{"text": ' + b"9" * 5000 + b"}", "Send it as JSON"),
