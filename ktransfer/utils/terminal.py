@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ktransfer.security.safe_io import visible
@@ -210,18 +210,29 @@ def print_benchmark(result: Benchmark) -> None:
     )
 
 
+def _short_names(names: Sequence[str]) -> list[str]:
+    """The last component of each path, where that tells them apart."""
+    short = [os.path.basename(name.rstrip("/\\")) or name for name in names]
+    return short if len(set(short)) == len(short) else list(names)
+
+
 def print_ranking(ranking: Ranking) -> None:
     """The table and the line of a `Ranking`."""
     from rich import box
     from rich.table import Table
 
     (first, *headings), rows = ranking.table()
-    table = Table(first, box=box.SIMPLE, collapse_padding=True, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for row in rows:
-        table.add_row(*map(visible, row))
-    console().print(table)
+    names = _short_names([row[0] for row in rows])
+    # Scores and cost are two tables, which a terminal of 80 columns has room for.
+    split = headings.index("parameters")
+    for chosen in (slice(0, split), slice(split, None)):
+        table = Table(box=box.SIMPLE, collapse_padding=True, pad_edge=False)
+        table.add_column(first, overflow="fold")
+        for heading in headings[chosen]:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for name, row in zip(names, rows, strict=True):
+            table.add_row(visible(name), *map(visible, row[1:][chosen]))
+        console().print(table)
     for name, reason in ranking.left_out.items():
         print_line(visible(f"{name} is left out: {reason}"))
     if ranking.best is not None:
