@@ -164,7 +164,7 @@ def _figure(
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogFormatter, MaxNLocator
 
     # The salt makes the same plot the same text, and ids of different plots on one page different.
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": title}):
@@ -173,6 +173,12 @@ def _figure(
         axes = figure.subplots()
         axes.set_title(title)
         draw(axes)
+        for axis in (axes.xaxis, axes.yaxis):
+            if (
+                axis.get_scale() == "log"
+            ):  # the default writes TeX, which stays as it is without `text.parse_math`
+                axis.set_major_formatter(LogFormatter())
+                axis.set_minor_formatter(LogFormatter(minor_thresholds=(1, 0.4)))
         if epochs:
             axes.set_xlabel("epochs")
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

@@ -217,7 +217,7 @@ def search_page(found: Mapping[str, Any], *, title: str) -> str:
     )
     return document(
         f"Search for {title}",
-        f"{len(trials)} trials: {counts}; {found['sampler']} and {found['pruner']}",
+        f"{len(trials)} trial{'s' * (len(trials) != 1)}: {counts}; {found['sampler']} and {found['pruner']}",
         [
             ("Result", _search_result(found)),
             ("Plots", figures(_search_plots(found, complete))),
@@ -282,7 +282,7 @@ def _search_plots(found: Mapping[str, Any], complete: Sequence[Mapping[str, Any]
         sizes = [20 + 180 * each / max(seconds) for each in seconds]
         shares = [each["depth_share"] for each in complete]
         axes.scatter(shares, [each["score"] for each in complete], s=sizes, color=colors["train"], alpha=0.5)
-        axes.set(xlabel="share of the blocks that trains; area: seconds of the trial", ylabel=metric)
+        axes.set(xlabel="share of blocks that train; area: seconds", ylabel=metric)
 
     plots = [drawn(history, "history", size=(5.2, 3.2))]
     if found["importances"]:

@@ -1,5 +1,6 @@
-"""How a ranking is printed on a terminal of 80 columns."""
+"""How a ranking looks on a terminal of 80 columns and on its page."""
 
+from ktransfer.searching.page import rank_page
 from ktransfer.searching.ranking import Candidate, Ranking
 from ktransfer.utils.terminal import print_ranking
 
@@ -38,3 +39,13 @@ def test_paths_with_the_same_last_name_stay_apart(capsys, monkeypatch):
     out = printed(capsys, monkeypatch, "/a/preset", "/b/preset")
     assert "/a/preset" in out
     assert "/b/preset" in out
+
+
+def test_the_page_labels_its_logarithmic_axis_in_plain_numbers():
+    found = tuple(
+        Candidate(name, 0.5, **FACTS, parameters=1, multiply_adds=each)
+        for name, each in (("a", 73e6), ("b", 54e6), ("c", 71e6))
+    )
+    page = rank_page(Ranking(found, {}, 250, 500, "log loss", "accuracy"), title="flowers")
+    assert "mathdefault" not in page
+    assert "6e+07" in page
