@@ -41,6 +41,7 @@ TEXT = {
 
 # What is not used, and what is.
 WORDS = {
+    r"(goes?|went|gone|going) on from": "resumes from",
     r"thaw(s|ed|ing)?": "unfreeze",
     r"artefacts?": "artifact",
     r"strangers?( wrote)?": "untrusted input",

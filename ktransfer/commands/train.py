@@ -369,7 +369,7 @@ def resume(
 ) -> Run:
     """Resume a run that was interrupted or killed, at any step.
 
-    Training goes on from its last whole epoch, with the same data; what is done and whole is not done again.
+    Training resumes after its last whole epoch, with the same data; what is done and whole is not done again.
     The result is that of a run that was never interrupted.
 
     Args:

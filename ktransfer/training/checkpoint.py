@@ -22,7 +22,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     They lie in one file, which is replaced in one step: whenever the process ends, what is there belongs
     together. The order of the examples, their variation and dropout follow from the seed and the epoch and
-    need no keeping. So a `fit` that goes on from it ends as one that was never interrupted.
+    need no keeping. So a `fit` that resumes from it ends as one that was never interrupted.
 
     It stands behind `ProgressiveUnfreezing` in the list of callbacks.
 
@@ -125,6 +125,6 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _unfit(self, received: str) -> RunError:
         return RunError(
-            f"Expected what training goes on from in {self._path}, got {received}. Remove it to train again "
+            f"Expected a checkpoint to resume training from in {self._path}, got {received}. Remove it to train again "
             "from model.keras as it is."
         )

@@ -100,7 +100,7 @@ def fine_tune(
         class_weight: How much an example of each class index counts, as in `keras.Model.fit`; the recipe's
             own is for those who know the labels.
         callbacks: Further ones.
-        checkpoint: Keeps what an interrupted call goes on from, and goes on; `train` must then be a function.
+        checkpoint: Keeps the state that an interrupted call resumes from, and resumes; `train` must then be a function.
         examples: How many `train` has, in batches of `recipe.batch_size`; `None` lets out of memory raise.
         task: What the labels are of, whose metric is watched. Defaults to `"single_label"`.
         on_trouble: Callable that receives a sentence when the loss is NaN or infinite, or memory runs out.
