@@ -80,7 +80,8 @@ def worth_fine_tuning(evidence: Mapping[str, Any], loss_title: str = "log loss")
         return False, f"{held_out}: little to gain, so fine-tuning is short"
     if gain is None:
         return True, f"{held_out}: all blocks train"
-    lower = f"falls by {gain:.3f} (standard error {error:.3f}) with the outputs of lower blocks"
+    moves = f"{'falls' if gain >= 0 else 'rises'} by {abs(gain):.3f} (standard error {error:.3f})"
+    lower = f"{moves} with the outputs of lower blocks"
     if gain > error:
         return True, f"{held_out} {lower}: all blocks train"
     return False, f"{held_out} {lower}: they know no more of the task, so fine-tuning is short"

@@ -5,7 +5,7 @@ import pytest
 import ktransfer
 from ktransfer.errors import RecipeError
 from ktransfer.image.default_recipe import image_recipe
-from ktransfer.recipes.default_recipes import preset_recipe
+from ktransfer.recipes.default_recipes import preset_recipe, worth_fine_tuning
 from ktransfer.text.augmentation import TextAugmentation
 from ktransfer.text.default_recipe import text_recipe
 
@@ -74,3 +74,8 @@ def test_labels_are_smoothed_where_an_example_has_one_and_in_no_other_task(long)
     }
     assert {smoothed.pop((kind, "single_label")) for kind in ("texts", "images")} == {0.1}
     assert set(smoothed.values()) == {0.0}
+
+
+@pytest.mark.parametrize(("gain", "words"), [(0.1, "falls by 0.100"), (-0.04, "rises by 0.040")])
+def test_the_reason_says_which_way_the_loss_moves(gain, words):
+    assert words in worth_fine_tuning({"log_loss": 0.5, "taps_gain": gain, "taps_error": 0.02})[1]
