@@ -177,7 +177,7 @@ def _hint(model: keras.Model, inside: Sequence[keras.layers.Layer], name: str | 
     names = [layer.name for layer in model.layers]
     suggestion = did_you_mean(name, [layer.name for layer in inside]) if name else ""
     if len(nested) == 1:
-        return f"Pass backbone={nested[0]!r}."
+        return f"{suggestion}Pass backbone={nested[0]!r}."
     if nested:
         return f"{suggestion}Pass backbone= one of {listed(nested)}."
     return (
