@@ -198,6 +198,24 @@ def check_exclusive(options: Mapping[str, bool], why: str) -> None:
         )
 
 
+def refuse_without_out(options: Mapping[str, Any]) -> None:
+    """Raise where an option was given that only `predict --out` has.
+
+    Args:
+        options: By its name whether it was given.
+
+    Raises:
+        DataError: One was.
+
+    Example:
+        >>> refuse_without_out({"--overwrite": False})
+    """
+    if given := [name for name, value in options.items() if value]:
+        raise DataError(
+            f"Expected --out FILE.parquet with {given[0]}, got none. Pass it, or leave {given[0]} out."
+        )
+
+
 def check_same(manifest: Mapping[str, Any], arguments: Mapping[str, Any], recipe: Mapping[str, Any]) -> None:
     """Check that a resumed run was started with the same options.
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
+    from ktransfer.data.shards.contents import ShardContents
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -250,6 +251,11 @@ class ImageModality:
 
         if encoding is not None:
             raise DataError(f"Expected images without --encoding, got --encoding {encoding}. Leave it out.")
+
+    def shard_contents(self, *, pairs: bool = False) -> ShardContents:
+        from ktransfer.image.shards import IMAGE_SHARDS
+
+        return IMAGE_SHARDS
 
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         from ktransfer.image.backbone_names import check_image_backbone_name
