@@ -60,7 +60,8 @@ class Engine:
     def _open(self) -> Any:
         artifact = cast("Artifact", self._artifact)
         # One thread for each call, as there is a call for each core: nothing waits for anything.
-        return open_artifact(artifact.format, self._run.path / artifact.path, threads=1)
+        threads = None if get_format(artifact.format).family.in_process else 1
+        return open_artifact(artifact.format, self._run.path / artifact.path, threads=threads)
 
     def predict_on_batch(self, inputs: Any) -> Array:
         """The probabilities of preprocessed inputs: what `Preprocessing.probabilities` asks of a model."""

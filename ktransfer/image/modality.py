@@ -39,7 +39,13 @@ class ImageModality:
     export_options = frozenset({"any_size", "uint8"})
 
     def identity(self, content: str) -> Hashable:
-        return os.path.realpath(content)
+        from ktransfer.data.shards.address import parsed
+
+        # A shard is no folder: its own path is resolved, not that of the address.
+        found = parsed(content)
+        if found is None:
+            return os.path.realpath(content)
+        return os.path.realpath(found[0]) + content[len(found[0]) :]
 
     def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
         from ktransfer.data.file_digests import content_keys
@@ -48,8 +54,9 @@ class ImageModality:
 
     def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
         from ktransfer.data.file_digests import digests
+        from ktransfer.data.shards.address import name_of
 
-        return map(os.path.basename, inputs), digests(inputs)
+        return map(name_of, inputs), digests(inputs)
 
     def load_preprocessing(self, run: Run) -> Preprocessing:
         from ktransfer.errors import RunError

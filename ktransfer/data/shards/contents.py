@@ -43,6 +43,18 @@ class ShardContents:
     width: int = 1
 
 
+def is_content(fields: Mapping[str, str], contents: ShardContents) -> bool:
+    """Whether a shard may hold such examples: a field is called so, or nothing else in it is a text.
+
+    Example:
+        >>> kind = ShardContents("images", BYTES, ("image",), "--file-column", lambda value, name: value)
+        >>> is_content({"image": BYTES}, kind), is_content({"text": TEXT, "embedding": BYTES}, kind)
+        (True, False)
+    """
+    holds = {name for name, kind in fields.items() if kind == contents.holds}
+    return bool(holds & set(contents.customary)) or (bool(holds) and TEXT not in fields.values())
+
+
 def content_fields(
     fields: Mapping[str, str], contents: ShardContents, asked: Sequence[str], path: str
 ) -> tuple[str, ...]:
@@ -118,3 +130,24 @@ def label_field(fields: Mapping[str, str], asked: str | None, path: str) -> str:
             f"Expected a field of labels in {path}, such as 'label', got {shown}. Pass its name as --label-column."
         )
     return found
+
+
+def bytes_of(value: Any) -> bytes:
+    """The bytes of a value of a shard: alone, or in the hub's `{"bytes": ..., "path": ...}`.
+
+    Raises:
+        ValueError: There are none; the message has the reason.
+
+    Example:
+        >>> bytes_of({"bytes": b"GIF89a", "path": "a.gif"})
+        b'GIF89a'
+    """
+    if isinstance(value, dict):
+        if value.get("bytes") is None and value.get("path"):
+            raise ValueError(f"the name of a file, {value['path']!r:.60}, and not its bytes")
+        value = value.get("bytes")
+    if isinstance(value, str):  # a TFRecord does not say what its bytes are
+        value = value.encode("utf-8")
+    if not isinstance(value, bytes) or not value:
+        raise ValueError("no bytes of an image")
+    return value

@@ -142,15 +142,21 @@ def _holds(type_: Any) -> str:
     if types.is_dictionary(type_):
         type_ = type_.value_type
     if types.is_struct(type_):
-        names = {type_.field(at).name for at in range(type_.num_fields)}
-        return BYTES if "bytes" in names else OTHER
-    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_):
+        inner = {type_.field(at).name: type_.field(at).type for at in range(type_.num_fields)}
+        return BYTES if "bytes" in inner and _is_binary(inner["bytes"]) else OTHER
+    if _is_binary(type_):
         return BYTES
     if types.is_string(type_) or types.is_large_string(type_):
         return TEXT
     if types.is_integer(type_) or types.is_floating(type_) or types.is_boolean(type_):
         return NUMBER
     return OTHER
+
+
+def _is_binary(type_: Any) -> bool:
+    import pyarrow.types as types
+
+    return types.is_binary(type_) or types.is_large_binary(type_) or types.is_fixed_size_binary(type_)
 
 
 def _class_names(metadata: Mapping[bytes, bytes] | None) -> dict[str, list[str]]:

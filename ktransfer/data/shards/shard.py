@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ from typing import Any, Protocol
 
 from ktransfer.data.examples import printable
 from ktransfer.data.shards.contents import ShardContents
+from ktransfer.data.shards.storage import is_url, list_files
 from ktransfer.errors import DataError
 from ktransfer.security.safe_io import visible
 
 _TFRECORD = re.compile(r"\.(tfrecords?|tfrec)(-\d{5,}-of-\d{5,})?$", re.IGNORECASE)
+_FOLDERS = 8  # that may hold shards, such as data/ or one for each split
 _PARQUET, _TAR = (".parquet", ".pq"), (".tar",)
 _PACKED = re.compile(
     r"\.(tar\.(gz|bz2|xz|zst)|tgz|tbz2?|txz|(tfrecords?|tfrec)(-\d{5,}-of-\d{5,})?\.(gz|zlib))$", re.I
@@ -84,6 +87,65 @@ def is_shard(path: str) -> bool:
         [True, True, True, False]
     """
     return path.lower().endswith((*_PARQUET, *_TAR)) or _TFRECORD.search(path) is not None
+
+
+def find_shards(data: str | os.PathLike[str]) -> list[str] | None:
+    """The shards that data names: a file, a pattern, a URL, or a folder of them, at its top or below.
+
+    Args:
+        data: Path, pattern or URL.
+
+    Returns:
+        Sorted paths; `None` where data is none of these, or a folder with other examples in it.
+
+    Raises:
+        DataError: A URL or a pattern names no file, or a shard is packed as a whole.
+        MissingExtraError: The package of a store is missing.
+
+    Example:
+        >>> find_shards("reviews.csv")
+    """
+    text = os.fspath(data)
+    if is_url(text):
+        found = [path for path in list_files(text) if is_shard(path) or packed(path)]
+    elif (path := os.path.expanduser(text)) and os.path.isdir(path):
+        # By names alone: a folder of millions of images is not walked for it.
+        top = [os.path.join(path, name) for name in _names(path)]
+        inner = [folder for folder in top if os.path.isdir(folder)]
+        found = [each for each in top if is_shard(each) or packed(each)]
+        if not found and len(inner) <= _FOLDERS:
+            below = [os.path.join(folder, name) for folder in inner for name in _names(folder)]
+            found = [each for each in below if is_shard(each) or packed(each)]
+            found = found if len(found) == len(below) else []
+    elif os.path.exists(path):
+        found = [path] if is_shard(path) or packed(path) else []
+    else:
+        found = [each for each in list_files(path) if is_shard(each)] if "*" in path else []
+    for each in found:
+        refuse_packed(each)
+    if not found and is_url(text):
+        raise DataError(
+            f"Expected shards as .parquet, .tfrecord or .tar at {printable(text)}, got none. Copy other files to this "
+            "machine."
+        )
+    return sorted(found) or None
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if not name.startswith((".", "_"))]
+    except OSError:  # the reader of the data reports it
+        return []
+
+
+def packed(path: str) -> bool:
+    """Whether it is a shard that is packed as a whole.
+
+    Example:
+        >>> packed("a.tar.gz"), packed("a.csv.gz")
+        (True, False)
+    """
+    return _PACKED.search(path) is not None
 
 
 def refuse_packed(path: str) -> None:
