@@ -240,7 +240,7 @@ def _artifacts(run: Run) -> list[Artifact]:
 
 
 def _unfit(run: Run, artifact: Artifact) -> str | None:
-    """Why an artifact cannot answer in place of the model; `None` if it can."""
+    """The reason why an artifact cannot answer in place of the model; `None` if it can."""
     path = run.path / artifact.path
     if not path.exists():
         return "is not there"

@@ -27,8 +27,8 @@ class Examples:
     """Labelled examples of a classification task, in a fixed order.
 
     Args:
-        inputs: `n` paths of image files or addresses in shards, `n` texts, or `n` pairs of texts, which two strings in a
-            tuple become.
+        inputs: `n` paths of image files or addresses in shards, `n` texts, or `n` pairs of texts, which two strings in
+            a tuple become.
         labels: As the task has them, kept as a read-only copy: of single-label classification int `(n,)`, each an
             index into `class_names`; of multi-label classification 0 or 1 `(n, classes)`.
         class_names: The classes in the order of the model's outputs; a class may have no example here.

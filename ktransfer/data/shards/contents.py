@@ -19,7 +19,7 @@ LABEL_FIELDS = (
 
 @dataclass(frozen=True)
 class ShardContents:
-    """What examples are in a shard.
+    """The kind of example in a shard.
 
     Args:
         noun: For messages, such as `"images"`.

@@ -76,7 +76,7 @@ class ParquetShard:
 
     @property
     def rows(self) -> int:
-        """How many records it has."""
+        """The number of records."""
         return self._starts[-1]
 
     def records(self, fields: Sequence[str], start: int = 0) -> Iterator[Record]:

@@ -105,8 +105,8 @@ class ReadOptions:
         }
         if given := [name for name, value in asked.items() if value is not None]:
             raise DataError(
-                f"Expected a table for {' and '.join(given)}, got {printable(data)}, shards whose records have one class "
-                f"each. Leave {given[0]} out."
+                f"Expected a table for {' and '.join(given)}, got {printable(data)}, shards with one class for each "
+                f"record. Leave {given[0]} out."
             )
 
     def for_class_folders(self, data: str, *, unused: Sequence[str] = ()) -> tuple[str, ...]:
