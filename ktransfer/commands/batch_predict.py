@@ -285,7 +285,7 @@ class _Work:
         return self._parts / f"{index:06d}.whole.json"
 
     def _rows_of(self, index: int) -> tuple[int, bool]:
-        """How many rows of a source are answered, and whether these are all."""
+        """The number of rows of a source that are answered, and whether these are all."""
         rows = max((int(path.stem.split("-")[2]) for path in self._parts_of(index)), default=0)
         return rows, self._whole(index).is_file()
 

@@ -48,7 +48,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Columns:
-    """Where examples stand.
+    """The columns of examples.
 
     Args:
         asked: Names that were given; none guesses.

@@ -62,7 +62,7 @@ def batch_columns(
     file_column: str | None = None,
     encoding: str | None = None,
 ) -> Columns:
-    """Where the examples of a run stand in tables and shards.
+    """The columns of the examples of a run, in tables and shards.
 
     Args:
         run: What `Run.load` gave.

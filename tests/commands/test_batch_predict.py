@@ -23,10 +23,12 @@ from ktransfer.commands.batch_engines import engine_named, fastest
 from ktransfer.commands.batch_predict import predict_batch
 from ktransfer.commands.batch_sources import Columns
 from ktransfer.commands.train import train
+from ktransfer.core.task import get_task, task_names
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
 from ktransfer.errors import DataError, ExportError, RunError
 from ktransfer.recipes.recipe import Recipe
+from ktransfer.tasks.token_classification import WordAnswers
 from ktransfer.text.augmentation import TextAugmentation
 
 
@@ -273,3 +275,20 @@ def test_two_kills_lose_no_row_and_repeat_none(texts, tmp_path):
     subprocess.run([*map(str, command), "--artifact", "onnx"], check=True, capture_output=True)
     found = pq.read_table(out, columns=["source", "row"]).to_pylist()
     assert len({(row["source"], row["row"]) for row in found}) == len(found) == len(given)
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_the_answers_of_each_task_have_the_fields_that_it_names(name):
+    task = get_task(name)
+    kinds = {"text": str, "float": float, "floats": list, "int": int, "bool": bool}
+    if task.per_token:
+        probabilities = WordAnswers("In Rome", [(0, 2), (3, 7)], np.eye(3)[[0, 1]])
+        decision = None
+    else:
+        probabilities, decision = np.array([0.7, 0.2, 0.1]), None
+    found = task.answers(probabilities, ("a", "b", "c"), decision, top_k=2)
+    assert found
+    for answer in found:
+        assert answer.keys() <= task.answer_fields.keys()
+        for key, value in answer.items():
+            assert isinstance(value, kinds[task.answer_fields[key]])
