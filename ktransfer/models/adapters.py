@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fnmatch
 import gc
 import hashlib
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array
 
 FILE = "adapters.safetensors"
-_FORMAT = "1"
+_FORMAT, _ENTRY = 1, "ktransfer"
 _LARGEST = 2**30  # bytes of a file
 _HEADER = 2**24  # bytes of the JSON in front of it
 # Layers with `enable_lora`, Keras' public way to add two matrices to a layer that is built.
@@ -88,7 +89,8 @@ def plan_adapters(blocks: Sequence[Block], depth: int, adapter: LoRA) -> Adapter
 
         plan_adapters(find_blocks(backbone), 2, LoRA(rank=8)).targets[0].name
     """
-    targets, left_out, every = [], {}, []
+    targets, every = [], []
+    left_out: dict[str, list[str]] = {}
     for block in blocks[:depth]:
         seen: Counter[str] = Counter()
         for layer in _leaves(block):
@@ -105,9 +107,10 @@ def plan_adapters(blocks: Sequence[Block], depth: int, adapter: LoRA) -> Adapter
         names = [name.rpartition("/")[2] for name in every]
         hint = did_you_mean(adapter.targets[0], names) if adapter.targets else ""
         wanted = f"targets {listed(adapter.targets)}" if adapter.targets else "an adapter of its rank"
+        found = listed(dict.fromkeys(every)) or "no layers with kernels"
         raise RecipeError(
-            f"Expected a layer that takes {wanted} with rank {adapter.rank} in the unfrozen blocks, got "
-            f"{listed(dict.fromkeys(every)) or 'no layers with kernels'}. {hint}Lower the rank, or choose other targets."
+            f"Expected a layer that takes {wanted} with rank {adapter.rank} in the unfrozen blocks, got {found}. {hint}"
+            "Lower the rank, or choose other targets."
         )
     return AdapterPlan(tuple(targets), {reason: tuple(names) for reason, names in left_out.items()})
 
@@ -191,6 +194,7 @@ class Adapters:
         matrices: Both of each layer, float32 `(..., rank)` and `(rank, C)`.
         fingerprint: SHA-256 of the kernels without adapters.
         head: Weights of the classifier's head, in their order; empty of a backbone alone.
+        kernels: Those without adapters; empty where the adapters are from a file.
     """
 
     adapter: LoRA
@@ -198,11 +202,16 @@ class Adapters:
     matrices: tuple[tuple[Array, Array], ...]
     fingerprint: str
     head: tuple[Array, ...] = ()
+    kernels: tuple[Array, ...] = ()
 
     def scaled(self, share: float) -> Adapters:
         """Adapters whose product is a share of this one."""
         matrices = tuple((a, (share * b).astype("float32")) for a, b in self.matrices)
-        return Adapters(self.adapter, self.names, matrices, self.fingerprint, self.head)
+        return dataclasses.replace(self, matrices=matrices)
+
+    def with_head_of(self, model: keras.Model) -> Adapters:
+        """The same with the head that a classifier has now."""
+        return dataclasses.replace(self, head=_head_values(model))
 
     def update(self, index: int) -> Array:
         """What is added to the kernel of a layer."""
@@ -266,6 +275,7 @@ def read_adapters(model: keras.Model, *, adapter: LoRA | None = None) -> Adapter
         matrices,
         _fingerprint(targets),
         _head_values(model),
+        tuple(_values(_kernel(layer)) for layer in layers),
     )
 
 
@@ -307,6 +317,39 @@ def add_adapters(model: keras.Model, adapters: Adapters) -> None:
     _forget_traces([model])
 
 
+def merge_share(model: keras.Model, adapters: Adapters, share: float) -> Adapters:
+    """Set the kernels to those without adapters, with a share of the adapters added.
+
+    Args:
+        model: The one that they were taken from.
+        adapters: From `take_adapters`.
+        share: From 0 (the kernels as pretrained) to 1.
+
+    Returns:
+        The adapters whose product is that share, with the model's head.
+
+    Example:
+
+        merge_share(model, take_adapters(model), 0.5)
+    """
+    known = {target.name: target for target in _all_targets(model)}
+    for name, kernel in zip(adapters.names, adapters.kernels, strict=True):
+        _kernel(known[name].layer).assign(kernel)
+    found = adapters if share == 1 else adapters.scaled(share)
+    add_adapters(model, found)
+    return found.with_head_of(model)
+
+
+def adapted_kernels(blocks: Sequence[Block]) -> list[keras.Variable]:
+    """The kernels under the adapters in these blocks."""
+    return [
+        _kernel(layer)
+        for block in blocks
+        for layer in _leaves(block)
+        if getattr(layer, "lora_enabled", False)
+    ]
+
+
 def save_adapters(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Write the adapters of a model's backbone, and the head if there is one, to a file of their own.
 
@@ -337,11 +380,12 @@ def write_adapters(adapters: Adapters, path: str | os.PathLike[str]) -> None:
         tensors |= {f"lora/{name}/a": np.ascontiguousarray(a), f"lora/{name}/b": np.ascontiguousarray(b)}
     facts = {
         "format": _FORMAT,
-        "adapter": json.dumps(adapters.adapter.to_dict()),
-        "layers": json.dumps(adapters.names),
+        "adapter": adapters.adapter.to_dict(),
+        "layers": adapters.names,
         "fingerprint": adapters.fingerprint,
     }
-    content = save(tensors, metadata=facts)
+    # One entry: the order of several is another at each call.
+    content = save(tensors, metadata={_ENTRY: json.dumps(facts)})
     with replacing(path) as partial:
         partial.write_bytes(content)
 
@@ -405,12 +449,12 @@ def _read(path: Path) -> Adapters:
         length = int.from_bytes(content[:8], "little")
         if not 0 < length <= min(_HEADER, len(content) - 8):
             raise ValueError("no header")
-        facts = parse_json(content[8 : 8 + length])["__metadata__"]
+        facts = parse_json(parse_json(content[8 : 8 + length])["__metadata__"][_ENTRY])
         if facts["format"] != _FORMAT:
             raise ValueError(f"format {facts['format']!r:.20}")
         tensors = load(content)
-        names = tuple(parse_json(facts["layers"]))
-        adapter = LoRA(**parse_json(facts["adapter"]))
+        names = tuple(map(str, facts["layers"]))
+        adapter = LoRA(**facts["adapter"])
         matrices = tuple((tensors.pop(f"lora/{n}/a"), tensors.pop(f"lora/{n}/b")) for n in names)
         for a, b in matrices:
             if a.dtype != "float32" or b.dtype != "float32" or a.shape[-1:] != b.shape[:1] or b.ndim != 2:
@@ -449,7 +493,8 @@ def _matching(model: keras.Model, adapters: Adapters, source: str) -> list[Targe
     if (found := _fingerprint(targets)) != adapters.fingerprint:
         raise RunError(
             f"Expected the backbone that {source} was trained on, with kernels of the fingerprint "
-            f"{adapters.fingerprint[:12]}, got {found[:12]} in {model.name}. Load the pretrained weights, not fine-tuned or merged ones."
+            f"{adapters.fingerprint[:12]}, got {found[:12]} in {model.name}. Load the pretrained weights, "
+            "not fine-tuned or merged ones."
         )
     return targets
 
@@ -493,9 +538,9 @@ def _leaves(block: Block) -> list[keras.layers.Layer]:
     found: dict[int, keras.layers.Layer] = {}
     for layer in block.layers:
         for inner in (layer, *sublayers(layer)):
-            if inner.weights and not sublayers(inner, recursive=False):
-                if any(len(weight.shape) > 1 for weight in inner.weights):
-                    found.setdefault(id(inner), inner)
+            kernels = any(len(weight.shape) > 1 for weight in inner.weights)
+            if kernels and not sublayers(inner, recursive=False):
+                found.setdefault(id(inner), inner)
     return list(found.values())
 
 
@@ -566,4 +611,3 @@ def _forget_traces(models: Sequence[keras.Model]) -> None:
         model.make_predict_function(force=True)
         if getattr(model, "compiled", False):
             model.make_train_function(force=True)
-

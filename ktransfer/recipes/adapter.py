@@ -43,7 +43,7 @@ class LoRA:
         object.__setattr__(self, "targets", targets)
         if type(self.rank) is not int or self.rank < 1:
             raise RecipeError(
-                f"Expected an adapter's rank of at least 1, got {self.rank!r}. Pass such as 8, or leave the adapter out."
+                f"Expected an adapter's rank of at least 1, got {self.rank!r}. Pass such as 8, or no adapter."
             )
         if self.alpha is not None and (
             isinstance(self.alpha, bool)

@@ -87,9 +87,9 @@ def fine_tune(
     weights that were best on `validation` are put back at the end of each, unless the recipe's `final_weights`
     are `"interpolated"`: then the last ones stay, for `ktransfer.training.candidates.choose_weights`. With
     `recipe.head == "solve"` call `ktransfer.solve_head` before. Where the loss is NaN or infinite it does as
-    `ProgressiveUnfreezing` says; with `recipe.adapter` the adapters are attached at the end
-    (`ktransfer.merge_adapters` adds them to the kernels); where memory runs out the epoch begins again with parts of the batches
-    (`ktransfer.training.gradient_accumulation`).
+    `ProgressiveUnfreezing` says; with `recipe.adapter` the adapters are attached at the end, and
+    `ktransfer.merge_adapters` adds them to the kernels. Where memory runs out the epoch begins again with parts of the
+    batches (`ktransfer.training.gradient_accumulation`).
 
     Args:
         model: A classifier from `build_classifier` or `build_text_classifier`; trained in place.

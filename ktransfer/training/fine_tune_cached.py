@@ -10,7 +10,7 @@ from ktransfer.errors import RecipeError
 from ktransfer.features.cached_features import FrozenFeatures
 from ktransfer.features.plan import can_cache
 from ktransfer.features.split_model import FeatureBatches
-from ktransfer.models.adapters import attach_adapters
+from ktransfer.models.adapters import adapted_kernels, attach_adapters
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import AdapterFreezing, located_alone, resolve_depth, set_depth
 from ktransfer.models.locate import Located, find_backbone
@@ -84,6 +84,7 @@ def fine_tune_cached(
         labels = features.preprocessing.row_labels(train)
         outputs = len(task.output_names(train.class_names))
         weights = dict(enumerate(class_weights(labels, outputs, recipe.class_weight)))
+    train_top: Callable[[int], None]
     if recipe.adapter is None:
         train_top = functools.partial(set_depth, backbone, blocks)
     else:
@@ -98,7 +99,8 @@ def fine_tune_cached(
     plan = layerwise.add_plan([block.weights for block in blocks])
     history, part_size, done = WholeHistory(), recipe.batch_size, 0
     if checkpoint:
-        checkpoint.restore(model.trainable_variables)  # all that any stage trains
+        # All that any stage trains, and what the adapters will be added to.
+        checkpoint.restore([*model.trainable_variables, *adapted_kernels(blocks)])
         done = checkpoint.epoch
         baseline = checkpoint.best if checkpoint.found else baseline
     for index, stage in enumerate(recipe.stages):

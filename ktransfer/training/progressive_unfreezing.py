@@ -76,16 +76,16 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             last epoch, and `patience` still watches `monitor`. Defaults to `True`.
         best_path: An `.npz` file to keep the best weights in, so that an interrupted `fit` knows them when
             it is resumed; to be removed when all is done.
-        adapter: A `ktransfer.LoRA`: in the blocks that are unfrozen only low-rank adapters train. They are attached when
-            `fit` starts, and stay: `ktransfer.save_adapters` writes them, `ktransfer.merge_adapters` adds them to the
-            kernels. Saving the model merges them in the file. Defaults to `None`, which trains all weights.
+        adapter: A `ktransfer.LoRA`: in the blocks that are unfrozen only low-rank adapters train. They are attached
+            when `fit` starts, and stay: `ktransfer.save_adapters` writes them, `ktransfer.merge_adapters` adds them
+            to the kernels. Saving the model merges them in the file. Defaults to `None`, which trains all weights.
         on_divergence: Called with a sentence when the loss is NaN or infinite; `None` warns.
         verbose: 1 prints a line for each stage, 0 nothing.
 
     Raises:
         BackboneError: When `fit` starts: the backbone is not in the model, not built, or has no graph.
-        RecipeError: When `fit` starts: a stage does not fit the backbone, the epochs or the optimizer, no layer takes the
-            adapter, or it cannot be known whether a higher value of `monitor` is better.
+        RecipeError: When `fit` starts: a stage does not fit the backbone, the epochs or the optimizer, no layer
+            takes the adapter, or it cannot be known whether a higher value of `monitor` is better.
 
     Example:
 
@@ -134,8 +134,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             )
         if adapter is not None and batch_norm == "adapt":
             raise RecipeError(
-                f'Expected batch_norm="frozen" with an adapter, which leaves all else as pretrained, got {batch_norm!r}. '
-                "Leave one out."
+                f'Expected batch_norm="frozen" with an adapter, got {batch_norm!r}. Leave one out.'
             )
         self.adapter = adapter
         self.backbone = backbone

@@ -17,6 +17,7 @@ _TRAIN = {
     "matplotlib": "matplotlib",
     "PIL": "pillow",
     "regex": "regex",
+    "safetensors": "safetensors",
     "scipy": "scipy",
     "sentencepiece": "sentencepiece",
     "sklearn": "scikit-learn",
@@ -37,7 +38,6 @@ _OTHERS = {
     "optuna": ("optuna", "search"),
     "pi_heif": ("pi-heif", "heic"),
     "pyarrow": ("pyarrow", "parquet"),
-    "safetensors": ("safetensors", "hf"),
     "huggingface_hub": ("huggingface-hub", "hf"),
     "tensorflow_datasets": ("tensorflow-datasets", "tfds"),
 }

@@ -113,7 +113,7 @@ def test_adapters_load_into_the_same_backbone_only(tmp_path):
     path = tmp_path / "adapters.safetensors"
     ktransfer.save_adapters(model, path)
     other, other_backbone = classifier()
-    with pytest.raises(RunError, match="Expected the backbone that .* was trained on"):
+    with pytest.raises(RunError, match=r"Expected the backbone that .* was trained on"):
         ktransfer.load_adapters(other, path)
     other_backbone.set_weights([v.numpy() for v in _plain(backbone)])
     other.layers[-1].set_weights([np.zeros_like(w) for w in other.layers[-1].get_weights()])
@@ -141,7 +141,7 @@ def test_a_damaged_file_is_refused(tmp_path, change):
         "cut": content[: len(content) // 2],
         "text": b"no tensors here",
         "rank": content.replace(b'\\"rank\\": 2', b'\\"rank\\": 3'),
-        "format": content.replace(b'"format":"1"', b'"format":"9"'),
+        "format": content.replace(b'\\"format\\": 1', b'\\"format\\": 9'),
         "nan": content[:-4] + np.float32("nan").tobytes(),
     }[change]
     assert changed != content
@@ -152,7 +152,9 @@ def test_a_damaged_file_is_refused(tmp_path, change):
     assert same(before, snapshot(model.weights))
 
 
-@pytest.mark.parametrize("fields", [{"rank": 0}, {"rank": -1}, {"rank": 2.5}, {"alpha": 0}, {"targets": [""]}])
+@pytest.mark.parametrize(
+    "fields", [{"rank": 0}, {"rank": -1}, {"rank": 2.5}, {"alpha": 0}, {"targets": [""]}]
+)
 def test_adapters_that_cannot_be_are_refused(fields):
     with pytest.raises(RecipeError, match=r"Expected .* adapter's"):
         LoRA(**fields)
