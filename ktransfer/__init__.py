@@ -52,6 +52,7 @@ _HOMES = {
     "load_text_preprocessing": "ktransfer.text.backbones",
     "load_text_splits": "ktransfer.text.sources",
     "merge_adapters": "ktransfer.models.adapters",
+    "pretrain": "ktransfer.commands.pretrain",
     "progressive_stages": "ktransfer.recipes.recipe",
     "rank": "ktransfer.commands.rank",
     "read_data": "ktransfer.image.sources",

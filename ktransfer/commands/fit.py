@@ -496,9 +496,8 @@ def _fine_tune(
             f"adapter    LoRA of rank {rank} in {layers} layers of {depth} blocks: {count:,} weights, "
             f"{count / run.model.count_params():.2%} of all"
         )
-        for reason, names in plan.left_out.items():
-            more = ", ..." * (len(names) > 3)
-            say(f"adapter    none in {len(names)} layers, since {reason}: {', '.join(names[:3])}{more}")
+        for line in plan.lines():
+            say(f"adapter    {line}")
     elif recipe.adapter is not None:
         say("adapter    none, since no stage unfreezes a block")
         recipe = dataclasses.replace(recipe, adapter=None)

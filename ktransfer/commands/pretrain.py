@@ -16,7 +16,8 @@ import keras
 
 from ktransfer.commands.splits import Say
 from ktransfer.data.examples import Splits
-from ktransfer.errors import BackboneError, RecipeError, RunError
+from ktransfer.data.modality import find_modality
+from ktransfer.errors import BackboneError, DataError, RecipeError, RunError
 from ktransfer.models.backbone_names import split_share
 from ktransfer.pretraining.corpus import read_corpus, without_leaks
 from ktransfer.pretraining.curve import draw_curve
@@ -35,6 +36,7 @@ from ktransfer.recipes.time_budget import parse_duration
 from ktransfer.runs.provenance import absolute, machine
 from ktransfer.security.safe_io import read_json
 from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
+from ktransfer.text.modality import MODALITY
 from ktransfer.text.sequence_length import choose_sequence_length
 from ktransfer.training.interrupts import between_batches
 from ktransfer.utils.files import write_json
@@ -188,7 +190,12 @@ def pretrain(
     )
     say(f"backbone   {network.name}, {network.count_params():,} parameters; {objective.title}")
     model = objective.model(network)
-    how = {"has_head": objective.has_head, "epochs": epochs, "batch_size": batch_size, "seed": seed}
+    how: dict[str, Any] = {
+        "has_head": objective.has_head,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
     how |= {"learning_rate": learning_rate, "patience": patience}
     schedule = plan_schedule(len(pieces), **how)
     if found:
@@ -236,7 +243,6 @@ def pretrain(
         ends = [] if seconds is None else [_EndAt(begun + seconds, say)]
         rows = fit_language_model(
             model,
-            network,
             rounds,
             validating,
             schedule,
@@ -260,6 +266,27 @@ def pretrain(
         say("hint       nothing was gained: the adapted backbone is no better on these texts")
     say(f"adapted    {out}, for --backbone")
     return Pretrained(out, facts | {"status": "trained"})
+
+
+def labeled_splits(
+    data: PathLike, *, label_column: str | None = None, encoding: str | None = None, seed: int = 0
+) -> Splits:
+    """The splits of a labeled task as `train` makes them with the same seed and its default share for validation.
+
+    Raises:
+        DataError: The data cannot be read.
+
+    Example:
+
+        labeled_splits("reviews.csv").validation
+    """
+    options = {"label_column": label_column, "encoding": encoding}
+    reading: dict[str, Any] = {name: options.get(name) for name in MODALITY.columns}
+    if find_modality(data).name != MODALITY.name:
+        raise DataError(f"Expected a labeled task of texts, got {data}, which is of images. Check the path.")
+    return MODALITY.load_splits(
+        data, validation=None, validation_fraction=0.2, data_dir=None, seed=seed, **reading
+    )[0]
 
 
 class _Log(keras.callbacks.Callback):

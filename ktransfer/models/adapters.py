@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -71,7 +72,11 @@ class AdapterPlan:
 
     def count(self, rank: int) -> int:
         """How many weights the adapters have."""
-        return sum(_size(target.layer.kernel.shape, rank) for target in self.targets)
+        return sum(_size(target.layer, rank) for target in self.targets)
+
+    def lines(self) -> list[str]:
+        """A line on each reason for layers without an adapter."""
+        return [f"none in {listed(names)}: {reason}" for reason, names in self.left_out.items()]
 
 
 def plan_adapters(blocks: Sequence[Block], depth: int, adapter: LoRA) -> AdapterPlan:
@@ -143,19 +148,20 @@ def attach_adapters(
         attach_adapters(find_blocks(backbone), 2, LoRA(rank=8), models=[model])
     """
     plan = plan_adapters(blocks, depth, adapter)
-    alpha = adapter.scale * adapter.rank
     for target in plan.targets:
-        layer = target.layer
-        if layer.lora_enabled and (layer.lora_rank, float(layer.lora_alpha)) != (adapter.rank, alpha):
+        layer, rank = target.layer, own_rank(target.layer, adapter.rank)
+        alpha = adapter.scale * rank
+        if layer.lora_enabled and (layer.lora_rank, float(layer.lora_alpha)) != (rank, alpha):
             raise RecipeError(
-                f"Expected layers without adapters, or with adapters of rank {adapter.rank} and alpha {alpha:g}, got "
+                f"Expected layers without adapters, or with adapters of rank {rank} and alpha {alpha:g}, got "
                 f"rank {layer.lora_rank} and alpha {layer.lora_alpha:g} in {target.name}. Merge them with "
                 "ktransfer.merge_adapters, or take the same."
             )
     for index, target in enumerate(plan.targets):
         initializer = keras.initializers.HeUniform(seed=(seed + index) % 2**31)
         if not target.layer.lora_enabled:
-            target.layer.enable_lora(adapter.rank, lora_alpha=alpha, a_initializer=initializer)
+            rank = own_rank(target.layer, adapter.rank)
+            target.layer.enable_lora(rank, lora_alpha=adapter.scale * rank, a_initializer=initializer)
         elif not np.any(_values(target.layer.lora_kernel_a)):
             # So Keras loads what it merged when it saved. With both matrices zero neither has a gradient.
             target.layer.lora_kernel_a.assign(initializer(target.layer.lora_kernel_a.shape))
@@ -267,7 +273,9 @@ def read_adapters(model: keras.Model, *, adapter: LoRA | None = None) -> Adapter
         )
     layers = [target.layer for target in targets]
     if adapter is None:
-        adapter = LoRA(rank=int(layers[0].lora_rank), alpha=float(layers[0].lora_alpha))
+        plain = [int(layer.lora_rank) for layer in layers if _spread(layer) == 1]
+        rank = max(plain, default=max(int(layer.lora_rank) * _spread(layer) for layer in layers))
+        adapter = LoRA(rank=rank, alpha=rank * float(layers[0].lora_alpha) / layers[0].lora_rank)
     matrices = tuple((_values(layer.lora_kernel_a), _values(layer.lora_kernel_b)) for layer in layers)
     return Adapters(
         adapter,
@@ -430,7 +438,8 @@ def load_adapters(model: keras.Model, path: str | os.PathLike[str], *, merge: bo
         return adapters
     adapter = adapters.adapter
     for target, (a, b) in zip(targets, adapters.matrices, strict=True):
-        target.layer.enable_lora(adapter.rank, lora_alpha=adapter.scale * adapter.rank)
+        rank = own_rank(target.layer, adapter.rank)
+        target.layer.enable_lora(rank, lora_alpha=adapter.scale * rank)
         target.layer.lora_kernel_a.assign(a)
         target.layer.lora_kernel_b.assign(b)
     _forget_traces([model])
@@ -459,8 +468,8 @@ def _read(path: Path) -> Adapters:
         for a, b in matrices:
             if a.dtype != "float32" or b.dtype != "float32" or a.shape[-1:] != b.shape[:1] or b.ndim != 2:
                 raise ValueError(f"matrices of {a.shape} and {b.shape}")
-            if b.shape[0] != adapter.rank or not (np.isfinite(a).all() and np.isfinite(b).all()):
-                raise ValueError("matrices of another rank, or with NaN or infinite values")
+            if not (np.isfinite(a).all() and np.isfinite(b).all()):
+                raise ValueError("matrices with NaN or infinite values")
         head = tuple(tensors.pop(name) for name in sorted(tensors) if name.startswith("head/"))
         if tensors:
             raise ValueError(f"tensors that are of no adapter: {listed(tensors)}")
@@ -489,6 +498,10 @@ def _matching(model: keras.Model, adapters: Adapters, source: str) -> list[Targe
             raise RunError(
                 f"Expected a kernel of the shape {(*a.shape[:-1], b.shape[-1])} in {target.name}, got {shape} in "
                 f"{model.name}. Load the backbone that {source} was trained on."
+            )
+        if b.shape[0] != (rank := own_rank(target.layer, adapters.adapter.rank)):
+            raise RunError(
+                f"Expected matrices of rank {rank} for {target.name} in {source}, got {b.shape[0]}. Train again."
             )
     if (found := _fingerprint(targets)) != adapters.fingerprint:
         raise RunError(
@@ -552,23 +565,55 @@ def _reason_against(layer: keras.layers.Layer, name: str, adapter: LoRA) -> str 
         if not named and not any(fnmatch.fnmatchcase(str(path), target) for target in adapter.targets):
             return ""
     if not isinstance(layer, _KINDS) or getattr(layer, "kernel_constraint", None):
-        return f"{type(layer).__name__} takes no adapter"
+        return f"a layer of the kind {type(layer).__name__} takes none"
     shape = tuple(layer.kernel.shape)
-    limit = min(math.prod(shape[:-1]), shape[-1])
+    limit = min(math.prod(shape[:-1]) // _spread(layer), shape[-1] * _spread(layer))
     if getattr(layer, "groups", 1) > 1 and shape[-2] == 1:
-        return "depthwise kernels are small as they are"
+        return "a depthwise kernel is small as it is"
     if adapter.rank > limit and adapter.targets:
         raise RecipeError(
             f"Expected a rank of at most {limit} for {name}, whose kernel is {' x '.join(map(str, shape))}, got "
             f"{adapter.rank}. Lower it, or choose other targets."
         )
-    if adapter.rank > limit or (not adapter.targets and _size(shape, adapter.rank) >= math.prod(shape)):
-        return f"kernels are no larger than adapters of rank {adapter.rank}"
+    if adapter.rank > limit or (not adapter.targets and _size(layer, adapter.rank) >= math.prod(shape)):
+        return f"the kernel is no larger than an adapter of rank {adapter.rank}"
     return None
 
 
-def _size(shape: Sequence[int], rank: int) -> int:
-    return rank * (math.prod(shape[:-1]) + shape[-1])
+def own_rank(layer: keras.layers.Layer, rank: int) -> int:
+    """The rank that Keras is given for a layer, so that its whole kernel, as a matrix, changes by `rank` or more.
+
+    Keras factors the kernel along its last axis. Where an EinsumDense has further output axes, as the heads of
+    attention, each place on them has a matrix of its rank, and the whole kernel a rank as many times as high.
+
+    Args:
+        layer: Dense, EinsumDense or a convolution.
+        rank: The adapter's.
+
+    Example:
+
+        own_rank(attention_query, 8)   # 1 with eight heads or more
+    """
+    return -(-rank // _spread(layer))
+
+
+def _spread(layer: keras.layers.Layer) -> int:
+    """How many places the output axes of a kernel have, the last one left out."""
+    if not isinstance(layer, keras.layers.EinsumDense):
+        return 1
+    inputs, kernel, output = re.split(r",|->", layer.equation.replace(" ", ""))
+    shape = tuple(layer.kernel.shape)
+    sides = [
+        size
+        for axis, size in zip(kernel[:-1], shape[:-1], strict=True)
+        if axis in output and axis not in inputs
+    ]
+    return max(1, math.prod(sides))
+
+
+def _size(layer: keras.layers.Layer, rank: int) -> int:
+    shape = tuple(layer.kernel.shape)
+    return own_rank(layer, rank) * (math.prod(shape[:-1]) + shape[-1])
 
 
 def _kernel(layer: keras.layers.Layer) -> keras.Variable:

@@ -15,6 +15,7 @@ import numpy as np
 from ktransfer.data.rebatching import dataset_of_batches, rebatched
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import set_depth
+from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.recipe import Stage
 from ktransfer.text.dataset import epoch_order
 from ktransfer.training.checkpoint import Checkpoint
@@ -246,7 +247,6 @@ def batch_seconds(model: keras.Model, batch: Batch) -> float:
 
 def fit_language_model(
     model: keras.Model,
-    backbone: keras.Model,
     rounds: Rounds,
     held_out: tf.data.Dataset,
     schedule: Schedule,
@@ -263,7 +263,6 @@ def fit_language_model(
 
     Args:
         model: From `Objective.model`; trained in place.
-        backbone: The functional model in it.
         rounds: The batches.
         held_out: From `held_out_dataset`.
         schedule: Its stages.
@@ -280,8 +279,9 @@ def fit_language_model(
 
     Example:
 
-        fit_language_model(model, backbone, rounds, held_out, schedule, checkpoint=path, on_trouble=print)
+        fit_language_model(model, rounds, held_out, schedule, checkpoint=path, on_trouble=print)
     """
+    backbone = find_backbone(model)
     set_depth(backbone, find_blocks(backbone), 0)
     compile_language_model(model, schedule)
     unfreezing = ProgressiveUnfreezing(

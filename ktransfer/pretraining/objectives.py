@@ -184,7 +184,12 @@ def _encoder(backbone: keras.Model) -> keras.Model:
 
 def _tied_embedding(backbone: keras.Model) -> Any:
     embedding = getattr(backbone, "token_embedding", None)
-    if not isinstance(embedding, keras_hub.layers.ReversibleEmbedding):
+    kinds = tuple(
+        kind
+        for module in (keras.layers, keras_hub.layers)
+        if (kind := getattr(module, "ReversibleEmbedding", None))
+    )
+    if not isinstance(embedding, kinds):
         raise BackboneError(
             f"Expected a backbone whose token embedding can be the output layer too, got {type(backbone).__name__}, "
             f"which has {type(embedding).__name__}. Choose another, such as a BERT or GPT-2."

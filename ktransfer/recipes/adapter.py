@@ -18,7 +18,7 @@ class LoRA:
     In the blocks that a stage unfreezes only the adapters train; their kernels, biases and normalization do not.
 
     Args:
-        rank: Of the product; at least 1. Defaults to 8.
+        rank: Of the product at least, for the whole kernel as a matrix; at least 1. Defaults to 8.
         alpha: The product counts `alpha / rank` times. Defaults to `None`, which is `rank`, so once.
         targets: Names of layers, or patterns such as `"*query*"` that are compared with the path of a layer. Defaults
             to none, which is every Dense, EinsumDense and convolution whose adapter is smaller than its kernel,

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from ktransfer.errors import BackboneError, KTransferError, RecipeError, listed
-from ktransfer.models.adapters import attach_adapters, plan_adapters
+from ktransfer.models.adapters import adapter_variables, attach_adapters, plan_adapters
 from ktransfer.models.blocks import sublayers
 from ktransfer.models.freezing import AdapterFreezing, DepthFreezing, resolve_depth
 from ktransfer.models.locate import BackboneNames, Located, locate
@@ -347,11 +347,12 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         located, adapter = self._checks.located, self.adapter
         if adapter is None:
             return DepthFreezing(located, batch_norm=self.batch_norm)
+        found = bool(adapter_variables(located.blocks))
         with self._shared.layerwise.scope():
             plan = attach_adapters(located.blocks, max(self._checks.depths), adapter, models=[self.model])
         self._shared.layerwise.extend_plan(self._own_plan, [block.weights for block in located.blocks])
-        for reason, names in plan.left_out.items():
-            self._say(f"no adapter in {len(names)} layers, since {reason}: {listed(names)}")
+        for line in [] if found else plan.lines():
+            self._say(f"adapters: {line}")
         return AdapterFreezing(located, batch_norm=self.batch_norm)
 
     def _counts(self, layer: keras.layers.Layer) -> bool:

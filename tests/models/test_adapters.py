@@ -147,7 +147,7 @@ def test_a_damaged_file_is_refused(tmp_path, change):
     assert changed != content
     path.write_bytes(changed)
     before = snapshot(model.weights)
-    with pytest.raises(RunError, match="file of adapters"):
+    with pytest.raises(RunError, match=r"file of adapters|matrices of rank"):
         ktransfer.load_adapters(model, path)
     assert same(before, snapshot(model.weights))
 
@@ -212,3 +212,23 @@ def test_an_adapter_is_written_to_json_and_read():
     assert recipe.adapter.scale == 2
     with pytest.raises(RecipeError, match="an adapter with"):
         ktransfer.Recipe.from_dict(json.loads(recipe.to_json()) | {"adapter": {"rnak": 3}})
+
+
+def test_the_rank_is_that_of_the_whole_kernel_as_a_matrix():
+    backbone = text_zoo.backbone_of("Bert", 30, hidden_dim=32, num_heads=4, intermediate_dim=64)
+    filled(backbone, LoRA(rank=4), depth=9)
+    ranks = {}
+    for name, (a, b) in zip(
+        *[getattr(read_adapters(backbone), each) for each in ("names", "matrices")], strict=True
+    ):
+        update = a @ b
+        # Of query, key and value the output has two axes, heads and what each has.
+        update = (
+            update.reshape(32, 32)
+            if name.endswith(("query", "key", "value"))
+            else update.reshape(-1, update.shape[-1])
+        )
+        ranks[name.rpartition("/")[2]] = np.linalg.matrix_rank(update), a.size + b.size
+    assert ranks["query"] == (4, 32 * 4 + 8)  # one for each of four heads, in place of 2 * 32 * 4
+    assert ranks["attention_output"] == (4, 2 * 32 * 4)
+    assert ranks["feedforward_intermediate_dense"] == (4, (32 + 64) * 4)
