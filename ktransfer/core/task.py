@@ -24,6 +24,7 @@ _HOMES = {
     "multi_label": "ktransfer.tasks.multi_label",
     "ner": "ktransfer.tasks.token_classification",
     "regression": "ktransfer.tasks.regression",
+    "ordinal": "ktransfer.tasks.ordinal",
 }
 SINGLE_LABEL = "single_label"
 
@@ -126,6 +127,9 @@ class Task(Protocol):
         """The recipe with the task's own loss, where it has that of a classifier by default."""
 
     # Labels.
+
+    def check_class_names(self, class_names: Sequence[str]) -> None:
+        """Raise `DataError` for classes of data that the task has no use for, such as ones without an order."""
 
     def check_labels(self, labels: Any, *, examples: int, classes: int) -> Array:
         """The labels as a read-only array.
@@ -361,6 +365,6 @@ def task_names() -> tuple[str, ...]:
 
     Example:
         >>> task_names()
-        ('single_label', 'multi_label', 'ner', 'regression')
+        ('single_label', 'multi_label', 'ner', 'regression', 'ordinal')
     """
     return tuple(_HOMES)

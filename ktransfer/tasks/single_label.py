@@ -204,7 +204,8 @@ class SingleLabel(OneAnswer):
         from ktransfer.evaluation.metrics import evaluate
 
         temperature = None if fitted is None else fitted.get("temperature")
-        return evaluate(probabilities, labels, class_names, temperature=temperature)
+        predicted = self.decide(probabilities)
+        return evaluate(probabilities, labels, class_names, temperature=temperature, predicted=predicted)
 
     def report(self, evaluation: Evaluation, counts: Mapping[str, int]) -> dict[str, Any]:
         from ktransfer.evaluation.metrics import confusions
@@ -235,8 +236,8 @@ class SingleLabel(OneAnswer):
         """Choose the examples to explain in a report: wrong ones, right ones, and the classes of each in order."""
         from ktransfer.evaluation.explanations import choose_examples
 
-        wrong, right = choose_examples(probabilities, labels, most)
-        answers = probabilities.argmax(axis=-1)
+        answers = self.decide(probabilities)
+        wrong, right = choose_examples(probabilities, labels, most, answers=answers)
         classes = [list(dict.fromkeys([int(answers[i]), int(labels[i])])) for i in [*wrong, *right]]
         return wrong, right, classes
 
@@ -254,7 +255,7 @@ class SingleLabel(OneAnswer):
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The contents of a report's card for the answer to one example."""
-        label, answer = int(label), int(probabilities.argmax())
+        label, answer = int(label), int(self.decide(probabilities))
         return {
             "truth": class_names[label],
             "answer": class_names[answer],
