@@ -17,32 +17,28 @@ import keras
 from ktransfer.commands.splits import Say
 from ktransfer.data.examples import Splits
 from ktransfer.data.modality import find_modality
-from ktransfer.errors import BackboneError, DataError, RecipeError, RunError
+from ktransfer.errors import BackboneError, RecipeError, RunError
 from ktransfer.models.backbone_names import split_share
-from ktransfer.pretraining.corpus import read_corpus, without_leaks
 from ktransfer.pretraining.curve import draw_curve
 from ktransfer.pretraining.fit import (
     CROSS_ENTROPY,
     Rounds,
     Schedule,
     batch_seconds,
-    compile_language_model,
-    fit_language_model,
+    compile_model,
+    fit_rounds,
     held_out_dataset,
     plan_schedule,
 )
-from ktransfer.pretraining.objectives import choose_objective
 from ktransfer.recipes.time_budget import parse_duration
 from ktransfer.runs.provenance import absolute, machine
 from ktransfer.security.safe_io import read_json
-from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
-from ktransfer.text.modality import MODALITY
-from ktransfer.text.sequence_length import choose_sequence_length
 from ktransfer.training.interrupts import between_batches
 from ktransfer.utils.files import write_json
 from ktransfer.utils.terminal import print_line
 
 if TYPE_CHECKING:
+    from ktransfer.core.pretraining import Pretraining
     from ktransfer.core.typing import PathLike
 
 FACTS = "pretraining.json"
@@ -50,7 +46,6 @@ CURVE = "pretraining.png"
 _CHECKPOINT = "checkpoint.npz"
 _FORMAT = 1
 _RESERVE = 30.0  # seconds of a budget for imports and writing
-_LONGEST = 128  # tokens of a piece by default: attention to more costs more than it teaches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +62,7 @@ class Pretrained:
 
     @property
     def perplexity(self) -> tuple[float, float]:
-        """Of texts held out, before the backbone trained and after."""
+        """Perplexity of texts held out, before the backbone trained and after."""
         return self.facts["perplexity_before"], self.facts["perplexity"]
 
 
@@ -163,74 +158,68 @@ def pretrain(
     if found.get("status") == "trained":
         say(f"resumed    {out} is complete already")
         return Pretrained(out, found)
+    modality = find_modality(data)
     keras.utils.set_random_seed(seed)
-    corpus = read_corpus(data, text_column=text_column, encoding=encoding, seed=seed)
-    for note in corpus.notes:
-        say(note)
-    if found and found["fingerprint"] != corpus.fingerprint:
+    task = modality.pretraining(
+        data,
+        backbone,
+        seed=seed,
+        random_weights=random_weights,
+        labeled=labeled,
+        leave_out_leaks=leave_out_leaks,
+        text_column=text_column,
+        encoding=encoding,
+        sequence_length=sequence_length,
+    )
+    for line in task.lines:
+        say(line)
+    if found and found["fingerprint"] != task.fingerprint:
         raise RunError(
-            f"Expected the texts that the training at {out} was begun with in {data}, got others. Put them back, or "
+            f"Expected the examples that the training at {out} was begun with in {data}, got others. Put them back, or "
             "pass --overwrite to begin anew."
         )
-    if labeled is not None:
-        splits = {"train": labeled.train, "validation": labeled.validation, "test": labeled.test}
-        corpus, lines = without_leaks(corpus, splits, leave_out=leave_out_leaks)
-        for line in lines:
-            say(line)
-    network = load_text_backbone(backbone, load_weights=not random_weights)
-    preprocessing = load_text_preprocessing(backbone, network)
-    most = min(_LONGEST, preprocessing.longest or _LONGEST)
-    length = sequence_length or choose_sequence_length(preprocessing, corpus.train, most=most).sequence_length
-    preprocessing = preprocessing.with_sequence_length(length)
-    objective = choose_objective(network, preprocessing)
-    pieces, held_out = objective.pieces(corpus.train), objective.pieces(corpus.held_out)
-    say(
-        f"data       {len(corpus.train):,} texts in {len(pieces):,} pieces of up to {length} tokens; "
-        f"{len(corpus.held_out):,} texts held out"
-    )
-    say(f"backbone   {network.name}, {network.count_params():,} parameters; {objective.title}")
-    model = objective.model(network)
+    say(f"backbone   {task.backbone.name}, {task.backbone.count_params():,} parameters; {task.title}")
+    model = task.model
     how: dict[str, Any] = {
-        "has_head": objective.has_head,
+        "has_head": task.has_head,
         "epochs": epochs,
         "batch_size": batch_size,
         "seed": seed,
     }
     how |= {"learning_rate": learning_rate, "patience": patience}
-    schedule = plan_schedule(len(pieces), **how)
+    schedule = plan_schedule(task.count, **how)
     if found:
         schedule = Schedule(**found["schedule"])
     elif seconds is not None:
-        each = batch_seconds(model, Rounds(objective, pieces, schedule).batch(0))
+        each = batch_seconds(model, Rounds(task, schedule).batch(0))
         left = seconds - (time.monotonic() - begun)
-        schedule = plan_schedule(len(pieces), seconds=max(1.0, left), batch_seconds=each, **how)
+        schedule = plan_schedule(task.count, seconds=max(1.0, left), batch_seconds=each, **how)
     batches = schedule.steps * schedule.total
     say(
         f"schedule   {schedule.total} rounds of {schedule.steps} batches of {schedule.batch_size}, "
-        f"{batches * schedule.batch_size / len(pieces):.2g} passes; "
+        f"{batches * schedule.batch_size / task.count:.2g} passes; "
         + (
             f"the output layer alone in the first {schedule.head_rounds}"
             if schedule.head_rounds
             else "all blocks"
         )
     )
-    rounds = Rounds(objective, pieces, schedule)
-    validating = held_out_dataset(objective, held_out, batch_size=batch_size, seed=seed)
+    rounds = Rounds(task, schedule)
+    validating = held_out_dataset(task, batch_size=batch_size, seed=seed)
     facts = found or {
         "format": _FORMAT,
         "status": "training",
         "asked": asked,
-        "fingerprint": corpus.fingerprint,
-        "objective": objective.name,
-        "texts": {"train": len(corpus.train), "held_out": len(corpus.held_out)},
-        "sequence_length": length,
+        "fingerprint": task.fingerprint,
+        "objective": task.name,
+        **task.facts,
         "schedule": dataclasses.asdict(schedule),
         "machine": machine(),
     }
     if not found:
         _clear(out)
         out.mkdir(parents=True, exist_ok=True)
-        if not objective.has_head:
+        if not task.has_head:
             facts["before"] = _measured(model, validating, schedule)
         write_json(out / FACTS, facts)
     trouble: list[str] = list(facts.get("trouble", []))
@@ -241,7 +230,7 @@ def pretrain(
 
     with between_batches() as interrupts:
         ends = [] if seconds is None else [_EndAt(begun + seconds, say)]
-        rows = fit_language_model(
+        rows = fit_rounds(
             model,
             rounds,
             validating,
@@ -254,7 +243,7 @@ def pretrain(
     facts |= _result(rows, facts.get("before"), schedule)
     if trouble:
         facts["trouble"] = trouble
-    _write(out, network, preprocessing.tokenizer)
+    _write(out, task)
     draw_curve(out / CURVE, facts)
     write_json(out / FACTS, facts | {"status": "trained"})
     (out / _CHECKPOINT).unlink(missing_ok=True)
@@ -280,11 +269,9 @@ def labeled_splits(
 
         labeled_splits("reviews.csv").validation
     """
-    options = {"label_column": label_column, "encoding": encoding}
-    reading: dict[str, Any] = {name: options.get(name) for name in MODALITY.columns}
-    if find_modality(data).name != MODALITY.name:
-        raise DataError(f"Expected a labeled task of texts, got {data}, which is of images. Check the path.")
-    return MODALITY.load_splits(
+    options, modality = {"label_column": label_column, "encoding": encoding}, find_modality(data)
+    reading: dict[str, Any] = {name: options.get(name) for name in modality.columns}
+    return modality.load_splits(
         data, validation=None, validation_fraction=0.2, data_dir=None, seed=seed, **reading
     )[0]
 
@@ -325,7 +312,7 @@ class _EndAt(keras.callbacks.Callback):
 
 
 def _measured(model: keras.Model, held_out: Any, schedule: Schedule) -> float:
-    compile_language_model(model, schedule)
+    compile_model(model, schedule)
     return float(model.evaluate(held_out, verbose=0, return_dict=True)[CROSS_ENTROPY])
 
 
@@ -352,12 +339,11 @@ def _perplexity(loss: float) -> float:
     return math.exp(loss) if loss < 700 else math.inf
 
 
-def _write(out: Path, backbone: keras.Model, tokenizer: Any) -> None:
+def _write(out: Path, task: Pretraining) -> None:
     """Write the preset's files to a folder in `out`, then each to its place, the configuration of the backbone last."""
     partial = out / ".preset.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    backbone.save_to_preset(str(partial))
-    tokenizer.save_to_preset(str(partial))
+    task.save(partial)
     for path in sorted(partial.iterdir(), key=lambda path: path.name == "config.json"):
         target = out / path.name
         if target.is_dir():
@@ -375,7 +361,7 @@ def _clear(out: Path) -> None:
 
 
 def _found(out: Path, asked: Mapping[str, Any], *, overwrite: bool, resume: bool) -> dict[str, Any]:
-    """What `pretraining.json` of a training to resume holds; empty where one begins."""
+    """The content of `pretraining.json` of a training to resume; empty where one begins."""
     facts: Any = None
     try:
         facts = read_json(out / FACTS)

@@ -71,7 +71,7 @@ class AdapterPlan:
     left_out: dict[str, tuple[str, ...]]
 
     def count(self, rank: int) -> int:
-        """How many weights the adapters have."""
+        """The number of weights of the adapters."""
         return sum(_size(target.layer, rank) for target in self.targets)
 
     def lines(self) -> list[str]:
@@ -220,7 +220,7 @@ class Adapters:
         return dataclasses.replace(self, head=_head_values(model))
 
     def update(self, index: int) -> Array:
-        """What is added to the kernel of a layer."""
+        """The product that is added to the kernel of a layer."""
         a, b = self.matrices[index]
         return (np.float32(self.adapter.scale) * np.matmul(a, b)).astype("float32")
 
@@ -452,34 +452,37 @@ def _read(path: Path) -> Adapters:
     from safetensors.numpy import load
 
     try:
-        if (size := path.stat().st_size) > _LARGEST:
-            raise ValueError(f"{size:,} bytes")
+        if path.stat().st_size > _LARGEST:
+            raise _damaged(path, f"more than {_LARGEST:,} bytes")
         content = path.read_bytes()
         length = int.from_bytes(content[:8], "little")
         if not 0 < length <= min(_HEADER, len(content) - 8):
-            raise ValueError("no header")
+            raise _damaged(path, "no header")
         facts = parse_json(parse_json(content[8 : 8 + length])["__metadata__"][_ENTRY])
         if facts["format"] != _FORMAT:
-            raise ValueError(f"format {facts['format']!r:.20}")
+            raise _damaged(path, f"format {facts['format']!r:.20}")
         tensors = load(content)
         names = tuple(map(str, facts["layers"]))
         adapter = LoRA(**facts["adapter"])
         matrices = tuple((tensors.pop(f"lora/{n}/a"), tensors.pop(f"lora/{n}/b")) for n in names)
         for a, b in matrices:
             if a.dtype != "float32" or b.dtype != "float32" or a.shape[-1:] != b.shape[:1] or b.ndim != 2:
-                raise ValueError(f"matrices of {a.shape} and {b.shape}")
+                raise _damaged(path, f"matrices of {a.shape} and {b.shape}")
             if not (np.isfinite(a).all() and np.isfinite(b).all()):
-                raise ValueError("matrices with NaN or infinite values")
+                raise _damaged(path, "matrices with NaN or infinite values")
         head = tuple(tensors.pop(name) for name in sorted(tensors) if name.startswith("head/"))
         if tensors:
-            raise ValueError(f"tensors that are of no adapter: {listed(tensors)}")
+            raise _damaged(path, f"tensors that are of no adapter: {listed(tensors)}")
         fingerprint = str(facts["fingerprint"])
     except (OSError, ValueError, KeyError, TypeError, SafetensorError, RecipeError) as error:
-        raise RunError(
-            f"Expected a file of adapters that ktransfer wrote in {path}, got {type(error).__name__}: {error}. "
-            "Check the path, or train again."
-        ) from error
+        raise _damaged(path, f"{type(error).__name__}: {error}".rstrip(".")) from error
     return Adapters(adapter, names, matrices, fingerprint, head)
+
+
+def _damaged(path: Path, received: str) -> RunError:
+    return RunError(
+        f"Expected a file of adapters that ktransfer wrote in {path}, got {received}. Check the path, or train again."
+    )
 
 
 def _matching(model: keras.Model, adapters: Adapters, source: str) -> list[Target]:
@@ -558,7 +561,7 @@ def _leaves(block: Block) -> list[keras.layers.Layer]:
 
 
 def _reason_against(layer: keras.layers.Layer, name: str, adapter: LoRA) -> str | None:
-    """Why a layer gets no adapter, `""` where it was not asked for; `None` where it gets one."""
+    """The reason why a layer gets no adapter, `""` where it was not asked for; `None` where it gets one."""
     path = getattr(layer, "path", layer.name)
     if adapter.targets:
         named = any(target == layer.name or fnmatch.fnmatchcase(name, target) for target in adapter.targets)
@@ -598,7 +601,7 @@ def own_rank(layer: keras.layers.Layer, rank: int) -> int:
 
 
 def _spread(layer: keras.layers.Layer) -> int:
-    """How many places the output axes of a kernel have, the last one left out."""
+    """The number of places that the output axes of a kernel have, without the last one."""
     if not isinstance(layer, keras.layers.EinsumDense):
         return 1
     inputs, kernel, output = re.split(r",|->", layer.equation.replace(" ", ""))

@@ -1,4 +1,4 @@
-"""Train a language model in rounds, each as many batches, with the loss on texts held out after each."""
+"""Train on unlabeled examples in rounds of as many batches each, with the loss on those held out after each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import set_depth
 from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.recipe import Stage
-from ktransfer.text.dataset import epoch_order
 from ktransfer.training.checkpoint import Checkpoint
 from ktransfer.training.fine_tune import WholeHistory
 from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
@@ -27,8 +26,8 @@ from ktransfer.utils.oom import in_smaller_batches
 if TYPE_CHECKING:
     import tensorflow as tf
 
+    from ktransfer.core.pretraining import Batch, Pretraining
     from ktransfer.core.typing import Array
-    from ktransfer.pretraining.objectives import Batch, Objective
 
 CROSS_ENTROPY = "cross_entropy"
 _ROUNDS = 12  # of a whole training, so that the curve shows where it flattens
@@ -42,7 +41,7 @@ class Schedule:
     """The length of a training, and how it is divided.
 
     Attributes:
-        batch_size: Pieces of text in a batch.
+        batch_size: Examples in a batch.
         steps: Batches of a round.
         head_rounds: Rounds of the output layer alone; 0 without one of its own.
         rounds: Rounds in which the backbone trains.
@@ -92,7 +91,7 @@ def plan_schedule(
     seconds: float | None = None,
     batch_seconds: float = 0.0,
 ) -> Schedule:
-    """Divide passes over the pieces of text into rounds.
+    """Divide passes over the examples into rounds.
 
     Args:
         pieces: Their number.
@@ -132,42 +131,37 @@ def plan_schedule(
 
 
 class Rounds:
-    """Batches of an objective, by round: the same for a seed and a round, whatever ran before.
+    """Batches of a task, by round: the same for a seed and a round, whatever ran before.
 
     Args:
-        objective: What makes them.
-        pieces: From `Objective.pieces`.
+        task: What makes them.
         schedule: Batch size, steps and seed.
 
     Example:
 
-        rounds = Rounds(objective, objective.pieces(texts), schedule)
-        inputs, targets, counts = rounds.batch(0)
+        inputs, targets, counts = Rounds(task, schedule).batch(0)
     """
 
-    def __init__(self, objective: Objective, pieces: Sequence[Array], schedule: Schedule) -> None:
-        self._objective, self._pieces, self._schedule = objective, pieces, schedule
-        self._lengths = np.array([len(piece) for piece in pieces])
-        # The last, smaller batch of a pass is left out: which pieces it has is another at every pass.
-        self._size = min(schedule.batch_size, len(pieces))
-        self._of_pass = len(pieces) // self._size
+    def __init__(self, task: Pretraining, schedule: Schedule) -> None:
+        self._task, self._schedule = task, schedule
+        # The last, smaller batch of a pass is left out: which examples it has is another at every pass.
+        self._size = min(schedule.batch_size, task.count)
+        self._of_pass = task.count // self._size
         self._order: tuple[int, Array] = (-1, np.zeros(0, int))
         self.round = 0
 
     def batch(self, index: int) -> Batch:
         """The batch of an index, counted from the first round on."""
         passed, place = divmod(index, self._of_pass)
+        seed = self._schedule.seed
         if self._order[0] != passed:
-            seed = self._schedule.seed
-            order = epoch_order(self._lengths, batch_size=self._size, seed=seed, epoch=passed)
-            self._order = (passed, order)
+            self._order = (passed, self._task.order(batch_size=self._size, seed=seed, epoch=passed))
         chosen = self._order[1][place * self._size : (place + 1) * self._size]
-        random = np.random.default_rng([self._schedule.seed, index, 4])
-        return self._objective.batch([self._pieces[each] for each in chosen], random)
+        return self._task.batch(chosen, np.random.default_rng([seed, index, 4]))
 
     @property
     def examples(self) -> int:
-        """Pieces in a round."""
+        """Examples in a round."""
         return self._size * self._schedule.steps
 
     def dataset(self) -> tf.data.Dataset:
@@ -181,22 +175,18 @@ class Rounds:
         return dataset_of_batches(batches, self.batch(0), steps)
 
 
-def held_out_dataset(
-    objective: Objective, pieces: Sequence[Array], *, batch_size: int, seed: int
-) -> tf.data.Dataset:
-    """Batches to measure on: the same words are hidden every time.
+def held_out_dataset(task: Pretraining, *, batch_size: int, seed: int) -> tf.data.Dataset:
+    """Batches to measure on: the same is hidden in them every time.
 
     Example:
 
-        held_out_dataset(objective, objective.pieces(corpus.held_out), batch_size=32, seed=0)
+        held_out_dataset(task, batch_size=32, seed=0)
     """
-    order = np.argsort([len(piece) for piece in pieces], kind="stable")
     made = [
-        objective.batch(
-            [pieces[index] for index in order[start : start + batch_size]],
-            np.random.default_rng([seed, start, 5]),
+        task.held_out_batch(
+            range(start, min(start + batch_size, task.held_out)), np.random.default_rng([seed, start, 5])
         )
-        for start in range(0, len(pieces), batch_size)
+        for start in range(0, task.held_out, batch_size)
     ]
     return dataset_of_batches(lambda: iter(made), made[0], len(made))
 
@@ -212,12 +202,12 @@ class _RoundOrder(keras.callbacks.Callback):
         self._rounds.round = epoch
 
 
-def compile_language_model(model: keras.Model, schedule: Schedule) -> None:
-    """Compile a language model: AdamW, and the cross-entropy in nats of each token that is predicted.
+def compile_model(model: keras.Model, schedule: Schedule) -> None:
+    """Compile a model: AdamW, and the cross-entropy in nats of each target that counts.
 
     Example:
 
-        compile_language_model(model, schedule)
+        compile_model(model, schedule)
     """
     optimizer = keras.optimizers.AdamW(schedule.learning_rate, weight_decay=0.01, clipnorm=1.0)
     optimizer.exclude_from_weight_decay(var_list=[v for v in model.variables if len(v.shape) < 2])
@@ -245,7 +235,7 @@ def batch_seconds(model: keras.Model, batch: Batch) -> float:
     return min(taken)
 
 
-def fit_language_model(
+def fit_rounds(
     model: keras.Model,
     rounds: Rounds,
     held_out: tf.data.Dataset,
@@ -256,13 +246,13 @@ def fit_language_model(
     on_trouble: Callable[[str], None],
     verbose: int | str = 0,
 ) -> list[dict[str, Any]]:
-    """Train, and keep the weights of the round with the lowest loss on the texts held out.
+    """Train, and keep the weights of the round with the lowest loss on the examples held out.
 
     The output layer trains first on the frozen backbone, then all blocks with it. Where the loss is NaN or infinite, or
     memory runs out, it does as `ktransfer.fine_tune`.
 
     Args:
-        model: From `Objective.model`; trained in place.
+        model: From `Pretraining.model`; trained in place.
         rounds: The batches.
         held_out: From `held_out_dataset`.
         schedule: Its stages.
@@ -279,11 +269,11 @@ def fit_language_model(
 
     Example:
 
-        fit_language_model(model, rounds, held_out, schedule, checkpoint=path, on_trouble=print)
+        fit_rounds(model, rounds, held_out, schedule, checkpoint=path, on_trouble=print)
     """
     backbone = find_backbone(model)
     set_depth(backbone, find_blocks(backbone), 0)
-    compile_language_model(model, schedule)
+    compile_model(model, schedule)
     unfreezing = ProgressiveUnfreezing(
         backbone,
         schedule.stages,

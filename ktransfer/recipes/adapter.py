@@ -60,7 +60,7 @@ class LoRA:
 
     @property
     def scale(self) -> float:
-        """How often the product counts."""
+        """The factor on the product."""
         return 1.0 if self.alpha is None else self.alpha / self.rank
 
     def to_dict(self) -> dict[str, object]:

@@ -14,10 +14,11 @@ from typer.testing import CliRunner
 import ktransfer
 from ktransfer.cli import app
 from ktransfer.commands.pretrain import CURVE, FACTS, pretrain
+from ktransfer.core.modality import modality
 from ktransfer.errors import BackboneError, DataError, RecipeError, RunError
-from ktransfer.pretraining.fit import plan_schedule
-from ktransfer.pretraining.objectives import choose_objective
+from ktransfer.pretraining.fit import held_out_dataset, plan_schedule
 from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
+from ktransfer.text.pretraining.objectives import choose_objective
 
 QUIET = {"verbose": 0, "say": lambda line: None}
 QUICK = {"epochs": 6, "batch_size": 16, "learning_rate": 1e-2, **QUIET}
@@ -87,20 +88,18 @@ def test_held_out_perplexity_falls_and_the_curve_is_kept(adapted):
     assert sum(line.startswith("round ") for line in lines) == len(losses)
 
 
-def test_the_adapted_tokenizer_hides_words(adapted, texts):
-    from ktransfer.pretraining.corpus import read_corpus
-    from ktransfer.pretraining.fit import held_out_dataset
-
+def test_held_out_batches_hide_words_of_texts_held_out(adapted, texts):
     found, *_ = adapted
-    backbone = load_text_backbone(str(found.path))
-    preprocessing = load_text_preprocessing(str(found.path), backbone)
-    preprocessing = preprocessing.with_sequence_length(found.facts["sequence_length"])
-    objective = choose_objective(backbone, preprocessing)
-    pieces = objective.pieces(read_corpus(texts).held_out)
-    [batch] = list(held_out_dataset(objective, pieces, batch_size=16, seed=0).take(1))
-    hidden = batch[0]["token_ids"].numpy() == preprocessing.tokenizer.mask_token_id
-    assert hidden.any()
-    assert batch[2].numpy().sum() >= hidden.sum()
+    task = modality("text").pretraining(
+        texts, str(found.path), seed=0, random_weights=False, labeled=None, leave_out_leaks=False
+    )
+    inputs, targets, counts = next(iter(held_out_dataset(task, batch_size=16, seed=0)))
+    again = next(iter(held_out_dataset(task, batch_size=16, seed=0)))
+    assert np.array_equal(again[0]["token_ids"], inputs["token_ids"])
+    places, ids = inputs["places"].numpy(), inputs["token_ids"].numpy()
+    seen = np.take_along_axis(ids, places, 1)[counts.numpy() == 1]
+    assert (seen == 4).mean() > 0.5  # the mask token
+    assert set(targets.numpy()[counts.numpy() == 1].tolist()) <= set(range(5, 14)) | {1}
 
 
 def test_the_adapted_backbone_is_a_preset_with_other_weights(adapted, bert, texts, tmp_path):
@@ -146,7 +145,7 @@ def test_resume_refuses_other_options_and_other_texts(adapted, texts, bert, tmp_
     content = texts.read_text()
     try:
         texts.write_text(content + "one more text\n")
-        with pytest.raises(RunError, match="Expected the texts that the training"):
+        with pytest.raises(RunError, match="Expected the examples that the training"):
             pretrain(texts, bert, copy, resume=True, **QUICK)
     finally:
         texts.write_text(content)

@@ -5,7 +5,7 @@ import pytest
 import text_zoo
 
 from ktransfer.errors import BackboneError
-from ktransfer.pretraining.masking import WordMasking
+from ktransfer.text.pretraining.masking import WordMasking
 
 # Of the pieces 5 to 13 "##s" continues a word.
 CLS, SEP, MASK, FOX, S = 2, 3, 4, 8, 10

@@ -1,7 +1,7 @@
 import pytest
 
 from ktransfer.errors import DataError
-from ktransfer.pretraining.corpus import read_corpus, without_leaks
+from ktransfer.text.pretraining.corpus import read_corpus, without_leaks
 
 TEXTS = [f"text number {index}" for index in range(30)]
 

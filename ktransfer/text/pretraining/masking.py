@@ -23,7 +23,7 @@ _CONTINUES = "##"
 
 @dataclass(frozen=True)
 class WordMasking:
-    """Which tokens are hidden, chosen by whole words.
+    """Hides tokens, chosen by whole words.
 
     Of the tokens 15 % are chosen, all those of a word together; of these 80 % become the mask token, 10 % a random one,
     and 10 % stay.

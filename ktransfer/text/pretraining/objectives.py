@@ -9,15 +9,15 @@ import keras
 import keras_hub
 import numpy as np
 
+from ktransfer.core.pretraining import Batch
 from ktransfer.errors import BackboneError, DataError
-from ktransfer.pretraining.masking import WordMasking
 from ktransfer.text.classifier import looks_back_only
+from ktransfer.text.pretraining.masking import WordMasking
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Array
     from ktransfer.text.preprocessing import TextPreprocessing
 
-Batch = tuple[dict[str, "Array"], "Array", "Array"]
 _SHORTEST = 4  # tokens without special ones: less has no context
 _PLACES = 8  # hidden positions of a batch are filled up to a multiple
 
