@@ -18,7 +18,9 @@ def kotlin_jar():
 
     The compiler is `kotlinc` on the PATH, or that of npm's package in `KTRANSFER_KOTLIN`, which `.ci/run` sets.
     """
-    compiler = shutil.which("kotlinc", path=os.environ.get("KTRANSFER_KOTLIN", "") + os.pathsep + os.environ["PATH"])
+    compiler = shutil.which(
+        "kotlinc", path=os.environ.get("KTRANSFER_KOTLIN", "") + os.pathsep + os.environ["PATH"]
+    )
     if not (compiler and shutil.which("java")):
         pytest.skip("kotlinc and java are not on the PATH; npm's package kotlin-compiler has bin/kotlinc")
     return _compiled(compiler)

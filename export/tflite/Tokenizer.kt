@@ -15,6 +15,8 @@ import org.json.JSONObject
 class Tokenizer(json: String, mostPieces: Int = 100_000) {
     constructor(file: File, mostPieces: Int = 100_000) : this(file.readText(), mostPieces)
 
+    private val added: Map<String, Int>
+    private val special: Pattern?
     private val normalize: (String) -> String
     private val split: (List<String>) -> List<String>
     private val model: (String) -> List<Int>
@@ -25,19 +27,23 @@ class Tokenizer(json: String, mostPieces: Int = 100_000) {
 
     init {
         val file = JSONObject(json)
-        require(file.getJSONArray("added_tokens").length() == 0) {
-            "Expected no added tokens, got some. Train without special tokens in texts."
+        added = steps(file, "added_tokens").associate { token ->
+            val plain = listOf("single_word", "lstrip", "rstrip", "normalized").none { token.getBoolean(it) }
+            require(plain) { "Expected added tokens that are taken as they are, got others. Export again." }
+            token.getString("content") to token.getInt("id")
         }
+        val names = added.keys.sortedByDescending { it.length }.joinToString("|") { Pattern.quote(it) }
+        special = if (added.isEmpty()) null else Pattern.compile(names)
         normalize = normalizer(file.getJSONObject("normalizer"))
         split = if (file.isNull("pre_tokenizer")) { { it } } else splitter(file.getJSONObject("pre_tokenizer"))
         model = model(file.getJSONObject("model"), mostPieces)
         val packing = file.getJSONObject("post_processor")
         val parts = packing.getJSONArray("single").let { list -> List(list.length()) { list.getJSONObject(it) } }
         val place = parts.indexOfFirst { it.has("Sequence") }
-        val special = packing.getJSONObject("special_tokens")
+        val tokens = packing.getJSONObject("special_tokens")
         fun ids(range: IntRange) = range.flatMap { index ->
             val name = parts[index].getJSONObject("SpecialToken").getString("id")
-            special.getJSONObject(name).getJSONArray("ids").let { found -> List(found.length()) { found.getInt(it) } }
+            tokens.getJSONObject(name).getJSONArray("ids").let { found -> List(found.length()) { found.getInt(it) } }
         }
         before = ids(0 until place)
         after = ids(place + 1..parts.lastIndex)
@@ -48,17 +54,16 @@ class Tokenizer(json: String, mostPieces: Int = 100_000) {
     /** The ids of a text, special ones included, cut to the model's length; padded where every text has one length. */
     fun encode(text: String): IntArray {
         val seen = minOf(text.codePointCount(0, text.length), CHARACTERS) // no more is looked at, as in training
-        val words = split(listOf(normalize(text.substring(0, text.offsetByCodePoints(0, seen)))))
-        val room = longest - before.size - after.size
-        val ids = mutableListOf<Int>()
-        for (word in words) {
-            if (ids.size >= room) break
-            if (word.isNotEmpty()) ids += model(word)
-        }
-        val whole = before + ids.take(room) + after
+        val given = text.substring(0, text.offsetByCodePoints(0, seen))
+        val parts = if (special == null) listOf(given) else cut(given, special, kept = true)
+        val ids = parts.asSequence().flatMap { part -> added[part]?.let { sequenceOf(it) } ?: pieces(part) }
+        val whole = before + ids.take(longest - before.size - after.size) + after
         val size = padding?.getJSONObject("strategy")?.getInt("Fixed") ?: whole.size
         return IntArray(size) { whole.getOrElse(it) { padding!!.getInt("pad_id") } }
     }
+
+    private fun pieces(text: String): Sequence<Int> =
+        split(listOf(normalize(text))).asSequence().filter { it.isNotEmpty() }.flatMap { model(it) }
 
     /** What a model of one length takes: ids padded with `padId`, and the mask, 1 on tokens and 0 on padding. */
     fun padded(text: String, length: Int, padId: Int): Pair<IntArray, IntArray> {

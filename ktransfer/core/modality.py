@@ -426,7 +426,7 @@ class Modality(Protocol):
         """
 
     def client_facts(self, serving: Serving) -> dict[str, Any]:
-        """How examples look to the client library that an artifact is for, as JSON values.
+        """Counts of the examples that the client library of an artifact reads otherwise, as JSON values.
 
         Raises:
             ExportError: It reads too many of them in another way.

@@ -1,4 +1,4 @@
-"""What a client library's own BERT tokenizer makes of texts: MediaPipe's `TextClassifier`.
+"""The BERT tokenizer of a client library, MediaPipe's `TextClassifier`.
 
 It reads `vocab.txt` in a TFLite file and makes the ids itself, by one fixed way to cut and to fold case:
 `mediapipe/tasks/cc/text/tokenizers/bert_tokenizer.cc` and `bert_preprocessor_calculator.cc`, which the Task Library's
@@ -45,7 +45,7 @@ def word_pieces(tokenizer: Any) -> tuple[str, ...]:
 
 
 def not_for_client(preprocessing: TextPreprocessing, *, rows_an_example: bool = False) -> str:
-    """Why MediaPipe's tokenizer cannot take the place of a run's; empty where it can.
+    """Reason why MediaPipe's tokenizer cannot take the place of a run's; empty where it can.
 
     Args:
         preprocessing: What the model was trained with.
@@ -135,7 +135,7 @@ def _ascii_lower(text: str) -> str:
 
 
 def compare_texts(serving: Serving) -> dict[str, int]:
-    """How many texts a serving has, and of how many the client's tokenizer makes other ids.
+    """Count the texts of a serving, and those of which the client's tokenizer makes other ids.
 
     Args:
         serving: Of texts, with `word_pieces`.

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import keras_hub
 import pytest
 from kotlin_code import kotlin_jar
 from test_tokenizer_json import FAMILIES, INPUTS, any_strings, real_texts
@@ -36,7 +37,12 @@ def ids_of(tmp_path_factory):
     return ids
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+QUICK = ("Bert", "Roberta", "Albert")  # one of each kind
+
+
+@pytest.mark.parametrize(
+    "family", [each if each in QUICK else pytest.param(each, marks=pytest.mark.slow) for each in FAMILIES]
+)
 def test_kotlin_gives_the_ids_of_the_run(family, ids_of, tmp_path):
     fixed = family in ("FNet", "RoformerV2")
     preprocessing = TextPreprocessing(FAMILIES[family](), INPUTS, LENGTH, fixed_length=fixed)
@@ -44,8 +50,24 @@ def test_kotlin_gives_the_ids_of_the_run(family, ids_of, tmp_path):
     given = texts()
     found = ids_of(tmp_path / "tokenizer.json", given)
     utf8 = [text.encode("utf-8", "replace").decode("utf-8") for text in given]
-    expected = [
-        each.ids for each in Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode_batch(utf8)
-    ]
-    assert [(text, one) for text, one, other in zip(given, found, expected, strict=True) if one != other] == []
+    expected = [each.ids for each in Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode_batch(utf8)]
+    assert [
+        (text, one) for text, one, other in zip(given, found, expected, strict=True) if one != other
+    ] == []
     assert {len(ids) for ids in found} == {LENGTH} if fixed else len({len(ids) for ids in found}) > 20
+
+
+def test_kotlin_refuses_a_vocabulary_that_is_too_large_for_a_phone(ids_of, tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *map(str, range(100_000))]
+    tokenizer = keras_hub.tokenizers.BertTokenizer(vocabulary=words, lowercase=True)
+    write_tokenizer(TextPreprocessing(tokenizer, INPUTS, LENGTH), tmp_path)
+    with pytest.raises(AssertionError, match="Expected a vocabulary of up to 100000 pieces, got 100005"):
+        ids_of(tmp_path / "tokenizer.json", ["fox"])
+
+
+def test_kotlin_cuts_a_text_where_training_does(ids_of, tmp_path):
+    write_tokenizer(TextPreprocessing(FAMILIES["Bert"](), INPUTS, LENGTH), tmp_path)
+    cut, whole, outside = ids_of(
+        tmp_path / "tokenizer.json", [" " * 100_000 + "fox", " " * 99_997 + "fox", "😂" * 99_999 + " fox"]
+    )
+    assert (len(cut), len(whole), len(outside)) == (2, 3, 3)
