@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
+    from ktransfer.data.shards.contents import ShardContents
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -376,6 +377,9 @@ class Modality(Protocol):
     def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         """Raise `DataError` if `find_inputs` would, as far as that takes no time."""
 
+    def shard_contents(self, *, pairs: bool = False) -> ShardContents:
+        """The kind of example that is looked for in shards; `pairs` of texts have two fields."""
+
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         """Raise `BackboneError` for what cannot be a backbone, by its path alone."""
 
@@ -441,6 +445,13 @@ class Modality(Protocol):
 
         Raises:
             ExportError: It cannot.
+        """
+
+    def client_facts(self, serving: Serving) -> dict[str, Any]:
+        """Counts of the examples that the client library of an artifact reads otherwise, as JSON values.
+
+        Raises:
+            ExportError: It reads too many of them in another way.
         """
 
     def saved_model_signatures(

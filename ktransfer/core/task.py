@@ -63,6 +63,8 @@ class Task(Protocol):
         tempered: Whether dividing logits by a temperature calibrates the probabilities.
         least_squares: Whether `likelihoods` are half the squared errors, so that a head is solved in closed form.
         only_gains: Whether fine-tuned weights are kept only where their validation loss is below the solved head's.
+        answer_fields: The keys of each of `answers` and what they hold: `"text"`, `"float"`, `"floats"`, `"int"` or
+            `"bool"`; a key may be left out.
         row_task: The task of one row: this one, or that of a word's tag.
     """
 
@@ -87,6 +89,7 @@ class Task(Protocol):
     tempered: bool
     least_squares: bool
     only_gains: bool
+    answer_fields: Mapping[str, str]
 
     @property
     def row_task(self) -> Task: ...

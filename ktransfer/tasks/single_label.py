@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class SingleLabel(OneAnswer):
     activation = "softmax"
     score, score_title, hit_title = "accuracy", "accuracy", "accuracy"
     output_title = "Probability of each label; their sum is 1"
+    answer_fields: ClassVar[Mapping[str, str]] = {"label": "text", "probability": "float"}
     template = "single_label.html"
     uneven_hint = "with --class-weight balanced or --loss focal the rare ones count for more"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
     from ktransfer.data.pairs import Pair
+    from ktransfer.data.shards.contents import ShardContents
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -97,6 +98,11 @@ class TextModality:
         if any_size:
             serving.require_files()
         return serving  # ids are whole numbers already
+
+    def client_facts(self, serving: Serving) -> dict[str, Any]:
+        from ktransfer.text.client_tokenizer import compare_texts
+
+        return compare_texts(serving)
 
     def saved_model_signatures(
         self, serving: Serving, serve: Callable[..., dict[str, Tensor]], *, default: str, module: tf.Module
@@ -272,6 +278,11 @@ class TextModality:
 
     def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         pass  # words are as good as files
+
+    def shard_contents(self, *, pairs: bool = False) -> ShardContents:
+        from ktransfer.text.shards import PAIR_SHARDS, TEXT_SHARDS
+
+        return PAIR_SHARDS if pairs else TEXT_SHARDS
 
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         from ktransfer.models.backbone_names import check_backbone_name

@@ -34,9 +34,12 @@ _EXPORT = {
 }
 _OTHERS = {
     "datasketch": ("datasketch", "audit"),
+    "fsspec": ("fsspec", "s3"),
+    "gcsfs": ("gcsfs", "gs"),
     "jax": ("jax", "jax"),
     "optuna": ("optuna", "search"),
     "pi_heif": ("pi-heif", "heic"),
+    "s3fs": ("s3fs", "s3"),
     "pyarrow": ("pyarrow", "parquet"),
     "huggingface_hub": ("huggingface-hub", "hf"),
     "tensorflow_datasets": ("tensorflow-datasets", "tfds"),
