@@ -74,7 +74,7 @@ def distill(
         weight: Share of the teachers' answers in the loss of a labelled example, in [0, 1]. Defaults to 0.5.
         text_column: Of a table of unlabelled texts. Defaults to `None`, that of the run.
         encoding: Of a table of unlabelled texts. Defaults to `None`, UTF-8.
-        recipe: How to train. Defaults to `None`, as said above.
+        recipe: How to train. Defaults to `None`, that of the preset.
         options: `TrainOptions`, of which those that say how data is read are the teacher's. Defaults to `None`.
         formats, overwrite, cache, cache_dir, callbacks, say, verbose: As in `train`.
         report: Whether `report.html` is written. Defaults to `True`.

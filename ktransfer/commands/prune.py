@@ -47,7 +47,7 @@ COSTS = ("multiply_adds", "parameters")
 
 @dataclass(frozen=True)
 class Pruning:
-    """What a network was pruned to.
+    """The result of pruning a network.
 
     Attributes:
         model: The classifier.
@@ -64,7 +64,7 @@ class Pruning:
     multiply_adds: tuple[int, int]
 
     def share(self, cost: str) -> float:
-        """What is left of a cost, of `COSTS`, as a share."""
+        """The remaining share of a cost, one of `COSTS`."""
         before, after = getattr(self, cost)
         return after / before
 

@@ -423,8 +423,8 @@ def resume(
     require_same(given, data, backbone)
     if run.manifest["status"] == BEGINNING and "distillation" in run.manifest:
         raise RunError(
-            f"Expected a run whose model was written, got {run.path}, which stopped before. Begin it again, with "
-            f"--overwrite: {run.manifest.get('reproduce', {}).get('command')}"
+            f"Expected a run whose model was written, got {run.path}, which stopped before. Begin it again with "
+            "--overwrite, by the command in its manifest."
         )
     if run.manifest["status"] == BEGINNING:
         # Not decided yet: a preset decides anew.

@@ -1,4 +1,4 @@
-"""Which channels of a graph stand or fall together: found by following each channel through every layer."""
+"""Find the channels of a graph that stand or fall together, by following each one through every layer."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ LEAST = 2  # channels of a group that has something to give
 
 @dataclass
 class Slices:
-    """What of a layer belongs to which channels.
+    """The parts of a layer that belong to channels.
 
     Attributes:
         axes: For a weight by its place, and an axis of it, the channel of each position.

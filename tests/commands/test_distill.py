@@ -66,6 +66,7 @@ def student_of(teacher, out, **options):
     return run, lines
 
 
+@pytest.mark.slow
 def test_a_student_of_half_the_layers_is_a_run_that_every_command_takes(teacher, more, folder):
     run, lines = student_of(teacher, folder / "half", layers=2, unlabelled=more, report=True)
     assert Run.load(run.path).manifest["status"] == "trained"

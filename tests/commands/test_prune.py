@@ -10,7 +10,6 @@ from test_text_commands import RECIPE as TEXT_RECIPE
 from test_text_commands import write_table
 from text_zoo import write_preset
 
-from ktransfer.commands.benchmark import benchmark
 from ktransfer.commands.prune import Prunable, prune
 from ktransfer.commands.splits import read_splits
 from ktransfer.commands.train import train
@@ -54,6 +53,7 @@ def smaller(run, out, **options):
     return prune(run.path, out, say=lines.append, **options), lines
 
 
+@pytest.mark.slow
 def test_a_pruned_run_of_images_is_exported_and_verified(images, folder):
     run, lines = smaller(
         images, folder / "half", keep=0.5, formats=("savedmodel", "tflite", "onnx"), report=True
@@ -63,7 +63,6 @@ def test_a_pruned_run_of_images_is_exported_and_verified(images, folder):
     assert any(line.startswith("pruned     50% of each of") for line in lines)
     loaded = Run.load(run.path)
     verify(loaded, say=lambda _: None)
-    benchmark(loaded, say=lambda _: None)
     assert (run.path / "report.html").is_file()
     assert "ktransfer prune" in run.manifest["reproduce"]["command"]
     assert all("mask" not in layer.name for layer in loaded.model.layers)
@@ -97,6 +96,7 @@ def test_all_that_is_kept_answers_as_before(images):
     assert found.parameters[0] == found.parameters[1]
 
 
+@pytest.mark.slow
 def test_gradual_pruning_ends_at_the_same_size_and_leaves_no_other_run(images, folder):
     run, lines = smaller(images, folder / "gradual", keep=0.5, steps=2)
     assert sum(line.startswith("pruned") for line in lines) == 2
