@@ -24,6 +24,8 @@ QUOTES_ANOTHER = re.compile(r"\{(str\()?(error|ended|errors\[0\]|place\}: \{self
 QUOTED_BY = {
     "export/onnx_server/json_body.py",
     "ktransfer/commands/artifacts.py",
+    "ktransfer/data/shards/contents.py",
+    "ktransfer/data/shards/shard.py",
     "ktransfer/data/tables/file_bytes.py",
     "ktransfer/data/tables/json_tables.py",
     "ktransfer/data/tables/label_sets.py",
@@ -42,6 +44,7 @@ QUOTED_BY = {
     "ktransfer/security/safe_io.py",
     "ktransfer/text/pair_preprocessing.py",
     "ktransfer/text/preprocessing.py",
+    "ktransfer/text/shards.py",
 }
 
 

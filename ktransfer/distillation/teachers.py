@@ -34,7 +34,7 @@ _BATCH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """How a run is trained on the answers of other runs; what its manifest has as `distillation`.
+    """Options of training on the answers of other runs, as a manifest has them under `distillation`.
 
     Args:
         teachers: Their run folders, whose answers are averaged.
@@ -256,5 +256,5 @@ def _key(run: Run, inputs: Sequence[Any]) -> str:
 
 
 def _validation_of(run: Run) -> Any:
-    """What tells the validation split of a run from another's."""
+    """A value that tells the validation split of a run from another's."""
     return run.manifest.get("data", {}).get("fingerprint", {}).get("validation")
