@@ -198,7 +198,7 @@ def _fit(
     if "head" not in run.manifest or undecided or (recipe.quantization_aware and not recipe.stages):
         pooled, taps = _fit_head(run, splits, features, track, say, taps=undecided)
         if undecided:
-            count = len(labelled.train)  # the others follow
+            count = len(run.preprocessing.row_labels(labelled.train))  # those without labels follow
             _decide(run, labelled.train, pooled[:count], None if taps is None else taps[:count], say)
             recipe, features = run.recipe, frozen_features(say=say)
         if budget is not None and recipe.stages:

@@ -50,6 +50,7 @@ PRINTED = {
     "tutorials/serving.md": ['"label":"mug"', "'label': 'key'"],
     "tutorials/own_fit_script.md": [r"\[0, 0, 1, 1, 2, 2\]", "'accuracy': "],
     "how_to/learning_rate.md": ["conv1", r"1\.0e-04"],
+    "how_to/smaller.md": [r"^pruned     50%", r"^\[\d+, \d+\] 0\.5$"],
     "how_to/search.md": [r"^best [01]\.\d"],
 }
 
