@@ -22,6 +22,7 @@ ORDER = (
         "demo",
         "commands",
         "searching",
+        "pretraining",
         "reporting",
         "distillation",
         "runs",
