@@ -49,6 +49,7 @@ _HOMES = {
     "load_text_backbone": "ktransfer.text.backbones",
     "load_text_preprocessing": "ktransfer.text.backbones",
     "load_text_splits": "ktransfer.text.sources",
+    "package": "ktransfer.commands.package",
     "progressive_stages": "ktransfer.recipes.recipe",
     "rank": "ktransfer.commands.rank",
     "read_data": "ktransfer.image.sources",

@@ -21,6 +21,7 @@ from ktransfer.cli import (
     evaluate,
     export,
     lr_find,
+    package,
     predict,
     rank,
     report,
@@ -55,6 +56,7 @@ for verb in (
         export.export,
         verify.verify,
         benchmark.benchmark,
+        package.package,
     ),
     *(backbones.backbones, cache.cache, demo.demo),
 ):

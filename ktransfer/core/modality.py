@@ -158,6 +158,9 @@ class Modality(Protocol):
         noun: The noun for examples in messages, such as `"images"`.
         holder: What examples lie in: `"folder"` or `"file"`.
         raw: The words in messages for examples in their original form, such as image files.
+        sample: The argument of a program of the deployment kit that stands for an example.
+        fitting: What is done with examples that are larger than a model takes, a clause.
+        hub_task: The class of keras-hub's tasks that classify these examples.
         content: What `audit.json` calls an example: `"path"` or `"text"`.
         near_before_training: Whether near-duplicates are looked for before each training.
         wide_cards: Whether an example needs the width of a page.
@@ -176,6 +179,9 @@ class Modality(Protocol):
     noun: str
     holder: str
     raw: str
+    sample: str
+    fitting: str
+    hub_task: str
     content: str
     near_before_training: bool
     wide_cards: bool

@@ -30,6 +30,7 @@ class ImageModality:
 
     name, kind, task, noun = "image", "file", "image-classification", "images"
     holder, raw = "folder", "as image files"
+    sample, fitting, hub_task = "photo.jpg", "others are resized", "ImageClassifier"
     content, near_before_training = "path", True
     wide_cards = False
     options = ("image_size", "scaling", "skip_corrupt", "file_column")

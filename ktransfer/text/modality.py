@@ -37,6 +37,7 @@ class TextModality:
 
     name, kind, task, noun = "text", "text", "text-classification", "texts"
     holder, raw = "file", "as raw texts"
+    sample, fitting, hub_task = '"a text"', "longer ones are cut", "TextClassifier"
     content, near_before_training = "text", False
     wide_cards = True
     columns = (
