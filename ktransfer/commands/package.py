@@ -82,8 +82,9 @@ def package(
     for path, sha256 in proved.items():
         _check_file(run, path, sha256)
     contents = dict(_artifact_files(run, [*proved], artifacts))
-    families = dict.fromkeys(get_format(artifact.format).family.name for artifact in artifacts)
-    folders = {name: folder for name in families if (folder := program_folder(name)) is not None}
+    families = dict.fromkeys(get_format(artifact.format).family for artifact in artifacts)
+    named = {family.name: program_folder(family.name) for family in families if family.program}
+    folders = {name: folder for name, folder in named.items() if folder is not None}
     for name, folder in folders.items():
         contents |= {
             f"programs/{name}/{path.relative_to(folder).as_posix()}": path for path in kit_files(folder)

@@ -443,6 +443,20 @@ class Modality(Protocol):
             module: `tf.Module`; holds whatever the functions need.
         """
 
+    def hub_model(self, serving: Serving) -> keras.Model:
+        """The classifier as keras-hub's own task, its preprocessor attached.
+
+        Raises:
+            ExportError: keras-hub has none that can hold it.
+        """
+
+    def web_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+        """What the page of a browser is to know to read examples; files that it needs are written to `folder`.
+
+        Raises:
+            ExportError: The page has no way to read such examples.
+        """
+
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         """Manifest entries of these signatures, derived from that of `serve`."""
 

@@ -86,6 +86,16 @@ class ImageModality:
 
         return {default: serve, **(file_signatures(serving) if serving.files else {})}
 
+    def hub_model(self, serving: Serving) -> keras.Model:
+        from ktransfer.image.hub_task import image_task
+
+        return image_task(serving)
+
+    def web_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+        from ktransfer.image.serving import web_facts
+
+        return web_facts(serving)
+
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS
         from ktransfer.image.serving import resize_of

@@ -123,18 +123,17 @@ def _use(
         f"{modality.sample} {modality.sample}" if "pair" in manifest["preprocessing"] else modality.sample
     )
     for program in programs:
-        if program == "web":
-            yield (
-                "A page for browsers (`artifacts/web`):\n\n"
-                "    python -m http.server --directory artifacts/web 8000   # then open http://localhost:8000/"
-            )
-        elif program:
-            yield (
-                f"With `programs/{program}`, which needs neither Keras nor ktransfer:\n\n"
-                f"    pip install -r programs/{program}/requirements.txt\n"
-                f"    python programs/{program}/predict.py . {example}"
-            )
+        yield (
+            f"With `programs/{program}`, which needs neither Keras nor ktransfer:\n\n"
+            f"    pip install -r programs/{program}/requirements.txt\n"
+            f"    python programs/{program}/predict.py . {example}"
+        )
     for artifact in artifacts:
+        if artifact.format == "web":
+            yield (
+                "A page for browsers, at http://localhost:8000/ while this runs:\n\n"
+                f"    python -m http.server --directory {artifact.path} 8000"
+            )
         if artifact.format == "keras-hub":
             load = f'keras_hub.models.{modality.hub_task}.from_preset("{artifact.path}")'
             yield f"In Keras; it gives logits:\n\n    {load}"

@@ -105,6 +105,16 @@ class TextModality:
 
         return {default: text_signature(serving, serve, module), "ids": serve}
 
+    def hub_model(self, serving: Serving) -> keras.Model:
+        from ktransfer.text.hub_task import text_task
+
+        return text_task(serving)
+
+    def web_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+        from ktransfer.text.serving import web_facts
+
+        return web_facts(serving, folder)
+
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.text.in_graph_tokenizer import text_inputs
 

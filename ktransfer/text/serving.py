@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -71,6 +72,28 @@ def serve_texts(
         preprocessing=preprocessing,
         positions=positions,
     )
+
+
+def web_facts(serving: Serving, folder: Path) -> dict[str, Any]:
+    """What the page of a browser tokenizes by, after writing `tokenizer.json` to a folder.
+
+    Raises:
+        ExportError: The model takes pairs, or its tokenizer cannot be written so.
+
+    Example:
+
+        web_facts(serving, Path("web"))["tokenizer"]["sequence_length"]   # 64
+    """
+    from ktransfer.text.tokenizer_json import write_tokenizer
+
+    preprocessing, examples = (
+        cast("TextPreprocessing", serving.preprocessing),
+        cast("Texts", serving.examples),
+    )
+    if len(preprocessing.text_names) > 1:
+        raise ExportError("Expected one text an example for the page, got pairs of texts. Export onnx.")
+    facts = write_tokenizer(preprocessing.as_tokenizer(), folder, texts=preprocessing.encoded(examples.texts))
+    return {"tokenizer": facts}
 
 
 class Texts:
