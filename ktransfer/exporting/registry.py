@@ -37,8 +37,9 @@ class Format:
             `precision` and `on_progress` as well. It is imported when the format is written.
         runtime: The module with `open_file(path, threads)`, which returns an `Opened`.
         default: Whether it is written where no formats are asked for. Defaults to `True`.
-        program: Whether the deployment kit has a program to hand over with it, in a folder of its name. Defaults to `True`.
-        output: The name of what it gives. Defaults to `"probabilities"`; `"logits"` are made probabilities by its runtime.
+        program: Whether a program of the deployment kit, in a folder of its name, is handed over with it. Defaults to
+            `True`.
+        output: The name of what it gives. Defaults to `"probabilities"`; its runtime makes these of `"logits"`.
         precisions: Those that it has, float32 first. Defaults to that alone.
         converts: Whether a converter may need some axes to be of one size. Defaults to `True`.
         one_example: Whether it takes one example at a time unless `dynamic_batch` is asked for. Defaults to `False`.

@@ -279,7 +279,7 @@ def test_what_the_page_cannot_read_is_refused_before_converting(tmp_path, monkey
     with pytest.raises(ExportError, match="npm install onnxruntime-web@") as raised:
         export_model(small_model(), tmp_path / "artifacts", "web", preprocessing=plain, **options)
     assert "\n" not in str(raised.value)
-    assert not [path for path in (tmp_path / "artifacts").glob("*")]
+    assert not list((tmp_path / "artifacts").glob("*"))
 
 
 def page_weight(folder):

@@ -36,7 +36,7 @@ def write(
     """
     if serving.task.per_token or serving.task.least_squares:
         raise ExportError(
-            f"Expected a task that keras-hub has, single-label or multi-label classification, got {serving.task.title}. "
+            f"Expected single-label or multi-label classification for keras-hub, got {serving.task.title}. "
             "Export another format."
         )
     task = serving.modality.hub_model(serving)
