@@ -37,10 +37,11 @@ docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # After a change of the dependencies in pyproject.toml. Names no registry: pip's own settings choose it.
+# Without s3 and gs, whose packages hold others back that are in use everywhere.
 lock:
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet uv
-	.venv-lock/bin/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 \
+	.venv-lock/bin/uv pip compile pyproject.toml --extra all --extra dev --extra docs --universal --python-version 3.11 \
 		--generate-hashes --no-emit-index-url --no-header --output-file requirements.lock
 	rm -rf .venv-lock
 

@@ -22,7 +22,7 @@ ORDER = (
 # Modules that do not keep to it yet.
 EXCEPTIONS = {"exporting.runtimes": {"runs.run"}}
 MAY_IMPORT_TENSORFLOW = (
-    *("data.rebatching", "data.tfds", "exporting"),
+    *("data.rebatching", "data.shards.tfrecord", "data.tfds", "exporting"),
     *("image.augmentation_ops", "image.dataset", "image.file_parity", "image.in_graph"),
     *("text.dataset", "text.in_graph_tokenizer"),
 )

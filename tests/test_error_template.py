@@ -23,6 +23,8 @@ QUOTES_ANOTHER = re.compile(r"\{(str\()?(error|ended|errors\[0\]|place\}: \{self
 # phrase without a verb that asks for something and without a full stop.
 QUOTED_BY = {
     "export/onnx_server/json_body.py",
+    "ktransfer/data/shards/contents.py",
+    "ktransfer/data/shards/shard.py",
     "ktransfer/runs/exported.py",
     "ktransfer/data/tables/file_bytes.py",
     "ktransfer/data/tables/json_tables.py",
@@ -42,6 +44,7 @@ QUOTED_BY = {
     "ktransfer/security/safe_io.py",
     "ktransfer/text/pair_preprocessing.py",
     "ktransfer/text/preprocessing.py",
+    "ktransfer/text/shards.py",
 }
 
 

@@ -109,7 +109,7 @@ def main():
         return
     thresholds = thresholds_of(facts, labels)
     for given in examples:
-        found = answer(classify(read(given))[0], labels, thresholds)
+        found = answer(classify(read(given))[0], labels, thresholds, ordered=facts.get("task") == "ordinal")
         print(json.dumps(found), flush=True)
         if found.get("labels") == []:
             nearest = found["predictions"][0]
@@ -142,18 +142,20 @@ def measured(values, labels, interval):
     return found
 
 
-def answer(probabilities, labels, thresholds):
+def answer(probabilities, labels, thresholds, *, ordered=False):
     """Return what is printed for one example, of its probabilities `(C,)`.
 
-    Without thresholds it is the most probable label. With them it is in `labels` those that reach theirs, the most
-    probable first, and in `predictions` the same and after them others, at least `TOP_K` together.
+    Without thresholds it is the most probable label, or of labels in order the median one. With them it is in
+    `labels` those that reach theirs, the most probable first, and in `predictions` the same and after them others, at
+    least `TOP_K` together.
     """
     each = [
         {"label": label, "probability": round(float(value), 6)}
         for label, value in zip(labels, probabilities, strict=True)
     ]
     if thresholds is None:
-        return each[int(probabilities.argmax())]
+        shares = np.cumsum(probabilities, dtype=np.float64)
+        return each[int((shares >= 0.5 * shares[-1]).argmax() if ordered else probabilities.argmax())]
     chosen = probabilities >= thresholds
     ranked = np.lexsort((-probabilities, ~chosen))
     count = int(chosen.sum())
@@ -193,12 +195,12 @@ def entity_finder(path, manifest, artifact, labels, classify):
 def thresholds_of(facts, labels):
     """Return the least probability of each label with which it is answered, or `None` for one label an example."""
     task = facts.get("task", "single_label")  # files of earlier versions do not say
-    if task == "single_label":
+    if task in ("single_label", "ordinal"):
         return None
     if task != "multi_label":
         sys.exit(
-            f"Expected a task of single_label, multi_label, ner or regression, got {task!r}. Use the predict.py of "
-            "the ktransfer that exported it."
+            f"Expected a task of single_label, multi_label, ner, regression or ordinal, got {task!r}. Use the "
+            "predict.py of the ktransfer that exported it."
         )
     # A run that was never evaluated has none.
     thresholds = np.array(facts.get("thresholds", [0.5] * len(labels)))

@@ -59,7 +59,10 @@ def add_predict(app, service, *, top_k, max_examples):
         if service.model.task == "regression":
             answer = {"results": [measured(row, labels, service.model.interval) for row in probabilities]}
             return Json({**answer, "cut_texts": cut} if cut else answer)
-        answer = {"results": [ranked(row, labels, top_k, thresholds) for row in probabilities]}
+        ordered = service.model.task == "ordinal"
+        answer = {
+            "results": [ranked(row, labels, top_k, thresholds, ordered=ordered) for row in probabilities]
+        }
         if thresholds is not None:
             answer["labels"] = [_chosen(result) for result in answer["results"]]
         return Json({**answer, "cut_texts": cut} if cut else answer)

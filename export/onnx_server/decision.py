@@ -6,7 +6,7 @@ import numpy as np
 
 from .errors import StartError
 
-TASKS = ("single_label", "multi_label", "ner", "regression")
+TASKS = ("single_label", "multi_label", "ner", "regression", "ordinal")
 
 
 def read_decision(metadata, labels):
@@ -80,7 +80,7 @@ def measured(values, labels, interval):
     return {**found, "interval": [low, high], "coverage": interval["coverage"]}
 
 
-def ranked(probabilities, labels, top_k, thresholds=None):
+def ranked(probabilities, labels, top_k, thresholds=None, *, ordered=False):
     """Return the most probable labels of one example.
 
     Args:
@@ -89,6 +89,7 @@ def ranked(probabilities, labels, top_k, thresholds=None):
         top_k: How many; fewer where there are fewer classes.
         thresholds: `(classes,)`. With them each has `chosen`, whether its probability reaches its threshold; those
             come first, and all of them. Defaults to `None`.
+        ordered: Whether the labels have an order, so that the median one is the answer and comes first.
 
     Returns:
         `[{"label", "probability"}, ...]`.
@@ -98,7 +99,12 @@ def ranked(probabilities, labels, top_k, thresholds=None):
         [{'label': 'dog', 'probability': 0.3, 'chosen': True}]
     """
     if thresholds is None:
-        best = np.argsort(-probabilities, kind="stable")[:top_k]
+        best = np.argsort(-probabilities, kind="stable")
+        if ordered:
+            shares = np.cumsum(probabilities, dtype=np.float64)
+            middle = int((shares >= 0.5 * shares[-1]).argmax())
+            best = np.array([middle, *best[best != middle]])
+        best = best[:top_k]
         return [{"label": labels[index], "probability": float(probabilities[index])} for index in best]
     chosen = probabilities >= thresholds
     best = np.lexsort((-probabilities, ~chosen))[: max(top_k, int(chosen.sum()))]

@@ -24,7 +24,7 @@ class Model:
 
     Attributes:
         labels: Names of the classes, in the order of the probabilities.
-        task: `"single_label"`, `"multi_label"`, or `"ner"`, entities in texts.
+        task: `"single_label"`, `"multi_label"`, `"ordinal"`, `"regression"`, or `"ner"`, entities in texts.
         interval: Of a regression its prediction interval, as `read_interval` gives it.
         thresholds: Of a multi-label task the least probability of each label with which it is answered, float64
             `(classes,)`; else `None`.

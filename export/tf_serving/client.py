@@ -5,6 +5,7 @@ python client.py RUN EXAMPLE... [--url http://localhost:8501/v1/models/classifie
 
 import argparse
 import base64
+import itertools
 import json
 import sys
 import urllib.error
@@ -37,7 +38,8 @@ def main():
         value = example if name == "text" else encoded(example)
         given = dict(zip(("text_a", "text_b"), value, strict=True)) if pairs else {name: value}
         (probabilities,) = ask(arguments.url, signature, [given])
-        found = answer(probabilities, manifest["labels"], thresholds)
+        ordered = manifest.get("task") == "ordinal"
+        found = answer(probabilities, manifest["labels"], thresholds, ordered=ordered)
         print(json.dumps(found), flush=True)
         if found.get("labels") == []:
             nearest = found["predictions"][0]
@@ -45,16 +47,20 @@ def main():
             print(f"{str(example)[:60]!r}: {line}", file=sys.stderr)
 
 
-def answer(probabilities, labels, thresholds):
+def answer(probabilities, labels, thresholds, *, ordered=False):
     """Return what is printed for one example, of its probabilities.
 
-    Without thresholds it is the most probable label. With them it is in `labels` those that reach theirs, the most
-    probable first, and in `predictions` the same and after them others, at least `TOP_K` together.
+    Without thresholds it is the most probable label, or of labels in order the median one. With them it is in
+    `labels` those that reach theirs, the most probable first, and in `predictions` the same and after them others, at
+    least `TOP_K` together.
     """
     each = [
         {"label": label, "probability": round(value, 6)}
         for label, value in zip(labels, probabilities, strict=True)
     ]
+    if thresholds is None and ordered:
+        shares = list(itertools.accumulate(probabilities))
+        return each[next(index for index, share in enumerate(shares) if share >= 0.5 * shares[-1])]
     if thresholds is None:
         return each[max(range(len(each)), key=probabilities.__getitem__)]
     chosen = [value >= least for value, least in zip(probabilities, thresholds, strict=True)]
@@ -101,12 +107,12 @@ def read_thresholds(root, manifest):
     They are read from the SavedModel: those of the manifest are for probabilities without a temperature.
     """
     task = manifest.get("task", "single_label") if manifest.get("modality") else "single_label"
-    if task == "single_label":
+    if task in ("single_label", "ordinal"):
         return None
     if task != "multi_label":
         sys.exit(
-            f"Expected a task of single_label or multi_label, got {task!r}. Use the client.py of the ktransfer that "
-            "trained it."
+            f"Expected a task of single_label, multi_label or ordinal, got {task!r}. Use the client.py of the "
+            "ktransfer that trained it."
         )
     entries = manifest.get("artifacts") or manifest.get("artefacts", [])  # the key before 0.2.0
     path = next((each["path"] for each in entries if each["format"] == "savedmodel"), None)

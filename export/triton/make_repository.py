@@ -63,9 +63,9 @@ def parameters(metadata, labels):
                 f"Expected {len(labels)} thresholds, one a label, got {len(thresholds)}. Export it again."
             )
         found["thresholds"] = json.dumps(thresholds)
-    elif task != "single_label":
+    elif task not in ("single_label", "ordinal"):
         sys.exit(
-            f"Expected a task of single_label or multi_label, got {task!r}. Use the make_repository.py of the "
+            f"Expected a task of single_label, multi_label or ordinal, got {task!r}. Use the make_repository.py of the "
             "ktransfer that exported it."
         )
     return "".join(

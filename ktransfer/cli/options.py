@@ -45,8 +45,9 @@ TaskName = Annotated[
     str | None,
     typer.Option(
         "--task",
-        help=f"{', '.join(task_names())}: one label an example, any number of labels, named entities in texts, or a "
-        "number to predict; detected from the data if left out, except regression.",
+        help=f"{', '.join(task_names())}: one label an example, any number of labels, named entities in texts, a "
+        "number to predict, or one of several classes that have an order, such as 1 to 5; detected from the data if "
+        "left out, except regression and ordinal.",
     ),
 ]
 GroupColumn = Annotated[

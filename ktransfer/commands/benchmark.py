@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from ktransfer.exporting.processes.runtime_process import RuntimeProcess
 from ktransfer.exporting.runtimes import KERAS
 from ktransfer.runs.run import Run
 from ktransfer.utils.files import write_json
+from ktransfer.utils.machine import cores
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -148,7 +148,7 @@ def benchmark(
         )
     chosen = run.preprocessing.pieces(evenly(validation, examples))
     labels, task = run.preprocessing.row_labels(chosen), run.task.row_task
-    threads = threads or _cores()
+    threads = threads or cores()
     with contextlib.ExitStack() as stack, progress_bar(verbose) as bar:
         contenders = [stack.enter_context(contender) for contender in _contenders(run, threads)]
         probabilities = _answers(run, contenders, chosen, bar)
@@ -178,7 +178,7 @@ def benchmark(
         of=len(validation),
         rounds=rounds,
         threads=threads,
-        machine={"processor": _processor(), "cores": _cores(), "system": platform.system()},
+        machine={"processor": _processor(), "cores": cores(), "system": platform.system()},
         backend=keras.backend.backend(),
         left_out=_left_out(run),
     )
@@ -311,10 +311,6 @@ def _timed(
             for seconds, batch, repeats in zip(found[index], given[index], (_SINGLES, 1), strict=True):
                 seconds.append(contenders[index].seconds(batch, repeats))
     return [of_one for of_one, _ in found], [of_many for _, of_many in found]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _processor() -> str:

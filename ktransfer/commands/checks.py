@@ -8,6 +8,7 @@ from typing import Any
 from ktransfer.core.modality import Modality, modalities
 from ktransfer.core.task import task_names
 from ktransfer.data.modality import find_modality
+from ktransfer.data.shards.storage import is_url, list_files
 from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
 from ktransfer.runs.manifest import read_manifest
 
@@ -66,7 +67,7 @@ def check_run(path: str | Path, *, model: bool = True, artifacts: bool = False) 
 
 
 def check_data(data: str | Path) -> None:
-    """Check that the path of a data set exists; of `tfds:NAME` nothing is checked.
+    """Check that the path, pattern or URL of a data set exists; of `tfds:NAME` nothing is checked.
 
     Raises:
         DataError: It does not.
@@ -75,7 +76,11 @@ def check_data(data: str | Path) -> None:
 
         check_data("flowers")
     """
-    if not str(data).startswith("tfds:") and not os.path.exists(Path(data).expanduser()):
+    if str(data).startswith("tfds:"):
+        return
+    if is_url(str(data)) or ("*" in str(data) and not os.path.exists(data)):
+        list_files(str(data))
+    elif not os.path.exists(Path(data).expanduser()):
         raise DataError(
             f"Expected a folder or a table of examples, got {data}, which does not exist. Check the path, or "
             "pass tfds:NAME."
@@ -195,6 +200,24 @@ def check_exclusive(options: Mapping[str, bool], why: str) -> None:
     if len(given) > 1:
         raise RunError(
             f"Expected one of {', '.join(options)}, {why}, got {' and '.join(given)}. Leave one out."
+        )
+
+
+def refuse_without_out(options: Mapping[str, Any]) -> None:
+    """Raise where an option was given that only `predict --out` has.
+
+    Args:
+        options: By its name whether it was given.
+
+    Raises:
+        DataError: One was.
+
+    Example:
+        >>> refuse_without_out({"--overwrite": False})
+    """
+    if given := [name for name, value in options.items() if value]:
+        raise DataError(
+            f"Expected --out FILE.parquet with {given[0]}, got none. Pass it, or leave {given[0]} out."
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from ktransfer.commands.batch_sources import Columns
 from ktransfer.commands.checks import refuse_others
 from ktransfer.commands.splits import Say
 from ktransfer.data.tables.columns import as_reference, split_references
@@ -45,6 +46,36 @@ def predict(
 
         predict(Run.load("runs/spam"), ["Free entry!", "new.csv"])
     """
+    found_columns = batch_columns(run, text_column=text_column, text_columns=text_columns, encoding=encoding)
+    column = found_columns.for_find()
+    found = run.modality.find_inputs(inputs, column=column, encoding=encoding)
+    for note in found.notes:
+        say(note)
+    return run.modality.kind, list(zip(found.items, run.predict(found.items, top_k=top_k), strict=True))
+
+
+def batch_columns(
+    run: Run,
+    *,
+    text_column: str | None = None,
+    text_columns: str | Sequence[str] | None = None,
+    file_column: str | None = None,
+    encoding: str | None = None,
+) -> Columns:
+    """The columns of the examples of a run, in tables and shards.
+
+    Args:
+        run: What `Run.load` gave.
+        text_column, text_columns, encoding: As in `predict`.
+        file_column: Of shards, the field with the bytes of images. Defaults to the customary one.
+
+    Raises:
+        DataError: An option is for other examples than the run's.
+
+    Example:
+
+        batch_columns(Run.load("runs/spam"), text_column="message").asked   # ("message",)
+    """
     options = {"text_column": text_column, "text_columns": text_columns, "encoding": encoding}
     refuse_others(options, run.modality, run.path)
     facts = run.manifest.get("data", {})
@@ -55,10 +86,10 @@ def predict(
         raise DataError(
             f"Expected columns as the run was trained on, got {wrong}={options[wrong]!r}. It reads {fits}."
         )
-    column: str | list[str] | None = text_column or facts.get("text_column")
     if trained:
-        column = split_references(pairs or trained)
-    found = run.modality.find_inputs(inputs, column=column, encoding=encoding)
-    for note in found.notes:
-        say(note)
-    return run.modality.kind, list(zip(found.items, run.predict(found.items, top_k=top_k), strict=True))
+        return Columns(
+            tuple(split_references(pairs)) if pairs else (), tuple(split_references(trained)), True, encoding
+        )
+    asked = text_column or file_column
+    before = facts.get("text_column")
+    return Columns((asked,) if asked else (), (before,) if before else (), False, encoding)

@@ -155,7 +155,8 @@ def readable(splits: Splits, facts: dict[str, Any], say: Say, *, verbose: int | 
                 progress=functools.partial(_moved, bar, task),
             )
     for name, split in found.items():
-        skipped = sorted(set(getattr(splits, name).inputs) - set(split.inputs))
+        before = getattr(splits, name)
+        skipped = sorted(set(before.inputs) - set(split.inputs)) if len(split) < len(before) else []
         if skipped:
             named = ", ".join(map(printable, skipped[:3])) + (", ..." if len(skipped) > 3 else "")
             say(f"skipped    {len(skipped)} {name} {noun} that cannot be read: {named}")

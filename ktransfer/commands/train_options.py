@@ -37,9 +37,9 @@ class TrainOptions:
         label_column: Column of the labels, or several columns of 0 and 1 with commas between their names. Defaults to
             `None`, which guesses it.
         label_separator: What stands between the labels of a cell, such as `"|"`. Defaults to `None`, which guesses it.
-        task: `"single_label"`, `"multi_label"`, `"ner"` (named entities in texts) or `"regression"`. Defaults to
-            `None`, what the data looks like; a column of numbers is taken as classes or refused, and as numbers only
-            where it is given.
+        task: `"single_label"`, `"multi_label"`, `"ner"` (named entities in texts), `"regression"` or `"ordinal"`
+            (classes in order, each named by its rank or beginning with it). Defaults to `None`, what the data looks
+            like; a column of numbers is taken as classes or refused, and as numbers or ranks only where it is given.
         target_transform: `"log"` trains a regression on the logarithm of a positive target; answers are in its own unit
             nevertheless. Defaults to `None`, the target as it is.
         group_column: Column with what an example belongs to, such as a patient: validation has other groups than

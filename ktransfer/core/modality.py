@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
+    from ktransfer.data.shards.contents import ShardContents
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -363,6 +364,9 @@ class Modality(Protocol):
 
     def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         """Raise `DataError` if `find_inputs` would, as far as that takes no time."""
+
+    def shard_contents(self, *, pairs: bool = False) -> ShardContents:
+        """The kind of example that is looked for in shards; `pairs` of texts have two fields."""
 
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         """Raise `BackboneError` for what cannot be a backbone, by its path alone."""

@@ -24,6 +24,7 @@ _HOMES = {
     "multi_label": "ktransfer.tasks.multi_label",
     "ner": "ktransfer.tasks.token_classification",
     "regression": "ktransfer.tasks.regression",
+    "ordinal": "ktransfer.tasks.ordinal",
 }
 SINGLE_LABEL = "single_label"
 
@@ -62,6 +63,8 @@ class Task(Protocol):
         tempered: Whether dividing logits by a temperature calibrates the probabilities.
         least_squares: Whether `likelihoods` are half the squared errors, so that a head is solved in closed form.
         only_gains: Whether fine-tuned weights are kept only where their validation loss is below the solved head's.
+        answer_fields: The keys of each of `answers` and what they hold: `"text"`, `"float"`, `"floats"`, `"int"` or
+            `"bool"`; a key may be left out.
         row_task: The task of one row: this one, or that of a word's tag.
     """
 
@@ -86,6 +89,7 @@ class Task(Protocol):
     tempered: bool
     least_squares: bool
     only_gains: bool
+    answer_fields: Mapping[str, str]
 
     @property
     def row_task(self) -> Task: ...
@@ -126,6 +130,9 @@ class Task(Protocol):
         """The recipe with the task's own loss, where it has that of a classifier by default."""
 
     # Labels.
+
+    def check_class_names(self, class_names: Sequence[str]) -> None:
+        """Raise `DataError` for classes of data that the task has no use for, such as ones without an order."""
 
     def check_labels(self, labels: Any, *, examples: int, classes: int) -> Array:
         """The labels as a read-only array.
@@ -361,6 +368,6 @@ def task_names() -> tuple[str, ...]:
 
     Example:
         >>> task_names()
-        ('single_label', 'multi_label', 'ner', 'regression')
+        ('single_label', 'multi_label', 'ner', 'regression', 'ordinal')
     """
     return tuple(_HOMES)

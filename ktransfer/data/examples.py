@@ -14,6 +14,7 @@ import numpy as np
 from ktransfer.core.modality import Modality, modalities, modality_of_kind
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.data.pairs import Pair, as_content, require_kind
+from ktransfer.data.shards.listing import ShardInputs
 from ktransfer.data.stratification import connected, held_out_units
 from ktransfer.errors import DataError, listed
 from ktransfer.security.safe_io import is_line, visible
@@ -26,7 +27,8 @@ class Examples:
     """Labelled examples of a classification task, in a fixed order.
 
     Args:
-        inputs: `n` paths of image files, `n` texts, or `n` pairs of texts, which two strings in a tuple become.
+        inputs: `n` paths of image files or addresses in shards, `n` texts, or `n` pairs of texts, which two strings in
+            a tuple become.
         labels: As the task has them, kept as a read-only copy: of single-label classification int `(n,)`, each an
             index into `class_names`; of multi-label classification 0 or 1 `(n, classes)`.
         class_names: The classes in the order of the model's outputs; a class may have no example here.
@@ -45,7 +47,7 @@ class Examples:
         {'daisy': 1, 'rose': 1}
     """
 
-    inputs: tuple[Any, ...]
+    inputs: Sequence[Any]
     labels: np.ndarray
     class_names: tuple[str, ...]
     kind: str = "file"
@@ -75,8 +77,10 @@ class Examples:
                 f"{wrong[0]!r}. Rename that class."
             )
         labels = task.check_labels(self.labels, examples=len(self.inputs), classes=len(self.class_names))
-        inputs = tuple(as_content(each) if isinstance(each, tuple | list) else each for each in self.inputs)
-        require_kind(inputs, pairs=isinstance(inputs[0], Pair))
+        inputs = self.inputs
+        if not isinstance(inputs, ShardInputs):
+            inputs = tuple(as_content(each) if isinstance(each, tuple | list) else each for each in inputs)
+            require_kind(inputs, pairs=isinstance(inputs[0], Pair))
         object.__setattr__(self, "inputs", inputs)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "class_names", tuple(self.class_names))
@@ -142,7 +146,10 @@ class Examples:
             ('b.jpg',)
         """
         chosen = np.asarray(indices, dtype=np.int64)
-        inputs = tuple(self.inputs[i] for i in chosen.tolist())
+        if isinstance(self.inputs, ShardInputs):
+            inputs: Sequence[Any] = self.inputs.chosen(chosen)
+        else:
+            inputs = tuple(self.inputs[i] for i in chosen.tolist())
         groups = self.groups and tuple(self.groups[i] for i in chosen.tolist())
         return dataclasses.replace(self, inputs=inputs, labels=self.labels[chosen], groups=groups)
 
@@ -171,7 +178,9 @@ class Examples:
             )
         labels = np.concatenate([self.labels, other.labels])
         groups = self.groups + other.groups if self.groups and other.groups else None
-        return dataclasses.replace(self, inputs=self.inputs + other.inputs, labels=labels, groups=groups)
+        return dataclasses.replace(
+            self, inputs=cast("Any", self.inputs) + other.inputs, labels=labels, groups=groups
+        )
 
     def split(self, fraction: float, *, seed: int) -> tuple["Examples", "Examples"]:
         """Hold out `fraction` of each class, the same examples for the same seed.

@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ktransfer.data.examples import printable
+from ktransfer.data.shards.address import open_bytes
+from ktransfer.data.shards.listing import ShardInputs
 from ktransfer.errors import DataError
 
 
@@ -20,6 +22,8 @@ def content_keys(paths: Sequence[str]) -> list[Any]:
     Example:
         >>> one, other = content_keys(["rose.jpg", "copy of rose.jpg"])  # doctest: +SKIP
     """
+    if isinstance(paths, ShardInputs):
+        return digests(paths)
     sizes = _each(os.path.getsize, paths)
     shared = {size for size, count in Counter(sizes).items() if count > 1}
     found = iter(digests([p for p, size in zip(paths, sizes, strict=True) if size in shared]))
@@ -36,11 +40,17 @@ def digests(paths: Sequence[str]) -> list[bytes]:
         >>> digests(["rose.jpg"])[0].hex()  # doctest: +SKIP
         '9f2c1d07...'
     """
-    return _each(_digest, paths)
+    if not isinstance(paths, ShardInputs):
+        return _each(_digest, paths)
+    found = [b""] * len(paths)
+    for _, _, rows in paths.by_shard():  # in the order of the file
+        for row in rows.tolist():
+            found[row] = _digest(paths[row])
+    return found
 
 
 def _digest(path: str) -> bytes:
-    with open(path, "rb") as file:
+    with open_bytes(path) as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 

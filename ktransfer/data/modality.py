@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING
 
 from ktransfer.core.modality import Modality, modality_of_task
 from ktransfer.data.entities.files import find_annotated
+from ktransfer.data.examples import printable
 from ktransfer.data.junk import junk_name
+from ktransfer.data.shards.contents import is_content
+from ktransfer.data.shards.shard import find_shards, open_shard
+from ktransfer.data.shards.storage import is_url
 from ktransfer.data.split_names import parse_split_name, without_shard
 from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES, table_suffix
 from ktransfer.data.tables.file_cells import names_files
 from ktransfer.data.tfds import find_prepared, import_tfds
+from ktransfer.errors import DataError, listed
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import PathLike
@@ -49,6 +54,8 @@ def find_task(data: str | os.PathLike[str], *, data_dir: str | os.PathLike[str] 
     """
     if str(data).startswith("tfds:"):
         return _task_of_tfds(str(data).removeprefix("tfds:"), data_dir)
+    if _has_image_shards(data):
+        return IMAGES
     path = Path(data).expanduser()
     if not path.is_dir():
         if path.is_file():
@@ -92,6 +99,22 @@ def find_modality(
         'texts'
     """
     return modality_of_task(find_task(data, data_dir=data_dir))
+
+
+def _has_image_shards(data: PathLike) -> bool:
+    found = find_shards(data)
+    if found is None:
+        return False
+    holds = open_shard(found[0]).fields
+    contents = modality_of_task(IMAGES).shard_contents()
+    if is_content(holds, contents):
+        return True
+    if is_url(str(data)) or not found[0].lower().endswith(".parquet"):
+        raise DataError(
+            f"Expected images in the shards of {printable(str(data))}, got the fields {listed(map(repr, holds))}. "
+            "Texts are trained on as tables on this machine, such as .parquet; shards of them are predicted."
+        )
+    return False
 
 
 def _image_suffixes() -> tuple[str, ...]:

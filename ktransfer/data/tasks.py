@@ -37,6 +37,7 @@ def read_as(
             f"{did_you_mean(str(task), task_names())}Pass one of these, or none."
         )
     splits, columns = read(source, task=get_task(task).reads, **options)
+    get_task(task).check_class_names(splits.train.class_names)
     if get_task(task).reads == task:
         return splits, columns
     converted = {

@@ -138,13 +138,16 @@ def log_odds(probabilities: np.ndarray, classes: Sequence[int]) -> np.ndarray:
     return np.log(np.maximum(chosen, 1e-30)) - np.log(np.maximum(others.sum(axis=-1), 1e-30))
 
 
-def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) -> tuple[list[int], list[int]]:
+def choose_examples(
+    probabilities: np.ndarray, labels: np.ndarray, most: int, *, answers: np.ndarray | None = None
+) -> tuple[list[int], list[int]]:
     """Choose the answers to explain: the surest wrong ones, and the surest right one of each class.
 
     Args:
         probabilities: `(N, C)`.
         labels: int `(N,)`.
         most: Of each kind.
+        answers: int `(N,)`. Defaults to `None`, the most probable classes.
 
     Returns:
         Indices of wrong and of right answers.
@@ -153,7 +156,9 @@ def choose_examples(probabilities: np.ndarray, labels: np.ndarray, most: int) ->
 
         wrong, right = choose_examples(probabilities, labels, 6)
     """
-    answers, sure = probabilities.argmax(axis=-1), probabilities.max(axis=-1)
+    if answers is None:
+        answers = probabilities.argmax(axis=-1)
+    sure = probabilities[np.arange(len(answers)), answers]
     by_confidence = np.argsort(-sure, kind="stable")
     wrong = [int(i) for i in by_confidence if answers[i] != labels[i]]
     right: list[tuple[int, int, int]] = []

@@ -162,6 +162,7 @@ def evaluate(
     class_names: Sequence[str],
     *,
     temperature: float | None = None,
+    predicted: np.ndarray | None = None,
 ) -> Evaluation:
     """Compare predictions with the truth.
 
@@ -170,6 +171,7 @@ def evaluate(
         labels: int `(N,)`, the true classes.
         class_names: C names.
         temperature: Fitted on other examples; `None` fits it on these.
+        predicted: int `(N,)`, the answers. Defaults to `None`, the most probable classes.
 
     Returns:
         An `Evaluation`.
@@ -179,7 +181,8 @@ def evaluate(
         evaluate(np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([0, 1]), ["cat", "dog"]).accuracy   # 1.0
     """
     indices = np.arange(len(class_names))
-    predicted = probabilities.argmax(axis=-1)
+    if predicted is None:
+        predicted = probabilities.argmax(axis=-1)
     scores = precision_recall_fscore_support(labels, predicted, labels=indices, zero_division=0.0)
     per_class = {
         name: ClassScore(float(p), float(r), float(f), int(n))

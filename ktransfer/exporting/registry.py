@@ -50,6 +50,7 @@ class Format:
         calibrated: The precisions that need training examples. Defaults to none.
         in_process: Whether its runtime is TensorFlow, which is here anyhow, so that none is started. Defaults to
             `False`.
+        concurrent: Whether several threads may ask one opened file at once. Defaults to `False`.
         modules: The top-level modules that writing and running it needs next to TensorFlow. Defaults to none.
         warm_up: A module that a subprocess imports before it is wanted. Defaults to `None`.
         operations: Callable from a file to the operations that need more than its runtime. Defaults to none.
@@ -75,6 +76,7 @@ class Format:
     uint8: frozenset[str] = frozenset()
     calibrated: frozenset[str] = frozenset()
     in_process: bool = False
+    concurrent: bool = False
     modules: tuple[str, ...] = ()
     warm_up: str | None = None
     operations: Callable[[Path], tuple[str, ...]] = lambda path: ()

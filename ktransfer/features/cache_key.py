@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +11,7 @@ import numpy as np
 
 from ktransfer.core.modality import Preprocessing
 from ktransfer.data.examples import Examples
+from ktransfer.data.shards.listing import ShardInputs
 from ktransfer.features.split_model import Cut, layers_before
 from ktransfer.models.blocks import Block
 from ktransfer.recipes.recipe import Recipe
@@ -41,7 +42,9 @@ class FeatureKeys:
         preprocessing: Preprocessing,
     ) -> None:
         self._blocks, self._recipe = blocks, recipe
-        self._examples = {name: [split.fingerprint(), split.inputs] for name, split in examples.items()}
+        self._examples = {
+            name: [split.fingerprint(), _listed(split.inputs)] for name, split in examples.items()
+        }
         self._reading = [
             keras.__version__,
             preprocessing.digest(),
@@ -86,3 +89,8 @@ def _without_given_names(config: Mapping[str, Any]) -> Any:
         return names.get(value, value) if isinstance(value, str) else value
 
     return replaced(config)
+
+
+def _listed(inputs: Sequence[Any]) -> Sequence[Any]:
+    """Inputs as JSON takes them; of shards a digest of all addresses."""
+    return inputs.facts() if isinstance(inputs, ShardInputs) else inputs

@@ -16,6 +16,8 @@ from PIL import ExifTags, Image
 
 from ktransfer.audit.findings import Finding, Item
 from ktransfer.audit.near_duplicates import near_images
+from ktransfer.data.shards.address import open_bytes, open_example
+from ktransfer.data.shards.storage import is_url
 from ktransfer.errors import DataError
 from ktransfer.image.decoding import Resize, formats_for, load_image, unreadable_reason
 
@@ -61,10 +63,10 @@ def read_facts(path: str | os.PathLike[str]) -> ImageFacts:
         ('rotated',)
     """
     try:
-        with open(path, "rb") as file:
+        with open_bytes(str(path)) as file:
             digest = hashlib.file_digest(file, "sha256").digest()
         thumbnail = load_image(path, _THUMBNAIL)
-        with Image.open(path, formats=formats_for(path)) as image:
+        with Image.open(open_example(path), formats=formats_for(path)) as image:
             return ImageFacts(None, digest, image.size, _traits(image), thumbnail)
     except (DataError, OSError) as error:
         return ImageFacts(unreadable_reason(path) or str(error))
@@ -159,6 +161,8 @@ def path_below(path: str, root: str | os.PathLike[str] | None) -> str:
         >>> path_below("flowers/daisy/1.jpg", "flowers")
         'daisy/1.jpg'
     """
+    if is_url(path):
+        return path
     path = os.path.abspath(path)
     root = root and os.path.abspath(Path(root).expanduser())
     inside = root and os.path.commonpath([path, root]) == root

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError, features
 
 from ktransfer.data.examples import printable
+from ktransfer.data.shards.address import open_example
 from ktransfer.errors import DataError, RecipeError, did_you_mean
 
 if TYPE_CHECKING:
@@ -286,6 +287,7 @@ def unreadable_reason(path: str | os.PathLike[str]) -> str | None:
 
 def _decoded(path_or_file: PathLike | BinaryIO) -> Image.Image:
     """The image, decoded and upright."""
+    path_or_file = open_example(path_or_file)
     with Image.open(path_or_file, formats=formats_for(path_or_file)) as image:
         orientation = _orientation(image)
         image.load()
@@ -391,6 +393,7 @@ def _reason(path_or_file: PathLike | BinaryIO, error: Exception) -> str:
 
 
 def _size_and_start(path_or_file: PathLike | BinaryIO) -> tuple[int, bytes]:
+    path_or_file = open_example(path_or_file)
     if isinstance(path_or_file, str | os.PathLike):
         with open(path_or_file, "rb") as file:
             return os.fstat(file.fileno()).st_size, file.read(512)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import tensorflow as tf
 
+from ktransfer.data.shards.address import open_bytes
 from ktransfer.errors import ExportError
 from ktransfer.exporting.parity import measure_parity
 from ktransfer.exporting.serving import BATCH, Input, reference_function
@@ -203,7 +204,10 @@ def measure_size_parity(artifact: Answer, serving: Serving, labels: Array | None
 
 def _read(path: PathLike | bytes) -> bytes:
     """The bytes of a file, or those that are given."""
-    return path if isinstance(path, bytes) else Path(path).read_bytes()
+    if isinstance(path, bytes):
+        return path
+    with open_bytes(str(path)) as file:
+        return file.read()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
+    from ktransfer.data.shards.contents import ShardContents
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -39,7 +40,13 @@ class ImageModality:
     export_options = frozenset({"any_size", "uint8"})
 
     def identity(self, content: str) -> Hashable:
-        return os.path.realpath(content)
+        from ktransfer.data.shards.address import parsed
+
+        # A shard is no folder: its own path is resolved, not that of the address.
+        found = parsed(content)
+        if found is None:
+            return os.path.realpath(content)
+        return os.path.realpath(found[0]) + content[len(found[0]) :]
 
     def content_keys(self, inputs: Sequence[str]) -> Iterable[Hashable]:
         from ktransfer.data.file_digests import content_keys
@@ -48,8 +55,9 @@ class ImageModality:
 
     def digests(self, inputs: Sequence[str]) -> tuple[Iterable[str], Iterable[bytes]]:
         from ktransfer.data.file_digests import digests
+        from ktransfer.data.shards.address import name_of
 
-        return map(os.path.basename, inputs), digests(inputs)
+        return map(name_of, inputs), digests(inputs)
 
     def load_preprocessing(self, run: Run) -> Preprocessing:
         from ktransfer.errors import RunError
@@ -261,6 +269,11 @@ class ImageModality:
 
         if encoding is not None:
             raise DataError(f"Expected images without --encoding, got --encoding {encoding}. Leave it out.")
+
+    def shard_contents(self, *, pairs: bool = False) -> ShardContents:
+        from ktransfer.image.shards import IMAGE_SHARDS
+
+        return IMAGE_SHARDS
 
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         from ktransfer.image.backbone_names import check_image_backbone_name

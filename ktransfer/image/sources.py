@@ -35,6 +35,7 @@ from ktransfer.data.tables.split_tables import find_split_tables
 from ktransfer.data.tables.table import read_table
 from ktransfer.errors import DataError, did_you_mean, listed
 from ktransfer.image.decoding import EXTRAS, IMAGE_EXTENSIONS, UNREAD_EXTENSIONS
+from ktransfer.image.shard_sources import ShardColumns, image_shards, read_image_shards
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import PathLike
@@ -57,6 +58,12 @@ class _Read:
 
     splits: Splits
     tables: LabeledSplits | None = None
+    shards: ShardColumns | None = None
+
+    @property
+    def columns(self) -> Columns | ShardColumns | None:
+        """The columns of tables, or the fields of shards."""
+        return self.shards if self.tables is None else self.tables.columns
 
 
 def read_data(
@@ -114,7 +121,7 @@ def read_images(
     group_by: Callable[[str], str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-) -> tuple[Splits, Columns | None]:
+) -> tuple[Splits, Columns | ShardColumns | None]:
     """Read the examples that `data` names, as `read_data`, and the columns of a table.
 
     Where a folder has class folders as well as tables, the class folders are read if no column is given and
@@ -154,7 +161,7 @@ def read_images(
         group_by,
     )
     found = _read(data, options, class_names, data_dir, cache_dir)
-    return found.splits, None if found.tables is None else found.tables.columns
+    return found.splits, found.columns
 
 
 def load_splits(
@@ -215,7 +222,7 @@ def load_image_splits(
     group_by: Callable[[str], str] | None = None,
     data_dir: str | os.PathLike[str] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
-) -> tuple[Splits, Columns | None]:
+) -> tuple[Splits, Columns | ShardColumns | None]:
     """Read `data` for training, as `load_splits`, and the columns of a table.
 
     Args:
@@ -244,13 +251,23 @@ def load_image_splits(
     found = _read(data, options, None, data_dir, cache_dir)
     splits, tables = found.splits, found.tables
     train, held_out, notes = splits.train, splits.validation, splits.notes
-    columns = None if tables is None else tables.columns
+    columns = found.columns
     if validation is not None:
         if held_out is not None:
             notes += (
                 f"not used: the data's own validation split, as {printable(str(validation))} was given",
             )
-        held_out, more = _read_validation(Path(validation).expanduser(), options, train, tables)
+        if (shards := image_shards(validation)) is not None:
+            read = read_image_shards(
+                shards,
+                class_names=train.class_names,
+                file_column=_one(options.input_column),
+                label_column=_one(options.label_column),
+                whole=True,
+            )[0]
+            held_out, more = read.train, read.notes
+        else:
+            held_out, more = _read_validation(Path(validation).expanduser(), options, train, tables)
         notes += tuple(f"{printable(str(validation))}: {note}" for note in more)
         if note := groups_note(train.groups, held_out.groups, "validation"):
             notes += (note,)
@@ -275,6 +292,15 @@ def _read(
         notes = options.for_class_folders(str(data), unused=("encoding",))
         found, more = read_tfds(spec, data_dir=data_dir, cache_dir=cache_dir)
         return _of_folders(found, notes + more, class_names, data, options)
+    if (shards := image_shards(data)) is not None:
+        options.for_shards(str(data))
+        splits, fields = read_image_shards(
+            shards,
+            class_names=class_names,
+            file_column=_one(options.input_column),
+            label_column=_one(options.label_column),
+        )
+        return _Read(splits, shards=fields)
     path = Path(data).expanduser()
     if path.is_file() and (table_suffix(path) or names_files(path, IMAGE_EXTENSIONS)):
         labeled_splits = read_table_file(path, options, class_names or ())
@@ -311,6 +337,11 @@ def _read(
             return _of_tables(labeled_splits, class_names, data, top, whole=True)
         notes = (f"not used: {names}, as folders are the classes and say the same",)
     return _of_folders(of_folders.splits, of_folders.notes + notes, class_names, data, options, folder)
+
+
+def _one(column: str | Sequence[str] | None) -> str | None:
+    """The field of a shard that a column is asked for by."""
+    return column if column is None or isinstance(column, str) else ",".join(column)
 
 
 def _class_folders(folder: Path, class_names: Sequence[str] | None) -> Layout | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from ktransfer.data.shards.storage import is_url
 from ktransfer.errors import RunError
 from ktransfer.exporting.export_model import FORMATS
 from ktransfer.models.backbone_names import split_share
@@ -147,8 +148,9 @@ def machine() -> dict[str, Any]:
 
 
 def absolute(data: str | os.PathLike[str]) -> str:
-    """A path from the root; the name of a TensorFlow data set as it is."""
-    return str(data) if str(data).startswith("tfds:") else str(Path(data).expanduser().resolve())
+    """A path from the root; the name of a TensorFlow data set and a URL as they are."""
+    as_it_is = str(data).startswith("tfds:") or is_url(str(data))
+    return str(data) if as_it_is else str(Path(data).expanduser().resolve())
 
 
 def _named(backbone: PathLike) -> str:

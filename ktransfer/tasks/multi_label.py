@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -174,6 +174,7 @@ class MultiLabel(OneAnswer):
     score, score_title = "pr_auc", "area under the precision-recall curve"
     hit_title = "F1 of an example"
     output_title = "Probability of each label, independent of the others"
+    answer_fields: ClassVar[Mapping[str, str]] = {"label": "text", "probability": "float", "chosen": "bool"}
     template = "multi_label.html"
     uneven_hint = "each label gets a threshold of its own; with --loss focal what is hard counts for more"
 

@@ -25,6 +25,9 @@ class Classes:
     agreement_title, picture = "with the same label", "confusion.png"
     tempered, least_squares, only_gains = True, False, False
 
+    def check_class_names(self, class_names: Sequence[str]) -> None:
+        return None
+
     def fit(self, labels: Array, *, transform: str | None = None) -> Self:
         if transform is not None:
             raise DataError(

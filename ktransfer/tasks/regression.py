@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -271,6 +271,12 @@ class Regression(OneAnswer):
     hit_title = "one less the mean absolute error in standard deviations of the target"
     output_title = "Predicted number, in the unit of the target"
     agreement_title = f"within {_ALIKE:g} standard deviations of the target"
+    answer_fields: ClassVar[Mapping[str, str]] = {
+        "label": "text",
+        "value": "float",
+        "interval": "floats",
+        "coverage": "float",
+    }
     template, picture = "regression.html", "residuals.png"
     uneven_hint = ""
     tempered, least_squares, only_gains = False, True, True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,7 @@ class SingleLabel(OneAnswer):
     activation = "softmax"
     score, score_title, hit_title = "accuracy", "accuracy", "accuracy"
     output_title = "Probability of each label; their sum is 1"
+    answer_fields: ClassVar[Mapping[str, str]] = {"label": "text", "probability": "float"}
     template = "single_label.html"
     uneven_hint = "with --class-weight balanced or --loss focal the rare ones count for more"
 
@@ -204,7 +205,8 @@ class SingleLabel(OneAnswer):
         from ktransfer.evaluation.metrics import evaluate
 
         temperature = None if fitted is None else fitted.get("temperature")
-        return evaluate(probabilities, labels, class_names, temperature=temperature)
+        predicted = self.decide(probabilities)
+        return evaluate(probabilities, labels, class_names, temperature=temperature, predicted=predicted)
 
     def report(self, evaluation: Evaluation, counts: Mapping[str, int]) -> dict[str, Any]:
         from ktransfer.evaluation.metrics import confusions
@@ -235,8 +237,8 @@ class SingleLabel(OneAnswer):
         """Choose the examples to explain in a report: wrong ones, right ones, and the classes of each in order."""
         from ktransfer.evaluation.explanations import choose_examples
 
-        wrong, right = choose_examples(probabilities, labels, most)
-        answers = probabilities.argmax(axis=-1)
+        answers = self.decide(probabilities)
+        wrong, right = choose_examples(probabilities, labels, most, answers=answers)
         classes = [list(dict.fromkeys([int(answers[i]), int(labels[i])])) for i in [*wrong, *right]]
         return wrong, right, classes
 
@@ -254,7 +256,7 @@ class SingleLabel(OneAnswer):
         decision: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """The contents of a report's card for the answer to one example."""
-        label, answer = int(label), int(probabilities.argmax())
+        label, answer = int(label), int(self.decide(probabilities))
         return {
             "truth": class_names[label],
             "answer": class_names[answer],

@@ -8,7 +8,7 @@ import warnings
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import numpy as np
 
@@ -210,6 +210,13 @@ class TokenClassification(Classes):
     score, score_title = TagOfWord.score, TagOfWord.score_title
     hit_title = "F1 of a text"
     output_title = "Probability of each tag, for each token; their sum is 1"
+    answer_fields: ClassVar[Mapping[str, str]] = {
+        "label": "text",
+        "start": "int",
+        "end": "int",
+        "text": "text",
+        "probability": "float",
+    }
     template = "token_classification.html"
     uneven_hint = "with --class-weight balanced or --loss focal the rare ones count for more"
     per_token, every_class, weights_in_loss = True, False, True

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
     from ktransfer.data.pairs import Pair
+    from ktransfer.data.shards.contents import ShardContents
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
@@ -282,6 +283,11 @@ class TextModality:
 
     def check_inputs(self, inputs: Sequence[str], *, encoding: str | None = None) -> None:
         pass  # words are as good as files
+
+    def shard_contents(self, *, pairs: bool = False) -> ShardContents:
+        from ktransfer.text.shards import PAIR_SHARDS, TEXT_SHARDS
+
+        return PAIR_SHARDS if pairs else TEXT_SHARDS
 
     def check_backbone_name(self, name: str, *, scaling: str | None = None) -> None:
         from ktransfer.models.backbone_names import check_backbone_name

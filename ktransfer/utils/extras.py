@@ -33,9 +33,12 @@ _EXPORT = {
 }
 _OTHERS = {
     "datasketch": ("datasketch", "audit"),
+    "fsspec": ("fsspec", "s3"),
+    "gcsfs": ("gcsfs", "gs"),
     "jax": ("jax", "jax"),
     "optuna": ("optuna", "search"),
     "pi_heif": ("pi-heif", "heic"),
+    "s3fs": ("s3fs", "s3"),
     "pyarrow": ("pyarrow", "parquet"),
     "safetensors": ("safetensors", "hf"),
     "huggingface_hub": ("huggingface-hub", "hf"),

@@ -90,6 +90,25 @@ class ReadOptions:
             group_column=columns.group,
         )
 
+    def for_shards(self, data: str) -> None:
+        """Raise `DataError` for what is asked of shards that only tables have: groups, and other tasks.
+
+        Args:
+            data: The shards, for messages.
+        """
+        asked: dict[str, Any] = {
+            **{
+                name: getattr(self, name)
+                for name in ("group_column", "label_separator", "group_by", "encoding")
+            },
+            "task": None if self.task == SINGLE_LABEL else self.task,
+        }
+        if given := [name for name, value in asked.items() if value is not None]:
+            raise DataError(
+                f"Expected a table for {' and '.join(given)}, got {printable(data)}, shards with one class for each "
+                f"record. Leave {given[0]} out."
+            )
+
     def for_class_folders(self, data: str, *, unused: Sequence[str] = ()) -> tuple[str, ...]:
         """Notes on what class folders do not need.
 

@@ -10,6 +10,7 @@ FORMAT = Format(
     precisions=("float32", "float16", "int8"),
     options=frozenset({"any_size"}),
     takes_raw=lambda options: options.any_size,
+    concurrent=True,
     modules=("onnx", "onnxruntime", "tf2onnx"),
     calibrated=frozenset({"int8"}),
 )

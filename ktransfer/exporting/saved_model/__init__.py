@@ -10,5 +10,6 @@ FORMAT = Format(
     converts=False,
     takes_raw=lambda options: True,
     reads_files=True,
+    concurrent=True,
     in_process=True,
 )
