@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
+    from ktransfer.exporting.web.packages import Package
     from ktransfer.models.network import Network
     from ktransfer.recipes.default_recipes import FineTuning
     from ktransfer.recipes.recipe import Recipe
@@ -454,8 +455,10 @@ class Modality(Protocol):
             ExportError: keras-hub has none that can hold it.
         """
 
-    def web_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
-        """What the page of a browser is to know to read examples; files that it needs are written to `folder`.
+    def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
+        """Facts by which a page in a browser reads examples, and the packages of npm that it needs for that.
+
+        Files that it needs are written to `folder`.
 
         Raises:
             ExportError: The page has no way to read such examples.

@@ -73,9 +73,9 @@ def image_task(serving: Serving) -> Any:
 
 
 def _classifier_of(backbone: keras.Model) -> Any:
-    base = keras_hub.models.ImageClassifier
-    for kind in vars(keras_hub.models).values():
-        if inspect.isclass(kind) and issubclass(kind, base) and kind.backbone_cls is type(backbone):
+    kinds: list[Any] = [each for each in vars(keras_hub.models).values() if inspect.isclass(each)]
+    for kind in kinds:
+        if issubclass(kind, keras_hub.models.ImageClassifier) and kind.backbone_cls is type(backbone):
             return kind
     raise ExportError(
         f"Expected a backbone of which keras-hub has an ImageClassifier, got {backbone.name}, a "

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
+    from ktransfer.exporting.web.packages import Package
     from ktransfer.models.network import Network
     from ktransfer.recipes.default_recipes import FineTuning
     from ktransfer.recipes.recipe import Recipe
@@ -99,10 +100,10 @@ class ImageModality:
 
         return image_task(serving)
 
-    def web_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+    def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
         from ktransfer.image.serving import web_facts
 
-        return web_facts(serving)
+        return web_facts(serving), ()
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS

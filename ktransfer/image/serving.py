@@ -120,7 +120,7 @@ def resize_of(serving: Serving) -> Resize:
 
 
 def web_facts(serving: Serving) -> dict[str, Any]:
-    """How the page of a browser resizes.
+    """Facts by which a page in a browser resizes.
 
     Raises:
         ExportError: It is not known how the run does, or the page has no such way.

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
+    from ktransfer.exporting.web.packages import Package
     from ktransfer.models.network import Network
     from ktransfer.recipes.default_recipes import FineTuning
     from ktransfer.recipes.recipe import Recipe
@@ -111,10 +112,11 @@ class TextModality:
 
         return text_task(serving)
 
-    def web_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+    def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
+        from ktransfer.exporting.web.packages import TOKENIZERS
         from ktransfer.text.serving import web_facts
 
-        return web_facts(serving, folder)
+        return web_facts(serving, folder), (TOKENIZERS,)
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.text.in_graph_tokenizer import text_inputs

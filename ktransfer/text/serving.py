@@ -75,7 +75,7 @@ def serve_texts(
 
 
 def web_facts(serving: Serving, folder: Path) -> dict[str, Any]:
-    """What the page of a browser tokenizes by, after writing `tokenizer.json` to a folder.
+    """Facts by which a page in a browser tokenizes, with `tokenizer.json`, which is written to a folder.
 
     Raises:
         ExportError: The model takes pairs, or its tokenizer cannot be written so.

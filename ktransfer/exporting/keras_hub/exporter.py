@@ -30,9 +30,9 @@ def write(
         ExportError: keras-hub has no such task, or its classifier of this backbone cannot hold the head.
 
     Example:
-        >>> write(serving, Path("keras_hub"), fixed={})
-        >>> keras_hub.models.ImageClassifier.from_preset("keras_hub").predict(images).shape
-        (8, 2)
+
+        write(serving, Path("keras_hub"), fixed={})
+        keras_hub.models.ImageClassifier.from_preset("keras_hub").predict(images).shape   # (8, 2)
     """
     if serving.task.per_token or serving.task.least_squares:
         raise ExportError(
@@ -42,7 +42,7 @@ def write(
     task = serving.modality.hub_model(serving)
     task.save_to_preset(str(path))
     write_text(path / LABELS, "".join(f"{name}\n" for name in serving.class_names))
-    # Both are for whoever loads the folder without ktransfer as well: keras-hub has no place for labels.
+    # keras-hub has no place for labels; programs without ktransfer read them here.
     write_json(
         path / FACTS, {"labels": serving.class_names, **(extra or {}), "temperature": serving.temperature}
     )

@@ -1,4 +1,4 @@
-"""keras-hub's `from_preset`."""
+"""Presets of keras-hub, loaded by its own `from_preset`."""
 
 from __future__ import annotations
 
@@ -44,10 +44,13 @@ def open_file(path: Path, threads: int | None) -> Opened:
             f"Expected a task of {' or '.join(_TASKS)} in {path}, got {name!r:.80}. Export it again."
         )
     task = getattr(keras_hub.models, kind).from_preset(str(path))
-    inputs = task.input if isinstance(task.input, dict) else {"image": task.input}
     described = [
-        {"name": name, "shape": list(tensor.shape), "dtype": keras.backend.standardize_dtype(tensor.dtype)}
-        for name, tensor in inputs.items()
+        {
+            "name": tensor.name,
+            "shape": list(tensor.shape),
+            "dtype": keras.backend.standardize_dtype(tensor.dtype),
+        }
+        for tensor in task.inputs
     ]
     described = _as_read(described, task.preprocessor)
     output = {"name": "logits", "shape": list(task.output.shape), "dtype": "float32"}
@@ -67,7 +70,7 @@ def open_file(path: Path, threads: int | None) -> Opened:
 def _as_read(inputs: list[dict[str, Any]], preprocessor: Any) -> list[dict[str, Any]]:
     """Images of the size that the preprocessor makes, whatever size the network would take."""
     size = getattr(getattr(preprocessor, "image_converter", None), "image_size", None)
-    return [each | {"shape": [None, *size, 3]} for each in inputs] if size else inputs
+    return [each | {"name": "image", "shape": [None, *size, 3]} for each in inputs] if size else inputs
 
 
 def _as_people_have_them(given: dict[str, Array]) -> Any:

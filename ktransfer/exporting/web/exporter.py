@@ -12,7 +12,6 @@ from ktransfer.errors import ExportError
 from ktransfer.exporting.onnx.exporter import write as write_onnx
 from ktransfer.exporting.web.packages import (
     RUNTIME,
-    TOKENIZERS,
     find_package,
     found_versions,
     wanted_versions,
@@ -44,9 +43,9 @@ def write(
             cannot be had as ONNX.
 
     Example:
-        >>> write(serving, Path("web"), fixed={})
-        >>> sorted(each.name for each in Path("web").iterdir())
-        ['classifier.js', 'facts.json', 'index.html', 'model.onnx', 'runtime']
+
+        write(serving, Path("web"), fixed={})
+        sorted(each.name for each in Path("web").iterdir())   # ["classifier.js", "facts.json", "index.html", ...]
     """
     if serving.task.per_token:
         raise ExportError(
@@ -55,10 +54,9 @@ def write(
         )
     shutil.rmtree(path, ignore_errors=True)  # of an attempt with other axes
     path.mkdir()
-    facts = serving.modality.web_facts(serving, path)
-    wanted = (RUNTIME, TOKENIZERS) if "tokenizer" in facts else (RUNTIME,)
-    packages = [(package, find_package(package)) for package in wanted]
-    versions = found_versions(packages)
+    facts, packages = serving.modality.web_facts(serving, path)
+    found = [(package, find_package(package)) for package in (RUNTIME, *packages)]
+    versions = found_versions(found)
     for name, version in versions.items():
         if version != wanted_versions()[name]:
             _LOG.warning(
@@ -71,6 +69,6 @@ def write(
     for name in _PAGE:
         shutil.copyfile(kit_folder() / "web" / name, path / name)
     (path / "runtime").mkdir()
-    for package, folder in packages:
+    for package, folder in found:
         for file in package.files:
             shutil.copyfile(folder / file, path / "runtime" / Path(file).name)
