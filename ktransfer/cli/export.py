@@ -30,6 +30,14 @@ def export(
             "Flex delegate.",
         ),
     ] = False,
+    client: Annotated[
+        str | None,
+        typer.Option(
+            "--client",
+            help="Write TFLite files with the metadata that a library reads, and refuse what it would answer "
+            "otherwise: mediapipe.",
+        ),
+    ] = None,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Apply the temperature that was fitted on validation.")
     ] = False,
@@ -50,6 +58,7 @@ def export(
         uint8=uint8,
         allow_flex=allow_flex,
         temperature=temperature,
+        client=client,
     )
     options.check(formats, modality_of_manifest(manifest).task)
     with quiet_imports():

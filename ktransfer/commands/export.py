@@ -155,4 +155,10 @@ def chosen_options(artifact: Artifact) -> str:
         found.append("of any size")
     if artifact.temperature != 1:
         found.append(f"temperature {artifact.temperature:.2f}")
+    if artifact.client is not None:
+        facts = artifact.client
+        found.append(f"for {facts['name']}")
+        if "compared_texts" in facts:
+            same = facts["compared_texts"] - facts["differing_texts"]
+            found[-1] += f" (same ids of {same} of {facts['compared_texts']} texts)"
     return "".join(f", {each}" for each in found)

@@ -436,6 +436,13 @@ class Modality(Protocol):
             ExportError: It cannot.
         """
 
+    def client_facts(self, serving: Serving) -> dict[str, Any]:
+        """Counts of the examples that the client library of an artifact reads otherwise, as JSON values.
+
+        Raises:
+            ExportError: It reads too many of them in another way.
+        """
+
     def saved_model_signatures(
         self, serving: Serving, serve: Callable[..., dict[str, Tensor]], *, default: str, module: tf.Module
     ) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Artifact:
             float32, which has a tolerance instead.
         temperature: What the logits are divided by before softmax.
         flex_ops: Operations of TensorFlow itself in a TFLite file, by name: an app needs the Flex delegate.
+        client: The library that the file's metadata is for: its `name`, and of texts how many `compared_texts` there
+            were and to how many of them, `differing_texts`, it gives other ids.
 
     Example:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
@@ -60,6 +62,7 @@ class Artifact:
     limits: dict[str, float] | None = None
     temperature: float = 1.0
     flex_ops: tuple[str, ...] = ()
+    client: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the artifact as a dictionary of JSON values."""
@@ -102,7 +105,7 @@ _KINDS = {
     **dict.fromkeys(("format", "path", "sha256"), str),
     **{"size_bytes": int, "signature": dict, "batch": int | str, "parity": dict},
     **{"sequence": int | str | None, "raw_parity": dict | None, "limits": dict | None},
-    "files_read": dict | None,
+    **{"files_read": dict | None, "client": dict | None},
 }
 
 

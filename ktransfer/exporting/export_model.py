@@ -169,6 +169,7 @@ def export_model(
             serving = dataclasses.replace(serving, calibration=calibrated)
         serving.check_calibration()
     serving = _as_asked(serving, spec, options)
+    client = {"name": serving.client, **modality.client_facts(serving)} if serving.client else None
     if answered is not None:
         serving = dataclasses.replace(serving, answered=answered)
     raw = preprocessing is not None and preprocessing.raw_in_graph
@@ -252,6 +253,7 @@ def export_model(
         limits=limits if quantized else None,
         temperature=options.temperature,
         flex_ops=found,
+        client=client,
     )
 
 
@@ -300,7 +302,7 @@ def warm_up(formats: Iterable[str]) -> None:
 
 def _as_asked(serving: Serving, spec: FormatSpec, options: ExportOptions) -> Serving:
     """The `Serving` with what its format and the options ask for."""
-    from ktransfer.exporting.serving import one_at_a_time
+    from ktransfer.exporting.serving import for_client, one_at_a_time
 
     serving = dataclasses.replace(serving, temperature=options.temperature)
     serving = serving.modality.as_asked(
@@ -308,6 +310,8 @@ def _as_asked(serving: Serving, spec: FormatSpec, options: ExportOptions) -> Ser
         any_size=options.any_size and "any_size" in spec.family.options and not spec.is_quantized,
         uint8=options.uint8 or spec.uint8,
     )
+    if options.client and "client" in spec.family.options:
+        return for_client(serving, options.client)
     if spec.family.one_example and not options.dynamic_batch:
         serving = one_at_a_time(serving)
     return serving

@@ -7,6 +7,9 @@ from ktransfer.core.modality import modality_of_task
 from ktransfer.errors import ExportError
 from ktransfer.exporting.registry import get_format
 
+# Libraries that read a TFLite file's metadata: MediaPipe Tasks, and the older Task Library by the same fields.
+CLIENTS = ("mediapipe",)
+
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -20,9 +23,11 @@ class ExportOptions:
             had. An app then needs the Flex delegate as well as LiteRT; the artifact names them.
         temperature: What logits are divided by before softmax, so that probabilities are as often right as
             they say (Guo et al. 2017, "On Calibration of Modern Neural Networks").
+        client: One of `CLIENTS`: TFLite files have what that library reads, and are refused where it would not answer
+            as the run does. Texts are then of the run's sequence length. Defaults to `None`.
 
     Raises:
-        ExportError: The temperature is not above 0.
+        ExportError: The temperature is not above 0, or there is no such client.
 
     Example:
         >>> ExportOptions(any_size=True).any_size
@@ -34,12 +39,24 @@ class ExportOptions:
     uint8: bool = False
     allow_flex: bool = False
     temperature: float = 1.0
+    client: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
             raise ExportError(
                 f"Expected a temperature above 0, got {self.temperature}. Leave it out, or fit it on "
                 "validation examples."
+            )
+        if self.client not in (None, *CLIENTS):
+            raise ExportError(
+                f"Expected {' or '.join(CLIENTS)} for --client (client), got {self.client!r:.80}. Pass that, or "
+                "leave it out."
+            )
+        if self.client and (self.dynamic_batch or self.allow_flex):
+            other = "--dynamic-batch" if self.dynamic_batch else "--allow-flex"
+            raise ExportError(
+                f"Expected one example at a time and builtin operations with --client {self.client}, got {other}. "
+                "Leave one of them out."
             )
 
     def attempts(
@@ -84,6 +101,7 @@ class ExportOptions:
                 "images and the format onnx",
             ),
             ("uint8", self.uint8, "uint8" in offered, "images"),
+            ("client", self.client, "client" in known, "a TFLite format"),
         ):
             if given and not fits:
                 raise ExportError(

@@ -85,6 +85,9 @@ class Serving:
         temperature: What logits are divided by before they become probabilities (Guo et al. 2017).
         answered: What the model has answered so far, before the temperature, by a hash of what it was given.
         positions: Of each example the tokens whose answers count, int `(rows,)`; `None` where an example has one.
+        client: The client library that the artifact's metadata is for, such as `"mediapipe"`. Defaults to `None`.
+        not_for_client: Why that library cannot answer as the run does; empty where it can.
+        word_pieces: The vocabulary of a text classifier by id, for a client that makes the ids itself.
     """
 
     model: keras.Model
@@ -101,6 +104,9 @@ class Serving:
     temperature: float = 1.0
     answered: dict[bytes, np.ndarray] = field(default_factory=dict)
     positions: Sequence[np.ndarray] | None = None
+    client: str | None = None
+    not_for_client: str = ""
+    word_pieces: Sequence[str] = ()
 
     @property
     def modality(self) -> Modality:
@@ -132,6 +138,26 @@ class Serving:
         """Return the inputs by name of each example to calibrate on, alone and padded to the longest."""
         examples = self.calibration
         return [examples.batch(np.array([i]), longest=True) for i in range(len(examples))] if examples else []
+
+
+def for_client(serving: Serving, client: str) -> Serving:
+    """Return the `Serving` for a client library: one example at a time, and every axis of one size.
+
+    Raises:
+        ExportError: The library cannot answer as the run does.
+
+    Example:
+        >>> for_client(serving, "mediapipe").client
+        'mediapipe'
+    """
+    refused = serving.not_for_client
+    if not refused and not serving.task.tempered:
+        refused = f"{serving.task.title}, which has no labels"
+    if refused:
+        raise ExportError(
+            f"Expected a model that {client} reads as the run does with --client (client), got {refused}. Leave it out."
+        )
+    return dataclasses.replace(one_at_a_time(serving), attempts=serving.attempts[-1:], client=client)
 
 
 def one_at_a_time(serving: Serving) -> Serving:

@@ -99,7 +99,7 @@ def _preprocessor(kind: Any, serving: Serving) -> Any:
 
 
 def _shift(serving: Serving, head: Head) -> float:
-    """What is added to features so that all are where hard SiLU is linear; most are never negative."""
+    """The number to add to features so that hard SiLU is linear at all of them; most are never negative."""
     pooled = keras.Model(serving.model.input, head.features)
     places = np.array_split(np.arange(len(serving.examples)), -(-len(serving.examples) // _BATCH))
     batches = (serving.examples.batch(each)[INPUT] for each in places)

@@ -88,6 +88,9 @@ class ImageModality:
         serving = of_any_size(serving) if any_size else serving
         return in_uint8(serving) if uint8 else serving
 
+    def client_facts(self, serving: Serving) -> dict[str, Any]:
+        return {}
+
     def saved_model_signatures(
         self, serving: Serving, serve: Callable[..., dict[str, Tensor]], *, default: str, module: tf.Module
     ) -> dict[str, Any]:

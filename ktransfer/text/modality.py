@@ -100,6 +100,11 @@ class TextModality:
             serving.require_files()
         return serving  # ids are whole numbers already
 
+    def client_facts(self, serving: Serving) -> dict[str, Any]:
+        from ktransfer.text.client_tokenizer import compare_texts
+
+        return compare_texts(serving)
+
     def saved_model_signatures(
         self, serving: Serving, serve: Callable[..., dict[str, Tensor]], *, default: str, module: tf.Module
     ) -> dict[str, Any]:

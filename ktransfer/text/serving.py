@@ -12,6 +12,7 @@ from ktransfer.data.pairs import Pair
 from ktransfer.errors import ExportError, listed
 from ktransfer.exporting.precision import in_float32
 from ktransfer.exporting.serving import BATCH, SEQUENCE, Input, Serving, check_class_names
+from ktransfer.text.client_tokenizer import not_for_client, word_pieces
 
 if TYPE_CHECKING:
     import keras
@@ -71,6 +72,8 @@ def serve_texts(
         attempts=({}, {BATCH: 1}) if preprocessing.fixed_length else attempts,
         preprocessing=preprocessing,
         positions=positions,
+        not_for_client=not_for_client(preprocessing, rows_an_example=rank == 2),
+        word_pieces=word_pieces(preprocessing.tokenizer),
     )
 
 

@@ -73,6 +73,7 @@ def word_piece_normalizer(tokenizer: Any) -> normalizers.Normalizer:
         steps += [
             *_each(_of_use(_newer("NFKC"), spelt)),
             normalizers.NFKC(),
+            *_each(_of_use(_newer_capitals(), spelt)),
             normalizers.Lowercase(),
             *_each(_of_use(_case_folding(), spelt)),
             normalizers.NFKC(),
@@ -266,6 +267,17 @@ def _case_folding() -> dict[str, str]:
     return {one: one.casefold() for one in _characters() if one.lower() == one != one.casefold()}
 
 
+@functools.cache
+def _newer_capitals() -> dict[str, str]:
+    """Lower case of letters newer than Unicode 3.2: a reader on an old phone may not know theirs."""
+    old = unicodedata.ucd_3_2_0
+    return {
+        one: one.lower()
+        for one in _characters()
+        if old.category(one) == "Cn" and one.lower() != one and len(one.lower()) == 1
+    }
+
+
 @functools.lru_cache(maxsize=8)
 def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     """Steps that replace as SentencePiece does: at each place by the longest rule that fits.
@@ -306,7 +318,9 @@ def _charsmap(spec: bytes) -> list[normalizers.Normalizer]:
     named = {
         one: rules.get(one, one)
         for one in ordered
-        if one not in blank and one not in kept and usual(one) != {rules.get(one, one)}
+        if one not in blank
+        and one not in kept
+        and (usual(one) != {rules.get(one, one)} or (folds and one in _newer_capitals()))
     }
     joined = {source for source, wanted in rules.items() if len(source) > 1 and usual(source) == {wanted}}
     _check_rules(rules, joined)

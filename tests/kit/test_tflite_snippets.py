@@ -3,21 +3,19 @@ the steps of reading the file, one by one."""
 
 import json
 import runpy
-import shutil
 import struct
 import subprocess
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 from exporting import CLASSES, KIT, SIZE, multi_label_model, pixels, small_model
 from images import draw
+from kotlin_code import kotlin_jar
 
 from ktransfer.core.task import get_task
 from ktransfer.exporting.export_model import export_model
 
-STUBS = Path(__file__).parents[1] / "kotlin"
 PREPROCESSING = {
     "height": SIZE,
     "width": SIZE,
@@ -70,11 +68,7 @@ def zipped_files(model):
 @pytest.fixture(scope="module")
 def kotlin(tmp_path_factory):
     """A function from an image and models to what `Classifier.kt` answers, and to the pixels it made."""
-    if not (shutil.which("kotlinc") and shutil.which("java")):
-        pytest.skip("kotlinc and java are not on the PATH; npm's package kotlin-compiler has bin/kotlinc")
-    folder = tmp_path_factory.mktemp("kotlin")
-    sources = [KIT / "tflite" / "Classifier.kt", *sorted(STUBS.glob("*.kt"))]
-    subprocess.run(["kotlinc", *sources, "-include-runtime", "-d", folder / "snippet.jar"], check=True)
+    jar, folder = kotlin_jar(), tmp_path_factory.mktemp("kotlin")
 
     def run(image, *models, dtype="FLOAT32", shape=(SIZE, SIZE, 3)):
         given = folder / "input"
@@ -82,7 +76,7 @@ def kotlin(tmp_path_factory):
         options = {"dtype": dtype, "elements": int(np.prod(shape)), "input": given}
         options |= {"file.encoding": "UTF-8", "stdout.encoding": "UTF-8"}  # before and from Java 19
         command = ["java", *(f"-D{name}={value}" for name, value in options.items())]
-        command += ["-jar", folder / "snippet.jar", image, *models]
+        command += ["-cp", jar, "MainKt", image, *models]
         answers = subprocess.run(
             command, check=True, capture_output=True, encoding="utf-8"
         ).stdout.splitlines()

@@ -25,7 +25,11 @@ _BUFFER_NAME = "TFLITE_METADATA"
 _RGB = 1  # ColorSpaceType
 _IMAGE_PROPERTIES = 2  # in the union ContentProperties
 _NORMALIZATION = 1  # in the union ProcessUnitOptions
-_DESCRIPTIONS, _AXIS_LABELS = 1, 2  # AssociatedFileType
+_SCORE_THRESHOLDING, _BERT_TOKENIZER = 3, 4
+_DESCRIPTIONS, _AXIS_LABELS, _VOCABULARY = 1, 2, 5  # AssociatedFileType
+_VOCABULARY_FILE = "vocab.txt"
+# What MediaPipe's TextClassifier and the Task Library's BertNLClassifier look the inputs up by.
+_OF_CLIENT = {"token_ids": "ids", "segment_ids": "segment_ids", "padding_mask": "mask"}
 _ABOUT = {
     "token_ids": "Ids that tokenizer.json gives",
     "segment_ids": "Zeros",
@@ -36,7 +40,8 @@ _ABOUT = {
 def add_metadata(content: bytes, serving: Serving, extra: Mapping[str, Any] | None = None) -> bytes:
     """Return the TFLite file `content` with metadata, and with `labels.txt` zipped onto its end.
 
-    The scaling of pixels is written down as none, mean 0 and standard deviation 1: it is inside the model.
+    The scaling of pixels is written down as none, mean 0 and standard deviation 1: it is inside the model. For a client
+    that makes ids itself, `vocab.txt` and the options of its BERT tokenizer are there as well.
 
     Args:
         content: bytes of a TFLite file with the signature `serving_default`.
@@ -51,6 +56,8 @@ def add_metadata(content: bytes, serving: Serving, extra: Mapping[str, Any] | No
     files = {"labels.txt": "".join(f"{name}\n" for name in serving.class_names)}
     if extra is not None:
         files["extra.json"] = json.dumps(extra)
+    if serving.client and serving.word_pieces:
+        files[_VOCABULARY_FILE] = "".join(f"{piece}\n" for piece in serving.word_pieces)
 
     model = schema.ModelT.InitFromPackedBuf(content)
     [signature], inputs = model.signatureDefs, {given.name: given for given in serving.inputs}
@@ -117,16 +124,28 @@ class _AlignedBuilder(flatbuffers.Builder):
 
 def _model_metadata(inputs: Sequence[Input], serving: Serving, *, described: bool) -> bytes:
     b = flatbuffers.Builder(1024)
-    described_inputs = [_DESCRIBED[len(given.axes)](b, given) for given in inputs]
+    of_client = bool(serving.client and serving.word_pieces)
+    names = _OF_CLIENT if of_client else {}
+    described_inputs = [
+        _DESCRIBED[len(given.axes)](b, given, names.get(given.name, given.name)) for given in inputs
+    ]
 
     labels = _tables(b, [_file(b, "labels.txt", _AXIS_LABELS)])
+    limits = _thresholds(b, serving)
     name, about = b.CreateString("probabilities"), b.CreateString(serving.task.output_title)
-    probabilities = _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about), _refer(b, 6, labels)))
+    probabilities = _table(
+        b,
+        7,
+        lambda: (_refer(b, 0, name), _refer(b, 1, about), _refer(b, 4, limits), _refer(b, 6, labels)),
+    )
 
     takes, gives = _tables(b, described_inputs), _tables(b, [probabilities])
-    graphs = _tables(b, [_table(b, 4, lambda: (_refer(b, 2, takes), _refer(b, 3, gives)))])
+    tokenizers = _tokenizer(b) if of_client else 0
+    graphs = _tables(
+        b, [_table(b, 6, lambda: (_refer(b, 2, takes), _refer(b, 3, gives), _refer(b, 5, tokenizers)))]
+    )
     name = b.CreateString(f"{serving.modality.name.title()}Classifier")
-    parser = b.CreateString("1.0.0")
+    parser = b.CreateString("1.1.0" if of_client else "1.0.0")  # the first that knows a tokenizer
     files = _tables(b, [_file(b, "extra.json", _DESCRIPTIONS)] if described else [])
     model = _table(
         b, 8, lambda: (_refer(b, 0, name), _refer(b, 3, graphs), _refer(b, 6, files), _refer(b, 7, parser))
@@ -135,23 +154,42 @@ def _model_metadata(inputs: Sequence[Input], serving: Serving, *, described: boo
     return bytes(b.Output())
 
 
-def _ids(b: flatbuffers.Builder, given: Input) -> int:
-    name, about = b.CreateString(given.name), b.CreateString(_ABOUT[given.name])
+def _thresholds(b: flatbuffers.Builder, serving: Serving) -> int:
+    """The least probability that an answer of a client has; of several labels the lowest of their thresholds."""
+    limits = (serving.decision or {}).get("thresholds") if serving.client else None
+    if not limits:
+        return 0
+    least = min(limits)
+    options = _table(b, 1, lambda: b.PrependFloat32Slot(0, least, 0.0))
+    return _units(b, _SCORE_THRESHOLDING, options)
+
+
+def _tokenizer(b: flatbuffers.Builder) -> int:
+    files = _tables(b, [_file(b, _VOCABULARY_FILE, _VOCABULARY)])
+    return _units(b, _BERT_TOKENIZER, _table(b, 1, lambda: _refer(b, 0, files)))
+
+
+def _units(b: flatbuffers.Builder, kind: int, options: int) -> int:
+    """The process units of a tensor or of a graph: one, with these options of this kind."""
+    return _tables(b, [_table(b, 2, lambda: (b.PrependUint8Slot(0, kind, 0), _refer(b, 1, options)))])
+
+
+def _ids(b: flatbuffers.Builder, given: Input, called: str) -> int:
+    name, about = b.CreateString(called), b.CreateString(_ABOUT[given.name])
     return _table(b, 7, lambda: (_refer(b, 0, name), _refer(b, 1, about)))
 
 
-def _image(b: flatbuffers.Builder, given: Input) -> int:
+def _image(b: flatbuffers.Builder, given: Input, called: str) -> int:
     _, height, width, _ = given.axes
     size = _table(b, 2, lambda: (b.PrependUint32Slot(0, width, 0), b.PrependUint32Slot(1, height, 0)))
     properties = _table(b, 2, lambda: (b.PrependInt8Slot(0, _RGB, 0), _refer(b, 1, size)))
     content = _table(b, 3, lambda: (b.PrependUint8Slot(0, _IMAGE_PROPERTIES, 0), _refer(b, 1, properties)))
     mean, std = _floats(b, [0.0]), _floats(b, [1.0])
     normalization = _table(b, 2, lambda: (_refer(b, 0, mean), _refer(b, 1, std)))
-    unit = _table(b, 2, lambda: (b.PrependUint8Slot(0, _NORMALIZATION, 0), _refer(b, 1, normalization)))
-    units = _tables(b, [unit])
+    units = _units(b, _NORMALIZATION, normalization)
     highest, lowest = _floats(b, [255.0]), _floats(b, [0.0])
     stats = _table(b, 2, lambda: (_refer(b, 0, highest), _refer(b, 1, lowest)))
-    name, about = b.CreateString(given.name), b.CreateString("RGB image, 0-255; scaled inside the model")
+    name, about = b.CreateString(called), b.CreateString("RGB image, 0-255; scaled inside the model")
     return _table(
         b,
         7,
