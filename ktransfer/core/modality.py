@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from ktransfer.audit.findings import Finding, Item
+    from ktransfer.core.pretraining import Pretraining
     from ktransfer.core.task import Task
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
@@ -340,6 +341,23 @@ class Modality(Protocol):
 
         Raises:
             RecipeError: It cannot be.
+        """
+
+    def pretraining(
+        self,
+        data: PathLike,
+        backbone: str,
+        *,
+        seed: int,
+        random_weights: bool,
+        labeled: Splits | None,
+        leave_out_leaks: bool,
+        **reading: Any,
+    ) -> Pretraining:
+        """A self-supervised task on unlabeled examples, `labeled` splits that they are compared with.
+
+        Raises:
+            KTransferError: The data or the backbone will not do, or there is no such task.
         """
 
     def published_backbones(self) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ktransfer.audit.findings import Finding, Item
     from ktransfer.core.modality import Augmentation, ColumnsRead, FilesRead, Preprocessing
+    from ktransfer.core.pretraining import Pretraining
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
@@ -321,6 +322,14 @@ class ImageModality:
         from ktransfer.image.decoding import IMAGE_EXTENSIONS
 
         return IMAGE_EXTENSIONS
+
+    def pretraining(self, data: PathLike, backbone: str, **options: Any) -> Pretraining:
+        from ktransfer.errors import DataError
+
+        raise DataError(
+            f"Expected unlabeled texts to pretrain on, got {data}, which is of images. Pass a table, a .txt file or a "
+            "folder of texts."
+        )
 
     def published_backbones(self) -> Mapping[str, Any]:
         import keras_hub

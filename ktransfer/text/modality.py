@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ktransfer.audit.findings import Finding, Item
     from ktransfer.core.modality import Augmentation, ColumnsRead, FilesRead, Preprocessing
+    from ktransfer.core.pretraining import Pretraining
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
@@ -343,6 +344,11 @@ class TextModality:
         from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES
 
         return (".txt", *TABLE_SUFFIXES)
+
+    def pretraining(self, data: PathLike, backbone: str, **options: Any) -> Pretraining:
+        from ktransfer.text.pretraining.task import TextPretraining
+
+        return TextPretraining(data, backbone, **options)
 
     def published_backbones(self) -> Mapping[str, Any]:
         import keras_hub
