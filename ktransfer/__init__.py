@@ -53,6 +53,7 @@ _HOMES = {
     "load_text_preprocessing": "ktransfer.text.backbones",
     "load_text_splits": "ktransfer.text.sources",
     "prune": "ktransfer.commands.prune",
+    "package": "ktransfer.commands.package",
     "merge_adapters": "ktransfer.models.adapters",
     "pretrain": "ktransfer.commands.pretrain",
     "progressive_stages": "ktransfer.recipes.recipe",

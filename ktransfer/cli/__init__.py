@@ -22,6 +22,7 @@ from ktransfer.cli import (
     evaluate,
     export,
     lr_find,
+    package,
     predict,
     pretrain,
     prune,
@@ -61,6 +62,7 @@ for verb in (
         export.export,
         verify.verify,
         benchmark.benchmark,
+        package.package,
     ),
     *(backbones.backbones, cache.cache, demo.demo),
 ):
