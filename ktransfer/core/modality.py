@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
+    from ktransfer.exporting.web.packages import Package
     from ktransfer.models.network import Network
     from ktransfer.recipes.default_recipes import FineTuning
     from ktransfer.recipes.recipe import Recipe
@@ -160,6 +161,9 @@ class Modality(Protocol):
         noun: The noun for examples in messages, such as `"images"`.
         holder: What examples lie in: `"folder"` or `"file"`.
         raw: The words in messages for examples in their original form, such as image files.
+        sample: The argument of a program of the deployment kit that stands for an example.
+        fitting: What is done with examples that are larger than a model takes, a clause.
+        hub_task: The class of keras-hub's tasks that classify these examples.
         content: What `audit.json` calls an example: `"path"` or `"text"`.
         near_before_training: Whether near-duplicates are looked for before each training.
         wide_cards: Whether an example needs the width of a page.
@@ -178,6 +182,9 @@ class Modality(Protocol):
     noun: str
     holder: str
     raw: str
+    sample: str
+    fitting: str
+    hub_task: str
     content: str
     near_before_training: bool
     wide_cards: bool
@@ -464,6 +471,22 @@ class Modality(Protocol):
             serve: From what the model takes to probabilities.
             default: The name of the signature that servers use.
             module: `tf.Module`; holds whatever the functions need.
+        """
+
+    def hub_model(self, serving: Serving) -> keras.Model:
+        """The classifier as keras-hub's own task, its preprocessor attached.
+
+        Raises:
+            ExportError: keras-hub has none that can hold it.
+        """
+
+    def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
+        """Facts by which a page in a browser reads examples, and the packages of npm that it needs for that.
+
+        Files that it needs are written to `folder`.
+
+        Raises:
+            ExportError: The page has no way to read such examples.
         """
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:

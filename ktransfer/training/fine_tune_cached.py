@@ -21,6 +21,7 @@ from ktransfer.training.layerwise_optimizer import LayerwiseOptimizer
 from ktransfer.training.linear_probe import class_weights
 from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
 from ktransfer.training.random_state import SeededDraws
+from ktransfer.training.soft_targets import hard_labels
 from ktransfer.utils.oom import in_smaller_batches
 
 _HEAD_STEPS = 32
@@ -82,7 +83,7 @@ def fine_tune_cached(
     task.check_recipe(recipe)
     weights = None
     if recipe.class_weight:
-        labels = features.preprocessing.row_labels(train)
+        labels = hard_labels(train, features.preprocessing.row_labels(train))
         outputs = len(task.output_names(train.class_names))
         weights = dict(enumerate(class_weights(labels, outputs, recipe.class_weight)))
     train_top: Callable[[int], None]
