@@ -34,7 +34,7 @@ def cell(given, format, folder):
 
     Args:
         given: From `trained`.
-        format: Of `ALL_FORMATS`.
+        format: Of `FORMATS` of the page.
         folder: Where the artifact is written, `artifacts` below it.
     """
     from ktransfer.errors import ExportError

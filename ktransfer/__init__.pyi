@@ -1,6 +1,8 @@
 from ktransfer.commands.benchmark import benchmark as benchmark
 from ktransfer.commands.evaluate import evaluate as evaluate
 from ktransfer.commands.export import export as export
+from ktransfer.commands.package import package as package
+from ktransfer.commands.pretrain import pretrain as pretrain
 from ktransfer.commands.rank import rank as rank
 from ktransfer.commands.report import report as report
 from ktransfer.commands.search import search as search
@@ -25,11 +27,15 @@ from ktransfer.image.dataset import image_dataset as image_dataset
 from ktransfer.image.default_recipe import image_recipe as image_recipe
 from ktransfer.image.sources import load_splits as load_splits
 from ktransfer.image.sources import read_data as read_data
+from ktransfer.models.adapters import load_adapters as load_adapters
+from ktransfer.models.adapters import merge_adapters as merge_adapters
+from ktransfer.models.adapters import save_adapters as save_adapters
 from ktransfer.models.blocks import find_blocks as find_blocks
 from ktransfer.models.depthwise import use_depthwise as use_depthwise
 from ktransfer.models.freezing import set_depth as set_depth
 from ktransfer.models.presets import list_backbones as list_backbones
 from ktransfer.quantization.qat import fine_tune_quantized as fine_tune_quantized
+from ktransfer.recipes.adapter import LoRA as LoRA
 from ktransfer.recipes.recipe import Recipe as Recipe
 from ktransfer.recipes.recipe import Stage as Stage
 from ktransfer.recipes.recipe import progressive_stages as progressive_stages

@@ -15,7 +15,19 @@ import ktransfer
 PACKAGE = Path(ktransfer.__file__).parent
 # An import goes to a package further on in this list, or stays within its package.
 ORDER = (
-    *("__main__", "cli", "__init__", "demo", "commands", "searching", "reporting", "runs", "image", "text"),
+    *(
+        "__main__",
+        "cli",
+        "__init__",
+        "demo",
+        "commands",
+        "searching",
+        "pretraining",
+        "reporting",
+        "runs",
+        "image",
+        "text",
+    ),
     *("audit", "exporting", "quantization", "tasks", "training", "features", "evaluation", "models", "data"),
     *("recipes", "utils", "security", "core", "errors"),
 )

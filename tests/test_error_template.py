@@ -23,9 +23,9 @@ QUOTES_ANOTHER = re.compile(r"\{(str\()?(error|ended|errors\[0\]|place\}: \{self
 # phrase without a verb that asks for something and without a full stop.
 QUOTED_BY = {
     "export/onnx_server/json_body.py",
-    "ktransfer/commands/artifacts.py",
     "ktransfer/data/shards/contents.py",
     "ktransfer/data/shards/shard.py",
+    "ktransfer/runs/exported.py",
     "ktransfer/data/tables/file_bytes.py",
     "ktransfer/data/tables/json_tables.py",
     "ktransfer/data/tables/label_sets.py",

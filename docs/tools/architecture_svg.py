@@ -23,7 +23,7 @@ FLOW = (
 LAYERS = (
     (("cli",), "one module a verb"),
     (("demo", "commands"), "the verbs as functions"),
-    (("searching",), "scores, spaces, studies"),
+    (("searching", "pretraining"), "studies, unlabeled data"),
     (("reporting", "runs"), "what a run holds and shows"),
     (("image", "text"), "the two modalities"),
     (("audit", "exporting", "quantization"), "checks and formats"),

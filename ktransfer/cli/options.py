@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ktransfer.core.task import task_names
-from ktransfer.exporting.formats import FORMATS, QUANTIZED
+from ktransfer.exporting.formats import FORMATS, FURTHER, QUANTIZED
 
 _STARTED = time.monotonic()
 
@@ -63,8 +63,8 @@ Format = Annotated[
     list[str] | None,
     typer.Option(
         "--format",
-        help=f"Format to export, may be repeated: {', '.join(FORMATS)}, which are exported if left out; or "
-        f"smaller and less exact: {', '.join(QUANTIZED)}.",
+        help=f"Format to export, may be repeated: {', '.join(FORMATS)}, which are exported if left out; "
+        f"{', '.join(FURTHER)}; or smaller and less exact: {', '.join(QUANTIZED)}.",
     ),
 ]
 CacheDir = Annotated[

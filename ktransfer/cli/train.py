@@ -26,6 +26,7 @@ from ktransfer.cli.options import (
 )
 from ktransfer.errors import RunError
 from ktransfer.exporting.formats import FORMATS, format_names
+from ktransfer.recipes.adapter import ADAPTERS, LoRA
 from ktransfer.utils.terminal import print_line, quiet_imports
 
 _VALIDATION_SPLIT = 0.2  # of each class
@@ -125,6 +126,20 @@ def train(
             help="Additional last epochs on a fake-quantized model, for int8 artifacts, such as 2.",
         ),
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(help="lora: train low-rank adapters in place of all weights of the unfrozen blocks."),
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="Rank of the adapters; 8 if left out.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Adapters count alpha / rank times; once if left out.")
+    ] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(
+            help="Layers that get an adapter: names or patterns with commas between; all if left out."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = None,
     recipe: Annotated[Path | None, typer.Option(help="A recipe as JSON, instead of the default one.")] = None,
     random_weights: Annotated[
@@ -172,6 +187,7 @@ def train(
 
     if out is None:
         raise RunError("Expected a run folder, got no --out. Pass --out RUN.")
+    lora = _adapter(adapter, rank, alpha, targets)
     check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
     check_exclusive({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
     formats = () if no_export else format_names(format or FORMATS)
@@ -206,11 +222,13 @@ def train(
         }
         check_exclusive({"--resume": True, "--budget": budget is not None}, "how long to train")
         check_path(recipe, "--recipe")
-        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
+        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware, lora)
         fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
         given = {name: value for name, value in chosen.items() if value is not None and name != "recipe"}
         if "augmentation" in given:
             given["augmentation"] = given["augmentation"].to_dict()
+        if "adapter" in given:
+            given["adapter"] = given["adapter"].to_dict()
         fields |= given | {"epochs": epochs}
         check_same(read_manifest(out), arguments, json.loads(json.dumps(fields)))
     else:
@@ -227,7 +245,7 @@ def train(
         if budget is not None:
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")
-        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware)
+        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware, lora)
         columns: dict[str, Any] = {
             "text_column": text_column,
             "text_columns": text_columns,
@@ -309,6 +327,22 @@ def train(
     print_line(f"run        {run.path}")
 
 
+def _adapter(name: str | None, rank: int | None, alpha: float | None, targets: str | None) -> LoRA | None:
+    """The adapter that was asked for."""
+    from ktransfer.commands.checks import check_choice
+
+    check_choice(name, ADAPTERS, "--adapter")
+    if name is None:
+        given = {"--rank": rank, "--alpha": alpha, "--targets": targets}
+        if wrong := [option for option, value in given.items() if value is not None]:
+            raise RunError(
+                f"Expected --adapter with {wrong[0]}, got none. Pass --adapter lora, or leave it out."
+            )
+        return None
+    layers = tuple(part.strip() for part in targets.split(",")) if targets is not None else ()
+    return LoRA(rank=8 if rank is None else rank, alpha=alpha, targets=layers)
+
+
 def _chosen(
     recipe: Path | None,
     seed: int | None,
@@ -316,6 +350,7 @@ def _chosen(
     loss: str | None,
     text_augmentation: float | None,
     quantization_aware: int | None,
+    adapter: LoRA | None,
 ) -> dict[str, Any]:
     """The recipe and what is chosen apart from it, each checked as `Recipe` does it."""
     from ktransfer.commands.checks import check_choice
@@ -331,6 +366,7 @@ def _chosen(
         "loss": loss,
         "augmentation": asked_augmentation({"text_augmentation": text_augmentation}),
         "quantization_aware": quantization_aware,
+        "adapter": adapter,
     }
     given = {name: value for name, value in chosen.items() if value is not None and name != "recipe"}
     dataclasses.replace(chosen["recipe"] or Recipe(stages=()), **given)

@@ -2,10 +2,9 @@
 
 from ktransfer.commands.splits import read_splits, readable_split
 from ktransfer.data.examples import Examples
-from ktransfer.errors import RunError
 from ktransfer.exporting.artifact import Artifact
+from ktransfer.runs.exported import exported
 from ktransfer.runs.run import Run
-from ktransfer.security.safe_io import inside
 
 
 def artifacts(run: Run) -> list[Artifact]:
@@ -18,26 +17,7 @@ def artifacts(run: Run) -> list[Artifact]:
 
         [artifact.format for artifact in artifacts(Run.load("runs/flowers"))]   # ["savedmodel", ...]
     """
-    entries = run.manifest.get("artifacts", [])
-    if not entries:
-        raise RunError(
-            f"Expected a run with artifacts, got {run.path}, which has none. Write them with `ktransfer "
-            f"export {run.path}`, or train first."
-        )
-    try:
-        found = [Artifact.from_dict(entry) for entry in entries]
-        for artifact in found:
-            inside(run.path, artifact.path)
-        for facts in run.modality.written_sidecars(run.manifest):
-            inside(run.path, facts["path"])
-            if not isinstance(facts["sha256"], str) or not isinstance(facts["size_bytes"], int):
-                raise ValueError(f"{facts!r:.80} for a file next to artifacts")
-        return found
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise RunError(
-            f"Expected artifacts as this ktransfer describes them in {run.path / 'manifest.json'}, got "
-            f"{type(error).__name__}: {error}. Export them again, or use the ktransfer that wrote them."
-        ) from error
+    return exported(run.path, run.manifest)
 
 
 def validation_examples(run: Run) -> Examples:

@@ -17,15 +17,27 @@ from ktransfer.commands.export import export
 from ktransfer.commands.report import REPORT, write_report
 from ktransfer.commands.splits import Say, dataset, named_splits, progress_bar
 from ktransfer.data.examples import Splits
+from ktransfer.errors import RecipeError
 from ktransfer.exporting.artifact import fingerprint
 from ktransfer.exporting.options import ExportOptions
 from ktransfer.exporting.registry import get_format
 from ktransfer.features.cached_features import FrozenFeatures, row_features
 from ktransfer.features.plan import can_cache
 from ktransfer.features.store import FeatureStore
+from ktransfer.models.adapters import (
+    FILE,
+    Adapters,
+    merge_share,
+    plan_adapters,
+    take_adapters,
+    write_adapters,
+)
+from ktransfer.models.blocks import find_blocks
+from ktransfer.models.freezing import resolve_depth
+from ktransfer.models.locate import find_backbone
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.quantization.qat import fine_tune_quantized
-from ktransfer.recipes.default_recipes import BALANCED, BEST, preset_recipe, worth_fine_tuning
+from ktransfer.recipes.default_recipes import BALANCED, BEST, preset_recipe, with_adapter, worth_fine_tuning
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget
 from ktransfer.runs.provenance import RECIPE
@@ -206,9 +218,11 @@ def _fit(
         if wanted and not _solved(run).is_file():
             save_weights(_solved(run), run.model)
         ends = [interrupts] if budget is None else [interrupts, EndInTime(budget, say)]
-        _fine_tune(run, splits, features, [*ends, *callbacks], say, verbose)
+        adapters = _fine_tune(run, splits, features, [*ends, *callbacks], say, verbose)
+        share = 1.0
         if recipe.final_weights == "interpolated":
-            _choose_weights(run, splits, say)
+            share = _choose_weights(run, splits, say)
+        _keep_adapters(run, adapters, share, say)
     if recipe.quantization_aware:
         found = fine_tune_quantized(
             run.model,
@@ -281,8 +295,11 @@ def _refit(
     variables = model.weights
     solved = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
     checkpoint = Checkpoint(_refit_checkpoint(run))
-    _fine_tune(run, whole, features, [interrupts], say, verbose, recipe=recipe, checkpoint=checkpoint)
+    adapters = _fine_tune(
+        run, whole, features, [interrupts], say, verbose, recipe=recipe, checkpoint=checkpoint
+    )
     assign_between(variables, solved, share)
+    _keep_adapters(run, adapters, share, say)
 
 
 def _kept_share(run: Run) -> float:
@@ -323,6 +340,7 @@ def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: S
     say(f"decision   {reason}")
     facts = {"examples": len(train), "gpu": has_gpu(), "epochs": run.manifest["epochs_asked"]}
     decided = preset_recipe(train.modality.noun, preset=preset, long=long, task=train.task.name, **facts)
+    decided = with_adapter(decided, recipe.adapter)
     recipe = dataclasses.replace(recipe, stages=decided.stages, final_weights=decided.final_weights)
     write_text(run.path / RECIPE, recipe.to_json() + "\n")
     run.update(
@@ -351,8 +369,11 @@ def _shorten(run: Run, splits: Splits, features: FrozenFeatures | None, budget: 
     run.update(recipe=dataclasses.asdict(shorter))
 
 
-def _choose_weights(run: Run, splits: Splits, say: Say) -> None:
-    """Keep the weights on the way from the solved head that validation favours, and enter all in the run."""
+def _choose_weights(run: Run, splits: Splits, say: Say) -> float:
+    """Keep the weights on the way from the solved head that validation favours, and enter all in the run.
+
+    Returns the share of the way.
+    """
     validation = splits.require_validation()
     variables, before = load_weights(_solved(run), run.model)
     chosen, candidates = choose_weights(
@@ -373,6 +394,7 @@ def _choose_weights(run: Run, splits: Splits, say: Say) -> None:
     )
     found = {"chosen": chosen.share, "candidates": [candidate.to_dict() for candidate in candidates]}
     run.update(decision=run.manifest.get("decision", {}) | found)
+    return chosen.share
 
 
 def _answer(run: Run, examples: Examples) -> Callable[[], Array]:
@@ -466,8 +488,60 @@ def _fine_tune(
     *,
     recipe: Recipe | None = None,
     checkpoint: Checkpoint | None = None,
-) -> None:
+) -> Adapters | None:
+    """Train the stages; with an adapter it is taken out of the model again, and the head and it are what trained."""
     recipe = recipe or run.recipe
+    blocks = find_blocks(find_backbone(run.model))
+    depth = max(resolve_depth(stage.depth, blocks) for stage in recipe.stages)
+    adapter = recipe.adapter if depth else None
+    if adapter is not None:
+        plan = plan_adapters(blocks, depth, adapter)
+        rank, count, layers = adapter.rank, plan.count(adapter.rank), len(plan.targets)
+        say(
+            f"adapter    LoRA of rank {rank} in {layers} layers of {depth} blocks: {count:,} weights, "
+            f"{count / run.model.count_params():.2%} of all"
+        )
+        for line in plan.lines():
+            say(f"adapter    {line}")
+    elif recipe.adapter is not None:
+        say("adapter    none, since no stage unfreezes a block")
+        recipe = dataclasses.replace(recipe, adapter=None)
+    try:
+        _fit_stages(run, splits, features, callbacks, say, verbose, recipe, checkpoint)
+    except BaseException:
+        if (
+            adapter is not None
+        ):  # what is saved now has the kernels as they were; the checkpoint has the adapters
+            with contextlib.suppress(RecipeError):
+                take_adapters(run.model)
+        raise
+    return None if adapter is None else take_adapters(run.model, adapter=adapter)
+
+
+def _keep_adapters(run: Run, adapters: Adapters | None, share: float, say: Say) -> None:
+    """Add adapters to the kernels of the run's model, and write them to a file of their own."""
+    if adapters is None:
+        return
+    kept = merge_share(run.model, adapters, share)
+    path = run.path / FILE
+    write_adapters(kept, path)
+    weights = sum(a.size + b.size for a, b in kept.matrices)
+    facts = {**kept.adapter.to_dict(), "layers": len(kept.names), "weights": weights, "share": share}
+    facts |= {"path": FILE, "sha256": fingerprint(path)[0], "backbone": kept.fingerprint}
+    run.update(adapter=facts)
+    say(f"adapter    {path.stat().st_size / 2**10:,.0f} KiB with the head, merged in model.keras  {path}")
+
+
+def _fit_stages(
+    run: Run,
+    splits: Splits,
+    features: FrozenFeatures | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    say: Say,
+    verbose: int | str,
+    recipe: Recipe,
+    checkpoint: Checkpoint | None,
+) -> None:
     checkpoint = checkpoint or Checkpoint(_checkpoint(run), history=run.path / "history.csv")
     checkpoint.write_history()
     options: dict[str, Any] = {"checkpoint": checkpoint, "on_trouble": _trouble(run, say), "verbose": verbose}

@@ -29,7 +29,7 @@ from ktransfer.exporting.export_model import FORMATS, check_formats
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
 from ktransfer.models.locate import find_backbone
-from ktransfer.recipes.default_recipes import BALANCED, preset_recipe
+from ktransfer.recipes.default_recipes import BALANCED, preset_recipe, with_adapter
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget, parse_duration
 from ktransfer.runs.run import Run
@@ -228,6 +228,7 @@ def _base(modality: Modality, splits: Splits, options: TrainOptions) -> Recipe:
         epochs=options.epochs,
         task=splits.train.task.name,
     )
+    recipe = with_adapter(recipe, options.adapter)
     recipe = splits.train.task.adapted(dataclasses.replace(recipe, **options.changes()))
     splits.train.task.check_recipe(recipe)
     return recipe
@@ -275,6 +276,7 @@ class _Job:
                 "loss",
                 "augmentation",
                 "quantization_aware",
+                "adapter",
             )
         )
         self.of_run = dataclasses.replace(options, **settled)

@@ -29,10 +29,11 @@ from ktransfer.core.task import SINGLE_LABEL
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporting.export_model import FORMATS, check_formats
+from ktransfer.models.adapters import plan_adapters
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
 from ktransfer.models.locate import find_backbone
-from ktransfer.recipes.default_recipes import BALANCED, BEST, preset_recipe
+from ktransfer.recipes.default_recipes import BALANCED, BEST, preset_recipe, with_adapter
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget, parse_duration
 from ktransfer.runs.provenance import (
@@ -206,8 +207,9 @@ def train_on(
     )
     model, inner = network.model, find_backbone(network.model)
     blocks = find_blocks(inner)
-    for stage in recipe.stages:
-        resolve_depth(stage.depth, blocks)
+    depth = max((resolve_depth(stage.depth, blocks) for stage in recipe.stages), default=0)
+    if recipe.adapter is not None:
+        plan_adapters(blocks, depth, recipe.adapter)
     limit = clock.limit(model)
     _require_room(out, model)
     if read is None:
@@ -350,6 +352,7 @@ def _recipe(
             epochs=options.epochs,
             task=task,
         )
+        given = with_adapter(given, options.adapter)
     recipe = dataclasses.replace(given, **options.changes())
     kind = modality.augmentation
     if not isinstance(recipe.augmentation, kind):
@@ -406,7 +409,7 @@ def resume(
         # Not decided yet: a preset decides anew.
         how: dict[str, Any] = {"recipe": run.recipe}
         if preset := run.manifest.get("preset"):
-            chosen = ("seed", "class_weight", "loss", "augmentation", "quantization_aware")
+            chosen = ("seed", "class_weight", "loss", "augmentation", "quantization_aware", "adapter")
             how = {"preset": preset, "epochs": run.manifest["epochs_asked"]}
             how |= {name: getattr(run.recipe, name) for name in chosen}
         how |= {"group_by": run.data.get("group_by")}

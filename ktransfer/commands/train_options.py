@@ -9,6 +9,7 @@ from typing import Any
 from ktransfer.core.modality import Augmentation
 from ktransfer.data.tables.columns import as_reference
 from ktransfer.errors import RecipeError, did_you_mean
+from ktransfer.recipes.adapter import LoRA
 from ktransfer.recipes.default_recipes import BALANCED, check_preset
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import parse_duration
@@ -68,6 +69,8 @@ class TrainOptions:
         loss: As in `Recipe`. Defaults to `None`, the recipe's.
         augmentation: As in `Recipe`. Defaults to `None`, the recipe's.
         quantization_aware: As in `Recipe`. Defaults to `None`, the recipe's.
+        adapter: As in `Recipe`: a `LoRA` trains adapters in place of all weights of the unfrozen blocks; the presets
+            then have higher learning rates. Not with `quantization_aware`. Defaults to `None`, the recipe's.
         random_weights: Start from a random backbone, to see what the pretrained one is worth. Defaults to `False`.
         fast_depthwise: Compute depthwise convolutions as such (see `ktransfer.use_depthwise`). Defaults to `True`.
 
@@ -110,6 +113,7 @@ class TrainOptions:
     loss: str | None = None
     augmentation: Augmentation | None = None
     quantization_aware: int | None = None
+    adapter: LoRA | None = None
     random_weights: bool = False
     fast_depthwise: bool = True
 
@@ -173,5 +177,5 @@ class TrainOptions:
 
     def changes(self) -> dict[str, Any]:
         """The fields of a recipe that these options change."""
-        names = ("seed", "class_weight", "loss", "augmentation", "quantization_aware")
+        names = ("seed", "class_weight", "loss", "augmentation", "quantization_aware", "adapter")
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from ktransfer.audit.findings import Finding, Item
+    from ktransfer.core.pretraining import Pretraining
     from ktransfer.core.task import Task
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
+    from ktransfer.exporting.web.packages import Package
     from ktransfer.models.network import Network
     from ktransfer.recipes.default_recipes import FineTuning
     from ktransfer.recipes.recipe import Recipe
@@ -159,6 +161,9 @@ class Modality(Protocol):
         noun: The noun for examples in messages, such as `"images"`.
         holder: What examples lie in: `"folder"` or `"file"`.
         raw: The words in messages for examples in their original form, such as image files.
+        sample: The argument of a program of the deployment kit that stands for an example.
+        fitting: What is done with examples that are larger than a model takes, a clause.
+        hub_task: The class of keras-hub's tasks that classify these examples.
         content: What `audit.json` calls an example: `"path"` or `"text"`.
         near_before_training: Whether near-duplicates are looked for before each training.
         wide_cards: Whether an example needs the width of a page.
@@ -177,6 +182,9 @@ class Modality(Protocol):
     noun: str
     holder: str
     raw: str
+    sample: str
+    fitting: str
+    hub_task: str
     content: str
     near_before_training: bool
     wide_cards: bool
@@ -335,6 +343,23 @@ class Modality(Protocol):
             RecipeError: It cannot be.
         """
 
+    def pretraining(
+        self,
+        data: PathLike,
+        backbone: str,
+        *,
+        seed: int,
+        random_weights: bool,
+        labeled: Splits | None,
+        leave_out_leaks: bool,
+        **reading: Any,
+    ) -> Pretraining:
+        """A self-supervised task on unlabeled examples, `labeled` splits that they are compared with.
+
+        Raises:
+            KTransferError: The data or the backbone will not do, or there is no such task.
+        """
+
     def published_backbones(self) -> Mapping[str, Any]:
         """The presets of keras-hub's registry, by name."""
 
@@ -446,6 +471,22 @@ class Modality(Protocol):
             serve: From what the model takes to probabilities.
             default: The name of the signature that servers use.
             module: `tf.Module`; holds whatever the functions need.
+        """
+
+    def hub_model(self, serving: Serving) -> keras.Model:
+        """The classifier as keras-hub's own task, its preprocessor attached.
+
+        Raises:
+            ExportError: keras-hub has none that can hold it.
+        """
+
+    def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
+        """Facts by which a page in a browser reads examples, and the packages of npm that it needs for that.
+
+        Files that it needs are written to `folder`.
+
+        Raises:
+            ExportError: The page has no way to read such examples.
         """
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:

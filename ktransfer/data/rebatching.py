@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -54,21 +54,26 @@ def of_any_length(batches: Sequence[tuple[dict[str, Array], Array]]) -> tf.data.
 
 
 def dataset_of_batches(
-    batches: Callable[[], Iterator[tuple[dict[str, Array], Array]]],
-    like: tuple[dict[str, Array], Array],
+    batches: Callable[[], Iterator[tuple[Any, ...]]],
+    like: tuple[Any, ...],
     count: int,
 ) -> tf.data.Dataset:
-    """A pass is what `batches()` gives: `count` batches like this one but for their size and length."""
-    inputs, labels = like
-    signature = (
+    """A pass is what `batches()` gives: `count` batches like this one but for their size and length.
+
+    They are `(dict of arrays (B, length, ...), labels)`, or with weights `(B, length)` of the labels as well.
+    """
+    inputs, labels, *weights = like
+    signature: tuple[Any, ...] = (
         {
             name: tf.TensorSpec((None, None, *array.shape[2:]), array.dtype, name=name)
             for name, array in inputs.items()
         },
         # Those of tokens are as long as their texts.
         tf.TensorSpec(
-            (None, None, *labels.shape[2:]) if labels.ndim > 2 else (None, *labels.shape[1:]), labels.dtype
+            (None, None, *labels.shape[2:]) if labels.ndim > 2 or weights else (None, *labels.shape[1:]),
+            labels.dtype,
         ),
+        *(tf.TensorSpec((None, None), each.dtype) for each in weights),
     )
     dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(tf.data.AUTOTUNE)

@@ -243,7 +243,7 @@ def export_model(
         path=f"{folder.name}/{name}",
         sha256=sha256,
         size_bytes=size_bytes,
-        signature=_signature(serving, fixed, takes_raw and family.reads_files),
+        signature=_signature(serving, fixed, takes_raw and family.reads_files, family.output),
         batch=fixed.get("batch", "dynamic"),
         parity=parity,
         sequence=modality.sequence(serving, fixed),
@@ -317,10 +317,10 @@ def _as_asked(serving: Serving, spec: FormatSpec, options: ExportOptions) -> Ser
     return serving
 
 
-def _signature(serving: Serving, fixed: dict[str, int], takes_raw: bool) -> dict[str, Any]:
-    from ktransfer.exporting.serving import OUTPUT, Input
+def _signature(serving: Serving, fixed: dict[str, int], takes_raw: bool, output_name: str) -> dict[str, Any]:
+    from ktransfer.exporting.serving import Input
 
-    output = Input(OUTPUT, serving.output_axes, "float32").describe(fixed)
+    output = Input(output_name, serving.output_axes, "float32").describe(fixed)
     signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
     return serving.modality.described_signatures(serving, signature) if takes_raw else signature
 

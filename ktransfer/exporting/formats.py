@@ -7,7 +7,11 @@ from ktransfer.exporting.registry import format_specs
 
 ALL_FORMATS = tuple(format_specs())
 # In float32, written unless others are asked for.
-FORMATS = tuple(name for name, spec in format_specs().items() if not spec.is_quantized)
+FORMATS = tuple(
+    name for name, spec in format_specs().items() if spec.family.default and not spec.is_quantized
+)
+# In float32, written only when asked for.
+FURTHER = tuple(name for name, spec in format_specs().items() if not spec.family.default)
 QUANTIZED = tuple(name for name, spec in format_specs().items() if spec.is_quantized)
 
 

@@ -20,6 +20,8 @@ _HOMES = (
     "ktransfer.exporting.saved_model",
     "ktransfer.exporting.tflite",
     "ktransfer.exporting.onnx",
+    "ktransfer.exporting.keras_hub",
+    "ktransfer.exporting.web",
 )
 FLOAT32 = "float32"
 
@@ -34,6 +36,10 @@ class Format:
         exporter: The module with `write(serving, path, *, fixed, extra)`; of a format of several precisions it takes
             `precision` and `on_progress` as well. It is imported when the format is written.
         runtime: The module with `open_file(path, threads)`, which returns an `Opened`.
+        default: Whether it is written where no formats are asked for. Defaults to `True`.
+        program: Whether a program of the deployment kit, in a folder of its name, is handed over with it. Defaults to
+            `True`.
+        output: The name of what it gives. Defaults to `"probabilities"`; its runtime makes these of `"logits"`.
         precisions: Those that it has, float32 first. Defaults to that alone.
         converts: Whether a converter may need some axes to be of one size. Defaults to `True`.
         one_example: Whether it takes one example at a time unless `dynamic_batch` is asked for. Defaults to `False`.
@@ -58,6 +64,9 @@ class Format:
     file: str
     exporter: str
     runtime: str
+    default: bool = True
+    program: bool = True
+    output: str = "probabilities"
     precisions: tuple[str, ...] = (FLOAT32,)
     converts: bool = True
     one_example: bool = False
@@ -130,7 +139,7 @@ def formats() -> tuple[Format, ...]:
 
     Example:
         >>> [each.name for each in formats()]
-        ['savedmodel', 'tflite', 'onnx']
+        ['savedmodel', 'tflite', 'onnx', 'keras-hub', 'web']
     """
     return tuple(importlib.import_module(home).FORMAT for home in _HOMES)
 
@@ -140,8 +149,8 @@ def format_specs() -> dict[str, FormatSpec]:
     """All formats in all precisions by name: those in float32 first.
 
     Example:
-        >>> list(format_specs())[:4]
-        ['savedmodel', 'tflite', 'onnx', 'tflite-float16']
+        >>> list(format_specs())[:6]
+        ['savedmodel', 'tflite', 'onnx', 'keras-hub', 'web', 'tflite-float16']
     """
     specs = [FormatSpec(each, precision) for each in formats() for precision in each.precisions]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.is_quantized)}

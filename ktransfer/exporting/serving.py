@@ -122,8 +122,8 @@ class Serving:
         """Raise `ExportError` unless it is known which image files the examples are, and how they are read."""
         if not self.files:
             raise ExportError(
-                "Expected an image classifier and its preprocessing for images of any size, got neither how "
-                "it resizes, nor image files to prove it on. Give both, or leave it out."
+                "Expected an image classifier, its preprocessing and image files, got neither how it resizes, nor "
+                "files to prove it on. Give both, or export pixels of one size."
             )
 
     def check_calibration(self) -> None:

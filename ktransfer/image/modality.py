@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ktransfer.audit.findings import Finding, Item
     from ktransfer.core.modality import Augmentation, ColumnsRead, FilesRead, Preprocessing
+    from ktransfer.core.pretraining import Pretraining
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
+    from ktransfer.exporting.web.packages import Package
     from ktransfer.models.network import Network
     from ktransfer.recipes.default_recipes import FineTuning
     from ktransfer.recipes.recipe import Recipe
@@ -31,6 +33,7 @@ class ImageModality:
 
     name, kind, task, noun = "image", "file", "image-classification", "images"
     holder, raw = "folder", "as image files"
+    sample, fitting, hub_task = "photo.jpg", "others are resized", "ImageClassifier"
     content, near_before_training = "path", True
     wide_cards = False
     options = ("client", "image_size", "scaling", "skip_corrupt", "file_column")
@@ -95,6 +98,16 @@ class ImageModality:
         from ktransfer.image.in_graph.signatures import file_signatures
 
         return {default: serve, **(file_signatures(serving) if serving.files else {})}
+
+    def hub_model(self, serving: Serving) -> keras.Model:
+        from ktransfer.image.hub_task import image_task
+
+        return image_task(serving)
+
+    def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
+        from ktransfer.image.serving import web_facts
+
+        return web_facts(serving), ()
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS
@@ -312,6 +325,14 @@ class ImageModality:
         from ktransfer.image.decoding import IMAGE_EXTENSIONS
 
         return IMAGE_EXTENSIONS
+
+    def pretraining(self, data: PathLike, backbone: str, **options: Any) -> Pretraining:
+        from ktransfer.errors import DataError
+
+        raise DataError(
+            f"Expected unlabeled texts to pretrain on, got {data}, which is of images. Pass a table, a .txt file or a "
+            "folder of texts."
+        )
 
     def published_backbones(self) -> Mapping[str, Any]:
         import keras_hub

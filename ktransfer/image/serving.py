@@ -131,6 +131,26 @@ def resize_of(serving: Serving) -> Resize:
     return cast("ImagePreprocessing", serving.preprocessing).resize
 
 
+def web_facts(serving: Serving) -> dict[str, Any]:
+    """Facts by which a page in a browser resizes.
+
+    Raises:
+        ExportError: It is not known how the run does, or the page has no such way.
+
+    Example:
+        >>> web_facts(serving)["resize"]["height"]  # doctest: +SKIP
+        160
+    """
+    serving.require_files()
+    resize = resize_of(serving)
+    if resize.interpolation == "bicubic" and not resize.antialias:
+        raise ExportError(
+            "Expected a resize that the page can do, got bicubic without antialias. Train with antialias, or export "
+            "onnx and resize by Pillow."
+        )
+    return {"resize": dataclasses.asdict(resize)}
+
+
 class Images:
     """`(N, H, W, 3)` in 0-255, as `Examples`."""
 

@@ -5,6 +5,7 @@ import weakref
 import keras
 
 from ktransfer.errors import RecipeError, did_you_mean, listed
+from ktransfer.models.adapters import adapter_variables
 from ktransfer.models.blocks import Block, sublayers
 from ktransfer.models.locate import Located
 
@@ -68,7 +69,7 @@ def set_depth(
 
         set_depth(backbone, find_blocks(backbone), 2)
     """
-    _set_depth(Located(backbone.name, backbone, tuple(sublayers(backbone)), blocks), depth, batch_norm)
+    _set_depth(located_alone(backbone, blocks), depth, batch_norm)
 
 
 class DepthFreezing:
@@ -126,6 +127,33 @@ class DepthFreezing:
                 for variable in layer.variables:
                     if f"lora_{variable.name}_a" in names:
                         variable.trainable = False
+
+
+class AdapterFreezing(DepthFreezing):
+    """Unfreezes a backbone by depth, of which only the adapters train.
+
+    Args:
+        located: The backbone, with adapters attached.
+        batch_norm: As in `DepthFreezing`.
+
+    Example:
+
+        freezing = AdapterFreezing(locate(model, "backbone"))
+        freezing.set_depth(3)
+    """
+
+    def set_depth(self, depth: int) -> None:
+        """Let the adapters in the top `depth` blocks train, and nothing else of the backbone."""
+        super().set_depth(depth)
+        trained = {id(variable) for variable in adapter_variables(self._located.blocks[:depth])}
+        for variable in self._located.weights:
+            if variable.trainable and id(variable) not in trained:
+                variable.trainable = False
+
+
+def located_alone(backbone: keras.Model, blocks: tuple[Block, ...]) -> Located:
+    """A backbone as `locate` gives it, without a model around it."""
+    return Located(backbone.name, backbone, tuple(sublayers(backbone)), blocks)
 
 
 def _set_depth(located: Located, depth: int, batch_norm: str) -> None:

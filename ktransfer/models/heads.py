@@ -84,6 +84,19 @@ class Head:
         kernel, bias = self.logits.get_weights()
         return kernel, bias
 
+    def folded(self) -> tuple[np.ndarray, np.ndarray]:
+        """Kernel `(F, C)` and bias `(C,)` of one layer from pooled features to logits, in float64.
+
+        Example:
+
+            kernel, bias = Head.of(model).folded()
+            logits = features @ kernel + bias
+        """
+        mean, variance = (np.asarray(each, np.float64) for each in self.scaling)
+        kernel, bias = (np.asarray(each, np.float64) for each in self.weights)
+        kernel = kernel / np.sqrt(variance + self.norm.epsilon)[:, None]
+        return kernel, bias - mean @ kernel
+
     def set_scaling(self, mean: np.ndarray, variance: np.ndarray) -> None:
         """Standardise features by this mean and variance, float32 `(F,)` each."""
         self.norm.set_weights([mean, variance])

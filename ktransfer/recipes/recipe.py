@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ktransfer.core.modality import Augmentation, augmentations
 from ktransfer.errors import RecipeError, did_you_mean, listed
+from ktransfer.recipes.adapter import LoRA
 from ktransfer.security.safe_io import parse_json
 
 if TYPE_CHECKING:
@@ -169,7 +170,9 @@ class Recipe:
             `ktransfer.training.candidates.choose_weights`).
         quantization_aware: Epochs after the stages in which the model is trained as its int8 file will round
             it (see `ktransfer.fine_tune_quantized`).
-        seed: Of the split, the shuffling, the augmentation and the head.
+        adapter: A `LoRA`: in the blocks that a stage unfreezes only low-rank adapters train. `None` trains all of their
+            weights.
+        seed: Of the split, the shuffling, the augmentation, the head and the adapters.
     """
 
     stages: tuple[Stage, ...]
@@ -192,6 +195,7 @@ class Recipe:
     int8_accuracy_drop: float = 0.01
     final_weights: str = "best"
     quantization_aware: int = 0
+    adapter: LoRA | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -253,6 +257,21 @@ class Recipe:
             'cache_dtype to be "float32" or "float16"',
             self.cache_dtype,
         )
+        _check(
+            self.adapter is None or isinstance(self.adapter, LoRA),
+            "adapter to be a LoRA or None",
+            self.adapter,
+        )
+        _check(
+            self.adapter is None or not self.quantization_aware,
+            "quantization_aware to be 0 with an adapter, since these epochs change the kernels under it",
+            self.quantization_aware,
+        )
+        _check(
+            self.adapter is None or self.batch_norm == "frozen",
+            'batch_norm to be "frozen" with an adapter, which leaves all else as pretrained',
+            self.batch_norm,
+        )
         for name in ("float16_agreement", "int8_agreement", "int8_accuracy_drop"):
             _check(0 <= getattr(self, name) <= 1, f"{name} to be from 0 to 1", getattr(self, name))
         _check(type(self.seed) is int and 0 <= self.seed < 2**32, "seed to be from 0 to 2**32 - 1", self.seed)
@@ -294,6 +313,8 @@ class Recipe:
             first, *others = augmentations()
             meant = (kind for kind in others if any(item.name in given for item in dataclasses.fields(kind)))
             values["augmentation"] = _build(next(meant, first), given, "an augmentation")
+        if values.get("adapter") is not None:
+            values["adapter"] = _build(LoRA, values["adapter"], "an adapter")
         return _build(cls, values, "a recipe")
 
 

@@ -57,6 +57,10 @@ def reasons(recipe: Recipe, head: dict[str, Any]) -> list[tuple[str, str]]:
         found["BatchNorm layers stay frozen"] = (
             "Statistics of a small data set are worse than those of pretraining."
         )
+    if recipe.adapter is not None and any(stage.depth for stage in stages):
+        found[f"Low-rank adapters of rank {recipe.adapter.rank} train, the pretrained weights do not"] = (
+            "Far fewer weights learn, and are kept in a small file of their own (Hu et al. 2022)."
+        )
     if recipe.class_weight:
         found["Classes weigh the same"] = "Otherwise a rare class counts in proportion to its size."
     if recipe.loss == "focal":

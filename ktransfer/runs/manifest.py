@@ -15,7 +15,9 @@ _PARTIAL = ".manifest.partial.json"  # what is left where `Run.create` was kille
 _OLD_ARTIFACTS = "artefacts"  # key and folder name in runs before 0.2.0
 _NEEDED = {"labels": list, "preprocessing": dict, "recipe": dict, "status": str}
 _MORE = {
-    **dict.fromkeys(("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce"), dict),
+    **dict.fromkeys(
+        ("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce", "adapter"), dict
+    ),
     **dict.fromkeys(("artifacts", "formats", "trouble"), list),
     **{
         "task": str,

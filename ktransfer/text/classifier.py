@@ -65,15 +65,20 @@ def build_text_classifier(
         pooled = keras.layers.Identity(dtype="float32", name=POOLED)(tokens[:, 0])
     else:
         mask = inputs["padding_mask"]
-        if _looks_back_only(backbone, preprocessing):
+        if looks_back_only(backbone, preprocessing):
             # 1 at the last real token: there the mask ends, or the batch does.
             mask = mask - ops.pad(mask[:, 1:], [(0, 0), (0, 1)])
         pooled = keras.layers.GlobalAveragePooling1D(dtype="float32", name=POOLED)(tokens, mask=mask)
     return keras.Model(inputs, add_head(pooled, num_classes, dropout, seed), name="classifier")
 
 
-def _looks_back_only(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
-    """Whether a token's vector depends on those before it, and on none after it: measured, whatever the family is."""
+def looks_back_only(backbone: keras.Model, preprocessing: TextPreprocessing) -> bool:
+    """Whether a token's vector depends on those before it, and on none after it: measured, whatever the family is.
+
+    Example:
+
+        looks_back_only(backbone, preprocessing)   # True of GPT-2
+    """
     start = preprocessing.tokenizer.start_token_id
 
     def vectors(*tokens: int) -> np.ndarray:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from ktransfer.audit.findings import Finding, Item
     from ktransfer.core.modality import Augmentation, ColumnsRead, FilesRead, Preprocessing
+    from ktransfer.core.pretraining import Pretraining
     from ktransfer.core.typing import Array, ModelInputs, OnProgress, PathLike, Tensor
     from ktransfer.data.examples import Examples, Splits
     from ktransfer.data.inputs import Inputs
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.exporting.parity import Parity
     from ktransfer.exporting.serving import Serving
+    from ktransfer.exporting.web.packages import Package
     from ktransfer.models.network import Network
     from ktransfer.recipes.default_recipes import FineTuning
     from ktransfer.recipes.recipe import Recipe
@@ -38,6 +40,7 @@ class TextModality:
 
     name, kind, task, noun = "text", "text", "text-classification", "texts"
     holder, raw = "file", "as raw texts"
+    sample, fitting, hub_task = '"a text"', "longer ones are cut", "TextClassifier"
     content, near_before_training = "text", False
     wide_cards = True
     columns = (
@@ -109,6 +112,17 @@ class TextModality:
         from ktransfer.text.in_graph_tokenizer import text_signature
 
         return {default: text_signature(serving, serve, module), "ids": serve}
+
+    def hub_model(self, serving: Serving) -> keras.Model:
+        from ktransfer.text.hub_task import text_task
+
+        return text_task(serving)
+
+    def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
+        from ktransfer.exporting.web.packages import TOKENIZERS
+        from ktransfer.text.serving import web_facts
+
+        return web_facts(serving, folder), (TOKENIZERS,)
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.text.in_graph_tokenizer import text_inputs
@@ -333,6 +347,11 @@ class TextModality:
         from ktransfer.data.tables.file_bytes import TABLE_SUFFIXES
 
         return (".txt", *TABLE_SUFFIXES)
+
+    def pretraining(self, data: PathLike, backbone: str, **options: Any) -> Pretraining:
+        from ktransfer.text.pretraining.task import TextPretraining
+
+        return TextPretraining(data, backbone, **options)
 
     def published_backbones(self) -> Mapping[str, Any]:
         import keras_hub

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -74,6 +75,28 @@ def serve_texts(
         not_for_client=not_for_client(preprocessing, rows_an_example=rank == 2),
         word_pieces=word_pieces(preprocessing.tokenizer),
     )
+
+
+def web_facts(serving: Serving, folder: Path) -> dict[str, Any]:
+    """Facts by which a page in a browser tokenizes, with `tokenizer.json`, which is written to a folder.
+
+    Raises:
+        ExportError: The model takes pairs, or its tokenizer cannot be written so.
+
+    Example:
+
+        web_facts(serving, Path("web"))["tokenizer"]["sequence_length"]   # 64
+    """
+    from ktransfer.text.tokenizer_json import write_tokenizer
+
+    preprocessing, examples = (
+        cast("TextPreprocessing", serving.preprocessing),
+        cast("Texts", serving.examples),
+    )
+    if len(preprocessing.text_names) > 1:
+        raise ExportError("Expected one text an example for the page, got pairs of texts. Export onnx.")
+    facts = write_tokenizer(preprocessing.as_tokenizer(), folder, texts=preprocessing.encoded(examples.texts))
+    return {"tokenizer": facts}
 
 
 class Texts:

@@ -9,8 +9,9 @@ import keras
 from ktransfer.core.task import SINGLE_LABEL, Task, get_task
 from ktransfer.data.rebatching import rebatched
 from ktransfer.errors import RecipeError
+from ktransfer.models.adapters import attach_adapters
 from ktransfer.models.blocks import find_blocks
-from ktransfer.models.freezing import set_depth
+from ktransfer.models.freezing import resolve_depth, set_depth
 from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.training.checkpoint import Checkpoint
@@ -86,8 +87,9 @@ def fine_tune(
     weights that were best on `validation` are put back at the end of each, unless the recipe's `final_weights`
     are `"interpolated"`: then the last ones stay, for `ktransfer.training.candidates.choose_weights`. With
     `recipe.head == "solve"` call `ktransfer.solve_head` before. Where the loss is NaN or infinite it does as
-    `ProgressiveUnfreezing` says; where memory runs out the epoch begins again with parts of the batches
-    (`ktransfer.training.gradient_accumulation`).
+    `ProgressiveUnfreezing` says; with `recipe.adapter` the adapters are attached at the end, and
+    `ktransfer.merge_adapters` adds them to the kernels. Where memory runs out the epoch begins again with parts of the
+    batches (`ktransfer.training.gradient_accumulation`).
 
     Args:
         model: A classifier from `build_classifier` or `build_text_classifier`; trained in place.
@@ -122,7 +124,11 @@ def fine_tune(
         raise RecipeError("Expected a recipe with stages, got none. Pass stages=progressive_stages(epochs).")
     task = get_task(task)
     backbone = find_backbone(model) if backbone is None else backbone
-    set_depth(backbone, find_blocks(backbone), 0)  # a saved model says in part what trained; stages decide
+    blocks = find_blocks(backbone)
+    set_depth(backbone, blocks, 0)  # a saved model says in part what trained; stages decide
+    if recipe.adapter is not None:
+        depth = max(resolve_depth(stage.depth, blocks) for stage in recipe.stages)
+        attach_adapters(blocks, depth, recipe.adapter, seed=recipe.seed, models=[model])
     data = train if callable(train) else lambda epoch: train
     one_hot = len(data(0).element_spec[1].shape) >= 2
     compile_classifier(model, recipe, one_hot=one_hot, task=task, class_weight=class_weight)
@@ -132,6 +138,7 @@ def fine_tune(
         backbone,
         recipe.stages,
         batch_norm=recipe.batch_norm,
+        adapter=recipe.adapter,
         # Label smoothing makes the loss fall with confidence while fewer labels are right.
         monitor=f"val_{task.score}",
         restore_best_weights=recipe.final_weights == "best",

@@ -1,5 +1,6 @@
 """Fine-tuning on cached features: train, in each stage, only the layers above its lowest unfrozen block."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -9,8 +10,9 @@ from ktransfer.errors import RecipeError
 from ktransfer.features.cached_features import FrozenFeatures
 from ktransfer.features.plan import can_cache
 from ktransfer.features.split_model import FeatureBatches
-from ktransfer.models.blocks import find_blocks, sublayers
-from ktransfer.models.freezing import resolve_depth, set_depth
+from ktransfer.models.adapters import adapted_kernels, attach_adapters
+from ktransfer.models.blocks import find_blocks
+from ktransfer.models.freezing import AdapterFreezing, located_alone, resolve_depth, set_depth
 from ktransfer.models.locate import Located, find_backbone
 from ktransfer.training.checkpoint import Checkpoint
 from ktransfer.training.fine_tune import WholeHistory, compile_classifier, warn
@@ -82,7 +84,14 @@ def fine_tune_cached(
         labels = features.preprocessing.row_labels(train)
         outputs = len(task.output_names(train.class_names))
         weights = dict(enumerate(class_weights(labels, outputs, recipe.class_weight)))
-    set_depth(backbone, blocks, max(depths))
+    train_top: Callable[[int], None]
+    if recipe.adapter is None:
+        train_top = functools.partial(set_depth, backbone, blocks)
+    else:
+        set_depth(backbone, blocks, 0)
+        attach_adapters(blocks, max(depths), recipe.adapter, seed=recipe.seed, models=[model])
+        train_top = AdapterFreezing(located_alone(backbone, blocks)).set_depth
+    train_top(max(depths))
     compile_classifier(model, recipe, one_hot=True, task=task, class_weight=weights)
     # One optimizer throughout, whose state is kept from one stage to the next.
     optimizer = model.optimizer
@@ -90,7 +99,8 @@ def fine_tune_cached(
     plan = layerwise.add_plan([block.weights for block in blocks])
     history, part_size, done = WholeHistory(), recipe.batch_size, 0
     if checkpoint:
-        checkpoint.restore(model.trainable_variables)  # all that any stage trains
+        # All that any stage trains, and what the adapters will be added to.
+        checkpoint.restore([*model.trainable_variables, *adapted_kernels(blocks)])
         done = checkpoint.epoch
         baseline = checkpoint.best if checkpoint.found else baseline
     for index, stage in enumerate(recipe.stages):
@@ -108,6 +118,7 @@ def fine_tune_cached(
             restore_best_weights=recipe.final_weights == "best",
             baseline=baseline,
             on_divergence=on_trouble,
+            adapter=recipe.adapter,
             verbose=int(bool(verbose)),
         )
         unfreezing.use(layerwise, plan)
@@ -124,7 +135,7 @@ def fine_tune_cached(
         ) -> int:
             broken_off = unfreezing.go_back()
             first = begin if broken_off is None else broken_off
-            set_depth(backbone, blocks, depths[index])
+            train_top(depths[index])
             stage_callbacks = [unfreezing, SeededDraws(model, recipe.seed, passed=passed)]
             stage_callbacks += [checkpoint] if checkpoint else []
             kept = features.batches(index, batch_size=size)
@@ -171,7 +182,7 @@ class _OneStage(ProgressiveUnfreezing):
         backbone = cast(
             "keras.Model", self.backbone
         )  # the whole one, of which an upper part holds some layers
-        return Located(backbone.name, backbone, tuple(sublayers(backbone)), find_blocks(backbone))
+        return located_alone(backbone, find_blocks(backbone))
 
     def _check_head(self, model: keras.Model, located: Located, depth: int) -> None:
         pass

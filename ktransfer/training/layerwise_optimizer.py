@@ -176,6 +176,17 @@ class LayerwiseOptimizer:
                     group.offset = 0
         return plan
 
+    def extend_plan(self, plan: Plan, blocks: Sequence[Sequence[keras.Variable]]) -> None:
+        """Take variables that blocks of a plan have got since into the groups of these."""
+        for number, block in zip(plan.groups, blocks, strict=True):
+            new = [variable for variable in block if id(variable) not in self._owner]
+            self._owner.update((id(variable), number) for variable in new)
+            self._groups[number].members |= frozenset(map(id, new))
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """The scope in which variables are made that this optimizer trains."""
+        return self._scope()
+
     def begin_stage(
         self,
         plan: Plan,

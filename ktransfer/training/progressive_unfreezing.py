@@ -15,9 +15,11 @@ import keras
 import numpy as np
 
 from ktransfer.errors import BackboneError, KTransferError, RecipeError, listed
+from ktransfer.models.adapters import adapter_variables, attach_adapters, plan_adapters
 from ktransfer.models.blocks import sublayers
-from ktransfer.models.freezing import DepthFreezing, resolve_depth
+from ktransfer.models.freezing import AdapterFreezing, DepthFreezing, resolve_depth
 from ktransfer.models.locate import BackboneNames, Located, locate
+from ktransfer.recipes.adapter import LoRA
 from ktransfer.recipes.recipe import Stage, progressive_stages, stage_at
 from ktransfer.training.best_weights import BestWeights
 from ktransfer.training.layerwise_optimizer import LayerwiseOptimizer, Plan
@@ -74,13 +76,16 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             last epoch, and `patience` still watches `monitor`. Defaults to `True`.
         best_path: An `.npz` file to keep the best weights in, so that an interrupted `fit` knows them when
             it is resumed; to be removed when all is done.
+        adapter: A `ktransfer.LoRA`: in the blocks that are unfrozen only low-rank adapters train. They are attached
+            when `fit` starts, and stay: `ktransfer.save_adapters` writes them, `ktransfer.merge_adapters` adds them
+            to the kernels. Saving the model merges them in the file. Defaults to `None`, which trains all weights.
         on_divergence: Called with a sentence when the loss is NaN or infinite; `None` warns.
         verbose: 1 prints a line for each stage, 0 nothing.
 
     Raises:
         BackboneError: When `fit` starts: the backbone is not in the model, not built, or has no graph.
-        RecipeError: When `fit` starts: a stage does not fit the backbone, the epochs or the optimizer, or it
-            cannot be known whether a higher value of `monitor` is better.
+        RecipeError: When `fit` starts: a stage does not fit the backbone, the epochs or the optimizer, no layer
+            takes the adapter, or it cannot be known whether a higher value of `monitor` is better.
 
     Example:
 
@@ -105,6 +110,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         baseline: float | None = None,
         restore_best_weights: bool = True,
         best_path: str | os.PathLike[str] | None = None,
+        adapter: LoRA | None = None,
         on_divergence: Callable[[str], None] | None = None,
         verbose: int = 1,
     ) -> None:
@@ -122,6 +128,15 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             raise RecipeError(f'Expected batch_norm "frozen" or "adapt", got {batch_norm!r}. Choose one.')
         if mode not in ("auto", "min", "max"):
             raise RecipeError(f'Expected mode "auto", "min" or "max", got {mode!r}. Choose one.')
+        if adapter is not None and not isinstance(adapter, LoRA):
+            raise RecipeError(
+                f"Expected an adapter to be a ktransfer.LoRA, got {adapter!r}. Write ktransfer.LoRA(rank=8)."
+            )
+        if adapter is not None and batch_norm == "adapt":
+            raise RecipeError(
+                f'Expected batch_norm="frozen" with an adapter, got {batch_norm!r}. Leave one out.'
+            )
+        self.adapter = adapter
         self.backbone = backbone
         self.stages = tuple(stages) if stages is not None else None
         self.batch_norm = batch_norm
@@ -213,6 +228,8 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
                 f"begins after {last_start}. Give fit epochs={sum(stage.epochs for stage in plan)}."
             )
         self._check_head(model, located, min(depths))
+        if self.adapter is not None and model.built:
+            plan_adapters(located.blocks, max(depths), self.adapter)
         rate = self._shared.layerwise.inner.learning_rate
         scheduled = not isinstance(rate, keras.Variable)
         if scheduled and any(stage.learning_rate is not None for stage in plan):
@@ -280,7 +297,7 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             raise refusal
         self._training = True
         checked = self._checks
-        self._freezing = DepthFreezing(checked.located, batch_norm=self.batch_norm)
+        self._freezing = self._freezing_policy()
         self._stage: int | None = None
         self._saved_stage: int | None = None
         self._skipped = 0
@@ -325,6 +342,18 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
             )
         if checked.rising is not None and self.monitor != "val_loss":
             self._say(f"{self.monitor}: {'higher' if checked.rising else 'lower'} is better")
+
+    def _freezing_policy(self) -> DepthFreezing:
+        located, adapter = self._checks.located, self.adapter
+        if adapter is None:
+            return DepthFreezing(located, batch_norm=self.batch_norm)
+        found = bool(adapter_variables(located.blocks))
+        with self._shared.layerwise.scope():
+            plan = attach_adapters(located.blocks, max(self._checks.depths), adapter, models=[self.model])
+        self._shared.layerwise.extend_plan(self._own_plan, [block.weights for block in located.blocks])
+        for line in [] if found else plan.lines():
+            self._say(f"adapters: {line}")
+        return AdapterFreezing(located, batch_norm=self.batch_norm)
 
     def _counts(self, layer: keras.layers.Layer) -> bool:
         return not isinstance(layer, keras.layers.BatchNormalization) and not sublayers(

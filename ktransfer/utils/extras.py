@@ -17,6 +17,7 @@ _TRAIN = {
     "matplotlib": "matplotlib",
     "PIL": "pillow",
     "regex": "regex",
+    "safetensors": "safetensors",
     "scipy": "scipy",
     "sentencepiece": "sentencepiece",
     "sklearn": "scikit-learn",
@@ -40,7 +41,6 @@ _OTHERS = {
     "pi_heif": ("pi-heif", "heic"),
     "s3fs": ("s3fs", "s3"),
     "pyarrow": ("pyarrow", "parquet"),
-    "safetensors": ("safetensors", "hf"),
     "huggingface_hub": ("huggingface-hub", "hf"),
     "tensorflow_datasets": ("tensorflow-datasets", "tfds"),
 }

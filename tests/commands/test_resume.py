@@ -27,6 +27,7 @@ from ktransfer.errors import RunError
 from ktransfer.exporting.artifact import fingerprint
 from ktransfer.features.store import FeatureStore
 from ktransfer.image.augmentation import Augmentation
+from ktransfer.recipes.adapter import LoRA
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.provenance import arguments, command, read_arguments
 from ktransfer.runs.run import Run
@@ -51,6 +52,8 @@ RECIPES = {
     "mixed": dataclasses.replace(PLAIN, precision="mixed_float16"),
     "texts": dataclasses.replace(RECIPE, augmentation=TextAugmentation(0.1, 0.1, 0.1)),
     "quantized": dataclasses.replace(PLAIN, stages=RECIPE.stages[1:], quantization_aware=2),
+    "adapters": dataclasses.replace(PLAIN, adapter=LoRA(rank=2)),
+    "adapters, augmented": dataclasses.replace(RECIPE, adapter=LoRA(rank=2)),
     "head only": dataclasses.replace(PLAIN, stages=(), quantization_aware=2),
 }
 # What decides by evidence, and keeps weights between the solved head and the last epoch.
@@ -58,6 +61,8 @@ PRESETS = {
     "balanced": {"preset": "balanced", "epochs": 3, "seed": 4},
     "refit": {"preset": "balanced", "epochs": 3, "refit": True},
     "balanced texts": {"preset": "balanced", "epochs": 2},
+    "adapters, refit": {"preset": "balanced", "epochs": 3, "refit": True, "adapter": LoRA(rank=2)},
+    "adapters of texts": {"preset": "balanced", "epochs": 2, "adapter": LoRA(rank=2)},
 }
 QUIET = {"verbose": 0, "say": lambda line: None}
 
@@ -134,7 +139,9 @@ def assert_same_result(run, whole):
             assert (run / name).read_text() == (whole / name).read_text(), name
     manifest = Run.load(run).manifest
     assert manifest["status"] == "trained"
-    for name in ("quantization_aware", "decision", "recipe"):
+    if (whole / "adapters.safetensors").is_file():
+        assert (run / "adapters.safetensors").read_bytes() == (whole / "adapters.safetensors").read_bytes()
+    for name in ("quantization_aware", "decision", "recipe", "adapter"):
         assert manifest.get(name) == Run.load(whole).manifest.get(name), name
     left = [
         path.name for path in run.iterdir() if path.name.startswith((".", "checkpoint", "solved", "refit"))
@@ -161,6 +168,13 @@ def slow(*values):
         slow("balanced", "model.keras 2"),  # the manifest knows, the model is not saved
         slow("balanced texts", "checkpoint.npz 1"),
         ("refit", "refit.npz 1"),
+        ("adapters", "checkpoint.npz 3"),
+        ("adapters", "manifest.json 5"),  # the adapters are merged and saved, the manifest does not know
+        slow("adapters", "adapters.safetensors 0"),
+        slow("adapters, augmented", "checkpoint.npz 2"),
+        slow("adapters of texts", "checkpoint.npz 1"),
+        slow("adapters, refit", "refit.npz 1"),
+        slow("adapters, refit", "model.keras 3"),
         slow("refit", "model.keras 3"),  # it is refitted, the model is not saved
         slow("quantized", "manifest.json 3"),  # those epochs are done, the manifest does not know
         slow("quantized", "model.keras 2"),  # the manifest knows, the model is not saved

@@ -49,6 +49,8 @@ PRINTED = {
     "tutorials/mobile.md": [r"^key [01]\.", r"labels\.txt", '"label": "boat"'],
     "tutorials/serving.md": ['"label":"mug"', "'label': 'key'"],
     "tutorials/own_fit_script.md": [r"\[0, 0, 1, 1, 2, 2\]", "'accuracy': "],
+    "how_to/adapters.md": [r"merged 1 layers"],
+    "how_to/pretraining.md": [r"^round ", r"^perplexity fell: True"],
     "how_to/learning_rate.md": ["conv1", r"1\.0e-04"],
     "how_to/search.md": [r"^best [01]\.\d"],
 }

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -61,10 +62,22 @@ def wheel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     shutil.copytree(ROOT / "ktransfer", source / "ktransfer", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.cfg", "README.md", "LICENSE"):
+    shutil.copytree(
+        ROOT / "export", source / "export", ignore=shutil.ignore_patterns("__pycache__", "node_modules")
+    )
+    for name in ("pyproject.toml", "setup.cfg", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", folder, source)
     return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_has_the_deployment_kit(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name.removeprefix("ktransfer/kit/") for name in archive.namelist() if "/kit/" in name}
+    listed = subprocess.run(
+        ["git", "ls-files", "export"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert packed == {name.removeprefix("export/") for name in listed.stdout.splitlines()}
 
 
 @pytest.mark.parametrize("name", INSTALLS)

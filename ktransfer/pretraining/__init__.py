@@ -1,0 +1,1 @@
+"""Self-supervised training of a backbone on unlabeled examples, before any labels."""
