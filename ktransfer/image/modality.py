@@ -36,7 +36,7 @@ class ImageModality:
     sample, fitting, hub_task = "photo.jpg", "others are resized", "ImageClassifier"
     content, near_before_training = "path", True
     wide_cards = False
-    options = ("client", "image_size", "scaling", "skip_corrupt", "file_column")
+    options = ("image_size", "scaling", "skip_corrupt", "file_column")
     columns = ("file_column", "label_column", "group_column", "label_separator", "task", "encoding")
     facts = ("skip_corrupt",)
     export_options = frozenset({"any_size", "uint8"})

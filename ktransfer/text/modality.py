@@ -55,7 +55,7 @@ class TextModality:
         ),
     )
     facts = ("text_column", "label_column", "group_column", "label_separator", "task", "encoding")
-    options = ("client", "text_column", "text_columns", "sequence_length", "text_augmentation")
+    options = ("text_column", "text_columns", "sequence_length", "text_augmentation")
     export_options: frozenset[str] = frozenset()
 
     def identity(self, content: str | Pair) -> Hashable:
