@@ -42,6 +42,7 @@ from ktransfer.runs.provenance import RECIPE
 from ktransfer.runs.run import Run
 from ktransfer.training.candidates import assign_between, choose_weights, load_weights, save_weights
 from ktransfer.training.checkpoint import Checkpoint
+from ktransfer.training.distribution import is_first
 from ktransfer.training.end_in_time import EndInTime
 from ktransfer.training.evidence import measure_evidence
 from ktransfer.training.fine_tune import fine_tune
@@ -109,7 +110,7 @@ def finish(
         path.unlink(missing_ok=True)
     if missing := [name for name in formats if not _is_written(run, name)]:
         export(run, missing, validation=splits.validation, say=say)
-    if report and (answers or missing or not (run.path / REPORT).is_file()):
+    if report and is_first() and (answers or missing or not (run.path / REPORT).is_file()):
         _report(run, splits, answers, say)
     return run
 

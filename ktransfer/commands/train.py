@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import json
 import math
 import shutil
 import time
@@ -47,6 +49,7 @@ from ktransfer.runs.provenance import (
     require_same,
 )
 from ktransfer.runs.run import GROUPS, Run
+from ktransfer.training.distribution import current, require_batch, require_same_everywhere
 from ktransfer.utils.files import write_json, write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import print_line
@@ -229,6 +232,8 @@ def train_on(
     hint_at_classes(splits, recipe, say)
     size = f"{inner.count_params():,} parameters in {len(blocks)} blocks"
     say(f"backbone   {inner.name}, {size}; {network.size}")
+    data_prints = fingerprints(splits)
+    _require_same_everywhere(recipe, data_prints, network.facts, inner)
     run = Run.create(
         out,
         {
@@ -249,7 +254,7 @@ def train_on(
             **({"refit": True} if refit else {}),
             **({"budget_seconds": clock.seconds} if clock.seconds is not None else {}),
             "formats": list(formats),
-            "data": {**data_facts, "examples": counts, "fingerprint": fingerprints(splits)},
+            "data": {**data_facts, "examples": counts, "fingerprint": data_prints},
             **({} if distillation is None else {"distillation": distillation.to_dict()}),
             **(facts or {}),
             # No option is a function.
@@ -282,6 +287,27 @@ def train_on(
         report=report,
         distillation=distillation,
     )
+
+
+def _require_same_everywhere(
+    recipe: Recipe, data: dict[str, str], facts: dict[str, Any], backbone: keras.Model
+) -> None:
+    """Compare what processes train with; one is enough to have nothing to compare."""
+    distribution = current()
+    if distribution is None:
+        return
+    require_batch(recipe.batch_size, distribution.count)
+    require_same_everywhere(
+        {
+            "recipe": recipe.to_json(),
+            "versions": json.dumps({name: importlib.metadata.version(name) for name in _COMPARED}),
+            "backbone": json.dumps([backbone.name, backbone.count_params(), str(facts)]),
+            **{f"{name} data": digest for name, digest in data.items()},
+        }
+    )
+
+
+_COMPARED = ("ktransfer", "keras", "keras-hub", "jax", "numpy")
 
 
 class _Clock:
