@@ -1,8 +1,10 @@
 from ktransfer.commands.benchmark import benchmark as benchmark
+from ktransfer.commands.distill import distill as distill
 from ktransfer.commands.evaluate import evaluate as evaluate
 from ktransfer.commands.export import export as export
 from ktransfer.commands.package import package as package
 from ktransfer.commands.pretrain import pretrain as pretrain
+from ktransfer.commands.prune import prune as prune
 from ktransfer.commands.rank import rank as rank
 from ktransfer.commands.report import report as report
 from ktransfer.commands.search import search as search

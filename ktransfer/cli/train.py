@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -170,9 +171,21 @@ def train(
     cache_dir: CacheDir = None,
     format: Format = None,
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
+    devices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|N",
+            help="Split each batch over devices, with KERAS_BACKEND=jax: all, or N of this machine. Processes that "
+            "SLURM, Kubernetes or Open MPI started train one model together.",
+        ),
+    ] = None,
+    start_seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds that the other processes may take to begin.")
+    ] = 120,
 ) -> None:
     """Train a model, evaluate it, export it to all formats and verify them."""
-    from ktransfer.commands.checks import check_backend, check_choice, check_exclusive, check_path, check_same
+    from ktransfer.commands.checks import check_choice, check_exclusive, check_path, check_same
+    from ktransfer.commands.distributed import asked_processes
     from ktransfer.core.task import task_names
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
@@ -184,6 +197,9 @@ def train(
     check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
     check_exclusive({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
     formats = () if no_export else format_names(format or FORMATS)
+    processes = asked_processes(devices)
+    # Each process would measure another time, and train another number of epochs.
+    check_exclusive({"--devices": processes is not None, "--budget": budget is not None}, "how long to train")
     goes_on = resume and (is_run(out) or (data is None and backbone is None))
     if goes_on:
         arguments = {
@@ -224,8 +240,6 @@ def train(
         fields |= given | {"epochs": epochs}
         check_same(read_manifest(out), arguments, json.loads(json.dumps(fields)))
     else:
-        if formats:
-            check_backend()
         check_exclusive({"--recipe": recipe is not None, "--epochs": epochs is not None}, "how long to train")
         check_exclusive({"--recipe": recipe is not None, "--preset": preset is not None}, "how to train")
         check_exclusive({"--recipe": recipe is not None, "--budget": budget is not None}, "how long to train")
@@ -263,54 +277,76 @@ def train(
             encoding,
         )
         _check_backbone(cast("str", data), backbone, scaling, of_modality)
-        check_free(out, overwrite=overwrite)
+        if processes is None or processes.index == 0:  # which makes it while others begin
+            check_free(out, overwrite=overwrite)
     with quiet_imports():
+        from ktransfer.commands.distributed import export_by_tensorflow, own_folder
         from ktransfer.commands.train import resume as resume_run
         from ktransfer.commands.train import train as train_run
+        from ktransfer.training.distribution import start
     options: dict[str, Any] = {
         "formats": formats,
         "cache_dir": cache_dir,
         "verbose": 1 if sys.stdout.isatty() else 2,
     }
+    elsewhere = (os.environ.get("KERAS_BACKEND") or "tensorflow") != "tensorflow"
+    is_writer = processes is None or processes.index == 0
+    if elsewhere or not is_writer:
+        options["formats"] = ()
+    if not is_writer:
+        options |= {"verbose": 0, "say": _keep_silent}
     try:
-        if goes_on:
-            options["formats"] = formats if format or no_export else None
-            run = resume_run(out, data=data, backbone=backbone, cache=cache, **options)
-        else:
-            run = train_run(
-                cast("str", data),  # both were checked
-                cast("str", backbone),
-                out,
-                validation=validation,
-                validation_fraction=validation_split,
-                test_fraction=test_split,
-                evaluate_test=test,
-                data_dir=data_dir,
-                image_size=image_size,
-                scaling=scaling,
-                **columns,
-                target_transform=target_transform,
-                sequence_length=sequence_length,
-                preset=preset,
-                budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
-                refit=refit,
-                epochs=epochs,
-                **chosen,
-                random_weights=random_weights,
-                fast_depthwise=fast_depthwise,
-                skip_corrupt=skip_corrupt,
-                exclude=exclude,
-                allow_leakage=allow_leakage,
-                overwrite=overwrite,
-                cache=cache is not False,
-                **options,
-            )
+        with own_folder(out, processes, resumes=goes_on) as folder:
+            if devices is not None:
+                for line in start(devices, seconds=start_seconds):
+                    print_line(line, stderr=not is_writer)
+            if goes_on:
+                if not elsewhere:
+                    options["formats"] = formats if format or no_export else None
+                run = resume_run(folder, data=data, backbone=backbone, cache=cache, **options)
+            else:
+                run = train_run(
+                    cast("str", data),  # both were checked
+                    cast("str", backbone),
+                    folder,
+                    validation=validation,
+                    validation_fraction=validation_split,
+                    test_fraction=test_split,
+                    evaluate_test=test,
+                    data_dir=data_dir,
+                    image_size=image_size,
+                    scaling=scaling,
+                    **columns,
+                    target_transform=target_transform,
+                    sequence_length=sequence_length,
+                    preset=preset,
+                    budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
+                    refit=refit,
+                    epochs=epochs,
+                    **chosen,
+                    random_weights=random_weights,
+                    fast_depthwise=fast_depthwise,
+                    skip_corrupt=skip_corrupt,
+                    exclude=exclude,
+                    allow_leakage=allow_leakage,
+                    overwrite=overwrite,
+                    cache=cache is not False,
+                    **options,
+                )
     except KeyboardInterrupt:
         begun = (out / "manifest.json").is_file()
         how = f" Go on with: ktransfer train --resume --out {out}" if begun else ""
         print_line(f"\nInterrupted.{how}", stderr=True)
         raise typer.Exit(130) from None
+    if not is_writer:
+        return
+    if elsewhere and formats:
+        export_by_tensorflow(run.path, formats)
     print_line(f"run        {run.path}")
+
+
+def _keep_silent(line: str) -> None:
+    """Take a message of a process that does not report."""
 
 
 def _adapter(name: str | None, rank: int | None, alpha: float | None, targets: str | None) -> LoRA | None:

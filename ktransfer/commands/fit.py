@@ -42,12 +42,14 @@ from ktransfer.runs.provenance import RECIPE
 from ktransfer.runs.run import Run
 from ktransfer.training.candidates import assign_between, choose_weights, load_weights, save_weights
 from ktransfer.training.checkpoint import Checkpoint
+from ktransfer.training.distribution import is_first
 from ktransfer.training.end_in_time import EndInTime
 from ktransfer.training.evidence import measure_evidence
 from ktransfer.training.fine_tune import fine_tune
 from ktransfer.training.fine_tune_cached import fine_tune_cached
 from ktransfer.training.interrupts import between_batches
 from ktransfer.training.linear_probe import class_weights, head_score, solve_rows, standardise_features
+from ktransfer.training.soft_targets import hard_labels
 from ktransfer.utils.files import write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import shortened
@@ -57,6 +59,7 @@ if TYPE_CHECKING:
 
     from ktransfer.core.typing import Array
     from ktransfer.data.examples import Examples
+    from ktransfer.distillation.teachers import Distillation
     from ktransfer.evaluation.metrics import Answers
     from ktransfer.features.extract import Track
     from ktransfer.training.interrupts import Interrupts
@@ -74,13 +77,14 @@ def finish(
     budget: TimeBudget | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     report: bool = True,
+    distillation: Distillation | None = None,
 ) -> Run:
     """Train, evaluate and export; `ktransfer.resume` continues an interrupted run."""
     run.model = model
     if run.manifest["status"] not in ("fitted", "trained"):
         try:
             with between_batches() as interrupts, progress_bar(verbose) as bar:
-                _fit(run, splits, store, say, verbose, interrupts, bar, budget, callbacks)
+                _fit(run, splits, store, say, verbose, interrupts, bar, budget, callbacks, distillation)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
@@ -99,14 +103,14 @@ def finish(
         answers = evaluate_splits(run, splits, say=say)
         if run.manifest.get("refit"):
             with between_batches() as interrupts, progress_bar(verbose) as bar:
-                _refit(run, splits, store, say, verbose, interrupts, bar)
+                _refit(run, splits, store, say, verbose, interrupts, bar, distillation)
             run.save_model(model)
         run.update(status="trained")
     for path in (_solved(run), _refit_checkpoint(run)):
         path.unlink(missing_ok=True)
     if missing := [name for name in formats if not _is_written(run, name)]:
         export(run, missing, validation=splits.validation, say=say)
-    if report and (answers or missing or not (run.path / REPORT).is_file()):
+    if report and is_first() and (answers or missing or not (run.path / REPORT).is_file()):
         _report(run, splits, answers, say)
     return run
 
@@ -168,6 +172,7 @@ def _fit(
     bar: Progress,
     budget: TimeBudget | None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    distillation: Distillation | None = None,
 ) -> None:
     track = _tracked(bar, interrupts)
     whole, splits = splits, _pieces(run, splits)
@@ -178,6 +183,10 @@ def _fit(
                 f"windows    {name}: {len(before)} {split.noun} are trained on as {len(split)} pieces of up to "
                 f"{length} tokens; nothing is cut off"
             )
+
+    labelled = splits
+    if distillation is not None:
+        splits = distillation.soften(splits, store, track)
 
     def frozen_features(**options: Any) -> FrozenFeatures | None:
         if store is None:
@@ -202,7 +211,8 @@ def _fit(
     if "head" not in run.manifest or undecided or (recipe.quantization_aware and not recipe.stages):
         pooled, taps = _fit_head(run, splits, features, track, say, taps=undecided)
         if undecided:
-            _decide(run, splits.train, pooled, taps, say)
+            count = len(run.preprocessing.row_labels(labelled.train))  # those without labels follow
+            _decide(run, labelled.train, pooled[:count], None if taps is None else taps[:count], say)
             recipe, features = run.recipe, frozen_features(say=say)
         if budget is not None and recipe.stages:
             _shorten(run, splits, features, budget, say)
@@ -216,13 +226,13 @@ def _fit(
         adapters = _fine_tune(run, splits, features, [*ends, *callbacks], say, verbose)
         share = 1.0
         if recipe.final_weights == "interpolated":
-            share = _choose_weights(run, splits, say)
+            share = _choose_weights(run, labelled, say)
         _keep_adapters(run, adapters, share, say)
     if recipe.quantization_aware:
         found = fine_tune_quantized(
             run.model,
             **_training_data(run, splits, passed=recipe.epochs),
-            task=run.task,
+            task=splits.train.task,
             callbacks=[interrupts],
             on_trouble=_trouble(run, say),
             verbose=verbose,
@@ -239,7 +249,7 @@ def _solve_head(run: Run, pooled: Array, train: Examples) -> dict[str, Any]:
         run.preprocessing.row_labels(train),
         class_weight=recipe.class_weight,
         label_smoothing=recipe.label_smoothing,
-        task=run.task,
+        task=train.task,
         seed=recipe.seed,
     )
 
@@ -252,6 +262,7 @@ def _refit(
     verbose: int | str,
     interrupts: Interrupts,
     bar: Progress,
+    distillation: Distillation | None = None,
 ) -> None:
     """Train once more, from the pretrained backbone, on training and validation examples together.
 
@@ -260,6 +271,8 @@ def _refit(
     model, recipe = run.model, run.recipe
     share = _kept_share(run)
     splits = _pieces(run, splits)
+    if distillation is not None:
+        splits = distillation.soften(splits, store, _tracked(bar, interrupts))
     validation = splits.require_validation()
     whole = dataclasses.replace(splits, train=splits.train.joined(validation))
     say(
@@ -449,7 +462,9 @@ def _fit_head(
         if features is not None:
             pooled_validation = features.pooled("validation")
             labels = run.preprocessing.row_labels(validation)
-            found["validation"] = head_score(run.model, pooled_validation, labels, task=run.task.row_task)
+            found["validation"] = head_score(
+                run.model, pooled_validation, labels, task=validation.task.row_task
+            )
             line += f"; validation {run.task.score_title} {found['validation']:.3f}"
         say(line)
     else:
@@ -550,7 +565,7 @@ def _fit_stages(
         )
     else:
         data = _training_data(run, splits) | {"recipe": recipe}
-        fine_tune(run.model, **data, task=run.task, callbacks=callbacks, **options)
+        fine_tune(run.model, **data, task=splits.train.task, callbacks=callbacks, **options)
 
 
 def _training_data(run: Run, splits: Splits, *, passed: int = 0) -> dict[str, Any]:
@@ -570,7 +585,7 @@ def _training_data(run: Run, splits: Splits, *, passed: int = 0) -> dict[str, An
 def _class_weight(run: Run, train: Examples) -> dict[int, float] | None:
     if not run.recipe.class_weight:
         return None
-    labels = run.preprocessing.row_labels(train)
+    labels = hard_labels(train, run.preprocessing.row_labels(train))
     return dict(enumerate(class_weights(labels, len(run.outputs), run.recipe.class_weight)))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.metadata
+import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from ktransfer.commands.splits import (
 from ktransfer.commands.train_options import TrainOptions
 from ktransfer.core.task import SINGLE_LABEL
 from ktransfer.data.modality import find_modality
+from ktransfer.distillation.teachers import Distillation
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporting.export_model import FORMATS, check_formats
 from ktransfer.models.adapters import plan_adapters
@@ -46,6 +49,7 @@ from ktransfer.runs.provenance import (
     require_same,
 )
 from ktransfer.runs.run import GROUPS, Run
+from ktransfer.training.distribution import current, require_batch, require_same_everywhere
 from ktransfer.utils.files import write_json, write_text
 from ktransfer.utils.machine import has_gpu
 from ktransfer.utils.terminal import print_line
@@ -54,6 +58,7 @@ if TYPE_CHECKING:
     from ktransfer.core.modality import Modality
     from ktransfer.core.typing import PathLike
     from ktransfer.data.examples import Splits
+    from ktransfer.models.network import Network
 
 
 ReadExamples = tuple["Splits", dict[str, Any], dict[str, str]]
@@ -143,6 +148,10 @@ def train_on(
     cache_dir: str | Path | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     report: bool = True,
+    distillation: Distillation | None = None,
+    network: Network | None = None,
+    facts: Mapping[str, Any] | None = None,
+    reproduce: str | None = None,
     say: Say = print_line,
     verbose: int | str = 1,
 ) -> Run:
@@ -153,6 +162,11 @@ def train_on(
         data, backbone, out, recipe, options, formats, overwrite, cache, cache_dir, callbacks, say, verbose: As in
             `train`.
         report: Whether `report.html` is written. Defaults to `True`.
+        distillation: The teachers. Defaults to `None`, the labels alone.
+        network: The network to train in place of one on `backbone`, whose name is then that in the manifest.
+            Defaults to `None`.
+        facts: More fields of the manifest. Defaults to none.
+        reproduce: The command that does the same again. Defaults to `None`, that of `ktransfer train`.
 
     Returns:
         The `Run`.
@@ -177,8 +191,8 @@ def train_on(
     refuse_others(options.reading(), modality, data)
     # Refuses what cannot be before anything is read.
     asked = _recipe(recipe, preset, modality, 2, options)
-    splits, facts, groups = read or read_examples(data, modality, options, asked.seed, say)
-    facts = dict(facts)
+    splits, data_facts, groups = read or read_examples(data, modality, options, asked.seed, say)
+    data_facts = dict(data_facts)
     refit = options.refit
     if refit is None:
         refit = (
@@ -193,7 +207,7 @@ def train_on(
     recipe = splits.train.task.adapted(recipe)
     splits.train.task.check_recipe(recipe)
     keras.utils.set_random_seed(recipe.seed)
-    network = modality.network(
+    network = network or modality.network(
         backbone,
         splits.train,
         recipe,
@@ -209,7 +223,7 @@ def train_on(
     limit = clock.limit(model)
     _require_room(out, model)
     if read is None:
-        splits = audited(splits, facts, options, say, verbose=verbose)
+        splits = audited(splits, data_facts, options, say, verbose=verbose)
     classes, counts = splits.train.class_names, {name: len(split) for name, split in named_splits(splits)}
     shown = ", ".join(f"{count} {name}" for name, count in counts.items())
     say(f"data       {shown}; {len(classes)} {splits.train.task.label_noun}")
@@ -218,6 +232,8 @@ def train_on(
     hint_at_classes(splits, recipe, say)
     size = f"{inner.count_params():,} parameters in {len(blocks)} blocks"
     say(f"backbone   {inner.name}, {size}; {network.size}")
+    data_prints = fingerprints(splits)
+    _require_same_everywhere(recipe, data_prints, network.facts, inner)
     run = Run.create(
         out,
         {
@@ -238,10 +254,12 @@ def train_on(
             **({"refit": True} if refit else {}),
             **({"budget_seconds": clock.seconds} if clock.seconds is not None else {}),
             "formats": list(formats),
-            "data": {**facts, "examples": counts, "fingerprint": fingerprints(splits)},
+            "data": {**data_facts, "examples": counts, "fingerprint": data_prints},
+            **({} if distillation is None else {"distillation": distillation.to_dict()}),
+            **(facts or {}),
             # No option is a function.
             "reproduce": {
-                "command": None if options.group_by else command(given, Path(absolute(out))),
+                "command": reproduce or (None if options.group_by else command(given, Path(absolute(out)))),
                 "arguments": given,
             },
             "machine": machine(),
@@ -257,8 +275,39 @@ def train_on(
     run.update(status="training")
     store = feature_store(cache_dir) if cache else None
     return finish(
-        run, model, splits, store, formats, say, verbose, budget=limit, callbacks=callbacks, report=report
+        run,
+        model,
+        splits,
+        store,
+        formats,
+        say,
+        verbose,
+        budget=limit,
+        callbacks=callbacks,
+        report=report,
+        distillation=distillation,
     )
+
+
+def _require_same_everywhere(
+    recipe: Recipe, data: dict[str, str], facts: dict[str, Any], backbone: keras.Model
+) -> None:
+    """Compare what processes train with; one is enough to have nothing to compare."""
+    distribution = current()
+    if distribution is None:
+        return
+    require_batch(recipe.batch_size, distribution.count)
+    require_same_everywhere(
+        {
+            "recipe": recipe.to_json(),
+            "versions": json.dumps({name: importlib.metadata.version(name) for name in _COMPARED}),
+            "backbone": json.dumps([backbone.name, backbone.count_params(), str(facts)]),
+            **{f"{name} data": digest for name, digest in data.items()},
+        }
+    )
+
+
+_COMPARED = ("ktransfer", "keras", "keras-hub", "jax", "numpy")
 
 
 class _Clock:
@@ -401,6 +450,11 @@ def resume(
     formats = check_formats(formats)
     given = read_arguments(run.manifest) if "reproduce" in run.manifest else {}
     require_same(given, data, backbone)
+    if run.manifest["status"] == BEGINNING and "distillation" in run.manifest:
+        raise RunError(
+            f"Expected a run whose model was written, got {run.path}, which stopped before. Begin it again with "
+            "--overwrite, by the command in its manifest."
+        )
     if run.manifest["status"] == BEGINNING:
         # Not decided yet: a preset decides anew.
         how: dict[str, Any] = {"recipe": run.recipe}
@@ -422,7 +476,9 @@ def resume(
             "or train a new run."
         )
     store = feature_store(cache_dir) if cache else None
-    return finish(run, run.model, splits, store, formats, say, verbose)
+    taught = run.manifest.get("distillation")
+    distillation = None if taught is None else Distillation.from_dict(taught)
+    return finish(run, run.model, splits, store, formats, say, verbose, distillation=distillation)
 
 
 def _require_room(out: PathLike, model: keras.Model) -> None:

@@ -101,3 +101,52 @@ def padded(targets: np.ndarray, length: int) -> np.ndarray:
     for row, each in zip(whole, targets, strict=True):
         row[: len(each)] = each
     return whole
+
+
+def rows_of_process(size: int, *, devices: int, processes: int, index: int) -> np.ndarray:
+    """The rows of a batch that the devices of one process take.
+
+    A batch is repeated as often as it takes to give each device as many rows, so that each row counts the same.
+
+    Args:
+        size: Examples in the batch.
+        devices: Of all processes.
+        processes: Each has as many devices.
+        index: Of the process.
+
+    Returns:
+        int `(rows,)`, the same number for each process.
+
+    Example:
+        >>> [rows_of_process(3, devices=2, processes=2, index=at).tolist() for at in (0, 1)]
+        [[0, 1, 2], [0, 1, 2]]
+        >>> [rows_of_process(4, devices=2, processes=2, index=at).tolist() for at in (0, 1)]
+        [[0, 1], [2, 3]]
+    """
+    rows = size * (devices // math.gcd(size, devices)) // processes
+    return np.arange(index * rows, (index + 1) * rows) % size
+
+
+def split_batches(dataset: tf.data.Dataset, *, devices: int, processes: int, index: int) -> tf.data.Dataset:
+    """The rows of each batch that one process takes, as `rows_of_process` gives them.
+
+    Args:
+        dataset: Of batches.
+        devices, processes, index: As in `rows_of_process`.
+
+    Example:
+        >>> batches = tf.data.Dataset.range(6).batch(4)
+        >>> [each.tolist() for each in split_batches(batches, devices=2, processes=2, index=1).as_numpy_iterator()]
+        [[2, 3], [5]]
+    """
+    # The greatest common divisor of any size and the number of devices is that of the remainder.
+    divisors = tf.constant([math.gcd(rest, devices) for rest in range(devices)], tf.int32)
+
+    def of_process(*batch: tf.Tensor) -> tf.Tensor:
+        size = tf.shape(tf.nest.flatten(batch)[0])[0]
+        rows = size * (devices // divisors[size % devices]) // processes
+        chosen = tf.range(index * rows, (index + 1) * rows) % size
+        found = tf.nest.map_structure(lambda tensor: tf.gather(tensor, chosen), batch)
+        return found if len(batch) > 1 else found[0]
+
+    return dataset.map(of_process, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)

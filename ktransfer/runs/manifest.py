@@ -16,7 +16,19 @@ _OLD_ARTIFACTS = "artefacts"  # key and folder name in runs before 0.2.0
 _NEEDED = {"labels": list, "preprocessing": dict, "recipe": dict, "status": str}
 _MORE = {
     **dict.fromkeys(
-        ("data", "backbone", "tokenizer", "head", "metrics", "versions", "reproduce", "adapter"), dict
+        (
+            "data",
+            "backbone",
+            "tokenizer",
+            "head",
+            "metrics",
+            "versions",
+            "reproduce",
+            "distillation",
+            "pruning",
+            "adapter",
+        ),
+        dict,
     ),
     **dict.fromkeys(("artifacts", "formats", "trouble"), list),
     **{

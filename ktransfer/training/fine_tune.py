@@ -15,6 +15,7 @@ from ktransfer.models.freezing import resolve_depth, set_depth
 from ktransfer.models.locate import find_backbone
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.training.checkpoint import Checkpoint
+from ktransfer.training.distribution import fitting, split_data
 from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
 from ktransfer.training.random_state import SeededDraws
 from ktransfer.utils.oom import in_smaller_batches
@@ -163,17 +164,20 @@ def fine_tune(
         if best and recipe.head == "solve" and validating is not None and unfreezing.baseline is None:
             # A solved head is worth keeping, should fine-tuning not beat it. Measured when resumed as well,
             # although the checkpoint knows: on JAX a `fit` before which nothing ran takes one pass more.
-            unfreezing.baseline = model.evaluate(validating, verbose=0, return_dict=True)[task.score]
-        return model.fit(
-            batches,
-            validation_data=validating,
-            initial_epoch=first,
-            epochs=recipe.epochs,
-            shuffle=False,  # the dataset shuffles itself
-            class_weight=class_weight and dict(class_weight),
-            callbacks=[unfreezing, SeededDraws(model, recipe.seed), *kept, *callbacks, history],
-            verbose=verbose,
-        )
+            with fitting():
+                found = model.evaluate(split_data(validating), verbose=0, return_dict=True)
+            unfreezing.baseline = found[task.score]
+        with fitting():
+            return model.fit(
+                split_data(batches),
+                validation_data=split_data(validating),
+                initial_epoch=first,
+                epochs=recipe.epochs,
+                shuffle=False,  # the dataset shuffles itself
+                class_weight=class_weight and dict(class_weight),
+                callbacks=[unfreezing, SeededDraws(model, recipe.seed), *kept, *callbacks, history],
+                verbose=verbose,
+            )
 
     return in_smaller_batches(fit, recipe.batch_size, on_trouble) if examples else fit(recipe.batch_size)
 

@@ -15,11 +15,13 @@ from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import AdapterFreezing, located_alone, resolve_depth, set_depth
 from ktransfer.models.locate import Located, find_backbone
 from ktransfer.training.checkpoint import Checkpoint
+from ktransfer.training.distribution import fitting, split_data
 from ktransfer.training.fine_tune import WholeHistory, compile_classifier, warn
 from ktransfer.training.layerwise_optimizer import LayerwiseOptimizer
 from ktransfer.training.linear_probe import class_weights
 from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
 from ktransfer.training.random_state import SeededDraws
+from ktransfer.training.soft_targets import hard_labels
 from ktransfer.utils.oom import in_smaller_batches
 
 _HEAD_STEPS = 32
@@ -81,7 +83,7 @@ def fine_tune_cached(
     task.check_recipe(recipe)
     weights = None
     if recipe.class_weight:
-        labels = features.preprocessing.row_labels(train)
+        labels = hard_labels(train, features.preprocessing.row_labels(train))
         outputs = len(task.output_names(train.class_names))
         weights = dict(enumerate(class_weights(labels, outputs, recipe.class_weight)))
     train_top: Callable[[int], None]
@@ -157,17 +159,20 @@ def fine_tune_cached(
                 steps_per_execution=min(len(batches), _HEAD_STEPS) if kept and not depths[index] else 1,
             )
             if unfreezing.baseline is None and recipe.head == "solve" and recipe.final_weights == "best":
-                unfreezing.baseline = part.evaluate(validating, verbose=0, return_dict=True)[task.score]
-            part.fit(
-                batches,
-                validation_data=validating,
-                initial_epoch=first,
-                epochs=end,
-                shuffle=False,
-                class_weight=None if task.weights_in_loss else weights,
-                callbacks=[*stage_callbacks, *callbacks(index), history],
-                verbose=verbose,
-            )
+                with fitting():
+                    found = part.evaluate(split_data(validating), verbose=0, return_dict=True)
+                unfreezing.baseline = found[task.score]
+            with fitting():
+                part.fit(
+                    split_data(batches),
+                    validation_data=split_data(validating),
+                    initial_epoch=first,
+                    epochs=end,
+                    shuffle=False,
+                    class_weight=None if task.weights_in_loss else weights,
+                    callbacks=[*stage_callbacks, *callbacks(index), history],
+                    verbose=verbose,
+                )
             return size
 
         part_size = in_smaller_batches(fit, recipe.batch_size, on_trouble, start=part_size)

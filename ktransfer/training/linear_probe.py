@@ -283,7 +283,7 @@ class _Problem:
         label_smoothing: float,
         seed: int,
     ) -> None:
-        self._task, self._labels, self._seed = task, labels, seed
+        self._task, self._labels, self._seed, self._classes = task, labels, seed, classes
         self._true = task.targets(labels, classes).astype("float64")
         self._targets = task.smoothed(self._true, label_smoothing)
         self._weights = task.example_weights(labels, classes, class_weight)
@@ -297,7 +297,7 @@ class _Problem:
         if len(labels) > _SEARCH_EXAMPLES:
             chosen = task.sample(labels, _SEARCH_EXAMPLES, seed=seed)
             found = task.folds(labels[chosen], seed=seed)
-            present = not task.every_class or task.counts(labels[chosen], self._true.shape[1]).all()
+            present = not task.every_class or task.counts(labels[chosen], self._classes).all()
             if present and found is not None and len(found) == len(folds):
                 rows, folds = chosen, found
         return self._search(inputs, [(rows[rest], rows[held]) for rest, held in folds])
@@ -340,7 +340,7 @@ class _Problem:
     ) -> Array:
         """Kernel and, as the last row, bias that minimise weighted cross-entropy + strength/2 |kernel|^2."""
         inputs, targets, weights = inputs[rows], self._targets[rows], self._weights[rows]
-        shape = (inputs.shape[1] + 1, targets.shape[1])
+        shape = (inputs.shape[1] + 1, self._classes)
         share = (weights / len(weights))[:, None]
 
         def objective(flat: Array) -> tuple[float, Array]:

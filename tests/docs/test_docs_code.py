@@ -52,6 +52,7 @@ PRINTED = {
     "how_to/adapters.md": [r"merged 1 layers"],
     "how_to/pretraining.md": [r"^round ", r"^perplexity fell: True"],
     "how_to/learning_rate.md": ["conv1", r"1\.0e-04"],
+    "how_to/smaller.md": [r"^pruned     50%", r"^\[\d+, \d+\] 0\.5$"],
     "how_to/search.md": [r"^best [01]\.\d"],
 }
 

@@ -1,0 +1,131 @@
+"""A trained run without half of its channels or heads is a run that every command takes."""
+
+import dataclasses
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from test_text_commands import RECIPE as TEXT_RECIPE
+from test_text_commands import write_table
+from text_zoo import write_preset
+
+from ktransfer.commands.prune import Prunable, prune
+from ktransfer.commands.splits import read_splits
+from ktransfer.commands.train import train
+from ktransfer.commands.verify import verify
+from ktransfer.demo import PRESET_PATH
+from ktransfer.demo.drawing import write_target_task
+from ktransfer.errors import KTransferError, RecipeError
+from ktransfer.models.locate import find_backbone
+from ktransfer.recipes.recipe import Recipe, Stage
+from ktransfer.runs.run import Run
+
+RECIPE = Recipe(stages=(Stage(depth="all", epochs=1, learning_rate=1e-4),), batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("prune")
+
+
+@pytest.fixture(scope="module")
+def images(folder):
+    data = write_target_task(folder / "drawn", train_per_class=6, validation_per_class=4)
+    recipe = dataclasses.replace(RECIPE, stages=())
+    return train(
+        data, PRESET_PATH, folder / "images", recipe=recipe, formats=(), verbose=0, say=lambda _: None
+    )
+
+
+@pytest.fixture(scope="module")
+def texts(folder):
+    (folder / "bert").mkdir()
+    preset = write_preset("Bert", folder / "bert", num_layers=2)[1]
+    table = write_table(folder / "animals.csv", count=60)
+    recipe = dataclasses.replace(TEXT_RECIPE, stages=())
+    return train(table, preset, folder / "texts", recipe=recipe, formats=(), verbose=0, say=lambda _: None)
+
+
+def smaller(run, out, **options):
+    lines = []
+    options = {"recipe": RECIPE, "formats": (), "verbose": 0, "report": False, **options}
+    return prune(run.path, out, say=lines.append, **options), lines
+
+
+@pytest.mark.slow
+def test_a_pruned_run_of_images_is_exported_and_verified(images, folder):
+    run, lines = smaller(
+        images, folder / "half", keep=0.5, formats=("savedmodel", "tflite", "onnx"), report=True
+    )
+    before, after = run.manifest["pruning"]["parameters"]
+    assert find_backbone(run.model).count_params() == after < 0.6 * before
+    assert any(line.startswith("pruned     50% of each of") for line in lines)
+    loaded = Run.load(run.path)
+    verify(loaded, say=lambda _: None)
+    assert (run.path / "report.html").is_file()
+    assert "ktransfer prune" in run.manifest["reproduce"]["command"]
+    assert all("mask" not in layer.name for layer in loaded.model.layers)
+
+
+def test_heads_and_units_of_a_transformer_are_removed(texts, folder):
+    run, _ = smaller(texts, folder / "heads", keep=0.5, recipe=TEXT_RECIPE)
+    attention = [
+        layer
+        for layer in find_backbone(run.model).layers
+        if isinstance(layer, keras.layers.MultiHeadAttention)
+    ]
+    assert [layer.num_heads for layer in attention] == [1, 1]
+    assert Run.load(run.path).predict(["the quick fox"])
+
+
+@pytest.mark.parametrize("cost", ["parameters", "multiply_adds"])
+def test_a_target_is_met_by_the_largest_network_that_fits(images, folder, cost):
+    splits = read_splits(images.data, images.recipe.seed)[0]
+    prunable = Prunable(images, splits, importance="magnitude")
+    found = prunable.within(cost, 0.5)
+    assert found.share(cost) <= 0.5
+    assert prunable.to(min(1.0, found.keep + 0.15)).share(cost) > 0.5
+
+
+def test_all_that_is_kept_answers_as_before(images):
+    splits = read_splits(images.data, images.recipe.seed)[0]
+    found = Prunable(images, splits, importance="magnitude").to(1.0)
+    given = np.random.default_rng(0).uniform(0, 255, (2, *images.model.input.shape[1:])).astype("float32")
+    np.testing.assert_allclose(found.model(given), images.model(given), atol=1e-4)
+    assert found.parameters[0] == found.parameters[1]
+
+
+@pytest.mark.slow
+def test_gradual_pruning_ends_at_the_same_size_and_leaves_no_other_run(images, folder):
+    run, lines = smaller(images, folder / "gradual", keep=0.5, steps=2)
+    assert sum(line.startswith("pruned") for line in lines) == 2
+    assert [path.name for path in folder.glob("gradual*")] == ["gradual"]
+    assert run.manifest["distillation"]["teachers"] == [str(images.path)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": 0}, "keep as a share above 0"),
+        ({"keep": 1}, "keep as a share above 0"),
+        ({"keep": 2.0}, "keep as a share above 0"),
+        ({"keep": 0.5, "parameters": 0.5}, "one target"),
+        ({"importance": "luck"}, "importance taylor or magnitude"),
+        ({"steps": 0}, "steps of pruning"),
+        ({"parameters": 0.0001}, "the smallest network"),
+        ({"keep": 0.5, "seed": 9}, "teacher's seed"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(images, tmp_path, options, message):
+    with pytest.raises(KTransferError, match=message):
+        smaller(images, tmp_path / "out", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failing_call_leaves_the_run_as_it_was(images, folder, tmp_path):
+    copy = shutil.copytree(images.path, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
+    with pytest.raises(RecipeError):
+        smaller(Run.load(copy), tmp_path / "out", parameters=0.0001)
+    assert {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before
