@@ -28,7 +28,7 @@ from ktransfer.models.network import Network
 from ktransfer.models.rebuild import with_backbone
 from ktransfer.pruning.dependencies import Dependencies
 from ktransfer.pruning.importance import CRITERIA, magnitude, taylor
-from ktransfer.pruning.pruned import choose, pruned
+from ktransfer.pruning.pruned import choose, pruned, require_loadable
 from ktransfer.pruning.unrolled import unrolled
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.runs.provenance import absolute
@@ -291,6 +291,7 @@ def prune(
         (name, value) for name, value in ({**targets, "keep": keep}).items() if value is not None
     ]
     found = prunable.to(target) if cost == "keep" else prunable.within(cost, target)
+    require_loadable(found.model)
     whole = found.keep
     earlier: list[Path] = []
     run, before = teacher, (found.parameters[0], found.multiply_adds[0])

@@ -204,20 +204,27 @@ class Dependencies:
     def _feed_forward(self, layer: Any) -> None:
         """The hidden units of a transformer layer that stays in one piece, whose configuration says how many."""
         weights = getattr(layer, "weights", [])
-        into = [
-            place for place, weight in enumerate(weights) if "/feedforward_intermediate_dense/" in weight.path
-        ]
-        out = [place for place, weight in enumerate(weights) if "/feedforward_output_dense/" in weight.path]
-        if len(into) != 2 or len(out) != 2 or self._slices(layer).sizes:
+        into, out = (
+            [
+                place
+                for place, weight in enumerate(weights)
+                if weight.path.split("/")[-2:-1] in ([f"feedforward_{name}"], [name])
+            ]
+            for name in ("intermediate_dense", "output_dense")
+        )
+        if not 1 <= len(into) <= 2 or not 1 <= len(out) <= 2 or self._slices(layer).sizes:
             return
-        count = weights[into[0]].shape[-1]
-        if layer.get_config().get("intermediate_dim") != count:
+        count, config = weights[into[0]].shape[-1], layer.get_config()
+        size = next(
+            (name for name in ("intermediate_dim", "intermediate_size") if config.get(name) == count), None
+        )
+        if size is None:
             return
         units, slices = self._new(count, layer.name), self._slices(layer)
         slices.axes += [(place, len(weights[place].shape) - 1, units) for place in into]
         slices.axes += [(place, 0, units) for place in out if len(weights[place].shape) > 1]
         slices.produced += slices.axes[:1]
-        slices.sizes["intermediate_dim"] = units
+        slices.sizes[size] = units
 
     def _slices(self, layer: Any) -> Slices:
         return self.slices.setdefault(id(layer), Slices())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -11,6 +13,7 @@ import numpy as np
 from ktransfer.errors import BackboneError
 from ktransfer.models.rebuild import rebuilt
 from ktransfer.pruning.dependencies import Dependencies, Slices
+from ktransfer.security.keras_archive import load_keras_file
 
 # Runtimes compute channels in vectors of so many.
 _MULTIPLE = 8
@@ -99,6 +102,28 @@ def pruned(model: keras.Model, dependencies: Dependencies, removed: set[int]) ->
         new.set_weights(_sliced(layer.get_weights(), slices, kept))
         new.trainable = layer.trainable
     return found
+
+
+def require_loadable(model: keras.Model) -> None:
+    """Raise `BackboneError` for a model that Keras saves but does not load, as with layers that build others late.
+
+    Args:
+        model: As `pruned` made it, or a classifier on it.
+
+    Example:
+
+        require_loadable(pruned(model, dependencies, removed))
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.keras"
+        model.save(path)
+        try:
+            load_keras_file(path)
+        except ValueError as error:
+            raise BackboneError(
+                f"Expected a backbone that loads without its original layers, got {model.name}, which does not "
+                f"({' '.join(str(error).split()):.150}). Distill to a smaller backbone instead."
+            ) from error
 
 
 def mask(dependencies: Dependencies, removed: set[int]) -> None:

@@ -10,16 +10,16 @@ from ktransfer.errors import BackboneError
 from ktransfer.models.depthwise import use_depthwise
 from ktransfer.pruning.dependencies import Dependencies
 from ktransfer.pruning.importance import magnitude, taylor
-from ktransfer.pruning.pruned import choose, mask, pruned
+from ktransfer.pruning.pruned import choose, mask, pruned, require_loadable
 from ktransfer.pruning.unrolled import random_inputs, unrolled
 
 # What cannot be saved layer by layer, or not written out, with what the refusal names.
 REFUSED = {
     "vit": "ViTPatchingAndEmbedding",
     "deit": "DeiTEmbeddings",
-    "dinov2": "configuration",
-    "mit": "written out",
+    "mit": "configuration",
     "swin": "configuration",
+    "DebertaV3": "loads without",
 }
 QUICK = ("resnet_v1", "Bert")
 
@@ -49,7 +49,7 @@ def shaken(backbone):
 
 def copied(backbone):
     written = unrolled(backbone)
-    return pruned(written, Dependencies(written), set())
+    require_loadable(pruned(written, Dependencies(written), set()))
 
 
 def marked(families):
