@@ -124,6 +124,8 @@ def sized(image, height, width, mode, interpolation, antialias, max_pixels=40e6,
     if image.mode != "RGB":
         image = image.convert("RGB")
 
+    if interpolation == "mediapipe":
+        return warped(np.asarray(image), height, width)
     fit_width = max(int(image.height * width / height), 1)
     fit_height = max(int(image.width * height / width), 1)
     if mode == "pad":
@@ -146,3 +148,18 @@ def sized(image, height, width, mode, interpolation, antialias, max_pixels=40e6,
     else:  # `resize` always averages when it makes smaller, `transform` never does
         image = image.transform(size, Image.Transform.EXTENT, box, resample)
     return np.asarray(image, dtype=np.float32)
+
+
+def warped(pixels, height, width):
+    """Return the pixels in another size, as MediaPipe sizes them: bilinear on a grid of 32 places a pixel."""
+
+    def axis(size, target):
+        places = np.rint(np.arange(target) * size * 32 / target).astype(int)
+        return places // 32, np.minimum(places // 32 + 1, size - 1), places % 32
+
+    (top, bottom, down), (left, right, across) = axis(len(pixels), height), axis(pixels.shape[1], width)
+    across, down = across[None, :, None], down[:, None, None]
+    above, below = (
+        pixels[rows][:, left] * (32 - across) + pixels[rows][:, right] * across for rows in (top, bottom)
+    )
+    return ((above * (32 - down) + below * down + 512) // 1024).astype(np.float32)

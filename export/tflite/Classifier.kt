@@ -89,14 +89,16 @@ internal class Sizing(facts: JSONObject) {
     private val mode = facts.getString("mode")
     private val antialias = facts.getBoolean("antialias")
     private val cubic = facts.getString("interpolation") == "bicubic"
+    private val mediaPipe = facts.getString("interpolation") == "mediapipe"
 
     init {
-        val known = cubic || facts.getString("interpolation") == "bilinear"
+        val known = cubic || mediaPipe || facts.getString("interpolation") == "bilinear"
         require(known) { "Expected bilinear or bicubic interpolation, got $facts. Export the run again." }
     }
 
     /** The levels 0-255 of `(height, width, 3)`, RGB. */
     fun sized(image: Bitmap): IntArray {
+        if (mediaPipe) return warped(image)
         val columns = axis(image.width, max(image.height * width / height, 1), width)
         val rows = axis(image.height, max(image.width * height / width, 1), height)
         val line = IntArray(image.width)
@@ -107,6 +109,31 @@ internal class Sizing(facts: JSONObject) {
         return IntArray(3 * width * height) { i ->
             rows[i / (3 * width)].level { y -> narrow[y][i % (3 * width)] }
         }
+    }
+
+    /** As MediaPipe sizes images: bilinear on a grid of 32 places a pixel, from the corner of the first on. */
+    private fun warped(image: Bitmap): IntArray {
+        fun places(size: Int, count: Int) = IntArray(count) { Math.rint(it.toDouble() * size * 32 / count).toInt() }
+        val (columns, rows) = places(image.width, width) to places(image.height, height)
+        val lines = Array(2) { IntArray(image.width) }
+        val found = IntArray(3 * width * height)
+        for (y in 0 until height) {
+            val (top, down) = rows[y] / 32 to rows[y] % 32
+            for (line in 0..1) {
+                val from = min(top + line, image.height - 1)
+                image.getPixels(lines[line], 0, image.width, 0, from, image.width, 1)
+            }
+            for (x in 0 until width) {
+                val (left, across) = columns[x] / 32 to columns[x] % 32
+                val right = min(left + 1, image.width - 1)
+                for (color in 0..2) {
+                    fun level(line: Int, at: Int) = lines[line][at] shr (16 - 8 * color) and 0xff
+                    fun across(line: Int) = level(line, left) * (32 - across) + level(line, right) * across
+                    found[3 * (y * width + x) + color] = (across(0) * (32 - down) + across(1) * down + 512) / 1024
+                }
+            }
+        }
+        return found
     }
 
     private class Taps(val first: Int, val weights: FloatArray) {

@@ -94,10 +94,42 @@ private struct Facts: Decodable {
 
 /// How the model was trained to see images.
 struct Sizing: Decodable {
-    let height: Int, width: Int, mode: String, antialias: Bool
+    let height: Int, width: Int, mode: String, interpolation: String, antialias: Bool
 
     /// The levels 0-255 of `(height, width, 3)`, RGB.
     func sized(_ image: CGImage) throws -> [UInt8] {
+        if interpolation == "mediapipe" { return try warped(image) }
+        return try drawn(image, width: width, height: height)
+    }
+
+    /// As MediaPipe sizes images: bilinear on a grid of 32 places a pixel, from the corner of the first on.
+    private func warped(_ image: CGImage) throws -> [UInt8] {
+        let pixels = try drawn(image, width: image.width, height: image.height)
+        func place(_ at: Int, _ size: Int, _ count: Int) -> Int {
+            Int((Double(at) * Double(size) * 32 / Double(count)).rounded(.toNearestOrEven))
+        }
+        var found: [UInt8] = []
+        found.reserveCapacity(3 * width * height)
+        for y in 0..<height {
+            let row = place(y, image.height, height)
+            let (top, down) = (row / 32, row % 32)
+            let bottom = min(top + 1, image.height - 1)
+            for x in 0..<width {
+                let column = place(x, image.width, width)
+                let (left, across) = (column / 32, column % 32)
+                let right = min(left + 1, image.width - 1)
+                for color in 0..<3 {
+                    func level(_ y: Int, _ x: Int) -> Int { Int(pixels[3 * (y * image.width + x) + color]) }
+                    let above = level(top, left) * (32 - across) + level(top, right) * across
+                    let below = level(bottom, left) * (32 - across) + level(bottom, right) * across
+                    found.append(UInt8((above * (32 - down) + below * down + 512) / 1024))
+                }
+            }
+        }
+        return found
+    }
+
+    private func drawn(_ image: CGImage, width: Int, height: Int) throws -> [UInt8] {
         guard let context = CGContext(
             data: nil, width: width, height: height, bitsPerComponent: 8, bytesPerRow: 4 * width,
             space: CGColorSpace(name: CGColorSpace.sRGB)!, bitmapInfo: CGImageAlphaInfo.noneSkipLast.rawValue

@@ -100,6 +100,12 @@ def train(
         int | None,
         typer.Option(min=1, help="Maximum length of texts in tokens; 95 of 100 fit if left out."),
     ] = None,
+    client: Annotated[
+        str | None,
+        typer.Option(
+            help="mediapipe: read images and texts as MediaPipe Tasks do, so that its apps answer as the run does."
+        ),
+    ] = None,
     class_weight: Annotated[
         str | None, typer.Option(help="balanced: every class counts the same, independent of its size.")
     ] = None,
@@ -186,6 +192,7 @@ def train(
     """Train a model, evaluate it, export it to all formats and verify them."""
     from ktransfer.commands.checks import check_choice, check_exclusive, check_path, check_same
     from ktransfer.commands.distributed import asked_processes
+    from ktransfer.core.clients import CLIENTS
     from ktransfer.core.task import task_names
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
@@ -220,6 +227,7 @@ def train(
             "group_column": group_column,
             "encoding": encoding,
             "sequence_length": sequence_length,
+            "client": client,
             "exclude": exclude,
             "random_weights": random_weights or None,
             "fast_depthwise": None if fast_depthwise else False,
@@ -247,6 +255,7 @@ def train(
         check_choice(preset, PRESETS, "--preset")
         check_choice(target_transform, ("log",), "--target-transform")
         check_choice(task, task_names(), "--task")
+        check_choice(client, CLIENTS, "--client")
         if budget is not None:
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")
@@ -267,7 +276,11 @@ def train(
             "skip_corrupt": skip_corrupt,
             **columns,
         }
-        of_modality |= {"sequence_length": sequence_length, "text_augmentation": text_augmentation}
+        of_modality |= {
+            "client": client,
+            "sequence_length": sequence_length,
+            "text_augmentation": text_augmentation,
+        }
         _check_data(
             data,
             validation,
@@ -319,6 +332,7 @@ def train(
                     **columns,
                     target_transform=target_transform,
                     sequence_length=sequence_length,
+                    client=client,
                     preset=preset,
                     budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
                     refit=refit,

@@ -19,6 +19,8 @@ from ktransfer.commands.splits import Say, dataset, named_splits, progress_bar
 from ktransfer.data.examples import Splits
 from ktransfer.errors import RecipeError
 from ktransfer.exporting.artifact import fingerprint
+from ktransfer.exporting.options import ExportOptions
+from ktransfer.exporting.registry import get_format
 from ktransfer.features.cached_features import FrozenFeatures, row_features
 from ktransfer.features.plan import can_cache
 from ktransfer.features.store import FeatureStore
@@ -109,7 +111,10 @@ def finish(
     for path in (_solved(run), _refit_checkpoint(run)):
         path.unlink(missing_ok=True)
     if missing := [name for name in formats if not _is_written(run, name)]:
-        export(run, missing, validation=splits.validation, say=say)
+        client = run.manifest["reproduce"]["arguments"].get("client")
+        of_client = client if any("client" in get_format(name).family.options for name in missing) else None
+        options = ExportOptions(client=of_client)
+        export(run, missing, validation=splits.validation, options=options, say=say)
     if report and is_first() and (answers or missing or not (run.path / REPORT).is_file()):
         _report(run, splits, answers, say)
     return run

@@ -206,6 +206,10 @@ def train_on(
     recipe = _recipe(recipe, preset, modality, len(splits.train), options, task=splits.train.task.name)
     recipe = splits.train.task.adapted(recipe)
     splits.train.task.check_recipe(recipe)
+    if options.client is not None and not splits.train.task.tempered:
+        raise RecipeError(
+            f"Expected a task with labels for --client {options.client}, got {splits.train.task.title}. Leave it out."
+        )
     keras.utils.set_random_seed(recipe.seed)
     network = network or modality.network(
         backbone,

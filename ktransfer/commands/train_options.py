@@ -49,6 +49,8 @@ class TrainOptions:
             belongs to, in place of a group column. Defaults to `None`.
         encoding: Of tables and text files. Defaults to `None`, UTF-8.
         sequence_length: Tokens that a longer text is cut to. Defaults to `None`, what 95 of 100 texts fit into.
+        client: `"mediapipe"` reads images and texts as MediaPipe Tasks do, so that its classifiers answer as the run
+            does, and TFLite files are written for it. Defaults to `None`, as the backbone was pretrained.
         skip_corrupt: Leave out images that cannot be read. Defaults to `False`.
         exclude: An exclusion list that `ktransfer audit --fix` wrote; what it names is left out. Defaults to `None`.
         allow_leakage: Train although validation examples are trained on as well; it is printed. Defaults to `False`.
@@ -98,6 +100,7 @@ class TrainOptions:
     group_by: Callable[[str], str] | None = None
     encoding: str | None = None
     sequence_length: int | None = None
+    client: str | None = None
     skip_corrupt: bool = False
     exclude: str | Path | None = None
     allow_leakage: bool = False
@@ -168,6 +171,7 @@ class TrainOptions:
         names = (
             *("image_size", "scaling", "skip_corrupt", "text_column", "text_columns", "file_column"),
             *("label_column", "label_separator", "task", "group_column", "encoding", "sequence_length"),
+            "client",
         )
         return {name: getattr(self, name) for name in names}
 

@@ -3,12 +3,10 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from ktransfer.core.clients import CLIENTS
 from ktransfer.core.modality import modality_of_task
 from ktransfer.errors import ExportError
 from ktransfer.exporting.registry import get_format
-
-# Libraries that read a TFLite file's metadata: MediaPipe Tasks, and the older Task Library by the same fields.
-CLIENTS = ("mediapipe",)
 
 
 @dataclass(frozen=True)

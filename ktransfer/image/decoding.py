@@ -130,7 +130,10 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos3": Image.Resampling.LANCZOS,
 }
+_MEDIAPIPE = "mediapipe"
+_INTERPOLATIONS = (*_FILTERS, _MEDIAPIPE)
 _MODES = ("crop", "pad", "stretch")
+_GRID = 32  # of OpenCV's warpPerspective: places are rounded to so many a pixel
 _PHOTOMETRIC = 262  # the TIFF tag that says whether 0 is black
 _MOST_PIXELS = 178_956_970  # what Pillow decodes at most, unless configured otherwise
 _TURNS = {
@@ -166,7 +169,8 @@ class Resize:
         width: Pixels.
         mode: `"crop"` keeps the largest centred window of the target's shape, `"pad"` adds black bars,
             `"stretch"` distorts: keras-hub's `crop_to_aspect_ratio`, `pad_to_aspect_ratio` and neither.
-        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos3"`.
+        interpolation: `"nearest"`, `"bilinear"`, `"bicubic"` or `"lanczos3"`; `"mediapipe"`, as MediaPipe Tasks
+            resize on a CPU, with `"stretch"` and without antialias: bilinear from the top left corner of a pixel on.
         antialias: Whether a smaller image averages the pixels it came from. Bicubic without it is Pillow's
             sharper kernel, 1.7 grey levels off keras-hub's in the mean; everything else is within 1.
 
@@ -190,12 +194,17 @@ class Resize:
                 f"Expected an image size of at least 1 by 1 pixels, got {self.height} by {self.width}. Pass "
                 "a height and a width such as 224."
             )
-        for name, known in (("mode", _MODES), ("interpolation", tuple(_FILTERS))):
+        for name, known in (("mode", _MODES), ("interpolation", _INTERPOLATIONS)):
             if getattr(self, name) not in known:
                 raise RecipeError(
                     f"Expected {name} out of {', '.join(known)}, got {getattr(self, name)!r}. "
                     f"{did_you_mean(getattr(self, name), known)}Pass one of them."
                 )
+        if self.interpolation == _MEDIAPIPE and (self.mode != "stretch" or self.antialias):
+            raise RecipeError(
+                f"Expected mode='stretch' and antialias=False with mediapipe, got mode={self.mode!r} and "
+                f"antialias={self.antialias}. Pass these."
+            )
         if self.interpolation == "lanczos3" and not self.antialias:
             raise RecipeError(
                 "Expected antialias with lanczos3, got antialias=False. Pass antialias=True, or bilinear."
@@ -345,7 +354,43 @@ def _rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
+def as_mediapipe(resize: Resize) -> Resize:
+    """The same size, reached as MediaPipe Tasks reach it.
+
+    Example:
+        >>> as_mediapipe(Resize(224, 224)).interpolation
+        'mediapipe'
+    """
+    return Resize(resize.height, resize.width, "stretch", _MEDIAPIPE, False)
+
+
+def _warped(pixels: np.ndarray, resize: Resize) -> np.ndarray:
+    """Pixels uint8 `(H, W, 3)` in another size as MediaPipe's `ImageToTensorCalculator` has OpenCV warp them.
+
+    Exact but where a place falls halfway between two of the grid, which takes a side that is a multiple of 64.
+    """
+
+    def axis(size: int, target: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        places = np.rint(np.arange(target) * size * _GRID / target).astype(np.int64)
+        first = places // _GRID
+        return first, np.minimum(first + 1, size - 1), places % _GRID
+
+    (top, bottom, down), (left, right, across) = (
+        axis(size, target) for size, target in zip(pixels.shape, (resize.height, resize.width), strict=False)
+    )
+    across, down = across[None, :, None], down[:, None, None]
+
+    def row(rows: np.ndarray) -> np.ndarray:
+        lines = pixels[rows].astype(np.int64)
+        return lines[:, left] * (_GRID - across) + lines[:, right] * across
+
+    levels = row(top) * (_GRID - down) + row(bottom) * down
+    return ((levels + _GRID**2 // 2) // _GRID**2).astype(np.uint8)
+
+
 def _resized(image: Image.Image, resize: Resize) -> Image.Image:
+    if resize.interpolation == _MEDIAPIPE:
+        return Image.fromarray(_warped(np.asarray(image), resize))
     target, resample = (resize.width, resize.height), _FILTERS[resize.interpolation]
     width, height = image.size
     # What has the target's shape, rounded down as keras.layers.Resizing does.

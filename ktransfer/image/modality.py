@@ -202,6 +202,7 @@ class ImageModality:
         image_size: int | tuple[int, int] | None = None,
         scaling: str | None = None,
         fast_depthwise: bool = True,
+        client: str | None = None,
         **others: Any,
     ) -> Network:
         from ktransfer.image.network import image_network
@@ -214,6 +215,7 @@ class ImageModality:
             image_size=image_size,
             scaling=scaling,
             fast_depthwise=fast_depthwise,
+            client=client,
         )
 
     def default_recipe(self, *, examples: int, **options: Any) -> Recipe:
@@ -294,7 +296,8 @@ class ImageModality:
         pass  # nothing was written
 
     def reads(self, preprocessing: Mapping[str, Any]) -> str:
-        return f"images of {preprocessing['height']} x {preprocessing['width']} pixels"
+        size = f"images of {preprocessing['height']} x {preprocessing['width']} pixels"
+        return f"{size}, as mediapipe reads them" if preprocessing["interpolation"] == "mediapipe" else size
 
     def card(self, content: str, *, picture: bool) -> dict[str, Any]:
         from ktransfer.image.report import image_card

@@ -1,9 +1,11 @@
 """A backbone for images, its preprocessing and a classifier on it."""
 
+import dataclasses
 from pathlib import Path
 
 from ktransfer.image.backbones import load_backbone
 from ktransfer.image.classifier import build_classifier
+from ktransfer.image.decoding import as_mediapipe
 from ktransfer.image.modality import MODALITY
 from ktransfer.models.network import Network
 from ktransfer.recipes.recipe import Recipe
@@ -18,8 +20,9 @@ def image_network(
     image_size: int | tuple[int, int] | None,
     scaling: str | None,
     fast_depthwise: bool,
+    client: str | None = None,
 ) -> Network:
-    """A classifier of images on the backbone `name` (see `load_backbone`)."""
+    """A classifier of images on the backbone `name` (see `load_backbone`), read as `client` reads them."""
     backbone, preprocessing = load_backbone(
         str(name),
         image_size=image_size,
@@ -28,6 +31,8 @@ def image_network(
         dtype=recipe.precision,
         fast_depthwise=fast_depthwise,
     )
+    if client is not None:
+        preprocessing = dataclasses.replace(preprocessing, resize=as_mediapipe(preprocessing.resize))
     model = build_classifier(backbone, classes, preprocessing, dropout=recipe.dropout, seed=recipe.seed)
     return Network(
         model,

@@ -77,6 +77,18 @@ def serve_images(
         attempts=({}, {BATCH: 1}),
         preprocessing=preprocessing,
         files=files,
+        not_for_client=_not_for_client(cast("ImagePreprocessing | None", preprocessing)),
+    )
+
+
+def _not_for_client(preprocessing: ImagePreprocessing | None) -> str:
+    """Reason why MediaPipe would size images otherwise; empty where it does as the run, or is given pixels alone."""
+    if preprocessing is None or preprocessing.resize.interpolation == "mediapipe":
+        return ""
+    resize = preprocessing.resize
+    return (
+        f"images of which it sizes the whole otherwise than {resize.mode} and {resize.interpolation} do; only a run "
+        "that was trained with --client is read alike"
     )
 
 

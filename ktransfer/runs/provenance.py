@@ -42,6 +42,7 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
     "group_column": (str | None, "--group-column"),
     "encoding": (str | None, "--encoding"),
     "sequence_length": (int | None, "--sequence-length"),
+    "client": (str | None, "--client"),
     "random_weights": (bool, "--random-weights"),
     "fast_depthwise": (bool, "--no-fast-depthwise"),
     "skip_corrupt": (bool, "--skip-corrupt"),
@@ -54,7 +55,15 @@ _ARGUMENTS: dict[str, tuple[Any, str | None]] = {
 # What manifests of the first runs do not have, and those were begun with.
 _ADDED: dict[str, Any] = {
     **dict.fromkeys(
-        ("text_columns", "file_column", "label_separator", "task", "target_transform", "group_column")
+        (
+            "text_columns",
+            "file_column",
+            "label_separator",
+            "task",
+            "target_transform",
+            "group_column",
+            "client",
+        )
     ),
     **{"test_fraction": None, "evaluate_test": True},
 }

@@ -7,13 +7,14 @@ It reads `vocab.txt` in a TFLite file and makes the ids itself, by one fixed way
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import keras_hub
 import regex
 
-from ktransfer.errors import ExportError
+from ktransfer.errors import ExportError, RecipeError
 
 if TYPE_CHECKING:
     from ktransfer.exporting.serving import Serving
@@ -68,7 +69,10 @@ def not_for_client(preprocessing: TextPreprocessing, *, rows_an_example: bool = 
         special = tokenizer.start_token_id, tokenizer.end_token_id, tokenizer.pad_token_id
         found += [
             (sorted(preprocessing.inputs) != sorted(_INPUTS), _inputs_in_words(preprocessing)),
-            (not config["lowercase"], f"the tokenizer {kind} of a cased model; it writes all in lower case"),
+            (
+                not config["lowercase"] and preprocessing.client is None,
+                f"the tokenizer {kind} of a cased model; it writes all in lower case",
+            ),
             (config.get("suffix_indicator", "##") != "##", "pieces that do not go on with ##"),
             (
                 not {_UNKNOWN, _START, _END} <= {*pieces}
@@ -82,6 +86,41 @@ def not_for_client(preprocessing: TextPreprocessing, *, rows_an_example: bool = 
             (not all(map(_is_line, pieces)), "pieces that are empty or of several lines"),
         ]
     return next((reason for holds, reason in found if holds), "")
+
+
+def read_as(
+    client: str, preprocessing: TextPreprocessing, *, rows_an_example: bool = True, pairs: bool = False
+) -> TextPreprocessing:
+    """A preprocessing that makes the ids which a client library makes, for a run that is to be used with it.
+
+    Args:
+        client: `"mediapipe"`.
+        preprocessing: Of the backbone.
+        rows_an_example: As in `not_for_client`. Defaults to `True`.
+        pairs: Whether examples are pairs of texts. Defaults to `False`.
+
+    Raises:
+        RecipeError: The library cannot make ids for this backbone.
+
+    Example:
+
+        read_as("mediapipe", preprocessing)(["Café"])   # as with `é`, which the library keeps
+    """
+    reason = not_for_client(preprocessing, rows_an_example=rows_an_example)
+    if pairs:
+        reason = "pairs of texts, where it takes one text"
+    pieces = word_pieces(preprocessing.tokenizer)
+    if not reason and any(regex.search(r"[\p{Cc}\p{Cf}]", piece) for piece in pieces):
+        reason = "pieces with control characters"
+    if reason:
+        raise RecipeError(
+            f"Expected examples and a backbone that {client} reads with --client (client), got {reason}. Leave it out, "
+            "or choose another backbone."
+        )
+    config = preprocessing.tokenizer.get_config()
+    kept = {"vocabulary": list(pieces), "lowercase": False, "strip_accents": False}
+    tokenizer = type(preprocessing.tokenizer).from_config(config | kept)
+    return dataclasses.replace(preprocessing, tokenizer=tokenizer, client=client)
 
 
 def _inputs_in_words(preprocessing: TextPreprocessing) -> str:
@@ -162,6 +201,6 @@ def compare_texts(serving: Serving) -> dict[str, int]:
         raise ExportError(
             f"Expected {serving.client}'s tokenizer to make the run's ids of all but {MOST_DIFFERING:.0%} of "
             f"{len(examples)} texts, got other ids of {len(differing)}, such as {differing[0][:60]!r}: it folds the "
-            "case of ASCII letters only and keeps accents. Leave out --client, and make ids from tokenizer.json."
+            "case of ASCII letters only and keeps accents. Train with --client, or leave it out."
         )
     return {"compared_texts": len(examples), "differing_texts": len(differing)}

@@ -15,9 +15,9 @@ from ktransfer.data.pairs import Pair, sides
 from ktransfer.exporting.parity import measure_parity
 from ktransfer.exporting.serving import BATCH, Input, reference_function
 from ktransfer.text.pair_preprocessing import PairPreprocessing
-from ktransfer.text.preprocessing import TextPreprocessing
+from ktransfer.text.preprocessing import UNKNOWN, TextPreprocessing, control_characters
 from ktransfer.text.tokenizer_json import equally_probable, piece_scores
-from ktransfer.text.tokenizer_normalizers import CHARACTERS
+from ktransfer.text.tokenizer_normalizers import CHARACTERS, class_of
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Array
@@ -85,6 +85,9 @@ class GraphTokenizer:
         text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", replacement_char=ord("?"))
         text = tf.strings.substr(text, 0, CHARACTERS, unit="UTF8_CHAR")
         text = tf.strings.regex_replace(text, "\0", " ")
+        if self.preprocessing.client is not None:
+            text = tf.strings.lower(text)  # of ASCII alone
+            text = tf.strings.regex_replace(text, class_of(control_characters()), UNKNOWN)
         if isinstance(self.tokenizer, keras_hub.tokenizers.BytePairTokenizer):
             # keras-hub 0.32 cuts the last of several spaces off at the end of a text, which GPT-2's encoder
             # does not. It cuts off a tab there as well, so that what is left is as GPT-2's.

@@ -221,6 +221,7 @@ class TextModality:
         *,
         random_weights: bool = False,
         sequence_length: int | None = None,
+        client: str | None = None,
         **others: Any,
     ) -> Network:
         from ktransfer.text.network import text_network
@@ -232,6 +233,7 @@ class TextModality:
             random_weights=random_weights,
             texts=examples.inputs,
             sequence_length=sequence_length,
+            client=client,
             task=examples.task,
             pairs=examples.are_pairs,
         )
@@ -316,7 +318,8 @@ class TextModality:
         length = preprocessing["sequence_length"]
         if "pair" in preprocessing:
             return f"pairs of texts of up to {length} tokens together, the longer text cut first"
-        return f"texts of up to {length} tokens"
+        texts = f"texts of up to {length} tokens"
+        return f"{texts}, as mediapipe reads them" if "client" in preprocessing else texts
 
     def card(self, content: str | Pair, *, picture: bool) -> dict[str, Any]:
         from ktransfer.text.report import text_card

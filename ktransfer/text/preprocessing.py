@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import itertools
 import os
 import shutil
+import string
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +18,9 @@ from weakref import WeakKeyDictionary
 
 import keras_hub
 import numpy as np
+import regex
 
+from ktransfer.core.clients import CLIENTS
 from ktransfer.data.examples import Examples
 from ktransfer.data.pairs import require_kind
 from ktransfer.errors import RecipeError, RunError, listed
@@ -37,6 +41,7 @@ LONGEST = 512  # tokens
 _FILE = "text_preprocessing.json"
 # No more of a text is looked at: 512 tokens are some 2,000 characters, and 10 MB would take 9 s to tokenize.
 _CHARACTERS = 100_000
+UNKNOWN = "\ufffe"  # no character, and in no vocabulary
 _LONGEST_SAVED = 65_536  # tokens, that a saved one may cut to
 
 
@@ -53,6 +58,7 @@ class TextPreprocessing(RowAnExample):
         longest: The most tokens that the backbone takes; None where it has no bound.
         fixed_length: Whether every batch is padded to `sequence_length`, for backbones that do not leave
             padding out of account (FNet; RoFormer-v2, which masks the wrong axis in keras-hub 0.32).
+        client: The client library whose ids these are, such as `"mediapipe"`; None has the tokenizer's own.
 
     Raises:
         RecipeError: `sequence_length` is below 3 or over `longest`.
@@ -72,6 +78,7 @@ class TextPreprocessing(RowAnExample):
     sequence_length: int
     longest: int | None = None
     fixed_length: bool = False
+    client: str | None = None
     _tokenized: WeakKeyDictionary[Examples, list[np.ndarray]] = dataclasses.field(
         default_factory=WeakKeyDictionary, init=False, repr=False
     )
@@ -161,7 +168,7 @@ class TextPreprocessing(RowAnExample):
 
     def _ids(self, texts: Sequence[str]) -> list[list[int]]:
         require_kind(texts, pairs=False)
-        texts = [_clean(text) for text in texts]
+        texts = [_clean(text, self.client) for text in texts]
         if isinstance(self.tokenizer, keras_hub.tokenizers.BytePairTokenizer):
             return [encoding.ids for encoding in self._byte_pairs.encode_batch(texts)]
         return self.tokenizer(texts) if texts else []
@@ -263,6 +270,7 @@ class TextPreprocessing(RowAnExample):
             "start_token_id": int(self.tokenizer.start_token_id),
             "end_token_id": int(self.tokenizer.end_token_id),
             "pad_token_id": int(self.tokenizer.pad_token_id),
+            **({} if self.client is None else {"client": self.client}),
         }
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -318,7 +326,9 @@ class TextPreprocessing(RowAnExample):
     @classmethod
     def _saved_fields(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         """Further fields from what `save` wrote."""
-        return {}
+        if values.get("client") not in (None, *CLIENTS):
+            raise ValueError(f"{values['client']!r:.80} as client")
+        return {"client": values.get("client")}
 
     @classmethod
     def _tried(cls) -> list[Any]:
@@ -339,6 +349,34 @@ def _made(name: str, settings: Mapping[str, Any]) -> Any:
     return tokenizer.from_config(settings)
 
 
-def _clean(text: str) -> str:
-    """`text` as every tokenizer takes it: halves of surrogate pairs and NUL would end it or the program."""
-    return text[:_CHARACTERS].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+def _clean(text: str, client: str | None = None) -> str:
+    """`text` as every tokenizer takes it: halves of surrogate pairs and NUL would end it or the program.
+
+    A client library folds the case of ASCII letters only, and cuts no word at a control or format character, which
+    is unknown to it: another unknown one stands for each.
+    """
+    text = text[:_CHARACTERS].replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+    return text if client is None else text.translate(_ascii_capitals()).translate(_not_cut_at())
+
+
+@functools.cache
+def _ascii_capitals() -> dict[int, int]:
+    return {ord(letter): ord(letter) + 32 for letter in string.ascii_uppercase}
+
+
+@functools.cache
+def _not_cut_at() -> dict[int, str]:
+    return dict.fromkeys(map(ord, control_characters()), UNKNOWN)
+
+
+@functools.cache
+def control_characters() -> tuple[str, ...]:
+    """Control and format characters but for white space and NUL, at which keras-hub cuts words.
+
+    Example:
+
+        "\u200d" in control_characters()   # True
+    """
+    points = itertools.chain(range(1, 0xD800), range(0xE000, 0x110000))
+    found = regex.findall(r"[\p{Cc}\p{Cf}]", "".join(map(chr, points)))
+    return tuple(one for one in found if one not in "\t\n\r\f")

@@ -22,6 +22,7 @@ from ktransfer.text.tokenizer_normalizers import (
     CHARACTERS,
     byte_pair_normalizer,
     byte_pair_pattern,
+    client_steps,
     sentence_piece_normalizer,
     unspelt,
     word_piece_normalizer,
@@ -85,6 +86,8 @@ def write_tokenizer(
         encoding.ids   # as preprocessing(["A fine film."])["token_ids"]
     """
     written = _converted(preprocessing.tokenizer)
+    if preprocessing.client is not None:
+        written.normalizer = normalizers.Sequence([*client_steps(), *written.normalizer])
     _add_packing(written, preprocessing, pair)
     texts = [*NASTY_TEXTS, *texts]
     folder = Path(folder)

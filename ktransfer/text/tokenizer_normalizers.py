@@ -11,6 +11,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from string import ascii_uppercase
 from typing import Any, Literal
 
 import regex
@@ -19,6 +20,7 @@ from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, normalizers
 
 from ktransfer.errors import ExportError
+from ktransfer.text.preprocessing import UNKNOWN, control_characters
 
 CHARACTERS = 100_000  # of a text are looked at
 # Noncharacters of Unicode; the first step takes them out of a text, so that they mean this alone.
@@ -146,6 +148,12 @@ def byte_pair_pattern() -> str:
     return (
         f"'s|'t|'re|'ve|'m|'ll|'d| ?{letters}+| ?{numbers}+| ?{others}+|{spaces}+(?={spaces}|{END})|{spaces}+"
     )
+
+
+def client_steps() -> list[Any]:
+    """Steps before all others where a client library's ids are made: see `TextPreprocessing.client`."""
+    capitals = ((letter, letter.lower()) for letter in ascii_uppercase)
+    return [*_each(dict(capitals)), replaced(class_of(control_characters()), UNKNOWN)]
 
 
 def unspelt(index: int) -> str:

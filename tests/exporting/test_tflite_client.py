@@ -8,13 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clients import interpreter_with
-from exporting import CLASSES, multi_label_model, pixels
+from exporting import CLASSES, SIZE, multi_label_model, pixels, small_model
+from images import draw
 from test_tflite import at, metadata, text
 from text_zoo import write_preset
 
 from ktransfer.core.task import get_task
 from ktransfer.errors import ExportError
 from ktransfer.exporting.export_model import ExportOptions, export_model
+from ktransfer.image.decoding import Resize, as_mediapipe, read_pixels
+from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.text.backbones import load_text_preprocessing
 from ktransfer.text.classifier import build_text_classifier
 from ktransfer.text.client_tokenizer import ClientTokenizer, word_pieces
@@ -128,11 +131,11 @@ def test_a_number_is_refused(bert, tmp_path):
         exported(tmp_path, model, preprocessing, task="regression")
 
 
-def answers_of_mediapipe(path, texts, folder):
+def answers_of_mediapipe(path, texts, folder, program=ANSWERS):
     python = interpreter_with("mediapipe")
     given = folder / "texts.json"
     given.write_text(json.dumps(texts))
-    done = subprocess.run([python, "-c", ANSWERS, path, given], capture_output=True, text=True, check=False)
+    done = subprocess.run([python, "-c", program, path, given], capture_output=True, text=True, check=False)
     found = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("ANSWER ")]
     assert len(found) == len(texts), done.stderr[-2000:]
     return np.array([[each[name] for name in CLASSES] for each in found])
@@ -148,3 +151,32 @@ def test_mediapipe_makes_the_ids_that_are_foretold_on_nasty_texts(bert, tmp_path
     found = answers_of_mediapipe(folder / artifact.path, texts, tmp_path)
     np.testing.assert_allclose(found, expected, atol=1e-4)
     assert np.ptp(expected, axis=0).max() > 0.1  # other ids would show
+
+
+IMAGES = """
+import json, sys
+import mediapipe, numpy
+from mediapipe.tasks.python import vision
+from mediapipe.tasks.python.core.base_options import BaseOptions
+options = vision.ImageClassifierOptions(base_options=BaseOptions(model_asset_path=sys.argv[1]), max_results=-1)
+with vision.ImageClassifier.create_from_options(options) as classifier:
+    for name in json.load(open(sys.argv[2])):
+        image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=numpy.load(name))
+        found = classifier.classify(image).classifications[0].categories
+        print("ANSWER", json.dumps({each.category_name: each.score for each in found}), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_mediapipe_sizes_images_as_a_run_that_was_trained_so(tmp_path):
+    resize = as_mediapipe(Resize(SIZE, SIZE))
+    preprocessing, model, arrays = Preprocessing(resize, 1.0, 0.0), small_model(), []
+    paths = [str(draw(tmp_path / f"{size}.png", size=(size, 90 - size))) for size in (5, 33, 40, 61)]
+    artifact = exported(tmp_path, model, preprocessing, paths)
+    for path in paths:
+        arrays.append(f"{path}.npy")
+        np.save(arrays[-1], read_pixels(path))
+    expected = get_task("single_label").probabilities(model.predict_on_batch(preprocessing(paths)))
+    found = answers_of_mediapipe(tmp_path / artifact.path, arrays, tmp_path, IMAGES)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(expected, axis=0).max() > 0.01

@@ -4,10 +4,21 @@ import dataclasses
 
 import keras_hub
 import pytest
+import tensorflow as tf
 from text_zoo import FAMILIES
 
-from ktransfer.text.client_tokenizer import MOST_PIECES, ClientTokenizer, not_for_client, word_pieces
+from ktransfer.errors import RecipeError
+from ktransfer.text.client_tokenizer import (
+    MOST_PIECES,
+    ClientTokenizer,
+    not_for_client,
+    read_as,
+    word_pieces,
+)
+from ktransfer.text.in_graph_tokenizer import GraphTokenizer
 from ktransfer.text.preprocessing import TextPreprocessing
+from ktransfer.text.tokenizer_json import write_tokenizer
+from ktransfer.text.tokenizer_texts import NASTY_TEXTS
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "the", "fox", "##es", "!", "cafe", "日", "é", "##é", "x"]
 INPUTS = ("token_ids", "segment_ids", "padding_mask")
@@ -75,3 +86,54 @@ def test_answers_for_tokens_are_refused():
 
 def test_another_length_changes_nothing():
     assert not_for_client(dataclasses.replace(bert(), sequence_length=8), rows_an_example=True) == ""
+
+
+# Runs that make the client's ids themselves.
+
+
+@pytest.fixture(scope="module")
+def of_client():
+    letters = sorted({one for text in NASTY_TEXTS for one in text if one.isprintable() and not one.isspace()})
+    letters = [one for one in letters if one.isascii() and not one.isupper()] + ["é", "É", "ß", "日", "漢"]
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{one}" for one in letters if one.isalnum())]
+    return read_as("mediapipe", dataclasses.replace(bert(list(dict.fromkeys(pieces))), sequence_length=64))
+
+
+def test_a_run_of_the_client_makes_its_ids(of_client):
+    tokenizer = ClientTokenizer(word_pieces(of_client.tokenizer))
+    texts = [text.replace("\0", " ") for text in NASTY_TEXTS]
+    expected = [tokenizer.ids(text, 64) for text in texts]
+    assert [ids.tolist() for ids in of_client.tokenize(texts)] == expected
+    assert len({*map(tuple, expected)}) > 40  # not all unknown
+    assert not_for_client(of_client, rows_an_example=True) == ""
+
+
+def test_it_is_saved_with_the_run_and_in_every_file(of_client, tmp_path):
+    assert of_client.to_dict()["client"] == "mediapipe"
+    of_client.save(tmp_path / "tokenizer")
+    loaded = TextPreprocessing.load(tmp_path / "tokenizer")
+    assert loaded.to_dict() == of_client.to_dict()
+    write_tokenizer(loaded, tmp_path)  # proves it on the nasty texts
+    texts = [text.encode("utf-8", "replace").decode() for text in NASTY_TEXTS]
+    in_graph = GraphTokenizer(of_client).inputs(tf.constant(texts))["token_ids"].numpy()
+    for text, row, ids in zip(texts, in_graph, of_client.tokenize(texts), strict=True):
+        assert row[: len(ids)].tolist() == ids.tolist(), repr(text)
+
+
+def test_a_run_with_an_unknown_client_is_not_loaded(of_client, tmp_path):
+    with pytest.raises(ValueError, match="as client"):
+        TextPreprocessing._saved_fields({"client": "other"})
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "message"),
+    [
+        ({"lowercase": False}, {}, "of a cased model"),
+        ({}, {"pairs": True}, "got pairs of texts"),
+        ({}, {"rows_an_example": False}, "got an answer for each token"),
+        ({"pieces": [*PIECES, "a\u200db"]}, {}, "got pieces with control characters"),
+    ],
+)
+def test_what_the_client_cannot_read_is_refused_before_training(given, options, message):
+    with pytest.raises(RecipeError, match=message):
+        read_as("mediapipe", bert(**given), **options)

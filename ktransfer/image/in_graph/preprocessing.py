@@ -9,6 +9,7 @@ from ktransfer.image.decoding import Resize
 from ktransfer.image.in_graph.decoders import decoded
 
 _FIXED_POINT = 2.0**22  # what Pillow multiplies weights by before it rounds them (libImaging/Resample.c)
+_GRID = 32  # places a pixel, as in `image/decoding.py`
 _NEARLY = 1e-9  # by which a sum of weighted pixels may miss a whole number
 
 
@@ -40,6 +41,8 @@ def resized(images: tf.Tensor, resize: Resize, *, exact: bool = False) -> tf.Ten
             "without a size of its own, and resize outside."
         )
     height, width = tf.unstack(tf.shape(images)[1:3])
+    if resize.interpolation == "mediapipe":
+        return _warped(images, resize, height, width)
     # As in `image/decoding.py`, rounded down.
     fit_width = tf.maximum(height * resize.width // resize.height, 1)
     fit_height = tf.maximum(width * resize.height // resize.width, 1)
@@ -65,6 +68,25 @@ def resized(images: tf.Tensor, resize: Resize, *, exact: bool = False) -> tf.Ten
         images = _whole(tf.matmul(images, columns, transpose_b=True))
         images = _whole(tf.matmul(rows, images))
         images = tf.transpose(images, (0, 2, 3, 1))
+    return tf.ensure_shape(images, (None, resize.height, resize.width, 3))
+
+
+def _warped(images: tf.Tensor, resize: Resize, height: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """Resize as `image/decoding.py` does for MediaPipe, by weights that float32 has exactly."""
+
+    def weights(size: tf.Tensor, target: int) -> tf.Tensor:
+        places = tf.cast(tf.range(target) * size, tf.float64) * _GRID / target
+        places = tf.cast(tf.round(places), tf.int32)
+        first, share = places // _GRID, tf.cast(places % _GRID, tf.float32)[:, None] / _GRID
+        positions = tf.range(size)
+        at_first = tf.cast(tf.equal(positions, first[:, None]), tf.float32)
+        at_second = tf.cast(tf.equal(positions, tf.minimum(first + 1, size - 1)[:, None]), tf.float32)
+        return at_first * (1 - share) + at_second * share
+
+    images = tf.transpose(images, (0, 3, 1, 2))
+    images = tf.matmul(images, weights(width, resize.width), transpose_b=True)
+    images = _whole(tf.matmul(weights(height, resize.height), images))
+    images = tf.transpose(images, (0, 2, 3, 1))
     return tf.ensure_shape(images, (None, resize.height, resize.width, 3))
 
 
