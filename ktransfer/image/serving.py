@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 INPUT = "image"
+_OF_PAGE = ("nearest", "bilinear", "bicubic", "lanczos3")  # interpolations of export/web/classifier.js
 
 
 def serve_images(
@@ -143,10 +144,11 @@ def web_facts(serving: Serving) -> dict[str, Any]:
     """
     serving.require_files()
     resize = resize_of(serving)
-    if resize.interpolation == "bicubic" and not resize.antialias:
+    sharp = resize.interpolation == "bicubic" and not resize.antialias
+    if resize.interpolation not in _OF_PAGE or sharp:
         raise ExportError(
-            "Expected a resize that the page can do, got bicubic without antialias. Train with antialias, or export "
-            "onnx and resize by Pillow."
+            f"Expected a resize that the page can do, got {resize.interpolation}{' without antialias' * sharp}. Train "
+            "with bilinear, or export onnx and resize in Python."
         )
     return {"resize": dataclasses.asdict(resize)}
 
