@@ -70,6 +70,7 @@ def test_a_run_on_classes_in_order_is_measured_by_their_distance(run):
     assert metrics["mae"] <= 1 - metrics["accuracy"] + 0.5
     page = (run.path / "report.html").read_text(encoding="utf-8")
     assert "quadratic weighted kappa" in page
+    assert "into 4 classes in order, 1 to 4" in page
     assert "the median of the" in page
     with (run.path / "history.csv").open(encoding="utf-8") as file:
         assert "val_kappa" in next(csv.reader(file))
