@@ -154,6 +154,20 @@ def train(
             "--allow-leakage", help="Train although validation examples are in the training data too."
         ),
     ] = False,
+    unlabeled: Annotated[
+        Path | None,
+        typer.Option(
+            "--unlabeled",
+            "--unlabelled",
+            help="Unlabeled texts to pretrain the backbone on first, as `ktransfer pretrain` does, into OUT-adapted.",
+        ),
+    ] = None,
+    leave_out_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out-leaks", help="Leave unlabeled texts out that are validation or test examples too."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run at --out.")] = False,
     resume: Annotated[
         bool,
@@ -172,7 +186,14 @@ def train(
     no_export: Annotated[bool, typer.Option("--no-export", help="Only train and evaluate.")] = False,
 ) -> None:
     """Train a model, evaluate it, export it to all formats and verify them."""
-    from ktransfer.commands.checks import check_backend, check_choice, check_exclusive, check_path, check_same
+    from ktransfer.commands.checks import (
+        check_backend,
+        check_choice,
+        check_data,
+        check_exclusive,
+        check_path,
+        check_same,
+    )
     from ktransfer.core.task import task_names
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
@@ -213,6 +234,7 @@ def train(
             "refit": refit,
         }
         check_exclusive({"--resume": True, "--budget": budget is not None}, "how long to train")
+        check_exclusive({"--resume": True, "--unlabeled": unlabeled is not None}, "what to train on")
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware, lora)
         fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
@@ -263,6 +285,12 @@ def train(
             encoding,
         )
         _check_backbone(cast("str", data), backbone, scaling, of_modality)
+        if unlabeled is None and leave_out_leaks:
+            raise RunError(
+                "Expected --unlabeled with --leave-out-leaks, got none. Pass the texts, or leave it out."
+            )
+        if unlabeled is not None:
+            check_data(unlabeled)
         check_free(out, overwrite=overwrite)
     with quiet_imports():
         from ktransfer.commands.train import resume as resume_run
@@ -277,29 +305,45 @@ def train(
             options["formats"] = formats if format or no_export else None
             run = resume_run(out, data=data, backbone=backbone, cache=cache, **options)
         else:
+            reading: dict[str, Any] = {
+                "validation": validation,
+                "validation_fraction": validation_split,
+                "test_fraction": test_split,
+                "evaluate_test": test,
+                "data_dir": data_dir,
+                **columns,
+                "sequence_length": sequence_length,
+                "exclude": exclude,
+                "random_weights": random_weights,
+                "budget": None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
+            }
+            if unlabeled is not None:
+                backbone = _adapted(
+                    unlabeled,
+                    cast("str", data),
+                    cast("str", backbone),
+                    out,
+                    reading,
+                    chosen,
+                    leave_out_leaks,
+                    overwrite,
+                )
+                if budget is not None:
+                    reading["budget"] = max(1.0, parse_duration(budget) - time_passed())
             run = train_run(
                 cast("str", data),  # both were checked
                 cast("str", backbone),
                 out,
-                validation=validation,
-                validation_fraction=validation_split,
-                test_fraction=test_split,
-                evaluate_test=test,
-                data_dir=data_dir,
                 image_size=image_size,
                 scaling=scaling,
-                **columns,
+                **reading,
                 target_transform=target_transform,
-                sequence_length=sequence_length,
                 preset=preset,
-                budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
                 refit=refit,
                 epochs=epochs,
                 **chosen,
-                random_weights=random_weights,
                 fast_depthwise=fast_depthwise,
                 skip_corrupt=skip_corrupt,
-                exclude=exclude,
                 allow_leakage=allow_leakage,
                 overwrite=overwrite,
                 cache=cache is not False,
@@ -311,6 +355,35 @@ def train(
         print_line(f"\nInterrupted.{how}", stderr=True)
         raise typer.Exit(130) from None
     print_line(f"run        {run.path}")
+
+
+def _adapted(
+    unlabeled: Path,
+    data: str,
+    backbone: str,
+    out: Path,
+    reading: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    leave_out_leaks: bool,
+    overwrite: bool,
+) -> str:
+    """The backbone after pretraining on unlabeled texts."""
+    from ktransfer.commands.pretrain import adapt_first
+    from ktransfer.commands.train_options import TrainOptions
+
+    seed = chosen["seed"] if chosen["seed"] is not None else getattr(chosen["recipe"], "seed", 0)
+    found = adapt_first(
+        unlabeled,
+        data,
+        backbone,
+        out,
+        options=TrainOptions(**reading),
+        seed=seed,
+        leave_out_leaks=leave_out_leaks,
+        overwrite=overwrite,
+        verbose=0,
+    )
+    return str(found.path)
 
 
 def _adapter(name: str | None, rank: int | None, alpha: float | None, targets: str | None) -> LoRA | None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from ktransfer.commands.splits import Say
+from ktransfer.commands.train import read_examples
+from ktransfer.commands.train_options import TrainOptions
 from ktransfer.data.examples import Splits
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import BackboneError, RecipeError, RunError
@@ -274,6 +276,64 @@ def labeled_splits(
     return modality.load_splits(
         data, validation=None, validation_fraction=0.2, data_dir=None, seed=seed, **reading
     )[0]
+
+
+def adapt_first(
+    unlabeled: PathLike,
+    data: PathLike,
+    backbone: str,
+    out: PathLike,
+    *,
+    options: TrainOptions,
+    seed: int = 0,
+    leave_out_leaks: bool = False,
+    overwrite: bool = False,
+    say: Say = print_line,
+    verbose: int | str = 1,
+) -> Pretrained:
+    """Pretrain on unlabeled texts before `train`, compared with the splits that `train` will make.
+
+    A training that was interrupted is resumed, and one that is complete is taken as it is.
+
+    Args:
+        unlabeled: As `data` of `pretrain`.
+        data: Of `train`.
+        backbone: As in `pretrain`.
+        out: The run folder of `train`; the preset is written next to it, `OUT-adapted`.
+        options: Of `train`; half of its budget is for pretraining.
+        seed: As in `train`. Defaults to 0.
+        leave_out_leaks, overwrite, say, verbose: As in `pretrain`.
+
+    Returns:
+        `Pretrained`, whose `path` is the backbone for `train`.
+
+    Raises:
+        KTransferError: As in `pretrain`, or the labeled data cannot be read.
+
+    Example:
+
+        adapted = adapt_first("messages.txt", "labeled.csv", "bert_tiny_en_uncased", "runs/a", options=TrainOptions())
+    """
+    modality = find_modality(data, data_dir=options.data_dir)
+    splits, *_ = read_examples(data, modality, options, seed, lambda line: None)
+    folder = Path(out).with_name(f"{Path(out).name}-adapted")
+    return pretrain(
+        unlabeled,
+        backbone,
+        folder,
+        labeled=splits,
+        leave_out_leaks=leave_out_leaks,
+        text_column=options.text_column,
+        encoding=options.encoding,
+        sequence_length=options.sequence_length,
+        budget=None if options.budget is None else parse_duration(options.budget) / 2,
+        seed=seed,
+        overwrite=overwrite,
+        resume=not overwrite and (folder / FACTS).is_file(),
+        random_weights=options.random_weights,
+        say=say,
+        verbose=0 if verbose != 1 else 1,
+    )
 
 
 class _Log(keras.callbacks.Callback):
