@@ -78,6 +78,7 @@ def pretrain(
     text_column: str | None = None,
     encoding: str | None = None,
     sequence_length: int | None = None,
+    add_tokens: int = 0,
     epochs: float = 3.0,
     batch_size: int = 32,
     learning_rate: float = 1e-4,
@@ -106,6 +107,8 @@ def pretrain(
         text_column: Of tables. Defaults to `None`, the customary one.
         encoding: Of files. Defaults to `None`, UTF-8.
         sequence_length: Tokens of a piece of text. Defaults to `None`: what 95 of 100 texts fit into, at most 128.
+        add_tokens: Words that become tokens of their own, at most: those of a WordPiece vocabulary that are in most
+            texts and are cut into pieces. Defaults to 0.
         epochs: Passes over the texts at most. Defaults to 3.
         batch_size: Pieces in a batch. Defaults to 32.
         learning_rate: Peak of the backbone's. Defaults to 1e-4.
@@ -149,6 +152,7 @@ def pretrain(
         "text_column": text_column,
         "encoding": encoding,
         "sequence_length": sequence_length,
+        "add_tokens": add_tokens,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -171,6 +175,7 @@ def pretrain(
         leave_out_leaks=leave_out_leaks,
         text_column=text_column,
         encoding=encoding,
+        add_tokens=add_tokens,
         sequence_length=sequence_length,
     )
     for line in task.lines:
