@@ -39,6 +39,14 @@ def pretrain(
     sequence_length: Annotated[
         int | None, typer.Option(min=4, help="Tokens of a piece of text; 95 of 100 texts fit, at most 128.")
     ] = None,
+    add_tokens: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=100_000,
+            help="Frequent words to add to a WordPiece vocabulary as tokens of their own, such as 500.",
+        ),
+    ] = 0,
     epochs: Annotated[float, typer.Option(help="Passes over the texts at most.")] = 3.0,
     batch_size: Annotated[int, typer.Option(min=1, help="Pieces of text in a batch.")] = 32,
     learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 1e-4,
@@ -100,6 +108,7 @@ def pretrain(
             text_column=text_column,
             encoding=encoding,
             sequence_length=sequence_length,
+            add_tokens=add_tokens,
             epochs=epochs,
             batch_size=batch_size,
             learning_rate=learning_rate,

@@ -161,6 +161,20 @@ def train(
             "--allow-leakage", help="Train although validation examples are in the training data too."
         ),
     ] = False,
+    unlabeled: Annotated[
+        Path | None,
+        typer.Option(
+            "--unlabeled",
+            "--unlabelled",
+            help="Unlabeled texts to pretrain the backbone on first, as `ktransfer pretrain` does, into OUT-adapted.",
+        ),
+    ] = None,
+    leave_out_leaks: Annotated[
+        bool,
+        typer.Option(
+            "--leave-out-leaks", help="Leave unlabeled texts out that are validation or test examples too."
+        ),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the run at --out.")] = False,
     resume: Annotated[
         bool,
@@ -190,7 +204,13 @@ def train(
     ] = 120,
 ) -> None:
     """Train a model, evaluate it, export it to all formats and verify them."""
-    from ktransfer.commands.checks import check_choice, check_exclusive, check_path, check_same
+    from ktransfer.commands.checks import (
+        check_choice,
+        check_data,
+        check_exclusive,
+        check_path,
+        check_same,
+    )
     from ktransfer.commands.distributed import asked_processes
     from ktransfer.core.clients import CLIENTS
     from ktransfer.core.task import task_names
@@ -237,6 +257,7 @@ def train(
             "refit": refit,
         }
         check_exclusive({"--resume": True, "--budget": budget is not None}, "how long to train")
+        check_exclusive({"--resume": True, "--unlabeled": unlabeled is not None}, "what to train on")
         check_path(recipe, "--recipe")
         chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware, lora)
         fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
@@ -290,6 +311,13 @@ def train(
             encoding,
         )
         _check_backbone(cast("str", data), backbone, scaling, of_modality)
+        if unlabeled is None and leave_out_leaks:
+            raise RunError(
+                "Expected --unlabeled with --leave-out-leaks, got none. Pass the texts, or leave it out."
+            )
+        if unlabeled is not None:
+            check_exclusive({"--unlabeled": True, "--devices": devices is not None}, "what to train on first")
+            check_data(unlabeled)
         if processes is None or processes.index == 0:  # which makes it while others begin
             check_free(out, overwrite=overwrite)
     with quiet_imports():
@@ -318,30 +346,46 @@ def train(
                     options["formats"] = formats if format or no_export else None
                 run = resume_run(folder, data=data, backbone=backbone, cache=cache, **options)
             else:
+                reading: dict[str, Any] = {
+                    "validation": validation,
+                    "validation_fraction": validation_split,
+                    "test_fraction": test_split,
+                    "evaluate_test": test,
+                    "data_dir": data_dir,
+                    **columns,
+                    "sequence_length": sequence_length,
+                    "client": client,
+                    "exclude": exclude,
+                    "random_weights": random_weights,
+                    "budget": None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
+                }
+                if unlabeled is not None:
+                    backbone = _adapted(
+                        unlabeled,
+                        cast("str", data),
+                        cast("str", backbone),
+                        folder,
+                        reading,
+                        chosen,
+                        leave_out_leaks,
+                        overwrite,
+                    )
+                    if budget is not None:
+                        reading["budget"] = max(1.0, parse_duration(budget) - time_passed())
                 run = train_run(
                     cast("str", data),  # both were checked
                     cast("str", backbone),
                     folder,
-                    validation=validation,
-                    validation_fraction=validation_split,
-                    test_fraction=test_split,
-                    evaluate_test=test,
-                    data_dir=data_dir,
                     image_size=image_size,
                     scaling=scaling,
-                    **columns,
+                    **reading,
                     target_transform=target_transform,
-                    sequence_length=sequence_length,
-                    client=client,
                     preset=preset,
-                    budget=None if budget is None else max(1.0, parse_duration(budget) - time_passed()),
                     refit=refit,
                     epochs=epochs,
                     **chosen,
-                    random_weights=random_weights,
                     fast_depthwise=fast_depthwise,
                     skip_corrupt=skip_corrupt,
-                    exclude=exclude,
                     allow_leakage=allow_leakage,
                     overwrite=overwrite,
                     cache=cache is not False,
@@ -361,6 +405,35 @@ def train(
 
 def _keep_silent(line: str) -> None:
     """Take a message of a process that does not report."""
+
+
+def _adapted(
+    unlabeled: Path,
+    data: str,
+    backbone: str,
+    out: Path,
+    reading: Mapping[str, Any],
+    chosen: Mapping[str, Any],
+    leave_out_leaks: bool,
+    overwrite: bool,
+) -> str:
+    """The backbone after pretraining on unlabeled texts."""
+    from ktransfer.commands.pretrain import adapt_first
+    from ktransfer.commands.train_options import TrainOptions
+
+    seed = chosen["seed"] if chosen["seed"] is not None else getattr(chosen["recipe"], "seed", 0)
+    found = adapt_first(
+        unlabeled,
+        data,
+        backbone,
+        out,
+        options=TrainOptions(**reading),
+        seed=seed,
+        leave_out_leaks=leave_out_leaks,
+        overwrite=overwrite,
+        verbose=0,
+    )
+    return str(found.path)
 
 
 def _adapter(name: str | None, rank: int | None, alpha: float | None, targets: str | None) -> LoRA | None:

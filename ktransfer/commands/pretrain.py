@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from ktransfer.commands.splits import Say
+from ktransfer.commands.train import read_examples
+from ktransfer.commands.train_options import TrainOptions
 from ktransfer.data.examples import Splits
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import BackboneError, RecipeError, RunError
@@ -76,6 +78,7 @@ def pretrain(
     text_column: str | None = None,
     encoding: str | None = None,
     sequence_length: int | None = None,
+    add_tokens: int = 0,
     epochs: float = 3.0,
     batch_size: int = 32,
     learning_rate: float = 1e-4,
@@ -104,6 +107,8 @@ def pretrain(
         text_column: Of tables. Defaults to `None`, the customary one.
         encoding: Of files. Defaults to `None`, UTF-8.
         sequence_length: Tokens of a piece of text. Defaults to `None`: what 95 of 100 texts fit into, at most 128.
+        add_tokens: Words that become tokens of their own, at most: those of a WordPiece vocabulary that are in most
+            texts and are cut into pieces. Defaults to 0.
         epochs: Passes over the texts at most. Defaults to 3.
         batch_size: Pieces in a batch. Defaults to 32.
         learning_rate: Peak of the backbone's. Defaults to 1e-4.
@@ -147,6 +152,7 @@ def pretrain(
         "text_column": text_column,
         "encoding": encoding,
         "sequence_length": sequence_length,
+        "add_tokens": add_tokens,
         "epochs": epochs,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
@@ -169,6 +175,7 @@ def pretrain(
         leave_out_leaks=leave_out_leaks,
         text_column=text_column,
         encoding=encoding,
+        add_tokens=add_tokens,
         sequence_length=sequence_length,
     )
     for line in task.lines:
@@ -274,6 +281,64 @@ def labeled_splits(
     return modality.load_splits(
         data, validation=None, validation_fraction=0.2, data_dir=None, seed=seed, **reading
     )[0]
+
+
+def adapt_first(
+    unlabeled: PathLike,
+    data: PathLike,
+    backbone: str,
+    out: PathLike,
+    *,
+    options: TrainOptions,
+    seed: int = 0,
+    leave_out_leaks: bool = False,
+    overwrite: bool = False,
+    say: Say = print_line,
+    verbose: int | str = 1,
+) -> Pretrained:
+    """Pretrain on unlabeled texts before `train`, compared with the splits that `train` will make.
+
+    A training that was interrupted is resumed, and one that is complete is taken as it is.
+
+    Args:
+        unlabeled: As `data` of `pretrain`.
+        data: Of `train`.
+        backbone: As in `pretrain`.
+        out: The run folder of `train`; the preset is written next to it, `OUT-adapted`.
+        options: Of `train`; half of its budget is for pretraining.
+        seed: As in `train`. Defaults to 0.
+        leave_out_leaks, overwrite, say, verbose: As in `pretrain`.
+
+    Returns:
+        `Pretrained`, whose `path` is the backbone for `train`.
+
+    Raises:
+        KTransferError: As in `pretrain`, or the labeled data cannot be read.
+
+    Example:
+
+        adapted = adapt_first("messages.txt", "labeled.csv", "bert_tiny_en_uncased", "runs/a", options=TrainOptions())
+    """
+    modality = find_modality(data, data_dir=options.data_dir)
+    splits, *_ = read_examples(data, modality, options, seed, lambda line: None)
+    folder = Path(out).with_name(f"{Path(out).name}-adapted")
+    return pretrain(
+        unlabeled,
+        backbone,
+        folder,
+        labeled=splits,
+        leave_out_leaks=leave_out_leaks,
+        text_column=options.text_column,
+        encoding=options.encoding,
+        sequence_length=options.sequence_length,
+        budget=None if options.budget is None else parse_duration(options.budget) / 2,
+        seed=seed,
+        overwrite=overwrite,
+        resume=not overwrite and (folder / FACTS).is_file(),
+        random_weights=options.random_weights,
+        say=say,
+        verbose=0 if verbose != 1 else 1,
+    )
 
 
 class _Log(keras.callbacks.Callback):

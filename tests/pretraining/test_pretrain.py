@@ -251,3 +251,37 @@ def test_the_command_refuses_in_one_line(texts, bert, tmp_path):
         result = CliRunner().invoke(app, ["pretrain", *arguments])
         assert message in str(result.exception)
         assert not (tmp_path / "o").exists()
+
+
+def write_labeled(path):
+    path.write_text(
+        "text,label\n"
+        + "".join(f"the quick fox {'!' * index},a\nyou brown {'!' * index},b\n" for index in range(1, 21))
+    )
+    return path
+
+
+def test_train_pretrains_first_on_unlabeled_texts(texts, bert, tmp_path):
+    labeled, out = write_labeled(tmp_path / "labeled.csv"), tmp_path / "run"
+    arguments = ["train", str(labeled), "--backbone", bert, "--out", str(out), "--epochs", "0", "--no-export"]
+    arguments += ["--unlabelled", str(texts)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.exception
+    adapted = tmp_path / "run-adapted"
+    run = ktransfer.Run.load(out)
+    assert run.manifest["backbone"]["name"] == str(adapted)
+    assert json.loads((adapted / FACTS).read_text())["status"] == "trained"
+    inner = next(layer for layer in run.model.layers if isinstance(layer, keras.Model))
+    embedding = next(v for v in inner.weights if v.path.endswith("embeddings"))
+    assert np.array_equal(embedding, load_text_backbone(str(adapted)).token_embedding.embeddings)
+
+
+def test_train_refuses_unlabeled_texts_that_it_evaluates_on(bert, tmp_path):
+    labeled, out = write_labeled(tmp_path / "labeled.csv"), tmp_path / "run"
+    arguments = ["train", str(labeled), "--backbone", bert, "--out", str(out), "--epochs", "0", "--no-export"]
+    result = CliRunner().invoke(app, [*arguments, "--unlabeled", str(labeled)])
+    assert "of validation" in str(result.exception)
+    assert not out.exists()
+    assert not (tmp_path / "run-adapted").exists()
+    result = CliRunner().invoke(app, [*arguments, "--leave-out-leaks"])
+    assert "Expected --unlabeled" in str(result.exception)

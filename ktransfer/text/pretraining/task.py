@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from ktransfer.text.backbones import load_text_backbone, load_text_preprocessing
 from ktransfer.text.dataset import epoch_order
 from ktransfer.text.pretraining.corpus import read_corpus, without_leaks
 from ktransfer.text.pretraining.objectives import choose_objective
+from ktransfer.text.pretraining.vocabulary import add_tokens as extended
+from ktransfer.text.pretraining.vocabulary import choose_tokens
 from ktransfer.text.sequence_length import choose_sequence_length
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ class TextPretraining:
         leave_out_leaks: As in `without_leaks`.
         text_column: As in `read_corpus`. Defaults to `None`.
         encoding: As in `read_corpus`. Defaults to `None`.
+        add_tokens: As `count` of `choose_tokens`. Defaults to 0, none.
         sequence_length: Tokens of a piece. Defaults to `None`: what 95 of 100 texts fit into, at most 128.
 
     Raises:
@@ -58,6 +62,7 @@ class TextPretraining:
         leave_out_leaks: bool,
         text_column: str | None = None,
         encoding: str | None = None,
+        add_tokens: int = 0,
         sequence_length: int | None = None,
     ) -> None:
         corpus = read_corpus(data, text_column=text_column, encoding=encoding, seed=seed)
@@ -68,6 +73,16 @@ class TextPretraining:
             lines += more
         self.backbone = load_text_backbone(backbone, load_weights=not random_weights)
         preprocessing = load_text_preprocessing(backbone, self.backbone)
+        if add_tokens:
+            tokens = choose_tokens(corpus.train, preprocessing.tokenizer, add_tokens)
+            fewer = f" of {add_tokens:,}, as many as are in five texts and are cut" * (
+                len(tokens) < add_tokens
+            )
+            more_tokens = f", such as {', '.join(tokens[:5])}" if tokens else ""
+            lines.append(f"tokens     {len(tokens):,} added{fewer}{more_tokens}")
+            if tokens:
+                self.backbone, tokenizer = extended(self.backbone, preprocessing.tokenizer, tokens)
+                preprocessing = dataclasses.replace(preprocessing, tokenizer=tokenizer)
         most = min(_LONGEST, preprocessing.longest or _LONGEST)
         length = sequence_length
         if length is None:
@@ -86,6 +101,7 @@ class TextPretraining:
         self.facts: dict[str, Any] = {
             "texts": {"train": len(corpus.train), "held_out": len(corpus.held_out)},
             "sequence_length": length,
+            "vocabulary": self._preprocessing.tokenizer.vocabulary_size(),
         }
         lines.append(
             f"data       {len(corpus.train):,} texts in {self.count:,} pieces of up to {length} tokens; "
