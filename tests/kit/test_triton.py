@@ -86,7 +86,7 @@ def test_several_labels_have_the_thresholds_of_the_artifact(tmp_path):
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"task": '"ranking"'}, "Expected a task of single_label or multi_label, got 'ranking'"),
+        ({"task": '"ranking"'}, "Expected a task of single_label, multi_label or ordinal, got 'ranking'"),
         ({"task": '"multi_label"', "thresholds": "[0.5]"}, "Expected 3 thresholds, one a label, got 1"),
     ],
 )
