@@ -20,7 +20,9 @@ RecipeFile = Annotated[
 Unlabelled = Annotated[
     Path | None,
     typer.Option(
-        help="Folder or table of examples without labels, whose answers by the teacher are learned."
+        "--unlabelled",
+        "--unlabeled",
+        help="Folder or table of examples without labels, whose answers by the teacher are learned.",
     ),
 ]
 Temperature = Annotated[
