@@ -188,7 +188,7 @@ def test_options_that_fit_are_taken():
 
 
 def test_any_size_without_files_to_prove_it_on_is_refused(model, tmp_path):
-    with pytest.raises(ExportError, match="Expected an image classifier and its preprocessing"):
+    with pytest.raises(ExportError, match="Expected an image classifier, its preprocessing and image files"):
         export_model(
             model,
             tmp_path / "artifacts",

@@ -94,7 +94,7 @@ def test_an_input_called_as_an_inner_tensor_would_be_keeps_its_name():
 
     class Serving:
         class_names, inputs, modality = CLASSES, [Given], modality_of_kind("file")
-        task = get_task("single_label")
+        task, client = get_task("single_label"), None
 
     tensors = [schema.TensorT(name=b"", shape=[1], buffer=0) for _ in range(4)]
     graph = schema.SubGraphT(tensors=tensors, inputs=[3], outputs=[0], operators=[])

@@ -366,11 +366,9 @@ def test_packed_and_damaged_tables_are_looked_into(tmp_path):
     (tmp_path / "b.csv.zip").write_bytes(b"PK\x03\x04")
     (tmp_path / "b.parquet").write_bytes(b"PAR1")
     (tmp_path / "b.csv").write_bytes("file,label\n1.png,x\n".encode("utf-16"))
-    assert [find_task(tmp_path / name) for name in ("b.csv.zip", "b.parquet", "b.csv")] == [
-        TEXTS,
-        TEXTS,
-        IMAGES,
-    ]
+    assert [find_task(tmp_path / name) for name in ("b.csv.zip", "b.csv")] == [TEXTS, IMAGES]
+    with pytest.raises(DataError, match=r"Expected a Parquet file in .*b\.parquet"):
+        find_task(tmp_path / "b.parquet")
 
 
 # Real data, where it is.

@@ -154,7 +154,7 @@ def test_a_run_of_format_1_answers_as_one_of_format_2(make_run, tmp_path):
     [
         (
             {"task": '"ranking"'},
-            "Expected a task of single_label, multi_label, ner or regression, got 'ranking'",
+            "Expected a task of single_label, multi_label, ner, regression or ordinal, got 'ranking'",
         ),
         ({"task": '"multi_label"', "thresholds": "[0.5]"}, "Expected 3 thresholds, one a label, got 1"),
     ],
