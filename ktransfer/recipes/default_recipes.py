@@ -97,7 +97,7 @@ def with_adapter(recipe: Recipe, adapter: LoRA | None) -> Recipe:
 
     Returns:
         The recipe with the adapter; its stages have four times the learning rate, since an adapter starts from zero and
-        has far fewer weights (measured: docs/benchmarks.md).
+        has far fewer weights; other factors were not compared.
 
     Example:
 
