@@ -177,7 +177,7 @@ def test_a_run_of_format_1_has_one_label_an_image(format, images, tmp_path):
     [
         (
             {"task": "ranking"},
-            "Expected a task of single_label, multi_label, ner or regression, got 'ranking'",
+            "Expected a task of single_label, multi_label, ner, regression or ordinal, got 'ranking'",
         ),
         ({"task": "multi_label", "thresholds": [0.5]}, "Expected 3 thresholds, one a label, got 1"),
     ],
