@@ -37,8 +37,8 @@ def write(
 ) -> None:
     """Write the page, the model, what they are to know, and what they load of npm.
 
-    Images are answered by LiteRT, whose convolutions are twice as fast in a browser, where TFLite can hold the model, else by
-    ONNX Runtime; texts by ONNX Runtime, which takes any length.
+    Images are answered by LiteRT, which is twice as fast in a browser, where TFLite can hold the model, else by ONNX
+    Runtime; texts by ONNX Runtime, which takes any length.
 
     Args:
         serving: `Serving`.
