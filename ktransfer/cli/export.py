@@ -38,6 +38,13 @@ def export(
             "otherwise: mediapipe.",
         ),
     ] = None,
+    strings: Annotated[
+        bool,
+        typer.Option(
+            "--strings",
+            help="Write onnx-strings as well, ONNX that takes a text, its tokenizer in the graph (extra `strings`).",
+        ),
+    ] = False,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Apply the temperature that was fitted on validation.")
     ] = False,
@@ -48,7 +55,7 @@ def export(
     from ktransfer.core.modality import modality_of_manifest
     from ktransfer.exporting.options import ExportOptions
 
-    formats = format_names(format or FORMATS)
+    formats = format_names([*(format or FORMATS), *(["onnx-strings"] if strings else [])])
     manifest = check_run(run)
     check_backend()
     temperature = check_temperature(manifest, run) if calibrated else 1.0

@@ -20,6 +20,7 @@ _HOMES = (
     "ktransfer.exporting.saved_model",
     "ktransfer.exporting.tflite",
     "ktransfer.exporting.onnx",
+    "ktransfer.exporting.onnx_strings",
     "ktransfer.exporting.keras_hub",
     "ktransfer.exporting.web",
 )
@@ -45,6 +46,8 @@ class Format:
         one_example: Whether it takes one example at a time unless `dynamic_batch` is asked for. Defaults to `False`.
         options: Which fields of `ExportOptions` it knows that are not for every format. Defaults to none.
         takes_raw: Whether examples are taken as people have them, given the options. Defaults to never.
+        tokenizes: Whether texts become ids in the file by operators that are not the run's tokenizer; they are then
+            compared with it on every text of the run. Defaults to `False`.
         reads_files: Whether the bytes of image files are taken. Defaults to `False`.
         uint8: The precisions in which images are taken in uint8 in any case. Defaults to none.
         calibrated: The precisions that need training examples. Defaults to none.
@@ -72,6 +75,7 @@ class Format:
     one_example: bool = False
     options: frozenset[str] = frozenset()
     takes_raw: Callable[[ExportOptions], bool] = lambda options: False
+    tokenizes: bool = False
     reads_files: bool = False
     uint8: frozenset[str] = frozenset()
     calibrated: frozenset[str] = frozenset()
@@ -139,7 +143,7 @@ def formats() -> tuple[Format, ...]:
 
     Example:
         >>> [each.name for each in formats()]
-        ['savedmodel', 'tflite', 'onnx', 'keras-hub', 'web']
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'web']
     """
     return tuple(importlib.import_module(home).FORMAT for home in _HOMES)
 
@@ -149,8 +153,8 @@ def format_specs() -> dict[str, FormatSpec]:
     """All formats in all precisions by name: those in float32 first.
 
     Example:
-        >>> list(format_specs())[:6]
-        ['savedmodel', 'tflite', 'onnx', 'keras-hub', 'web', 'tflite-float16']
+        >>> list(format_specs())[:7]
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'web', 'tflite-float16']
     """
     specs = [FormatSpec(each, precision) for each in formats() for precision in each.precisions]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.is_quantized)}

@@ -1,0 +1,16 @@
+"""ONNX that takes texts: the tokenizer is in the graph, run by ONNX Runtime with onnxruntime-extensions."""
+
+from ktransfer.exporting.registry import Format
+
+FORMAT = Format(
+    name="onnx-strings",
+    file="model_strings.onnx",
+    exporter="ktransfer.exporting.onnx_strings.exporter",
+    runtime="ktransfer.exporting.onnx_strings.runtime",
+    default=False,
+    program=False,
+    one_example=True,
+    takes_raw=lambda options: True,
+    tokenizes=True,
+    modules=("onnx", "onnxruntime", "tf2onnx", "onnxruntime_extensions"),
+)
