@@ -38,6 +38,13 @@ def export(
             "otherwise: mediapipe.",
         ),
     ] = None,
+    min_runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--min-runtime",
+            help="The TensorFlow Lite that phones have, such as 2.9: refuse TFLite files that need a later one.",
+        ),
+    ] = None,
     strings: Annotated[
         bool,
         typer.Option(
@@ -66,6 +73,7 @@ def export(
         allow_flex=allow_flex,
         temperature=temperature,
         client=client,
+        min_runtime=min_runtime,
     )
     options.check(formats, modality_of_manifest(manifest).task)
     with quiet_imports():

@@ -142,6 +142,8 @@ def _export(run: Run, name: str, say: Say, **options: Any) -> Artifact:
     if parity.accuracy is not None:
         labels += f", {run.task.row_task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     asked = chosen_options(artifact)
+    if artifact.min_runtime is not None and artifact.min_runtime["version"]:
+        asked += f", {artifact.min_runtime['name']} {artifact.min_runtime['version']} or later"
     flex = f", needs Flex for {', '.join(artifact.flex_ops)}" if artifact.flex_ops else ""
     say(
         f"{name:<15}{artifact.size_bytes / 2**20:6.1f} MiB  batch {artifact.batch}{asked}{flex}, "

@@ -197,6 +197,8 @@ def export_model(
     reference = reference_function(serving)
     check_logits(reference, serving.examples, serving.task)
     exporter = spec.exporter()
+    if options.min_runtime is not None and "min_runtime" in family.options:
+        from ktransfer.exporting.tflite.min_runtime import check_min_runtime
     folder, name = Path(folder), spec.file_name
     facts = {"task": serving.task.name} | (serving.decision or {})
     written: dict[str, Any] = {"extra": {**(extra or {}), **facts}}
@@ -249,7 +251,9 @@ def export_model(
         listed = partial / "labels.txt"
         listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
-        found = family.operations(path)
+        found, needs = family.operations(path), family.needs(path)
+        if options.min_runtime is not None and "min_runtime" in family.options:
+            check_min_runtime(needs, options.min_runtime, format)
         publish(path, folder / name)
         os.replace(listed, folder / listed.name)
 
@@ -272,6 +276,7 @@ def export_model(
         temperature=options.temperature,
         flex_ops=found,
         client=client,
+        min_runtime=needs or None,
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ktransfer.exporting.options import ExportOptions
@@ -57,6 +57,7 @@ class Format:
         modules: The top-level modules that writing and running it needs next to TensorFlow. Defaults to none.
         warm_up: A module that a subprocess imports before it is wanted. Defaults to `None`.
         operations: Callable from a file to the operations that need more than its runtime. Defaults to none.
+        needs: Callable from a file to the `name` and least `version` of the runtime that it needs. Defaults to unknown.
 
     Example:
         >>> get_format("tflite-int8").file_name
@@ -84,6 +85,7 @@ class Format:
     modules: tuple[str, ...] = ()
     warm_up: str | None = None
     operations: Callable[[Path], tuple[str, ...]] = lambda path: ()
+    needs: Callable[[Path], dict[str, Any]] = lambda path: {}
 
 
 @dataclass(frozen=True)

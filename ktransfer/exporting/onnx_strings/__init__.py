@@ -1,6 +1,16 @@
 """ONNX that takes texts: the tokenizer is in the graph, run by ONNX Runtime with onnxruntime-extensions."""
 
+from pathlib import Path
+from typing import Any
+
 from ktransfer.exporting.registry import Format
+
+
+def _needs(path: Path) -> dict[str, Any]:
+    from ktransfer.exporting.onnx.min_runtime import min_runtime
+
+    return min_runtime(path)
+
 
 FORMAT = Format(
     name="onnx-strings",
@@ -13,4 +23,5 @@ FORMAT = Format(
     takes_raw=lambda options: True,
     tokenizes=True,
     modules=("onnx", "onnxruntime", "tf2onnx", "onnxruntime_extensions"),
+    needs=_needs,
 )
