@@ -32,7 +32,8 @@ def min_runtime(path: Path) -> dict[str, Any]:
     version = ""
     for entry in model.metadata or []:
         if entry.name == _KEY.encode():
-            version = bytes(model.buffers[entry.buffer].data or b"").rstrip(b"\0").decode("ascii", "replace")
+            data = model.buffers[entry.buffer].data
+            version = "" if data is None else bytes(data).rstrip(b"\0").decode("ascii", "replace")
     operators: dict[str, int] = {}
     for code in model.operatorCodes:
         name = _NAMES[max(code.builtinCode, code.deprecatedBuiltinCode)]
