@@ -11,6 +11,7 @@ os.environ.setdefault(
 )
 
 import pytest
+from spreading import mark_the_rest_slow
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -75,3 +76,9 @@ def _shared(name):
     if not path.exists():
         pytest.skip(f"real data is not here: {path}")
     return path
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Before `-m` chooses: of a test marked `spread` all but a few of its cases are slow."""
+    mark_the_rest_slow(items)

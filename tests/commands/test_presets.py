@@ -24,7 +24,7 @@ def data(tmp_path_factory):
 
 def train(data, out, lines=None, **options):
     said = [] if lines is None else lines
-    options = {"formats": (), "cache_dir": out.parent / "cache", "verbose": 0} | options
+    options = {"formats": (), "report": False, "cache_dir": out.parent / "cache", "verbose": 0} | options
     return ktransfer.train(data, PRESET_PATH, out, say=said.append, **options)
 
 
@@ -58,12 +58,14 @@ def test_the_recipe_of_the_run_is_the_decided_one(decided):
     assert Recipe.from_json((run.path / "recipe.json").read_bytes()) == run.recipe
 
 
+@pytest.mark.slow
 def test_the_decision_is_the_same_without_the_cache(decided, data, tmp_path):
     run = train(data, tmp_path / "run", epochs=2, cache=False)
     for name, value in decided[0].manifest["decision"]["evidence"].items():
         assert run.manifest["decision"]["evidence"][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_the_recipe_that_was_decided_trains_the_same_again(decided, data, tmp_path):
     again = train(data, tmp_path / "run", recipe=decided[0].recipe)
     assert again.manifest["metrics"] == decided[0].manifest["metrics"]
@@ -156,6 +158,7 @@ def test_evaluate_says_that_a_refitted_run_has_seen_the_validation_images(data, 
     assert any("trained on 30 of these images" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_best_refits_by_itself_where_validation_was_held_out(data, tmp_path):
     held_out = train(data / "train", tmp_path / "held out", preset="best", epochs=1)
     given = train(data, tmp_path / "given", preset="best", epochs=1)
@@ -182,6 +185,7 @@ def test_refit_with_a_budget_is_refused(data, tmp_path):
         train(data, tmp_path / "run", refit=True, budget="10m")
 
 
+@pytest.mark.slow
 def test_a_budget_shortens_the_training_and_says_so(data, tmp_path, monkeypatch):
     lines = []
     run = train(data, tmp_path / "run", lines, budget="10m", epochs=3)

@@ -64,7 +64,7 @@ PRESETS = {
     "adapters, refit": {"preset": "balanced", "epochs": 3, "refit": True, "adapter": LoRA(rank=2)},
     "adapters of texts": {"preset": "balanced", "epochs": 2, "adapter": LoRA(rank=2)},
 }
-QUIET = {"verbose": 0, "say": lambda line: None}
+QUIET = {"verbose": 0, "report": False, "say": lambda line: None}
 
 
 @pytest.fixture(scope="module")
@@ -153,6 +153,7 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.spread("cached-manifest.json 2", "balanced-recipe.json 1", "adapters-checkpoint.npz 3")
 @pytest.mark.parametrize(
     ("case", "moment"),
     [
