@@ -41,6 +41,14 @@ def _seeded():
     keras.config.set_dtype_policy("float32")
 
 
+@pytest.fixture(scope="module")
+def no_report():
+    """Train without writing the page of a run, which takes a third of a short training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ktransfer.commands.fit._report", lambda *given: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def flowers():
     return _shared("data/flowers")

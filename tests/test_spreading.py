@@ -36,7 +36,7 @@ def test_cases_are_kept_by_a_part_of_their_name():
 class Case:
     """As much of a collected test as is asked for."""
 
-    def __init__(self, name, marks=(), **params):
+    def __init__(self, name, marks=(), /, **params):
         self.nodeid, self.marks = f"test_a.py::{name}", [mark.mark for mark in marks]
         self.callspec = SimpleNamespace(params=params, id="-".join(map(str, params.values())))
 

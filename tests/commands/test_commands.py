@@ -27,7 +27,9 @@ from ktransfer.runs.run import Run
 from ktransfer.training.checkpoint import Checkpoint
 
 RECIPE = Recipe(stages=(Stage(depth=1, epochs=2, learning_rate=1e-5),), batch_size=16)
-QUIET = {"verbose": 0, "report": False, "say": lambda line: None}  # tests/reporting has the reports
+QUIET = {"verbose": 0, "say": lambda line: None}
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")

@@ -24,7 +24,7 @@ from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
 
 RECIPE = Recipe(stages=(Stage(depth=1, epochs=1, learning_rate=1e-4),), batch_size=16)
-QUIET = {"verbose": 0, "report": False, "say": lambda line: None}
+QUIET = {"verbose": 0, "say": lambda line: None}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def teacher(folder, preset, table):
 
 
 def student_of(teacher, out, **options):
-    options = {"recipe": TEXT_RECIPE, "formats": (), "verbose": 0, "report": False, **options}
+    options = {"recipe": TEXT_RECIPE, "formats": (), "verbose": 0, **options}
     lines = []
     run = distill(teacher.path, out, say=lines.append, **options)
     return run, lines

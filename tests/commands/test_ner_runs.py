@@ -34,7 +34,7 @@ STAGES = (
     Stage(depth="all", epochs=1, learning_rate=1e-3),
 )
 RECIPE = Recipe(stages=STAGES, batch_size=16, augmentation=TextAugmentation(), final_weights="interpolated")
-QUIET = {"verbose": 0, "report": False, "say": lambda line: None}
+QUIET = {"verbose": 0, "say": lambda line: None}
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,9 @@ from ktransfer.recipes.default_recipes import PRESETS, preset_recipe, worth_fine
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.recipes.time_budget import TimeBudget
 
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -26,7 +29,7 @@ def data(tmp_path_factory):
 
 def train(data, out, lines=None, **options):
     said = [] if lines is None else lines
-    options = {"formats": (), "report": False, "cache_dir": out.parent / "cache", "verbose": 0} | options
+    options = {"formats": (), "cache_dir": out.parent / "cache", "verbose": 0} | options
     return ktransfer.train(data, PRESET_PATH, out, say=said.append, **options)
 
 

@@ -65,7 +65,9 @@ PRESETS = {
     "adapters, refit": {"preset": "balanced", "epochs": 3, "refit": True, "adapter": LoRA(rank=2)},
     "adapters of texts": {"preset": "balanced", "epochs": 2, "adapter": LoRA(rank=2)},
 }
-QUIET = {"verbose": 0, "report": False, "say": lambda line: None}
+QUIET = {"verbose": 0, "say": lambda line: None}
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")

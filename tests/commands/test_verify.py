@@ -25,7 +25,9 @@ from ktransfer.recipes.recipe import Recipe
 from ktransfer.runs.run import Run
 from ktransfer.text.augmentation import TextAugmentation
 
-QUIET = {"verbose": 0, "report": False, "say": lambda line: None}
+QUIET = {"verbose": 0, "say": lambda line: None}
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
