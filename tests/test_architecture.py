@@ -21,6 +21,7 @@ ORDER = (
         "__init__",
         "demo",
         "commands",
+        "shrinking",
         "searching",
         "pretraining",
         "reporting",
