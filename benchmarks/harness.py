@@ -44,6 +44,19 @@ def arguments(doc):
     return parser
 
 
+def stopwatch():
+    """Start a clock; called, what it returns gives wall and processor seconds since then (of all threads)."""
+    wall, processor = time.perf_counter(), time.process_time()
+
+    def read():
+        return {
+            "seconds": round(time.perf_counter() - wall, 1),
+            "cpu_seconds": round(time.process_time() - processor, 1),
+        }
+
+    return read
+
+
 def data_folder(options):
     """The folder of images; ends the program where there is none."""
     if not (options.data / "train").is_dir():

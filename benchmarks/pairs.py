@@ -18,10 +18,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from harness import SHARED, note, refuse, report
+from harness import SHARED, note, refuse, report, stopwatch
 
 BACKBONE, DATA = "minilm_l6_h384_uncased", "stsb"
 METHODS = ("head", "fast", "balanced", "best", "trainer")
@@ -62,7 +61,7 @@ def of_ktransfer(method, splits, preset, seed):
         for name, rows in splits.items():
             with (folder / "data" / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerows([NAMES, *rows])
-        start = time.perf_counter()
+        clock = stopwatch()
         run = ktransfer.train(
             folder / "data",
             str(preset),
@@ -76,10 +75,10 @@ def of_ktransfer(method, splits, preset, seed):
             allow_leakage=True,  # pairs that repeat are part of the official splits
             **options,
         )
-        seconds = time.perf_counter() - start
+        times = clock()
         metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
     scores = [metrics[name]["spearman"]["value"] for name in ("test", "validation")]
-    return (*scores, metrics["test"]["rmse"]["value"], seconds)
+    return (*scores, metrics["test"]["rmse"]["value"], times)
 
 
 def of_trainer(splits, preset, seed, epochs):
@@ -121,7 +120,7 @@ def of_trainer(splits, preset, seed, epochs):
             "rmse": float(np.sqrt(np.mean((answers - truth) ** 2))),
         }
 
-    start = time.perf_counter()
+    clock = stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             AutoModelForSequenceClassification.from_pretrained(preset, num_labels=1),
@@ -150,8 +149,7 @@ def of_trainer(splits, preset, seed, epochs):
             name: scores(trainer.predict(data[name]).predictions, data[name].scores)
             for name in ("test", "val")
         }
-    seconds = time.perf_counter() - start
-    return found["test"]["spearman"], found["val"]["spearman"], found["test"]["rmse"], seconds
+    return found["test"]["spearman"], found["val"]["spearman"], found["test"]["rmse"], clock()
 
 
 def measure(method, seed, options):
@@ -166,10 +164,10 @@ def measure(method, seed, options):
         ktransfer.load_text_backbone(str(preset))  # what a first use costs once in a process is not compared
     splits = splits_of(options.data / DATA, seed, options.rows, options.smoke)
     if method == "trainer":
-        test, validation, rmse, seconds = of_trainer(splits, preset, seed, options.epochs)
+        test, validation, rmse, times = of_trainer(splits, preset, seed, options.epochs)
     else:
-        test, validation, rmse, seconds = of_ktransfer(method, splits, preset, seed)
-    found = {"spearman": test, "validation_spearman": validation, "rmse": rmse, "seconds": round(seconds, 1)}
+        test, validation, rmse, times = of_ktransfer(method, splits, preset, seed)
+    found = {"spearman": test, "validation_spearman": validation, "rmse": rmse, **times}
     print(json.dumps(found | {"rows": len(splits["train"])}))
 
 
@@ -181,7 +179,7 @@ def table(measured):
     for method in dict.fromkeys(key[0] for key in measured):
         seeds = [value for key, value in measured.items() if key[0] == method]
         found = {"method": method, "seeds": len(seeds), "rows": seeds[0]["rows"]}
-        for score in ("spearman", "validation_spearman", "rmse", "seconds"):
+        for score in ("spearman", "validation_spearman", "rmse", "seconds", "cpu_seconds"):
             values = [value[score] for value in seeds]
             found[score] = round(float(np.mean(values)), 4)
             found[f"{score}_sd"] = round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None

@@ -25,10 +25,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from harness import SHARED, note, refuse, report
+from harness import SHARED, note, refuse, report, stopwatch
 
 BATCH = 32
 BACKBONES = {
@@ -358,10 +357,10 @@ def measure(row, method, seed, shared, backbones):
         load(str(preset))  # what a first use costs once in a process is not compared
     with tempfile.TemporaryDirectory() as folder:
         (write_images if size else write_texts)(data, shared, Path(folder), seed)
-        start = time.perf_counter()
+        clock = stopwatch()
         accuracy, more = run(method, Path(folder), preset, size, seed)
-        seconds = time.perf_counter() - start
-    print(json.dumps({"accuracy": accuracy, "seconds": round(seconds, 1), **more}))
+        times = clock()
+    print(json.dumps({"accuracy": accuracy, **times, **more}))
 
 
 def table(measured):
@@ -379,7 +378,9 @@ def table(measured):
                 found[f"{method}_sd"] = (
                     round(float(np.std(accuracies, ddof=1)), 4) if len(seeds) > 1 else None
                 )
-                found[f"{method}_seconds"] = round(float(np.mean([v["seconds"] for v in seeds])), 1)
+                for kind in ("seconds", "cpu_seconds"):
+                    times = [value[kind] for value in seeds if kind in value]
+                    found[f"{method}_{kind}"] = round(float(np.mean(times)), 1) if times else None
                 found["seeds"] = max(found.get("seeds", 0), len(seeds))
         rows.append(found)
     return rows

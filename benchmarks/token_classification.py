@@ -17,10 +17,9 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
-from harness import SHARED, note, refuse, report
+from harness import SHARED, note, refuse, report, stopwatch
 
 BACKBONE, DATA = "minilm_l6_h384_uncased", "wnut17_ner"
 METHODS = ("head", "fast", "balanced", "best", "trainer")
@@ -68,7 +67,7 @@ def of_ktransfer(method, by_split, preset, seed):
         data = folder / "data"
         data.mkdir()
         write_splits(by_split, data)
-        start = time.perf_counter()
+        clock = stopwatch()
         run = ktransfer.train(
             data,
             str(preset),
@@ -81,9 +80,9 @@ def of_ktransfer(method, by_split, preset, seed):
             allow_leakage=True,  # tweets that repeat belong to the official splits
             **options,
         )
-        seconds = time.perf_counter() - start
+        times = clock()
         metrics = json.loads((run.path / "metrics.json").read_text(encoding="utf-8"))
-        return metrics["test"], metrics["validation"], seconds
+        return metrics["test"], metrics["validation"], times
 
 
 def of_trainer(by_split, preset, seed, epochs):
@@ -148,7 +147,7 @@ def of_trainer(by_split, preset, seed, epochs):
     def compute(prediction):
         return {"entity_f1": scores(prediction.predictions, data["validation"])["micro"]["f1"]}
 
-    start = time.perf_counter()
+    clock = stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             AutoModelForTokenClassification.from_pretrained(preset, num_labels=len(tags)),
@@ -177,7 +176,7 @@ def of_trainer(by_split, preset, seed, epochs):
             name: scores(trainer.predict(data[name]).predictions, data[name])
             for name in ("test", "validation")
         }
-    return found["test"], found["validation"], time.perf_counter() - start
+    return found["test"], found["validation"], clock()
 
 
 def measure(method, seed, options):
@@ -192,15 +191,15 @@ def measure(method, seed, options):
         ktransfer.load_text_backbone(str(preset))  # what a first use costs once in a process is not compared
     by_split = splits_of(options.data / DATA, options.smoke)
     if method == "trainer":
-        test, validation, seconds = of_trainer(by_split, preset, seed, options.epochs)
+        test, validation, times = of_trainer(by_split, preset, seed, options.epochs)
     else:
-        test, validation, seconds = of_ktransfer(method, by_split, preset, seed)
+        test, validation, times = of_ktransfer(method, by_split, preset, seed)
     found = {
         "entity_f1": test["micro"]["f1"],
         "precision": test["micro"]["precision"],
         "recall": test["micro"]["recall"],
         "validation_f1": validation["micro"]["f1"],
-        "seconds": round(seconds, 1),
+        **times,
     }
     print(json.dumps(found))
 
@@ -213,7 +212,7 @@ def table(measured):
     for method in dict.fromkeys(key[0] for key in measured):
         seeds = [value for key, value in measured.items() if key[0] == method]
         found = {"method": method, "seeds": len(seeds)}
-        for score in ("entity_f1", "precision", "recall", "validation_f1", "seconds"):
+        for score in ("entity_f1", "precision", "recall", "validation_f1", "seconds", "cpu_seconds"):
             values = [value[score] for value in seeds]
             found[score] = round(float(np.mean(values)), 4)
             found[f"{score}_sd"] = round(float(np.std(values, ddof=1)), 4) if len(values) > 1 else None
