@@ -33,7 +33,7 @@ COSTS = ("multiply_adds", "parameters")
 
 @dataclass(frozen=True)
 class Scores:
-    """What the units of a group count.
+    """The importance of the units of a group.
 
     Attributes:
         whole: How many there were before any pruning.
@@ -180,7 +180,7 @@ class Prunable:
 
     @property
     def scores(self) -> Mapping[str, Scores]:
-        """By group what its units count."""
+        """The importance of the units, by group."""
         return self._scores(set())
 
     def _fit_head(self, model: keras.Model, removed: set[int]) -> None:
@@ -219,7 +219,7 @@ def largest(
         make: From a share to keep to the network.
         measure: What must not exceed the target; it grows with what is kept.
         target: In the unit of `measure`.
-        resolution: Shares that differ by less are not told apart. Defaults to 0.01.
+        resolution: The interval of shares at which the search ends. Defaults to 0.01.
 
     Returns:
         The network and its measure; where even the smallest exceeds the target that one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ktransfer.commands.checks import check_free_or_begun
 from ktransfer.commands.costs import artifact_latency, measure_export
@@ -23,9 +23,6 @@ from ktransfer.recipes.targets import parse_latency
 from ktransfer.runs.exported import exported
 from ktransfer.runs.run import Run
 from ktransfer.utils.terminal import print_line
-
-if TYPE_CHECKING:
-    from ktransfer.core.typing import PathLike
 
 _RESOLUTION = {"latency": 0.03}  # of the share to keep; each try is an export
 
@@ -146,14 +143,14 @@ def prune(
 
     limit = parse_latency(target) if cost == "latency" else float(target)
     prunable = Prunable(teacher, splits, importance=importance)
-    trouble = ""
+    nearest = ""
     if cost == "keep":
         found = prunable.to(limit)
     else:
         found, least = largest(prunable.to, measure, limit, resolution=_RESOLUTION.get(cost, 0.01))
         if least > limit:
             out = Path(f"{out}.best")
-            trouble = _out_of_reach(cost, target, found.keep, least, out)
+            nearest = f"{least:.3g}{' ms' if cost == 'latency' else ' of what it was'}"
             check_free_or_begun(out, overwrite=overwrite)
             say(f"out of reach  {cost.replace('_', '-')} of {target}; the smallest network is kept in {out}")
     require_loadable(found.model)
@@ -168,7 +165,7 @@ def prune(
         if steps > 1:
             prunable = Prunable(run, splits, importance=importance)
             part = whole ** (1 / steps)
-            if last and cost in COSTS and not trouble:
+            if last and cost in COSTS and not nearest:
                 left = before[0 if cost == "parameters" else 1] * limit
                 now = prunable.to(1.0)
                 share = min(1.0, left / getattr(now, cost)[0])
@@ -205,8 +202,12 @@ def prune(
             f"latency    {took:.2f} ms as {timed} on {threads} thread{'s' * (threads != 1)}, wanted {limit:g} ms"
         )
     taught.compared(run, "result")
-    if trouble:
-        raise RecipeError(trouble)
+    if nearest:
+        raise RecipeError(
+            f"Expected a target for {cost.replace('_', '-')} that can be reached, got {target}; the smallest network, "
+            f"with {whole:.0%} of each group, has {nearest} and is kept in {out}. Pass that or more, or distill to a "
+            "smaller backbone."
+        )
     return run
 
 
@@ -264,15 +265,6 @@ def _latency_of(
         if artifact.format == format:
             return artifact_latency(run, artifact, threads=threads)
     return measure(found)
-
-
-def _out_of_reach(cost: str, target: object, keep: float, least: float, out: PathLike) -> str:
-    unit = " ms" if cost == "latency" else " of what it was"
-    return (
-        f"Expected a target for {cost.replace('_', '-')} that can be reached, got {target}; the smallest network, "
-        f"with {keep:.0%} of each group, has {least:.3g}{unit} and is kept in {out}. Pass that or more, or distill to "
-        "a smaller backbone."
-    )
 
 
 def check_targets(given: Mapping[str, Any], importance: str, steps: int) -> None:

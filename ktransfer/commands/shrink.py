@@ -217,7 +217,7 @@ def check_search(formats: Sequence[str], threads: int, trials: int, importance: 
 
 
 class _Search:
-    """What was tried so far, on disk, and how more is tried."""
+    """A search whose state is on disk."""
 
     def __init__(
         self,
@@ -410,7 +410,7 @@ class _Search:
     # Measuring.
 
     def _base(self, run: Run) -> None:
-        """What the run's Keras model answers."""
+        """Measure the run's Keras model."""
         size = fingerprint(run.path / "model.keras")[1]
         with Contender(run, KERAS, ".", size, {}, self.threads) as keras_model:
             hits = self._hits(run, keras_model)
@@ -419,7 +419,7 @@ class _Search:
         self._say(f"base       {self.score} {hits.mean():.3f} on {len(hits)} of the validation {run.noun}")
 
     def _hits(self, run: Run, contender: Contender) -> np.ndarray:
-        """What each validation example counts as."""
+        """The score of each validation example."""
         chosen = run.preprocessing.pieces(self._validation)
         task = run.task.row_task
         with progress_bar(0) as bar:
@@ -552,7 +552,7 @@ class _Search:
         return Run.load(out)
 
     def _complete(self, run: Run, out: Path, chosen: Candidate, facts: Mapping[str, Any]) -> None:
-        """What a run has that its trial had not: the test split's metrics, the report, and what was tried."""
+        """Add what a trial has not: the test split's metrics, the report, and what was tried."""
         taught = self.taught
         if chosen.network != RUN:
             data = {name: value for name, value in run.manifest["data"].items() if name != "evaluate_test"}

@@ -1,4 +1,4 @@
-"""What a search for a smaller artifact tried, which of it meets the limits, and which share to keep next."""
+"""The candidates of a search for a smaller artifact, its limits, and the share to keep next."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NORMAL = 1.96  # standard deviations around a mean that hold 95 %
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What the artifact must hold.
+    """The limits of the artifact that is searched for.
 
     Args:
         drop: By how much the score may be lower than the run's. Defaults to `None`, any amount.
@@ -70,7 +70,7 @@ class Limits:
         return self.latency_ms is not None or self.size_bytes is not None
 
     def excess(self, size_bytes: float, latency_ms: float) -> float:
-        """How many times the largest allowed size or time it is, of both the larger; 0 without such limits."""
+        """The larger of size and time in units of the largest allowed; 0 without such limits."""
         shares = [0.0]
         if self.size_bytes is not None:
             shares.append(size_bytes / self.size_bytes)
@@ -157,7 +157,7 @@ class Candidate:
 
 
 def interval_of(hits: np.ndarray) -> tuple[float, float]:
-    """Where the mean of what examples count as lies, with a confidence of 95 %.
+    """The interval of the mean score of examples, with a confidence of 95 %.
 
     Args:
         hits: `(N,)`, in [0, 1]; of 0 and 1 alone the interval is Wilson's (1927), else that of a normal distribution.
@@ -175,7 +175,7 @@ def interval_of(hits: np.ndarray) -> tuple[float, float]:
 
 
 def not_dominated(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """Those of which no other has at least the score at no more size and latency, and is better in one of them.
+    """The candidates of which no other has at least the score at no more size and latency, and is better in one of them.
 
     Args:
         candidates: All that was measured.
