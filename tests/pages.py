@@ -9,14 +9,14 @@ import time
 import pytest
 
 from ktransfer.errors import ExportError
-from ktransfer.exporting.web.packages import RUNTIME, TOKENIZERS, find_package
+from ktransfer.exporting.web.packages import LITERT, LITERT_UTILS, RUNTIME, TOKENIZERS, find_package
 
 _LONG = 600  # seconds, for an answer on a busy machine
 
 
 def require_packages():
     """Skip where npm has not installed what a page loads."""
-    for package in (RUNTIME, TOKENIZERS):
+    for package in (LITERT, LITERT_UTILS, RUNTIME, TOKENIZERS):
         try:
             find_package(package)
         except ExportError:

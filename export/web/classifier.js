@@ -1,5 +1,6 @@
 // Answers to images and texts in a browser, as the Keras model gives them: decoding, resizing and tokenizing as in
-// training, then the ONNX model by onnxruntime-web. `ktransfer export RUN --format web` writes the folder around it.
+// training, then the model by LiteRT or ONNX Runtime in WebAssembly. `ktransfer export RUN --format web` writes the
+// folder around it.
 
 const FIXED_POINT = 2 ** 22; // what Pillow multiplies weights by before it rounds them (libImaging/Resample.c)
 const NEARLY = 1e-9; // by which a sum of weighted pixels may miss a whole number
@@ -13,16 +14,23 @@ const KERNELS = {
   lanczos3: [3, (x) => (x < 3 ? sinc(x) * sinc(x / 3) : 0)],
 };
 
-/** The weights of `size` pixels in each of `target` pixels: `{from, values}` each, as Pillow has them. */
+/**
+ * The weights of `size` pixels in each of `target` pixels, as Pillow has them: of target i those from `from[i]` on, in
+ * `values` between `at[i]` and `at[i + 1]`.
+ */
 function weights(size, fit, target, { mode, interpolation, antialias }, atOnce) {
   const bar = mode === "pad" ? Math.floor(Math.max(fit - size, 0) / 2) : 0;
   const start = mode === "crop" ? Math.floor(Math.max(size - fit, 0) / 2) : 0;
   const used = mode === "crop" ? Math.min(size, fit) : size + 2 * bar;
-  const found = [];
+  const from = new Int32Array(target), at = new Int32Array(target + 1), found = [];
   for (let i = 0; i < target; i++) {
+    at[i] = found.length;
     if (interpolation === "nearest") {
       const place = start + Math.floor(((2 * i + 1) * used) / (2 * target)) - bar;
-      found.push(place >= 0 && place < size ? { from: place, values: [1] } : { from: 0, values: [] });
+      if (place >= 0 && place < size) {
+        from[i] = place;
+        found.push(1);
+      }
       continue;
     }
     const [support, kernel] = KERNELS[interpolation];
@@ -32,50 +40,71 @@ function weights(size, fit, target, { mode, interpolation, antialias }, atOnce) 
     const first = Math.max(0, Math.floor(center - support * width - 0.5));
     const last = Math.min(size + 2 * bar - 1, Math.ceil(center + support * width - 0.5));
     const values = [];
-    for (let p = first; p <= last; p++) values.push(kernel(Math.abs(p + 0.5 - center) / width));
-    const sum = values.reduce((one, other) => one + other, 0);
-    const scaled = values.map((value) => {
-      const weight = value / sum;
-      return atOnce ? weight : (Math.sign(weight) * Math.floor(Math.abs(weight) * FIXED_POINT + 0.5)) / FIXED_POINT;
-    });
+    let sum = 0;
+    for (let p = first; p <= last; p++) sum += values[values.push(kernel(Math.abs(p + 0.5 - center) / width)) - 1];
     // Bars are black: their pixels count for nothing.
-    const from = Math.max(first, bar);
-    found.push({ from: from - bar, values: scaled.slice(from - first, Math.max(size + bar - first, 0)) });
-  }
-  return found;
-}
-
-const whole = (value) => Math.min(Math.max(Math.floor(value + 0.5), 0), 255);
-
-/** One pass over an image of three channels: along rows, or along columns, from `first` to `last` of the others. */
-function pass(image, { width, height, along, round }) {
-  const horizontal = along.axis === "x";
-  const [outWidth, outHeight] = horizontal ? [along.weights.length, height] : [width, along.weights.length];
-  const out = new Float64Array(outWidth * outHeight * 3);
-  const step = horizontal ? 3 : width * 3;
-  const [firstRow, endRow] = along.rows ?? [0, outHeight];
-  for (let y = firstRow; y < endRow; y++) {
-    for (let x = 0; x < outWidth; x++) {
-      const { from, values } = along.weights[horizontal ? x : y];
-      const start = (horizontal ? y * width + from : from * width + x) * 3;
-      let red = 0, green = 0, blue = 0;
-      for (let k = 0, place = start; k < values.length; k++, place += step) {
-        red += image[place] * values[k];
-        green += image[place + 1] * values[k];
-        blue += image[place + 2] * values[k];
-      }
-      const place = (y * outWidth + x) * 3;
-      out[place] = round(red);
-      out[place + 1] = round(green);
-      out[place + 2] = round(blue);
+    from[i] = Math.max(first, bar) - bar;
+    for (let k = Math.max(first, bar) - first; k < Math.min(values.length, size + bar - first); k++) {
+      const weight = values[k] / sum;
+      found.push(
+        atOnce ? weight : (Math.sign(weight) * Math.floor(Math.abs(weight) * FIXED_POINT + 0.5)) / FIXED_POINT
+      );
     }
   }
-  return { image: out, width: outWidth, height: outHeight };
+  at[target] = found.length;
+  return { from, at, values: Float64Array.from(found) };
+}
+
+// How a sum of weighted pixels becomes a pixel: not yet, to the nearest level, or to the one below.
+const [NOT, NEAREST, DOWN] = [0, 1, 2];
+const rounded = (value, way) =>
+  way === NEAREST ? Math.min(Math.max(Math.floor(value + 0.5), 0), 255) : way === DOWN ? Math.floor(value + NEARLY) : value;
+
+/** One pass along the rows, from `firstRow` to `endRow` of them, over pixels of `channels` values, of which 3 count. */
+function acrossRows(image, { width, height, channels }, { from, at, values }, [firstRow, endRow], way) {
+  const target = from.length;
+  const out = way === NEAREST ? new Uint8Array(target * height * 3) : new Float64Array(target * height * 3);
+  for (let y = firstRow; y < endRow; y++) {
+    for (let x = 0, place = y * target * 3; x < target; x++, place += 3) {
+      let red = 0, green = 0, blue = 0;
+      for (let k = at[x], p = (y * width + from[x]) * channels; k < at[x + 1]; k++, p += channels) {
+        const weight = values[k];
+        red += image[p] * weight;
+        green += image[p + 1] * weight;
+        blue += image[p + 2] * weight;
+      }
+      out[place] = rounded(red, way);
+      out[place + 1] = rounded(green, way);
+      out[place + 2] = rounded(blue, way);
+    }
+  }
+  return { image: out, width: target, height, channels: 3 };
+}
+
+/** One pass along the columns, a row of sums at a time, which is how the pixels lie. */
+function alongColumns(image, { width, channels }, { from, at, values }, way) {
+  const target = from.length, length = width * channels;
+  const out = way === NEAREST ? new Uint8Array(width * target * 3) : new Float32Array(width * target * 3);
+  const sums = new Float64Array(length);
+  for (let y = 0, place = 0; y < target; y++) {
+    sums.fill(0);
+    for (let k = at[y], p = from[y] * length; k < at[y + 1]; k++, p += length) {
+      const weight = values[k];
+      for (let i = 0; i < length; i++) sums[i] += image[p + i] * weight;
+    }
+    for (let i = 0; i < length; i += channels) {
+      out[place++] = rounded(sums[i], way);
+      out[place++] = rounded(sums[i + 1], way);
+      out[place++] = rounded(sums[i + 2], way);
+    }
+  }
+  return { image: out, width, height: target, channels: 3 };
 }
 
 /**
  * Brings pixels to the size of a model, as Pillow does, to the same grey level.
- * `pixels`: RGB in 0-255, `height * width * 3`. `resize`: as `facts.json` has it. Returns a Float32Array.
+ * `pixels`: RGB or RGBA in 0-255, row by row; the fourth value is not used. `resize`: as `facts.json` has it. Returns a
+ * Float32Array, RGB.
  */
 export function resized(pixels, width, height, resize) {
   const fitWidth = Math.max(Math.floor((height * resize.width) / resize.height), 1);
@@ -87,23 +116,27 @@ export function resized(pixels, width, height, resize) {
   const atOnce = !resize.antialias && resize.interpolation === "bilinear" && smaller;
   const rows = weights(height, fitHeight, resize.height, resize, atOnce);
   const columns = weights(width, fitWidth, resize.width, resize, atOnce);
-  const between = atOnce ? (value) => value : whole;
-  const last = atOnce ? (value) => Math.floor(value + NEARLY) : whole;
+  const [between, last] = atOnce ? [NOT, DOWN] : [NEAREST, NEAREST];
   const [fullWidth, fullHeight] = [wholeSize(width, fitWidth), wholeSize(height, fitHeight)];
+  const given = { width, height, channels: pixels.length / (width * height) };
+  let found;
   // The order of Pillow 13: rows first where that takes away twice as many of them.
-  const rowsFirst = fullHeight > resize.height && 2 * (fullWidth - resize.width) < fullHeight - resize.height;
-  const down = { axis: "y", weights: rows };
-  const filled = rows.filter(({ values }) => values.length);
-  const needed = [filled[0]?.from ?? 0, Math.max(0, ...filled.map(({ from, values }) => from + values.length))];
-  const across = { axis: "x", weights: columns, rows: rowsFirst ? undefined : needed };
-  let found = { image: pixels, width, height };
-  for (const [along, round] of [[rowsFirst ? down : across, between], [rowsFirst ? across : down, last]]) {
-    found = pass(found.image, { ...found, along, round });
+  if (fullHeight > resize.height && 2 * (fullWidth - resize.width) < fullHeight - resize.height) {
+    found = alongColumns(pixels, given, rows, between);
+    found = acrossRows(found.image, found, columns, [0, resize.height], last);
+  } else {
+    let [first, end] = [height, 0]; // of the rows that are used
+    for (let i = 0; i < resize.height; i++) {
+      const count = rows.at[i + 1] - rows.at[i];
+      if (count) [first, end] = [Math.min(first, rows.from[i]), Math.max(end, rows.from[i] + count)];
+    }
+    found = acrossRows(pixels, given, columns, [first, end], between);
+    found = alongColumns(found.image, found, rows, last);
   }
   return Float32Array.from(found.image);
 }
 
-/** Decodes an image file, a video frame or a bitmap: upright, transparent parts white, colors as stored. */
+/** Decodes an image file, a video frame or a bitmap to RGBA: upright, transparent parts white, colors as stored. */
 export async function pixelsOf(source) {
   let bitmap;
   try {
@@ -123,14 +156,7 @@ export async function pixelsOf(source) {
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0);
   bitmap.close();
-  const { data } = context.getImageData(0, 0, width, height);
-  const pixels = new Uint8Array(width * height * 3);
-  for (let from = 0, to = 0; to < pixels.length; from += 4, to += 3) {
-    pixels[to] = data[from];
-    pixels[to + 1] = data[from + 1];
-    pixels[to + 2] = data[from + 2];
-  }
-  return { pixels, width, height };
+  return { pixels: context.getImageData(0, 0, width, height).data, width, height }; // RGBA
 }
 
 async function fetched(address) {
@@ -141,26 +167,58 @@ async function fetched(address) {
   return response;
 }
 
-/** Loads the model of a folder. `folder`: its address, by default the one this module is in. */
-export async function load(folder = new URL(".", import.meta.url)) {
-  const at = (name) => new URL(name, folder);
-  const facts = await (await fetched(at("facts.json"))).json();
+/** ONNX Runtime: a function from inputs by name, `{values, shape}` each, to the probabilities. */
+async function onnxRuntime(at) {
   const ort = await import(at("runtime/ort.wasm.min.mjs").href);
   ort.env.wasm.wasmPaths = at("runtime/").href;
   ort.env.wasm.numThreads = 1; // more need headers that a plain server does not send
   const model = new Uint8Array(await (await fetched(at("model.onnx"))).arrayBuffer());
   const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  const kinds = { Float32Array: "float32", Uint8Array: "uint8", Int32Array: "int32" };
+  return async (given) => {
+    const tensors = Object.entries(given).map(([name, { values, shape }]) => {
+      return [name, new ort.Tensor(kinds[values.constructor.name], values, shape)];
+    });
+    return Array.from((await session.run(Object.fromEntries(tensors))).probabilities.data);
+  };
+}
+
+/** LiteRT, which has faster convolutions; the same kind of function. */
+async function liteRt(at) {
+  const { getGlobalLiteRtPromise, loadLiteRt, loadAndCompile, Tensor } = await import(at("runtime/litert.js").href);
+  await (getGlobalLiteRtPromise() ?? loadLiteRt(at("runtime/").href)); // once a page, however many models it has
+  const model = new Uint8Array(await (await fetched(at("model.tflite"))).arrayBuffer());
+  const compiled = await loadAndCompile(model, { accelerator: "wasm" });
+  return async (given) => {
+    const tensors = Object.entries(given).map(([name, { values, shape }]) => [name, new Tensor(values, shape)]);
+    const made = tensors.map(([, tensor]) => tensor);
+    try {
+      const { probabilities } = await compiled.run(Object.fromEntries(tensors));
+      made.push(probabilities);
+      return Array.from(await probabilities.data());
+    } finally {
+      made.forEach((tensor) => tensor.delete());
+    }
+  };
+}
+
+/** Loads the model of a folder. `folder`: its address, by default the one this module is in. */
+export async function load(folder = new URL(".", import.meta.url)) {
+  const at = (name) => new URL(name, folder);
+  const facts = await (await fetched(at("facts.json"))).json();
+  const run = await (facts.model.endsWith(".tflite") ? liteRt : onnxRuntime)(at);
   let tokenizer = null;
   if (facts.tokenizer) {
     const { Tokenizer } = await import(at("runtime/tokenizers.min.mjs").href);
     tokenizer = new Tokenizer(await (await fetched(at("tokenizer.json"))).json(), {});
   }
-  return new Classifier(ort, session, facts, tokenizer);
+  return new Classifier(run, facts, tokenizer);
 }
 
 export class Classifier {
-  constructor(ort, session, facts, tokenizer) {
-    Object.assign(this, { ort, session, facts, tokenizer });
+  /** `run`: from inputs by name, `{values, shape}` each, to the probabilities. */
+  constructor(run, facts, tokenizer) {
+    Object.assign(this, { run, facts, tokenizer });
   }
 
   /** Whether it takes texts; else images. */
@@ -180,9 +238,10 @@ export class Classifier {
   }
 
   async probabilitiesOfPixels(pixels, width, height) {
-    const { resize } = this.facts;
-    const input = resized(pixels, width, height, resize);
-    return this.run({ image: new this.ort.Tensor("float32", input, [1, resize.height, resize.width, 3]) });
+    const { resize, inputs } = this.facts;
+    const levels = resized(pixels, width, height, resize);
+    const values = inputs[0].dtype === "uint8" ? Uint8Array.from(levels) : levels;
+    return this.run({ image: { values, shape: [1, resize.height, resize.width, 3] } });
   }
 
   /** The ids of a text as in training: special tokens around it, cut at the model's length. */
@@ -204,14 +263,9 @@ export class Classifier {
       const values = new Int32Array(length).fill(fill);
       if (name === "token_ids") values.set(ids);
       if (name === "padding_mask") values.fill(1, 0, ids.length);
-      given[name] = new this.ort.Tensor("int32", values, [1, length]);
+      given[name] = { values, shape: [1, length] };
     }
     return given;
-  }
-
-  async run(given) {
-    const { probabilities } = await this.session.run(given);
-    return Array.from(probabilities.data);
   }
 
   /** `{predictions: [{label, probability, chosen}, ...]}`, most probable first; of a regression `{label, value}`. */

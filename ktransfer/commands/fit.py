@@ -34,6 +34,7 @@ from ktransfer.models.adapters import (
 )
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
+from ktransfer.models.heads import Head
 from ktransfer.models.locate import find_backbone
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.quantization.qat import fine_tune_quantized
@@ -42,7 +43,14 @@ from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget
 from ktransfer.runs.provenance import RECIPE
 from ktransfer.runs.run import Run
-from ktransfer.training.candidates import assign_between, choose_weights, load_weights, save_weights
+from ktransfer.training.candidates import (
+    Candidate,
+    assign_between,
+    choose_weights,
+    load_weights,
+    read_weights,
+    save_weights,
+)
 from ktransfer.training.checkpoint import Checkpoint
 from ktransfer.training.distribution import is_first
 from ktransfer.training.end_in_time import EndInTime
@@ -108,8 +116,8 @@ def finish(
                 _refit(run, splits, store, say, verbose, interrupts, bar, distillation)
             run.save_model(model)
         run.update(status="trained")
-    for path in (_solved(run), _refit_checkpoint(run)):
-        path.unlink(missing_ok=True)
+    for path in (_solved, _tuned, _zero_head_checkpoint, _refit_checkpoint, _refit_zero_head):
+        path(run).unlink(missing_ok=True)
     if missing := [name for name in formats if not _is_written(run, name)]:
         client = run.manifest["reproduce"]["arguments"].get("client")
         of_client = client if any("client" in get_format(name).family.options for name in missing) else None
@@ -128,9 +136,22 @@ def _refit_checkpoint(run: Run) -> Path:
     return run.path / "refit.npz"
 
 
+def _refit_zero_head(run: Run) -> Path:
+    return run.path / "refit_zero_head.npz"
+
+
 def _solved(run: Run) -> Path:
     """The weights that fine-tuning starts from, until it is decided which are kept."""
     return run.path / "solved.npz"
+
+
+def _tuned(run: Run) -> Path:
+    """The weights that fine-tuning from the solved head ended with, while a second arm trains."""
+    return run.path / "tuned.npz"
+
+
+def _zero_head_checkpoint(run: Run) -> Path:
+    return run.path / "zero_head.npz"
 
 
 def _report(run: Run, splits: Splits, answers: dict[str, Answers] | None, say: Say) -> None:
@@ -228,10 +249,15 @@ def _fit(
         if wanted and not _solved(run).is_file():
             save_weights(_solved(run), run.model)
         ends = [interrupts] if budget is None else [interrupts, EndInTime(budget, say)]
-        adapters = _fine_tune(run, splits, features, [*ends, *callbacks], say, verbose)
+        watching, zero_head, adapters, start = [*ends, *callbacks], None, None, time.perf_counter()
+        if not _tuned(run).is_file():  # else this continues in the second arm
+            adapters = _fine_tune(run, splits, features, watching, say, verbose)
+        if _has_second_arm(run):
+            taken = time.perf_counter() - start
+            zero_head = _second_arm(run, splits, features, watching, say, verbose, budget, taken)
         share = 1.0
         if recipe.final_weights == "interpolated":
-            share = _choose_weights(run, labelled, say)
+            share = _choose_weights(run, labelled, zero_head, say)
         _keep_adapters(run, adapters, share, say)
     if recipe.quantization_aware:
         found = fine_tune_quantized(
@@ -271,10 +297,11 @@ def _refit(
 ) -> None:
     """Train once more, from the pretrained backbone, on training and validation examples together.
 
-    Depth, epochs and the share of the way to the last epoch are those that were chosen on validation.
+    Depth, epochs and what is averaged (the share of the way to the last epoch, the part of a second arm) are those that
+    were chosen on validation.
     """
     model, recipe = run.model, run.recipe
-    share = _kept_share(run)
+    share, zeros = _kept_share(run), run.manifest.get("decision", {}).get("zero_head", 0.0)
     splits = _pieces(run, splits)
     if distillation is not None:
         splits = distillation.soften(splits, store, _tracked(bar, interrupts))
@@ -284,10 +311,9 @@ def _refit(
         f"refit      on {len(whole.train)} {whole.train.noun}, training and validation; the metrics are an estimate"
     )
     if _solved(run).is_file():
-        variables, before = load_weights(_solved(run), model)
-        for variable, value in zip(variables, before, strict=True):
-            variable.assign(value)
-    recipe = dataclasses.replace(recipe, stages=recipe.stages if share else (), final_weights="interpolated")
+        _assign_all(*load_weights(_solved(run), model))
+    stages = recipe.stages if share or zeros else ()
+    recipe = dataclasses.replace(recipe, stages=stages, final_weights="interpolated")
     features, track = None, _tracked(bar, interrupts)
     if store is not None:
         features = FrozenFeatures(
@@ -306,12 +332,17 @@ def _refit(
     if not recipe.stages:
         return
     variables = model.weights
-    solved = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
-    checkpoint = Checkpoint(_refit_checkpoint(run))
-    adapters = _fine_tune(
-        run, whole, features, [interrupts], say, verbose, recipe=recipe, checkpoint=checkpoint
-    )
-    assign_between(variables, solved, share)
+    solved, adapters = _values(variables), None
+    arm: dict[str, Any] = {"recipe": recipe}
+    given = run, whole, features, [interrupts], say, verbose
+    if share and zeros < 1:
+        adapters = _fine_tune(*given, checkpoint=Checkpoint(_refit_checkpoint(run)), **arm)
+        assign_between(variables, solved, share)
+    if zeros:
+        on_the_way = _values(variables)
+        _assign_all(variables, solved)
+        _fine_tune_from_zero_head(*given, checkpoint=Checkpoint(_refit_zero_head(run)), **arm)
+        assign_between(variables, on_the_way, zeros)
     _keep_adapters(run, adapters, share, say)
 
 
@@ -382,13 +413,76 @@ def _shorten(run: Run, splits: Splits, features: FrozenFeatures | None, budget: 
     run.update(recipe=dataclasses.asdict(shorter))
 
 
-def _choose_weights(run: Run, splits: Splits, say: Say) -> float:
+def _has_second_arm(run: Run) -> bool:
+    """Whether the backbone is fine-tuned a second time, from a head of zeros.
+
+    That is plain full fine-tuning. Adapters have none: those of two arms have no average.
+    """
+    recipe = run.recipe
+    return (
+        run.manifest.get("preset") == BEST
+        and recipe.final_weights == "interpolated"
+        and recipe.head == "solve"
+        and recipe.adapter is None
+    )
+
+
+def _second_arm(
+    run: Run,
+    splits: Splits,
+    features: FrozenFeatures | None,
+    callbacks: Sequence[keras.callbacks.Callback],
+    say: Say,
+    verbose: int | str,
+    budget: TimeBudget | None,
+    taken: float,
+) -> list[Array] | None:
+    """Fine-tune from a zero head; the values of all weights after it. The model has again those from before.
+
+    `None` where the budget has no time for it; `taken` are the seconds of the first arm.
+    """
+    model, path = run.model, _tuned(run)
+    if not path.is_file():
+        save_weights(path, model)
+    if budget is not None and budget.left() < taken:
+        say(f"weights    {budget.left():.0f} s are left: too few to fine-tune from a zero head as well")
+        return None
+    say("weights    fine-tuning from a head of zeros as well")
+    _assign_all(*read_weights(_solved(run), model))
+    checkpoint = Checkpoint(_zero_head_checkpoint(run))
+    _fine_tune_from_zero_head(run, splits, features, callbacks, say, verbose, checkpoint=checkpoint)
+    variables, tuned = read_weights(path, model)
+    zero_head = _values(variables)
+    _assign_all(variables, tuned)
+    return zero_head
+
+
+def _fine_tune_from_zero_head(run: Run, *given: Any, **options: Any) -> None:
+    """`_fine_tune` of the model with its backbone as it is and a head of zeros."""
+    for variable in Head.of(run.model).logits.weights:
+        variable.assign(np.zeros(variable.shape))
+    _fine_tune(run, *given, **options)
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[Array]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+
+
+def _assign_all(variables: Sequence[keras.Variable], values: Sequence[Array]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def _choose_weights(run: Run, splits: Splits, zero_head: list[Array] | None, say: Say) -> float:
     """Keep the weights on the way from the solved head that validation favours, and enter all in the run.
 
-    Returns the share of the way.
+    With those of a second arm, averages of both are candidates too. Returns the share of the way.
     """
     validation = splits.require_validation()
-    variables, before = load_weights(_solved(run), run.model)
+    if zero_head is None:
+        variables, before = load_weights(_solved(run), run.model)
+    else:
+        variables, before = read_weights(_solved(run), run.model)
     chosen, candidates = choose_weights(
         variables,
         before,
@@ -396,8 +490,9 @@ def _choose_weights(run: Run, splits: Splits, say: Say) -> float:
         run.preprocessing.row_labels(validation),
         class_weight=_class_weight(run, splits.train),
         task=run.task.row_task,
+        zero_head=zero_head,
     )
-    kept = f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
+    kept = _named(chosen)
     if run.task.only_gains and not chosen.share:
         least = min(each.log_loss for each in candidates[1:])
         kept += f", which fine-tuning did not beat ({run.task.loss_title} {least:.3f} at best)"
@@ -405,9 +500,18 @@ def _choose_weights(run: Run, splits: Splits, say: Say) -> float:
         f"weights    {kept}: {run.task.loss_title} {candidates[0].log_loss:.3f} -> {chosen.log_loss:.3f}, "
         f"{run.task.score_title} {candidates[0].accuracy:.3f} -> {chosen.accuracy:.3f} on validation"
     )
-    found = {"chosen": chosen.share, "candidates": [candidate.to_dict() for candidate in candidates]}
+    found: dict[str, Any] = {"chosen": chosen.share, "zero_head": chosen.zero_head}
+    found["candidates"] = [candidate.to_dict() for candidate in candidates]
     run.update(decision=run.manifest.get("decision", {}) | found)
     return chosen.share
+
+
+def _named(chosen: Candidate) -> str:
+    if not chosen.zero_head:
+        return f"{chosen.share:.0%} of the way to the last epoch" if chosen.share else "the solved head"
+    if chosen.zero_head == 1:
+        return "those from a zero head"
+    return f"{chosen.zero_head:.0%} of those from a zero head, the rest {chosen.share:.0%} of the way to the last epoch"
 
 
 def _answer(run: Run, examples: Examples) -> Callable[[], Array]:
@@ -441,7 +545,10 @@ def validation_loss(run: Run, splits: Splits) -> float:
     """
     decision = run.manifest.get("decision", {})
     for candidate in decision.get("candidates", ()):
-        if candidate["share"] == decision["chosen"]:
+        if all(
+            candidate.get(name, 0.0) == decision.get(key, 0.0)
+            for name, key in (("share", "chosen"), ("zero_head", "zero_head"))
+        ):
             return float(candidate["log_loss"])
     validation = _pieces(run, splits).require_validation()
     logits = _answer(run, validation)()

@@ -105,9 +105,10 @@ class ImageModality:
         return image_task(serving)
 
     def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
+        from ktransfer.exporting.web.packages import LITERT
         from ktransfer.image.serving import web_facts
 
-        return web_facts(serving), ()
+        return web_facts(serving), (LITERT,)
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS

@@ -108,7 +108,7 @@ def _network(run: Run) -> dict[str, Any]:
 
 def _training(run: Run) -> dict[str, Any]:
     rows, stages, blocks = stages_of(run)
-    head, recipe = run.manifest.get("head", {}), run.recipe
+    head, recipe, decision = run.manifest.get("head", {}), run.recipe, run.manifest.get("decision", {})
     steps = math.ceil(run.manifest["data"]["examples"]["train"] / recipe.batch_size)
     start = head.get("validation") if recipe.head == "solve" else None
     drawn, watched = [], f"val_{run.task.score}"
@@ -121,7 +121,8 @@ def _training(run: Run) -> dict[str, Any]:
     return {
         "blocks": len(blocks),
         "preset": run.manifest.get("preset"),
-        "decision": run.manifest.get("decision"),
+        "decision": decision,
+        "second_arm": any(each.get("zero_head") for each in decision.get("candidates", ())),
         "default": is_default(recipe, run.manifest["data"]["examples"]["train"]),
         "reasons": reasons(recipe, head),
         "stages": [_stage(trained, blocks) for trained in stages],

@@ -1,4 +1,4 @@
-"""Choose the weights of a fine-tuned classifier: before, after, or interpolated between the two."""
+"""Choose the weights of a fine-tuned classifier: on the way from those before, or averaged with a second arm's."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ class Candidate:
 
     Attributes:
         share: Of the way from the weights before fine-tuning (0) to those after it (1).
+        zero_head: What counts the weights that were fine-tuned from a zero head, in [0, 1]; those on the way count the
+            rest.
         log_loss: Mean cross-entropy at the best temperature, nats; summed over the labels of an example.
         accuracy: In [0, 1]; of a task with another metric (`Task.score`) that.
         temperature: By which logits are divided so that the log loss is lowest.
@@ -58,6 +60,7 @@ class Candidate:
     error: float = 0.0
     excess: float = 0.0
     excess_error: float = 0.0
+    zero_head: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """The values as JSON, as in the manifest."""
@@ -72,6 +75,7 @@ def choose_weights(
     *,
     class_weight: Mapping[int, float] | None = None,
     task: str | Task = SINGLE_LABEL,
+    zero_head: Sequence[np.ndarray] | None = None,
 ) -> tuple[Candidate, list[Candidate]]:
     """Assign the weights between those before fine-tuning and the present ones that validation favours.
 
@@ -82,6 +86,10 @@ def choose_weights(
     Fewer than 20 validation examples cannot show that, and leave the weights before. Of a task with `only_gains`, such
     as regression, the weights before are kept too where no others have a lower loss.
 
+    With `zero_head`, the weights of a second fine-tuning, three more are candidates: these alone, their average with
+    the last ones, and the average of the three candidates of the lowest log loss so far (a soup). The one of these with
+    the lowest log loss is kept where that is lower than that of the weights chosen by the rule above.
+
     Args:
         variables: What fine-tuning changed.
         before: Their values before it.
@@ -89,6 +97,7 @@ def choose_weights(
         labels: As `Examples.labels`.
         class_weight: How much an example of each class index counts. Defaults to `None`, all the same.
         task: What the labels are of. Defaults to `"single_label"`.
+        zero_head: Values of the variables after a fine-tuning that began with a head of zeros. Defaults to `None`.
 
     Returns:
         The one that is kept, and all of them, the weights before first.
@@ -100,9 +109,10 @@ def choose_weights(
 
         chosen, candidates = choose_weights(model.trainable_variables, before, answer, validation.labels)
 
-    Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", section 3 (WiSE-FT).
+    Source: Wortsman et al. 2022, "Robust fine-tuning of zero-shot models", section 3 (WiSE-FT), and "Model soups",
+    section 2 (uniform soup).
     """
-    after = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
+    after = _values(variables)
     if [value.shape for value in after] != [np.shape(value) for value in before]:
         raise RecipeError(
             f"Expected the values of {len(after)} variables before fine-tuning, got {len(before)} of other shapes. "
@@ -112,12 +122,27 @@ def choose_weights(
     if class_weight:
         weights = np.array([class_weight.get(int(label), 1.0) for label in labels])
     weights = weights / weights.mean()
-    found, losses = [], []
-    for share in (0.0, *SHARES):
+    found: list[Candidate] = []
+    losses: list[Array | None] = []
+
+    def assign(share: float, zeros: float = 0.0) -> None:
         _assign(variables, before, after, share)
+        if zero_head is not None and zeros:
+            _assign(variables, _values(variables), zero_head, zeros)
+
+    def add(share: float, zeros: float = 0.0) -> None:
+        assign(share, zeros)
         candidate, each = _evaluated(task, answer(), labels, weights, share)
-        found.append(candidate)
+        found.append(dataclasses.replace(candidate, zero_head=zeros))
         losses.append(each)
+
+    for share in (0.0, *SHARES):
+        add(share)
+    line = len(found)
+    if zero_head is not None:
+        add(1.0, 1.0)
+        add(1.0, 0.5)
+        add(*_soup(sorted(found, key=lambda each: each.log_loss)[:3]))
     finite = {index: each for index, each in enumerate(losses) if each is not None}
     usable = list(finite)
     lowest = min(usable, key=lambda index: found[index].log_loss, default=0)
@@ -130,12 +155,23 @@ def choose_weights(
     as_good = [
         index
         for index in usable
-        if found[index].excess <= TOLERATED_ERRORS * found[index].excess_error
+        if index < line
+        and found[index].excess <= TOLERATED_ERRORS * found[index].excess_error
         and not (task.only_gains and index and found[index].log_loss >= found[0].log_loss)
     ]
-    chosen = found[max(as_good, default=0) if len(labels) >= LEAST_EXAMPLES else 0]
-    _assign(variables, before, after, chosen.share)
+    place = max(as_good, default=0)
+    place = min([place, *range(line, len(found))], key=lambda index: found[index].log_loss)
+    chosen = found[place if len(labels) >= LEAST_EXAMPLES else 0]
+    assign(chosen.share, chosen.zero_head)
     return chosen, found
+
+
+def _soup(best: Sequence[Candidate]) -> tuple[float, float]:
+    """`share` and `zero_head` of the average of candidates."""
+    zeros = float(np.mean([each.zero_head for each in best]))
+    ways = [1 - each.zero_head for each in best]
+    share = float(np.average([each.share for each in best], weights=ways)) if any(ways) else 1.0
+    return share, zeros
 
 
 def assign_between(variables: Sequence[keras.Variable], before: Sequence[np.ndarray], share: float) -> None:
@@ -145,8 +181,7 @@ def assign_between(variables: Sequence[keras.Variable], before: Sequence[np.ndar
 
         assign_between(model.weights, before, 0.5)
     """
-    after = [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
-    _assign(variables, before, after, share)
+    _assign(variables, before, _values(variables), share)
 
 
 def save_weights(path: str | os.PathLike[str], model: keras.Model) -> None:
@@ -175,6 +210,26 @@ def load_weights(
 
         variables, before = load_weights("solved.npz", model)
     """
+    changed = [
+        (variable, value)
+        for variable, value in zip(*read_weights(path, model), strict=True)
+        if not np.array_equal(value, keras.ops.convert_to_numpy(variable))
+    ]
+    return [variable for variable, _ in changed], [value for _, value in changed]
+
+
+def read_weights(
+    path: str | os.PathLike[str], model: keras.Model
+) -> tuple[list[keras.Variable], list[np.ndarray]]:
+    """All weights of a model, with their values from `save_weights`.
+
+    Raises:
+        RunError: The file is damaged, or of another model.
+
+    Example:
+
+        variables, values = read_weights("solved.npz", model)
+    """
     try:
         with np.load(path, allow_pickle=False) as kept:
             arrays = {name: kept[name] for name in kept.files}
@@ -182,17 +237,20 @@ def load_weights(
         raise RunError(
             f"Expected the weights before fine-tuning in {path}, got {type(error).__name__}: {error}. Train again."
         ) from error
-    variables, before = [], []
+    variables, values = [], []
     for name, variable in unique_names(model.weights).items():
         value = arrays.get(name)
         if value is None or value.shape != tuple(variable.shape):
             raise RunError(
                 f"Expected the weights before fine-tuning in {path}, got none that fit {name}. Train again."
             )
-        if not np.array_equal(value, keras.ops.convert_to_numpy(variable)):
-            variables.append(variable)
-            before.append(value)
-    return variables, before
+        variables.append(variable)
+        values.append(value)
+    return variables, values
+
+
+def _values(variables: Sequence[keras.Variable]) -> list[Array]:
+    return [np.array(keras.ops.convert_to_numpy(variable)) for variable in variables]
 
 
 def _assign(

@@ -8,11 +8,13 @@ from typer.testing import CliRunner
 
 import ktransfer
 from ktransfer.cli import app
+from ktransfer.commands import fit
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.recipes.default_recipes import PRESETS, preset_recipe, worth_fine_tuning
 from ktransfer.recipes.recipe import Recipe, Stage
+from ktransfer.recipes.time_budget import TimeBudget
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +156,50 @@ def test_evaluate_says_that_a_refitted_run_has_seen_the_validation_images(data, 
     lines = []
     ktransfer.evaluate(run, data, say=lines.append)
     assert any("trained on 30 of these images" in line for line in lines)
+
+
+@pytest.fixture(scope="module")
+def best(data, tmp_path_factory):
+    lines = []
+    return train(data, tmp_path_factory.mktemp("best") / "run", lines, preset="best", epochs=2), lines
+
+
+def test_best_fine_tunes_from_a_zero_head_as_well_and_compares_averages(best):
+    run, lines = best
+    decision = run.manifest["decision"]
+    found = [(candidate["share"], candidate["zero_head"]) for candidate in decision["candidates"]]
+    assert found[:7] == [*[(share, 0) for share in (0, 0.25, 0.5, 0.75, 1)], (1, 1), (1, 0.5)]
+    assert len(found) == 8
+    chosen = next(
+        c
+        for c in decision["candidates"]
+        if c["share"] == decision["chosen"] and c["zero_head"] == decision["zero_head"]
+    )
+    assert chosen["accuracy"] == pytest.approx(run.manifest["metrics"]["validation"])
+    assert sum("head of zeros" in line for line in lines) == 1
+    assert not list(run.path.glob("*.npz"))
+
+
+def test_the_zero_head_arm_is_another_training(best):
+    losses = [candidate["log_loss"] for candidate in best[0].manifest["decision"]["candidates"]]
+    assert len({round(loss, 6) for loss in losses[:7]}) == 7  # the soup may be of three on the way
+
+
+def test_the_second_arm_is_left_out_where_the_budget_has_no_time_for_it(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(TimeBudget, "left", lambda self: 1e3 if not fitted else -1.0)
+    fitted, lines = [], []
+    fine_tune = fit._fine_tune
+
+    def counted(*given, **options):
+        found = fine_tune(*given, **options)
+        fitted.append(1)
+        return found
+
+    monkeypatch.setattr(fit, "_fine_tune", counted)
+    run = train(data, tmp_path / "run", lines, preset="best", epochs=1, budget="20m")
+    assert len(fitted) == 1
+    assert len(run.manifest["decision"]["candidates"]) == 5
+    assert sum("too few to fine-tune from a zero head" in line for line in lines) == 1
 
 
 def test_best_refits_by_itself_where_validation_was_held_out(data, tmp_path):

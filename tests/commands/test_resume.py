@@ -60,6 +60,7 @@ RECIPES = {
 PRESETS = {
     "balanced": {"preset": "balanced", "epochs": 3, "seed": 4},
     "refit": {"preset": "balanced", "epochs": 3, "refit": True},
+    "best": {"preset": "best", "epochs": 2, "refit": True},
     "balanced texts": {"preset": "balanced", "epochs": 2},
     "adapters, refit": {"preset": "balanced", "epochs": 3, "refit": True, "adapter": LoRA(rank=2)},
     "adapters of texts": {"preset": "balanced", "epochs": 2, "adapter": LoRA(rank=2)},
@@ -144,7 +145,9 @@ def assert_same_result(run, whole):
     for name in ("quantization_aware", "decision", "recipe", "adapter"):
         assert manifest.get(name) == Run.load(whole).manifest.get(name), name
     left = [
-        path.name for path in run.iterdir() if path.name.startswith((".", "checkpoint", "solved", "refit"))
+        path.name
+        for path in run.iterdir()
+        if path.name.startswith((".", "checkpoint", "solved", "refit", "tuned", "zero"))
     ]
     assert left == []
 
@@ -168,6 +171,12 @@ def slow(*values):
         slow("balanced", "model.keras 2"),  # the manifest knows, the model is not saved
         slow("balanced texts", "checkpoint.npz 1"),
         ("refit", "refit.npz 1"),
+        ("best", "zero_head.npz 1"),
+        slow("best", "checkpoint.npz 1"),
+        slow("best", "tuned.npz 0"),  # the first arm is trained, the second is not begun
+        slow("best", "zero_head.npz 0"),
+        slow("best", "model.keras 2"),  # the weights are chosen, the model is not saved
+        slow("best", "model.keras 3"),  # it is refitted, the model is not saved
         ("adapters", "checkpoint.npz 3"),
         ("adapters", "manifest.json 5"),  # the adapters are merged and saved, the manifest does not know
         slow("adapters", "adapters.safetensors 0"),

@@ -36,16 +36,52 @@ def test_weights_that_answer_clearly_worse_are_not():
     assert weight == 1.0
 
 
-def choose_among(answers, labels):
+def choose_among(answers, labels, **options):
     """What is chosen where the candidates from before to after give these logits, and the weight, from 1 to 2."""
     answers, weight = iter(answers), variable(2.0)
-    chosen, found = choose_weights([weight], [np.float32(1.0)], lambda: next(answers), labels)
+    chosen, found = choose_weights([weight], [np.float32(1.0)], lambda: next(answers), labels, **options)
     return chosen, found, float(keras.ops.convert_to_numpy(weight))
 
 
 def mixed(wrong, right=30):
     """Logits of examples of class 0: so many are answered wrong, the others right, by 2."""
     return np.array([*[[0.0, 2.0]] * wrong, *[[2.0, 0.0]] * right])
+
+
+# Wrong of 40: with 0, 25, 50, 75 and 100 % of the way from 1 to 2; with a zero head's 10, its average with 2, a soup.
+TWO_ARMS = {
+    "zero head": ([10, 10, 10, 10, 10, 2, 5, 5], (1.0, 1.0), 10.0),
+    "average": ([10, 10, 10, 10, 10, 8, 2, 5], (1.0, 0.5), 6.0),
+    # The best three: the zero head, 25 % and 50 %. (10 + 1.25 + 1.5) / 3 = 4.25.
+    "soup": ([10, 4, 5, 9, 9, 3, 8, 1], (0.375, 1 / 3), 4.25),
+    "neither": ([10, 10, 10, 10, 4, 5, 5, 5], (1.0, 0.0), 2.0),
+    "as good": ([10, 10, 10, 10, 4, 4, 4, 4], (1.0, 0.0), 2.0),
+}
+
+
+@pytest.mark.parametrize("case", TWO_ARMS)
+def test_of_a_second_arm_the_candidate_of_the_lowest_loss_is_kept(case):
+    wrong, (share, zeros), value = TWO_ARMS[case]
+    answers = [mixed(count, 40 - count) for count in wrong]
+    chosen, found, weight = choose_among(answers, np.zeros(40, int), zero_head=[np.float32(10.0)])
+    assert (chosen.share, chosen.zero_head) == pytest.approx((share, zeros))
+    assert weight == pytest.approx(value)
+    assert len(found) == 8
+
+
+def test_a_second_arm_that_is_not_finite_is_not_kept():
+    bad = np.full((40, 2), np.nan)
+    answers = [*[mixed(10)] * 4, mixed(5, 35), bad, bad, bad]
+    chosen, _, weight = choose_among(answers, np.zeros(40, int), zero_head=[np.float32(np.nan)])
+    assert chosen.zero_head == 0
+    assert weight == 2.0
+
+
+def test_fewer_than_twenty_examples_keep_the_weights_before_whatever_a_second_arm_answers():
+    answers = [*[mixed(5, 5)] * 5, *[mixed(0, 10)] * 3]
+    chosen, found, weight = choose_among(answers, np.zeros(10, int), zero_head=[np.float32(10.0)])
+    assert chosen == found[0]
+    assert weight == 1.0
 
 
 def test_a_loss_within_its_standard_error_keeps_the_last_epoch():

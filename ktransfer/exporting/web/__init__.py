@@ -1,4 +1,4 @@
-"""A page for browsers: the ONNX file, the program that answers with it, and ONNX Runtime for browsers."""
+"""A page for browsers: the TFLite or ONNX file, the program that answers with it, and its runtime for browsers."""
 
 from ktransfer.exporting.registry import Format
 
@@ -9,5 +9,7 @@ FORMAT = Format(
     runtime="ktransfer.exporting.web.runtime",
     default=False,
     program=False,
-    modules=("onnx", "onnxruntime", "tf2onnx"),
+    one_example=True,
+    modules=("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"),
+    warm_up="ktransfer.exporting.tflite.conversion",
 )
