@@ -175,7 +175,7 @@ def interval_of(hits: np.ndarray) -> tuple[float, float]:
 
 
 def not_dominated(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates of which no other has at least the score at no more size and latency, and is better in one of them.
+    """The candidates that no other one beats: none is as good at no more size and latency, and better in one of them.
 
     Args:
         candidates: All that was measured.
