@@ -67,7 +67,7 @@ JSON, PAGE, PICTURE = "shrink.json", "shrink.html", "shrink.png"
 TRIED_FORMATS = ("tflite", "tflite-int8")
 _STATE = "state.json"
 _ROUNDS = 10
-_RESOLUTION = 0.03  # of the share whose file meets a limit of size or latency; each try is an export
+_RESOLUTION = 0.05  # of the share whose file meets a limit of size or latency; each try is an export
 _OF_THE_RUN = ("artifacts", "report.html", "benchmark.json", JSON, PAGE, PICTURE)  # not of a copy of it
 
 
@@ -336,8 +336,11 @@ class _Search:
         found = 1.0
         if self.limits.has_caps and min(own, default=2.0) > 1:
 
+            # The others are larger, and seldom faster.
+            quantized = [name for name in self.formats if get_format(name).is_quantized]
+
             def excess(made: Pruning) -> float:
-                return min((self._untrained(run, made, name) for name in self.formats), default=2.0)
+                return min(self._untrained(run, made, name) for name in quantized or self.formats)
 
             best, least = largest(prunable().to, excess, 1.0, resolution=_RESOLUTION)
             found = best.keep
