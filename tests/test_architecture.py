@@ -22,6 +22,7 @@ ORDER = (
         "__init__",
         "demo",
         "commands",
+        "shrinking",
         "searching",
         "pretraining",
         "reporting",

@@ -138,6 +138,38 @@ def test_a_student_that_was_interrupted_resumes_to_the_same_weights(teacher, mor
         np.testing.assert_array_equal(np.array(one), np.array(other))
 
 
+@pytest.mark.slow
+def test_the_same_command_goes_on_with_what_it_began(teacher, folder):
+    import keras
+
+    class Stop(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 1:
+                raise KeyboardInterrupt
+
+    recipe = dataclasses.replace(TEXT_RECIPE, stages=(dataclasses.replace(TEXT_RECIPE.stages[0], epochs=2),))
+    whole, _ = student_of(teacher, folder / "whole again", layers=2, recipe=recipe)
+    with pytest.raises(KeyboardInterrupt):
+        student_of(teacher, folder / "again", layers=2, recipe=recipe, callbacks=[Stop()])
+    with pytest.raises(RunError, match="begun with, got others"):
+        student_of(teacher, folder / "again", layers=1, recipe=recipe)
+    again, lines = student_of(teacher, folder / "again", layers=2, recipe=recipe)
+    assert any(line.startswith("resumed") for line in lines)
+    for one, other in zip(whole.model.weights, again.model.weights, strict=True):
+        np.testing.assert_array_equal(np.array(one), np.array(other))
+    with pytest.raises(RunError, match="pass --overwrite"):
+        student_of(teacher, folder / "again", layers=2, recipe=recipe)
+
+
+def test_a_student_that_was_killed_before_its_model_begins_anew(teacher, folder):
+    recipe = dataclasses.replace(TEXT_RECIPE, stages=())
+    first, _ = student_of(teacher, folder / "beginning", layers=1, recipe=recipe)
+    first.update(status="beginning")
+    (first.path / "model.keras").unlink()
+    again, _ = student_of(teacher, folder / "beginning", layers=1, recipe=recipe)
+    assert Run.load(again.path).manifest["status"] == "trained"
+
+
 @pytest.fixture(scope="module")
 def image_teacher(folder):
     data = write_target_task(folder / "drawn", train_per_class=6, validation_per_class=4)
