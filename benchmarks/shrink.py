@@ -83,7 +83,7 @@ def main():
 
 
 def key_of(options, seed, name):
-    """What tells a row from others."""
+    """A text that tells a row from others."""
     facts = [
         options.kind,
         options.labels,
