@@ -199,7 +199,7 @@ def measured(options, seed, folder, wanted):
 
 
 def speedups(teacher, run):
-    """How many times as fast as the teacher's a run's files answer one example, in turn on one thread."""
+    """The speed of a run's files over that of the teacher's, one example on one thread, in turn."""
     found = {}
     for format in TIMED:
         with contextlib.ExitStack() as stack:
