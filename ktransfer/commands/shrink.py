@@ -335,7 +335,6 @@ class _Search:
         own = [self.limits.excess(each.size_bytes, each.latency_ms) for each in self._of(start)]
         found = 1.0
         if self.limits.has_caps and min(own, default=2.0) > 1:
-
             # The others are larger, and seldom faster.
             quantized = [name for name in self.formats if get_format(name).is_quantized]
 
