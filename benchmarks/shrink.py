@@ -1,15 +1,21 @@
 """Measure distillation and pruning: students with and without a teacher, and pruned runs, paired by seed.
 
     python benchmarks/shrink.py texts --labels 150 --unlabelled 300 --seeds 0 1
-    python benchmarks/shrink.py images --labels 100 --seeds 0
+    python benchmarks/shrink.py images --labels 100 --seeds 0 --student efficientnet_lite0_imagenet
+    python benchmarks/shrink.py texts --only plain taught --latency --work /tmp/shrink --results texts.jsonl
 
 Each seed draws its own labelled, unlabelled and test examples, and trains a teacher on the labelled ones. `plain` is
 the student trained on the labels alone; `taught` is the same student with the same recipe and labels, and with the
-teacher's answers, on the unlabelled examples too. `pruned` keeps half of each group, `naive` the same by the size of
-weights without fine-tuning, but with its head solved anew. The test examples are read by none of them.
+teacher's answers, on the unlabelled examples too. `pruned` keeps half of each group, or with `--multiply-adds` that
+share of the backbone's multiply-adds; `naive` the same by the size of weights without fine-tuning, but with its head
+solved anew. The test examples are read by none of them.
+
+What a row of `--results` has already is not measured again, and with `--work` a run that was killed goes on. With
+`--latency` every model is timed in turn with the teacher, one example on one thread, as ONNX and as TFLite.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import shutil
@@ -18,16 +24,22 @@ from pathlib import Path
 
 import numpy as np
 
+from ktransfer.commands.artifacts import artifacts, fixed_axes, validation_examples
+from ktransfer.commands.benchmark import Contender, middle_input, timed_in_turn
 from ktransfer.commands.distill import distill
+from ktransfer.commands.export import export
 from ktransfer.commands.prune import prune
-from ktransfer.commands.train import train
+from ktransfer.commands.train import resume, train
 from ktransfer.image.augmentation import Augmentation
 from ktransfer.recipes.recipe import Recipe, Stage
+from ktransfer.runs.manifest import is_run
+from ktransfer.runs.run import Run
 from ktransfer.text.augmentation import TextAugmentation
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 TEACHERS = {"texts": "minilm_l6_h384_uncased", "images": "resnet50_v2_3stage_imagenet"}
-IMAGE_SIZE = 128
+TIMED = ("onnx", "tflite")
+ROUNDS = 10
 
 
 def main():
@@ -37,29 +49,88 @@ def main():
     parser.add_argument("--unlabelled", type=int, default=300)
     parser.add_argument("--test", type=int, default=400, help="examples that nothing is trained on")
     parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--image-size", type=int, default=128)
+    parser.add_argument("--teacher", help="a folder of ../shared/backbones")
+    parser.add_argument("--student", default="mobilenet_v2_100_imagenet", help="the same, of images")
+    parser.add_argument("--layers", type=int, default=3, help="of the student of texts")
+    parser.add_argument(
+        "--multiply-adds", type=float, help="share that pruning keeps, in place of half of each group"
+    )
+    parser.add_argument("--temperature", type=float, default=2.0)
+    parser.add_argument("--weight", type=float, default=0.5)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", default=["plain", "taught", "pruned", "naive"])
+    parser.add_argument("--latency", action="store_true")
     parser.add_argument("--results", type=Path, help="JSON lines, one a model and seed")
+    parser.add_argument("--work", type=Path, help="folder of the runs, kept for the next call")
     options = parser.parse_args()
-    rows = []
+    rows = known_rows(options)
     for seed in options.seeds:
-        with tempfile.TemporaryDirectory() as folder:
-            for row in measured(options, seed, Path(folder)):
+        wanted = [name for name in ("teacher", *options.only) if key_of(options, seed, name) not in rows]
+        if not wanted:
+            continue
+        with contextlib.ExitStack() as stack:
+            folder = options.work and options.work / key_of(options, seed, "runs")
+            folder = folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            folder.mkdir(parents=True, exist_ok=True)
+            for row in measured(options, seed, folder, wanted):
                 print(json.dumps(row), flush=True)
-                rows.append(row)
+                rows[row["key"]] = row
                 if options.results:
                     with options.results.open("a") as file:
                         file.write(json.dumps(row) + "\n")
-    for name in dict.fromkeys(row["model"] for row in rows):
-        scores = [row["accuracy"] for row in rows if row["model"] == name]
-        print(f"{name:8} accuracy {np.mean(scores):.4f} over {len(scores)} seeds: {scores}")
+    summarize(options, rows)
 
 
-def measured(options, seed, folder):
-    """Yield a row for each model of one seed."""
+def key_of(options, seed, name):
+    """A text that tells a row from others."""
+    facts = [
+        options.kind,
+        options.labels,
+        options.unlabelled,
+        options.test,
+        options.epochs,
+        options.image_size,
+    ]
+    facts += [options.teacher, options.student, options.layers, options.multiply_adds]
+    if name == "taught":
+        facts += [options.temperature, options.weight]
+    return "-".join(map(str, [*facts, options.latency, seed, name]))
+
+
+def known_rows(options):
+    """The rows that a file has already, by their key."""
+    if not options.results or not options.results.is_file():
+        return {}
+    return {row["key"]: row for row in map(json.loads, options.results.read_text().splitlines())}
+
+
+def summarize(options, rows):
+    """Print the mean of each model, and its difference from `plain` and from the teacher by seed."""
+    found = {
+        name: [rows[key_of(options, seed, name)] for seed in options.seeds]
+        for name in ("teacher", *options.only)
+    }
+    for name, of_model in found.items():
+        scores = np.array([row["accuracy"] for row in of_model])
+        line = f"{name:8} accuracy {scores.mean():.4f} over {len(scores)} seeds: {scores.tolist()}"
+        for other in ("teacher", "plain"):
+            if other in found and name not in ("teacher", other):
+                pairs = scores - [row["accuracy"] for row in found[other]]
+                error = pairs.std(ddof=1) / np.sqrt(len(pairs)) if len(pairs) > 1 else float("nan")
+                line += f"; minus {other} {100 * pairs.mean():+.2f} points (standard error {100 * error:.2f})"
+        for format in TIMED:
+            ratios = [row["speedup"][format] for row in of_model if row.get("speedup", {}).get(format)]
+            if ratios:
+                line += f"; {format} {np.mean(ratios):.2f} times as fast as the teacher"
+        print(line)
+
+
+def measured(options, seed, folder, wanted):
+    """Yield a row for each wanted model of one seed."""
     data, unlabelled, inputs, labels = draw(options, seed, folder)
     quiet = {"formats": (), "verbose": 0, "say": lambda line: None}
-    sized = {"image_size": IMAGE_SIZE} if options.kind == "images" else {}
+    sized = {"image_size": options.image_size} if options.kind == "images" else {}
     recipe = Recipe(
         stages=(
             Stage(
@@ -75,33 +146,44 @@ def measured(options, seed, folder):
         final_weights="interpolated",
         seed=seed,
     )
-    backbone = SHARED / "backbones" / TEACHERS[options.kind]
-    teacher = train(data, backbone, folder / "teacher", recipe=recipe, **sized, **quiet)
+    backbone = SHARED / "backbones" / (options.teacher or TEACHERS[options.kind])
+
+    def made(name, make):
+        """A run that is there, or goes on, or is made."""
+        path = folder / name
+        if is_run(path) and Run.load(path).manifest["status"] == "trained":
+            return Run.load(path)
+        if name == "teacher" and is_run(path) and (path / "model.keras").is_file():
+            return resume(path, formats=(), verbose=0, say=lambda line: None)
+        return make(path)
+
+    teacher = made(
+        "teacher", lambda path: train(data, backbone, path, recipe=recipe, overwrite=True, **sized, **quiet)
+    )
     own = (
-        {"layers": 3}
+        {"layers": options.layers}
         if options.kind == "texts"
-        else {"backbone": SHARED / "backbones" / "mobilenet_v2_100_imagenet", "image_size": IMAGE_SIZE}
+        else {"backbone": SHARED / "backbones" / options.student, "image_size": options.image_size}
     )
     common = {"recipe": recipe, "report": False, **quiet}
+    taught = {"unlabelled": unlabelled, "temperature": options.temperature, "weight": options.weight}
+    target = {"keep": 0.5} if options.multiply_adds is None else {"multiply_adds": options.multiply_adds}
+    unfit = common | {"recipe": Recipe(stages=(), augmentation=recipe.augmentation, seed=seed)}
     models = {
-        "teacher": lambda: teacher,
-        "plain": lambda: distill(teacher.path, folder / "plain", weight=0.0, **own, **common),
-        "taught": lambda: distill(teacher.path, folder / "taught", unlabelled=unlabelled, **own, **common),
-        "pruned": lambda: prune(teacher.path, folder / "pruned", keep=0.5, unlabelled=unlabelled, **common),
-        "naive": lambda: prune(
-            teacher.path,
-            folder / "naive",
-            keep=0.5,
-            importance="magnitude",
-            weight=0.0,
-            **(common | {"recipe": Recipe(stages=(), augmentation=recipe.augmentation, seed=seed)}),
+        "teacher": lambda path: teacher,
+        "plain": lambda path: distill(teacher.path, path, weight=0.0, **own, **common),
+        "taught": lambda path: distill(teacher.path, path, **taught, **own, **common),
+        "pruned": lambda path: prune(teacher.path, path, **target, unlabelled=unlabelled, **common),
+        "naive": lambda path: prune(
+            teacher.path, path, **target, importance="magnitude", weight=0.0, **unfit
         ),
     }
-    for name in ("teacher", *options.only):
-        run = models[name]()
+    for name in wanted:
+        run = made(name, models[name])
         answers = run.predict_probabilities(inputs).argmax(axis=1)
         names = [run.labels[index] for index in answers]
-        row = {
+        yield {
+            "key": key_of(options, seed, name),
             "kind": options.kind,
             "seed": seed,
             "labels": options.labels,
@@ -112,8 +194,29 @@ def measured(options, seed, folder):
             ),
             "test": len(labels),
             "parameters": run.model.count_params(),
+            **({"speedup": speedups(teacher, run)} if options.latency and name != "teacher" else {}),
         }
-        yield row
+
+
+def speedups(teacher, run):
+    """The speed of a run's files over that of the teacher's, one example on one thread, in turn."""
+    found = {}
+    for format in TIMED:
+        with contextlib.ExitStack() as stack:
+            entered, inputs = [], []
+            for each in (teacher, run):
+                if format not in [entry["format"] for entry in each.manifest.get("artifacts", [])]:
+                    export(each, [format], say=lambda line: None)
+                artifact = next(one for one in artifacts(each) if one.format == format)
+                fixed = fixed_axes(artifact)
+                given = (each, format, artifact.path, artifact.size_bytes, fixed)
+                entered.append(stack.enter_context(Contender(*given, threads=1)))
+                inputs.append(middle_input(each, each.preprocessing.pieces(validation_examples(each))))
+            larger, smaller = (
+                np.median(seconds, axis=1) for seconds in timed_in_turn(entered, inputs, rounds=ROUNDS)
+            )
+        found[format] = round(float(np.median(larger / smaller)), 3)
+    return found
 
 
 def draw(options, seed, folder):
@@ -146,7 +249,8 @@ def draw(options, seed, folder):
         for number, file in enumerate(part):
             target = folder / name / (file.parent.name if name == "labelled" else "") / f"{number}.jpg"
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, target)
+            if not target.exists():  # of an earlier call
+                shutil.copy(file, target)
     return (
         folder / "labelled",
         folder / "unlabelled",

@@ -64,6 +64,7 @@ _HOMES = {
     "save_adapters": "ktransfer.models.adapters",
     "search": "ktransfer.commands.search",
     "set_depth": "ktransfer.models.freezing",
+    "shrink": "ktransfer.commands.shrink",
     "solve_head": "ktransfer.training.linear_probe",
     "text_dataset": "ktransfer.text.dataset",
     "text_recipe": "ktransfer.text.default_recipe",

@@ -8,6 +8,7 @@ from ktransfer.commands.prune import prune as prune
 from ktransfer.commands.rank import rank as rank
 from ktransfer.commands.report import report as report
 from ktransfer.commands.search import search as search
+from ktransfer.commands.shrink import shrink as shrink
 from ktransfer.commands.train import resume as resume
 from ktransfer.commands.train import train as train
 from ktransfer.commands.train_options import TrainOptions as TrainOptions

@@ -23,7 +23,7 @@ FLOW = (
 LAYERS = (
     (("cli",), "one module a verb"),
     (("demo", "commands"), "the verbs as functions"),
-    (("searching", "pretraining"), "studies, unlabeled data"),
+    (("shrinking", "searching", "pretraining"), "searches, unlabeled data"),
     (("reporting", "distillation", "runs"), "what a run holds, shows and teaches"),
     (("image", "text"), "the two modalities"),
     (("audit", "exporting", "quantization", "pruning"), "checks and formats"),

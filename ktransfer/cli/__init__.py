@@ -29,6 +29,7 @@ from ktransfer.cli import (
     rank,
     report,
     search,
+    shrink,
     train,
     verify,
 )
@@ -56,6 +57,7 @@ for verb in (
         search.search,
         distill.distill,
         prune.prune,
+        shrink.shrink,
         evaluate.evaluate,
         predict.predict,
         report.report,

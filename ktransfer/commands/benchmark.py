@@ -151,7 +151,7 @@ def benchmark(
     threads = threads or cores()
     with contextlib.ExitStack() as stack, progress_bar(verbose) as bar:
         contenders = [stack.enter_context(contender) for contender in _contenders(run, threads)]
-        probabilities = _answers(run, contenders, chosen, bar)
+        probabilities = answers_of(run, contenders, chosen, bar)
         singles, batches = _timed(contenders, *_timing_inputs(run, chosen), rounds, bar)
     decisions = [task.decide(answers, run.decision) for answers in probabilities]
     of_keras = decisions[0]
@@ -178,7 +178,7 @@ def benchmark(
         of=len(validation),
         rounds=rounds,
         threads=threads,
-        machine={"processor": _processor(), "cores": cores(), "system": platform.system()},
+        machine={"processor": processor(), "cores": cores(), "system": platform.system()},
         backend=keras.backend.backend(),
         left_out=_left_out(run),
     )
@@ -186,8 +186,20 @@ def benchmark(
     return found
 
 
-class _Contender(RuntimeProcess):
-    """An artifact or Keras, which is given what it takes."""
+class Contender(RuntimeProcess):
+    """An artifact or Keras in a subprocess, which is given what it takes; to be entered.
+
+    Args:
+        run: Of it.
+        format, path, size_bytes: As in `Measured`.
+        fixed: As `fixed_axes` gives it.
+        threads: Of the runtime.
+
+    Example:
+
+        with Contender(run, "onnx", "artifacts/model.onnx", 9_000_000, {}, threads=1) as contender:
+            contender.probabilities(inputs)
+    """
 
     def __init__(
         self, run: Run, format: str, path: str, size_bytes: int, fixed: dict[str, int], threads: int
@@ -239,7 +251,7 @@ def pieces(
         yield piece
 
 
-def _contenders(run: Run, threads: int) -> Iterator[_Contender]:
+def _contenders(run: Run, threads: int) -> Iterator[Contender]:
     """Keras and the artifacts, each of them checked and started; to be entered."""
     for artifact in artifacts(run):
         path = run.path / artifact.path
@@ -249,11 +261,11 @@ def _contenders(run: Run, threads: int) -> Iterator[_Contender]:
                 f"`ktransfer verify {run.path}`, and export it again."
             )
     model = "model.keras"
-    yield _Contender(run, KERAS, ".", fingerprint(run.path / model)[1], {}, threads)
+    yield Contender(run, KERAS, ".", fingerprint(run.path / model)[1], {}, threads)
     left_out = _left_out(run)
     for artifact in artifacts(run):
         if artifact.path not in left_out:
-            yield _Contender(
+            yield Contender(
                 run, artifact.format, artifact.path, artifact.size_bytes, fixed_axes(artifact), threads
             )
 
@@ -270,8 +282,19 @@ def _inputs(run: Run, examples: Examples, rows: Iterable[int]) -> dict[str, Arra
     return run.modality.by_name(run.preprocessing([examples.inputs[row] for row in rows]))
 
 
-def _answers(run: Run, contenders: Sequence[_Contender], examples: Examples, bar: Progress) -> list[Array]:
-    """The probabilities of the examples' rows `(R, C)` by each contender."""
+def answers_of(run: Run, contenders: Sequence[Contender], examples: Examples, bar: Progress) -> list[Array]:
+    """The probabilities of the examples' rows `(R, C)` by each contender.
+
+    Args:
+        run: Whose preprocessing they have.
+        contenders: Artifacts of it, or Keras.
+        examples: In pieces, as `Preprocessing.pieces` gives them.
+        bar: Of the progress.
+
+    Example:
+
+        answers_of(run, contenders, run.preprocessing.pieces(validation), bar)
+    """
     found: list[list[Any]] = [[None] * len(examples) for _ in contenders]
     order = run.preprocessing.order(examples.inputs)
     starts = range(0, len(order), BATCH)
@@ -293,7 +316,7 @@ def _timing_inputs(run: Run, examples: Examples) -> tuple[dict[str, Array], dict
 
 
 def _timed(
-    contenders: Sequence[_Contender],
+    contenders: Sequence[Contender],
     one: dict[str, Array],
     many: dict[str, Array],
     rounds: int,
@@ -313,7 +336,48 @@ def _timed(
     return [of_one for of_one, _ in found], [of_many for _, of_many in found]
 
 
-def _processor() -> str:
+def timed_in_turn(
+    contenders: Sequence[Contender], inputs: Sequence[dict[str, Array]], *, rounds: int
+) -> list[list[list[float]]]:
+    """Seconds of one example each, `(rounds, 10)` of every contender, which take turns.
+
+    Args:
+        contenders: Entered; of any runs.
+        inputs: Of one example, for each.
+        rounds: At least 1.
+
+    Example:
+
+        timed_in_turn(contenders, [inputs] * len(contenders), rounds=10)
+    """
+    given = [next(each.pieces(one)) for each, one in zip(contenders, inputs, strict=True)]
+    for each, one in zip(contenders, given, strict=True):
+        each.seconds(one, _WARM_UP)
+    found: list[list[list[float]]] = [[] for _ in contenders]
+    for turn in range(rounds):
+        for index in np.roll(np.arange(len(contenders)), turn).tolist():
+            found[index].append(contenders[index].seconds(given[index], _SINGLES))
+    return found
+
+
+def middle_input(run: Run, examples: Examples) -> dict[str, Array]:
+    """The example of the middle length, as an artifact takes it.
+
+    Example:
+
+        middle_input(run, run.preprocessing.pieces(validation))
+    """
+    order = run.preprocessing.order(examples.inputs)
+    return _inputs(run, examples, order[[len(order) // 2]])
+
+
+def processor() -> str:
+    """The name of the processor, as the system has it.
+
+    Example:
+
+        processor()   # "AMD EPYC 7763"
+    """
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8").splitlines():

@@ -10,7 +10,7 @@ from ktransfer.core.task import task_names
 from ktransfer.data.modality import find_modality
 from ktransfer.data.shards.storage import is_url, list_files
 from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
-from ktransfer.runs.manifest import read_manifest
+from ktransfer.runs.manifest import check_free, is_run, read_manifest
 
 _MODEL = "model.keras"
 _OPTIONS = {
@@ -135,6 +135,33 @@ def check_folder_to_write(path: str | Path, option: str) -> None:
             f"Expected a folder for {option} that can be written to, got {path}. "
             "Change its permissions, or pass another."
         )
+
+
+def check_free_or_begun(path: str | Path, *, overwrite: bool = False) -> None:
+    """Raise `RunError` if a student cannot be made at a path, where one that is not finished may go on.
+
+    Args:
+        path: The run folder to make.
+        overwrite: Whether a run that is there may be replaced. Defaults to `False`.
+
+    Raises:
+        RunError: There is something there already, unless it is a student whose training is not finished, or a run
+            and `overwrite` is set.
+
+    Example:
+
+        check_free_or_begun("runs/student")
+    """
+    path = Path(path)
+    if not overwrite and is_run(path):
+        manifest = read_manifest(path)
+        if "distillation" not in manifest or manifest["status"] == "trained":
+            raise RunError(
+                f"Expected a free path for the run, got {path}, which holds a run. Choose another, or pass "
+                "--overwrite to lose it."
+            )
+        return
+    check_free(path, overwrite=overwrite)
 
 
 def check_encoding(encoding: str | None) -> None:

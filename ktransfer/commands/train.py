@@ -151,7 +151,7 @@ def train_on(
     distillation: Distillation | None = None,
     network: Network | None = None,
     facts: Mapping[str, Any] | None = None,
-    reproduce: str | None = None,
+    reproduce: Mapping[str, Any] | None = None,
     say: Say = print_line,
     verbose: int | str = 1,
 ) -> Run:
@@ -166,7 +166,8 @@ def train_on(
         network: The network to train in place of one on `backbone`, whose name is then that in the manifest.
             Defaults to `None`.
         facts: More fields of the manifest. Defaults to none.
-        reproduce: The command that does the same again. Defaults to `None`, that of `ktransfer train`.
+        reproduce: Fields of the manifest's `reproduce`, such as the `command` that does the same again. Defaults to
+            `None`, that of `ktransfer train`.
 
     Returns:
         The `Run`.
@@ -263,8 +264,9 @@ def train_on(
             **(facts or {}),
             # No option is a function.
             "reproduce": {
-                "command": reproduce or (None if options.group_by else command(given, Path(absolute(out)))),
+                "command": None if options.group_by else command(given, Path(absolute(out))),
                 "arguments": given,
+                **(reproduce or {}),
             },
             "machine": machine(),
         },
@@ -456,8 +458,8 @@ def resume(
     require_same(given, data, backbone)
     if run.manifest["status"] == BEGINNING and "distillation" in run.manifest:
         raise RunError(
-            f"Expected a run whose model was written, got {run.path}, which stopped before. Begin it again with "
-            "--overwrite, by the command in its manifest."
+            f"Expected a run whose model was written, got {run.path}, which stopped before. Repeat the command that "
+            "began it; nothing is lost."
         )
     if run.manifest["status"] == BEGINNING:
         # Not decided yet: a preset decides anew.

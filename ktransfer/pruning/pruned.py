@@ -20,7 +20,12 @@ _MULTIPLE = 8
 
 
 def choose(
-    dependencies: Dependencies, importance: Mapping[int, float], keep: float, *, multiple: int = _MULTIPLE
+    dependencies: Dependencies,
+    importance: Mapping[int, float],
+    keep: float,
+    *,
+    multiple: int = _MULTIPLE,
+    whole: Mapping[str, int] | None = None,
 ) -> set[int]:
     """The channels to remove: of each group the units that count least, so that a share is kept.
 
@@ -29,6 +34,8 @@ def choose(
         importance: By the root of each channel.
         keep: Share to keep, in (0, 1].
         multiple: Groups of eight times as many channels keep a multiple of it. Defaults to 8.
+        whole: The units of each group that the share is of, where some were removed before. Defaults to `None`, those
+            that are there.
 
     Returns:
         Their numbers.
@@ -38,9 +45,10 @@ def choose(
         choose(dependencies, importance, 0.5)
     """
     removed: set[int] = set()
-    for units in dependencies.groups.values():
-        count = max(1, round(keep * len(units)))
-        if len(units) >= 8 * multiple:
+    for name, units in dependencies.groups.items():
+        size = len(units) if whole is None else whole[name]
+        count = max(1, round(keep * size))
+        if size >= 8 * multiple:
             count = max(multiple, round(count / multiple) * multiple)
         worth = [importance.get(dependencies.root(unit[0]), 0.0) for unit in units]
         order = np.argsort(-np.array(worth), kind="stable")

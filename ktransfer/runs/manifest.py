@@ -26,6 +26,7 @@ _MORE = {
             "reproduce",
             "distillation",
             "pruning",
+            "shrink",
             "adapter",
         ),
         dict,

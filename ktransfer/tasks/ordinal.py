@@ -112,6 +112,22 @@ class Ordinal(SingleLabel):
         shares = np.exp(-_FALL * distances)
         return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
 
+    def median_targets(self, shares: Any) -> Any:
+        """1 for the median class of each row of shares `(N, C)`, of an array or a tensor, and 0 for the others.
+
+        Example:
+            >>> TASK.median_targets(np.array([[0.4, 0.3, 0.3]])).tolist()
+            [[0.0, 1.0, 0.0]]
+        """
+        import keras
+
+        if not keras.ops.is_tensor(shares):
+            return np.eye(shares.shape[-1], dtype=np.float32)[self.decide(shares)]
+        ops = keras.ops
+        sums = ops.cumsum(shares, axis=-1)
+        below = ops.sum(ops.cast(sums < 0.5 * sums[..., -1:], "int32"), axis=-1)
+        return ops.one_hot(below, shares.shape[-1])
+
     def decide(self, probabilities: Array, decision: Mapping[str, Any] | None = None) -> Array:
         """The median class of each row.
 

@@ -71,8 +71,8 @@ def _require_bert(encoder: keras.Model, preprocessing: TextPreprocessing) -> Non
         )
     if preprocessing.client is not None:
         raise ExportError(
-            "Expected a run that reads texts as its backbone does for keras-hub, whose preprocessor has no other way, got "
-            f"one of --client {preprocessing.client}. Train without it, or export another format."
+            "Expected a run that reads texts as its backbone does for keras-hub, whose preprocessor has no other way, "
+            f"got one of --client {preprocessing.client}. Train without it, or export another format."
         )
     if not bert or not {"segment_embedding", "position_embedding", "transformer_layer_0"} <= names:
         raise ExportError(

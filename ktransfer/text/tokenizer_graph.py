@@ -6,7 +6,7 @@ import functools
 import json
 import tempfile
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,11 +46,11 @@ class _Graph:
         self.constants: list[Any] = []
 
     def constant(self, value: Any, dtype: str | None = None) -> str:
-        from onnx import TensorProto, helper, numpy_helper
+        from onnx import numpy_helper
 
         name = f"tokenizer_c{len(self.constants)}"
         if isinstance(value, str):
-            self.constants.append(helper.make_tensor(name, TensorProto.STRING, [1], [value.encode()]))
+            self.constants.append(numpy_helper.from_array(np.array([value.encode()], object), name))
         else:
             self.constants.append(numpy_helper.from_array(np.asarray(value, dtype or np.int64), name))
         return name
@@ -327,7 +327,7 @@ def _differing(preprocessing: TextPreprocessing, texts: Sequence[str]) -> list[s
 def _kinds(preprocessing: TextPreprocessing, texts: Iterable[str]) -> list[str]:
     """What is in texts that operators of a graph are known to read otherwise."""
     special = [str(each) for each in getattr(preprocessing.tokenizer, "special_tokens", ())]
-    kinds = {
+    kinds: dict[str, Callable[[str], bool]] = {
         "NUL characters": lambda text: "\0" in text,
         "special tokens spelt out": lambda text: any(token in text for token in special),
         "letters and marks that compose": lambda text: (

@@ -50,8 +50,8 @@ class SoftTargets:
         check_distillation(temperature, weight)
         if task.per_token:
             raise RecipeError(
-                f"Expected a task with one answer for an example to distill, got {task.title}. Train the smaller "
-                "backbone with `ktransfer train`."
+                f"Expected a task with one answer for an example, which a teacher gives, got {task.title}. Train a "
+                "smaller backbone with `ktransfer train` instead."
             )
         self._task = task
         self.temperature = float(temperature) if task.tempered else 1.0
@@ -105,6 +105,9 @@ class SoftTargets:
         true, soft, known = packed[:, :count], packed[:, count : 2 * count], packed[:, 2 * count :]
         if self._task.activation == "sigmoid":  # a share of each label, not of one in all
             soft = ops.round(soft) if keras.ops.is_tensor(soft) else np.round(soft)
+        elif (decision := getattr(self._task, "median_targets", None)) is not None:
+            # The median is that of the answer at a temperature of 1; the argmax is that at any.
+            soft = decision(soft**self.temperature)
         return known * true + (1 - known) * soft
 
     # Labels.

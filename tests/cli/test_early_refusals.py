@@ -32,6 +32,9 @@ LR_FIND = ("lr-find", "DATA", "--backbone", "PRESET")
 RANK = ("rank", "DATA", "--backbone", "PRESET", "--backbone", "PRESET@0.5")
 SEARCH = ("search", "DATA", "--backbone", "PRESET", "--out", "OUT")
 TRAIN = ("train", "DATA", "--backbone", "PRESET", "--out", "OUT")
+DISTILL = ("distill", "images", "--backbone", "PRESET", "--out", "OUT")
+PRUNE = ("prune", "images", "--out", "OUT")
+SHRINK = ("shrink", "images", "--out", "OUT")
 # Arguments, and what the line on standard error names. Words in capitals stand for paths.
 REFUSED = {
     "a typo in a format": (("export", "images", "--format", "tflit"), "Did you mean tflite"),
@@ -171,6 +174,24 @@ REFUSED = {
         f"a typo in the task of {command[0]}": ((*command, "--task", "regresion"), "Did you mean regression")
         for command in (TRAIN, LR_FIND, RANK, SEARCH, ("audit", "DATA"))
     },
+    **{
+        f"{what} of {command[0]}": ((*command, *given), named)
+        for command in (DISTILL, PRUNE, SHRINK)
+        for what, given, named in (
+            ("a recipe and epochs", ("--recipe", "RECIPE", "--epochs", "3"), "--epochs"),
+            ("a typo in a class weight", ("--class-weight", "Balance"), "Did you mean balanced"),
+            ("unlabelled data that is not there", ("--unlabelled", "nowhere"), "--unlabelled"),
+            ("a typo in a preset", ("--preset", "bst"), "Did you mean best"),
+            ("a typo in a format", ("--format", "onx"), "Did you mean onnx"),
+        )
+    },
+    "a student of nothing": (("distill", "images", "--out", "OUT"), "--backbone or --layers"),
+    "two students": ((*DISTILL, "--layers", "2"), "--layers"),
+    "threads for no latency": ((*PRUNE, "--threads", "2"), "--latency"),
+    "a latency that is a word": ((*SHRINK, "--latency", "soon"), "a latency such as"),
+    "a size that is a word": ((*SHRINK, "--size", "small"), "a size such as"),
+    "a size of no student": ((*SHRINK, "--image-size", "64"), "--backbone"),
+    "no trials of a shrink": ((*SHRINK, "--trials", "0"), "--trials"),
     "a typo in a task": (("backbones", "--task", "txt"), "Did you mean text"),
     "parameters that are a word": (("backbones", "--max-params", "ten"), "10M"),
     "parameters below none": (("backbones", "--max-params", "-3"), "10M"),

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -10,7 +11,8 @@ from test_text_commands import RECIPE as TEXT_RECIPE
 from test_text_commands import write_table
 from text_zoo import write_preset
 
-from ktransfer.commands.prune import Prunable, prune
+from ktransfer.commands.prunable import Prunable
+from ktransfer.commands.prune import prune
 from ktransfer.commands.splits import read_splits
 from ktransfer.commands.train import train
 from ktransfer.commands.verify import verify
@@ -83,8 +85,8 @@ def test_heads_and_units_of_a_transformer_are_removed(texts, folder):
 def test_a_target_is_met_by_the_largest_network_that_fits(images, folder, cost):
     splits = read_splits(images.data, images.recipe.seed)[0]
     prunable = Prunable(images, splits, importance="magnitude")
-    found = prunable.within(cost, 0.5)
-    assert found.share(cost) <= 0.5
+    found, share = prunable.within(cost, 0.5)
+    assert found.share(cost) == share <= 0.5
     assert prunable.to(min(1.0, found.keep + 0.15)).share(cost) > 0.5
 
 
@@ -104,6 +106,59 @@ def test_gradual_pruning_ends_at_the_same_size_and_leaves_no_other_run(images, f
     assert run.manifest["distillation"]["teachers"] == [str(images.path)]
 
 
+@pytest.mark.slow
+def test_a_target_out_of_reach_keeps_the_smallest_under_another_name(images, tmp_path):
+    recipe = dataclasses.replace(RECIPE, stages=())
+    with pytest.raises(
+        RecipeError, match=r"the smallest network, with 5% of each group, .* kept in .*out\.best"
+    ):
+        smaller(images, tmp_path / "out", parameters=0.0001, recipe=recipe)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.best"]
+    best = Run.load(tmp_path / "out.best")
+    assert best.manifest["status"] == "trained"
+    assert best.manifest["pruning"]["keep"] == 0.05
+
+
+@pytest.mark.slow
+def test_a_latency_is_met_by_the_exported_file(images, tmp_path):
+    recipe, lines = dataclasses.replace(RECIPE, stages=()), []
+    options = {"recipe": recipe, "verbose": 0, "report": False, "formats": ("tflite",)}
+    run = prune(images.path, tmp_path / "out", latency=1e6, say=lines.append, **options)
+    facts = run.manifest["pruning"]
+    assert facts["keep"] > 0.95
+    assert facts["format"] == "tflite"
+    assert 0 < facts["latency_ms"] < 1e6
+    assert any(line.startswith("measured") for line in lines)
+    with pytest.raises(RecipeError, match="latency that can be reached"):
+        prune(images.path, tmp_path / "fast", latency="0.001us", say=lines.append, **options)
+    assert Run.load(tmp_path / "fast.best").manifest["artifacts"]
+
+
+@pytest.mark.slow
+def test_steps_that_were_killed_are_not_trained_again(images, tmp_path, monkeypatch):
+    import ktransfer.commands.taught as taught_module
+
+    trained, whole = [], taught_module.train_on
+
+    def train_on(read, data, backbone, out, **options):
+        trained.append(Path(out).name)
+        if len(trained) == 2:
+            raise KeyboardInterrupt
+        return whole(read, data, backbone, out, **options)
+
+    monkeypatch.setattr(taught_module, "train_on", train_on)
+    recipe = dataclasses.replace(RECIPE, stages=())
+    with pytest.raises(KeyboardInterrupt):
+        smaller(images, tmp_path / "out", keep=0.5, steps=2, recipe=recipe)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.step1"]
+    with pytest.raises(KTransferError, match="begun with"):
+        smaller(images, tmp_path / "out", keep=0.4, steps=2, recipe=recipe)
+    run, _ = smaller(images, tmp_path / "out", keep=0.5, steps=2, recipe=recipe)
+    assert trained == ["out.step1", "out", "out"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert run.manifest["pruning"]["steps"] == 2
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -113,7 +168,10 @@ def test_gradual_pruning_ends_at_the_same_size_and_leaves_no_other_run(images, f
         ({"keep": 0.5, "parameters": 0.5}, "one target"),
         ({"importance": "luck"}, "importance taylor or magnitude"),
         ({"steps": 0}, "steps of pruning"),
-        ({"parameters": 0.0001}, "the smallest network"),
+        ({"latency": "soon"}, "a latency such as"),
+        ({"latency": "5ms", "keep": 0.5}, "one target"),
+        ({"latency": "5ms", "formats": ("tflite", "onnx")}, "one format"),
+        ({"latency": "5ms", "threads": 0}, "at least one thread"),
         ({"keep": 0.5, "seed": 9}, "teacher's seed"),
     ],
 )
@@ -126,6 +184,6 @@ def test_what_cannot_be_is_refused_before_anything_is_written(images, tmp_path, 
 def test_a_failing_call_leaves_the_run_as_it_was(images, folder, tmp_path):
     copy = shutil.copytree(images.path, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
-    with pytest.raises(RecipeError):
-        smaller(Run.load(copy), tmp_path / "out", parameters=0.0001)
+    with pytest.raises(RecipeError, match="teacher's seed"):
+        smaller(Run.load(copy), tmp_path / "out", seed=9)
     assert {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before

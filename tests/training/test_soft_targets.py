@@ -18,6 +18,7 @@ from ktransfer.training.soft_targets import (
 )
 
 PLAIN = Recipe(stages=())
+TASKS = ("single_label", "multi_label", "ordinal", "regression")
 RANDOM = np.random.default_rng(0)
 
 
@@ -29,7 +30,7 @@ def case(name, weight=0.3, temperature=2.0, count=6):
     """`(task, packed labels with two that have none, logits, true labels, teacher's logits)`."""
     outputs = 1 if name == "regression" else 3
     teacher = RANDOM.normal(size=(count, outputs)) * 3
-    if name == "single_label":
+    if name in ("single_label", "ordinal"):
         labels = np.arange(count) % 3
     elif name == "multi_label":
         labels = RANDOM.integers(0, 2, (count, 3))
@@ -49,6 +50,11 @@ def by_hand(name, task, logits, labels, teacher, temperature, weight):
         hard = -log_softmax(logits, axis=1)[np.arange(len(labels)), labels]
         target = softmax(teacher / temperature, axis=1)
         soft = -(target * log_softmax(logits / temperature, axis=1)).sum(axis=1) * temperature**2
+    elif name == "ordinal":
+        shares = softmax(-3.0 * np.abs(np.arange(3) - labels[:, None]), axis=1)
+        hard = -(shares * log_softmax(logits, axis=1)).sum(axis=1)
+        target = softmax(teacher / temperature, axis=1)
+        soft = -(target * log_softmax(logits / temperature, axis=1)).sum(axis=1) * temperature**2
     elif name == "multi_label":
         hard = (np.logaddexp(0, logits) - labels * logits).mean(axis=1)
         scaled, target = logits / temperature, expit(teacher / temperature)
@@ -61,7 +67,7 @@ def by_hand(name, task, logits, labels, teacher, temperature, weight):
     return mixed
 
 
-@pytest.mark.parametrize("name", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize("name", TASKS)
 def test_the_loss_is_the_mix_written_out(name):
     task, packed, logits, labels, teacher = case(name)
     recipe = Recipe(stages=(), loss="squared_error") if name == "regression" else PLAIN
@@ -72,7 +78,7 @@ def test_the_loss_is_the_mix_written_out(name):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=2e-5)
 
 
-@pytest.mark.parametrize("name", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize("name", TASKS)
 def test_likelihoods_have_the_gradient_they_say(name):
     task, packed, logits, _, _ = case(name)
 
@@ -83,6 +89,17 @@ def test_likelihoods_have_the_gradient_they_say(name):
         return task.likelihoods(flat.reshape(logits.shape), packed)[1].ravel()
 
     assert check_grad(value, gradient, logits.ravel()) < 1e-5
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_weights_of_examples_count_in_the_loss(name):
+    task, packed, logits, _, _ = case(name)
+    loss = task.loss(PLAIN if name != "regression" else Recipe(stages=(), loss="squared_error"))
+    given = keras.ops.convert_to_tensor(packed), keras.ops.convert_to_tensor(logits.astype("float32"))
+    weights = np.arange(len(packed), dtype="float32")
+    each = keras.ops.convert_to_numpy(loss.call(*given))
+    found = float(loss(*given, sample_weight=keras.ops.convert_to_tensor(weights)))
+    assert found == pytest.approx(float((each * weights).sum() / len(packed)), rel=1e-5)
 
 
 def test_likelihoods_and_the_loss_agree_on_single_labels():
@@ -112,7 +129,7 @@ def test_class_weights_count_in_the_loss_by_the_label_or_the_teacher():
     np.testing.assert_allclose(weighted / plain, [*of_label, *of_teacher], rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["single_label", "multi_label", "regression"])
+@pytest.mark.parametrize("name", TASKS)
 def test_labels_and_metric_are_the_true_ones_or_the_teachers_decision(name):
     task, packed, logits, labels, teacher = case(name)
     base = regression(labels) if name == "regression" else get_task(name)
