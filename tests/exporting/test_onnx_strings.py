@@ -85,7 +85,7 @@ def words(texts, **options):
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{one}" for one in letters), "the"]
     kind = keras_hub.tokenizers.BertTokenizer
     tokenizer = kind(vocabulary=pieces, **options)
-    preprocessing = TextPreprocessing(tokenizer, 64, inputs=("token_ids", "padding_mask", "segment_ids"))
+    preprocessing = TextPreprocessing(tokenizer, ("token_ids", "padding_mask"), 64)
     return [row.tolist() for row in preprocessing.tokenize(texts)], tokenizer_graph.ids_in_graph(
         preprocessing, texts
     )
@@ -167,7 +167,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
 
 @HERE
 def test_the_program_of_the_kit_answers_texts_by_the_file(tmp_path):
-    model, preprocessing = classifier("Bert", tmp_path)
+    model, preprocessing = classifier("Albert", tmp_path)
     compared = ["a fox \0 and dogs", *["a fox"] * 200]
     artifact = export(model, preprocessing, tmp_path, compared=compared)
     assert artifact.client["differing_texts"] == 1
