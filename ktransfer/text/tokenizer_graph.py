@@ -325,7 +325,7 @@ def _differing(preprocessing: TextPreprocessing, texts: Sequence[str]) -> list[s
 
 
 def _kinds(preprocessing: TextPreprocessing, texts: Iterable[str]) -> list[str]:
-    """What is in texts that operators of a graph are known to read otherwise."""
+    """Names of the contents of texts that operators of a graph are known to read otherwise."""
     special = [str(each) for each in getattr(preprocessing.tokenizer, "special_tokens", ())]
     kinds: dict[str, Callable[[str], bool]] = {
         "NUL characters": lambda text: "\0" in text,
