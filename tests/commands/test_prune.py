@@ -194,6 +194,9 @@ def test_weights_of_a_run_that_was_refit_are_warned_of(images, tmp_path):
 def test_a_failing_call_leaves_the_run_as_it_was(images, folder, tmp_path):
     copy = shutil.copytree(images.path, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
-    with pytest.raises(RecipeError, match="teacher's seed"):
-        smaller(Run.load(copy), tmp_path / "out", seed=9)
+    (tmp_path / "out.best").mkdir()
+    (tmp_path / "out.best" / "mine.txt").write_text("mine")
+    with pytest.raises(KTransferError, match="holds other files"):  # after the search for the target
+        smaller(Run.load(copy), tmp_path / "out", parameters=0.0001, importance="magnitude")
+    assert (tmp_path / "out.best" / "mine.txt").read_text() == "mine"
     assert {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before
