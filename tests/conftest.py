@@ -11,6 +11,7 @@ os.environ.setdefault(
 )
 
 import pytest
+from spreading import mark_the_rest_slow
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -38,6 +39,14 @@ def _seeded():
         keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+
+
+@pytest.fixture(scope="module")
+def no_report():
+    """Train without writing the page of a run, which takes a third of a short training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ktransfer.commands.fit._report", lambda *given: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -75,3 +84,9 @@ def _shared(name):
     if not path.exists():
         pytest.skip(f"real data is not here: {path}")
     return path
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Before `-m` chooses: of a test marked `spread` all but a few of its cases are slow."""
+    mark_the_rest_slow(items)

@@ -6,6 +6,7 @@ line's end with the `#` of a comment after it. `_` and a capital begin a word, s
 """
 
 import ast
+import functools
 import re
 import subprocess
 from pathlib import Path
@@ -122,6 +123,7 @@ def scanned():
 TEXTS = scanned()
 
 
+@functools.cache
 def pattern(words):
     """A pattern as `WORDS` has them, compiled."""
     spaced = words.replace(" ", r"(?:\s|#|\"\s*f?\")+")
@@ -132,6 +134,8 @@ def pattern(words):
 def found(words, texts=TEXTS):
     """`path:line: text` of each use that is not allowed."""
     for name, text in texts.items():
+        if not pattern(words).search(text):
+            continue
         allowed = [
             range(start.start(), start.end())
             for (path, around) in ALLOWED

@@ -69,7 +69,34 @@ class OutOfMemory(keras.callbacks.Callback):
             raise self.error
 
 
-def run_under(backend, *modules, chosen=None, marks=None):
+def run_eagerly(patch):
+    """Compile models to run without graphs, unless a test asks for something else: tracing takes most of its time.
+
+    With `KTRANSFER_TESTS_IN_GRAPHS` set, as a slow test of each module that calls this does, nothing is changed; nor
+    on other backends.
+
+    Args:
+        patch: pytest's `monkeypatch`.
+    """
+    if os.environ.get("KTRANSFER_TESTS_IN_GRAPHS") or keras.backend.backend() != "tensorflow":
+        return
+    owner = next(kind for kind in keras.Model.__mro__ if "compile" in vars(kind))
+    compile_model = owner.compile
+
+    def compile_eagerly(self, *given, **options):
+        if not {"run_eagerly", "jit_compile"} & options.keys():
+            options["run_eagerly"] = True
+        return compile_model(self, *given, **options)
+
+    patch.setattr(owner, "compile", compile_eagerly)
+
+
+def run_in_graphs(module):
+    """Run a test module whose default is `run_eagerly` once more as Keras compiles it, in a subprocess."""
+    run_under("tensorflow", module, marks="not slow", KTRANSFER_TESTS_IN_GRAPHS="1")
+
+
+def run_under(backend, *modules, chosen=None, marks=None, **environment):
     """Run test modules, named without their folders, with another backend of Keras, in a subprocess."""
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
@@ -91,7 +118,7 @@ def run_under(backend, *modules, chosen=None, marks=None):
         ]
         + (["-k", chosen] if chosen else [])
         + (["-m", marks] if marks else []),
-        env=os.environ | {"KERAS_BACKEND": backend},
+        env=os.environ | {"KERAS_BACKEND": backend} | environment,
         capture_output=True,
         text=True,
     )

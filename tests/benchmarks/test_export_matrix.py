@@ -49,6 +49,7 @@ def test_the_page_is_what_was_measured(tmp_path):
 # Cells that no other test has.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "format"),
     [

@@ -105,7 +105,14 @@ def run_on(monkeypatch, encoding, arguments, columns):
     return end.value.code or 0, out.said(), err.said()
 
 
-@pytest.mark.parametrize("what", COMMANDS)
+# These train, or open artifacts in subprocesses, twice; the others print as they do.
+TAKES_LONG = ("train", "report", "export", "verify in JSON", "benchmark")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [pytest.param(what, marks=pytest.mark.slow) if what in TAKES_LONG else what for what in COMMANDS],
+)
 def test_a_command_exits_alike_on_every_console(monkeypatch, places, what):
     arguments = [
         os.path.join(places[word.partition("/")[0]], word.partition("/")[2]).rstrip("/")

@@ -27,6 +27,9 @@ from ktransfer.runs.run import Run
 from ktransfer.training.checkpoint import Checkpoint
 
 RECIPE = Recipe(stages=(Stage(depth=1, epochs=2, learning_rate=1e-5),), batch_size=16)
+QUIET = {"verbose": 0, "say": lambda line: None}
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +105,7 @@ def test_evaluate_refuses_a_class_the_run_does_not_know(finished, data, tmp_path
         evaluate(run, tmp_path / "val", say=lambda line: None)
 
 
+@pytest.mark.slow
 def test_a_run_answers_the_same_in_another_process_under_jax(finished, data):
     run, _ = finished
     pictures = sorted(str(path) for path in (data / "val" / "fish").iterdir())
@@ -135,6 +139,7 @@ def test_a_run_that_exists_is_not_touched(finished, data):
     assert fingerprint(run.path) == before
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_model_and_a_random_backbone_a_worse_one(data, tmp_path):
     options = {"recipe": Recipe(stages=(), seed=3), "formats": (), "verbose": 0, "say": lambda line: None}
     first = train(data, PRESET_PATH, tmp_path / "a", **options)
@@ -145,6 +150,7 @@ def test_the_same_seed_gives_the_same_model_and_a_random_backbone_a_worse_one(da
     assert rival.manifest["metrics"]["validation"] < first.manifest["metrics"]["validation"]
 
 
+@pytest.mark.slow
 def test_a_head_trained_by_gradient_learns_at_any_scale_of_the_features(data, tmp_path):
     recipe = Recipe(
         stages=(Stage(depth=0, epochs=15, learning_rate=3e-2),),
@@ -152,39 +158,35 @@ def test_a_head_trained_by_gradient_learns_at_any_scale_of_the_features(data, tm
         batch_size=16,
         augmentation=RECIPE.augmentation.none(),
     )
-    run = train(
-        data, PRESET_PATH, tmp_path / "run", recipe=recipe, formats=(), verbose=0, say=lambda line: None
-    )
+    run = train(data, PRESET_PATH, tmp_path / "run", recipe=recipe, formats=(), **QUIET)
     assert run.manifest["metrics"]["validation"] > 0.4
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_clearly_and_what_was_trained_loads(data, tmp_path, monkeypatch):
     def full(self, epoch, logs=None):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(tmp_path))
 
     monkeypatch.setattr(Checkpoint, "on_epoch_end", full)
     with pytest.raises(OSError, match="No space left"):
-        train(
-            data, PRESET_PATH, tmp_path / "run", recipe=RECIPE, formats=(), verbose=0, say=lambda line: None
-        )
+        train(data, PRESET_PATH, tmp_path / "run", recipe=RECIPE, formats=(), **QUIET)
     monkeypatch.undo()
     run = Run.load(tmp_path / "run")
     assert run.manifest["status"] == "interrupted"
     assert run.model.output.shape == (None, 6)
-    done = resume(tmp_path / "run", formats=(), verbose=0, say=lambda line: None)
+    done = resume(tmp_path / "run", formats=(), **QUIET)
     assert done.manifest["status"] == "trained"
 
 
-def test_a_disk_that_fills_up_during_the_export_leaves_no_half_artifact(data, tmp_path, monkeypatch):
-    run = train(
-        data,
-        PRESET_PATH,
-        tmp_path / "run",
-        recipe=Recipe(stages=()),
-        formats=(),
-        verbose=0,
-        say=lambda line: None,
-    )
+@pytest.fixture(scope="module")
+def solved(tmp_path_factory, data):
+    """A run whose head alone is trained, on a copy of the data."""
+    folder = tmp_path_factory.mktemp("solved")
+    copy = shutil.copytree(data, folder / "data")
+    return train(copy, PRESET_PATH, folder / "run", recipe=Recipe(stages=()), formats=(), **QUIET)
+
+
+def test_a_disk_that_fills_up_during_the_export_leaves_no_half_artifact(solved, monkeypatch):
     import onnx
 
     def full(graph, path):
@@ -193,28 +195,19 @@ def test_a_disk_that_fills_up_during_the_export_leaves_no_half_artifact(data, tm
 
     monkeypatch.setattr(onnx, "save", full)
     with pytest.raises(OSError, match="No space left"):
-        export(run, ["onnx"], say=lambda line: None)
-    assert list((run.path / "artifacts").iterdir()) == []
-    assert "artifacts" not in Run.load(run.path).manifest
+        export(solved, ["onnx"], say=lambda line: None)
+    assert list((solved.path / "artifacts").iterdir()) == []
+    assert "artifacts" not in Run.load(solved.path).manifest
 
 
-def test_resume_refuses_data_that_has_changed(data, tmp_path):
-    copy = shutil.copytree(data, tmp_path / "data")
-    run = train(
-        copy,
-        PRESET_PATH,
-        tmp_path / "run",
-        recipe=Recipe(stages=()),
-        formats=(),
-        verbose=0,
-        say=lambda line: None,
-    )
-    run.update(status="interrupted")
-    Image.new("RGB", (64, 64), "red").save(copy / "train" / "mug" / "new.png")
+def test_resume_refuses_data_that_has_changed(solved):
+    solved.update(status="interrupted")
+    Image.new("RGB", (64, 64), "red").save(solved.path.parent / "data" / "train" / "mug" / "new.png")
     with pytest.raises(RunError, match="other files"):
-        resume(run.path, verbose=0, say=lambda line: None)
+        resume(solved.path, **QUIET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "augmentation",
     [
@@ -233,8 +226,7 @@ def test_ctrl_c_says_how_to_go_on_and_resume_still_knows_the_best_weights(data, 
         tmp_path / "head",
         recipe=Recipe(stages=()),
         formats=(),
-        verbose=0,
-        say=lambda line: None,
+        **QUIET,
     )
     command = [
         Path(sys.executable).with_name("ktransfer"),
@@ -263,7 +255,7 @@ def test_ctrl_c_says_how_to_go_on_and_resume_still_knows_the_best_weights(data, 
     run = Run.load(tmp_path / "run")
     assert run.manifest["status"] == "interrupted"
     assert run.predict(sorted((data / "val" / "key").iterdir()))
-    done = resume(run.path, verbose=0, say=lambda line: None)
+    done = resume(run.path, **QUIET)
     assert done.manifest["status"] == "trained"
     assert done.manifest["metrics"]["validation"] >= solved.manifest["metrics"]["validation"]
     assert "artifacts" not in done.manifest  # as it was begun
@@ -272,17 +264,16 @@ def test_ctrl_c_says_how_to_go_on_and_resume_still_knows_the_best_weights(data, 
     assert epochs == [str(epoch) for epoch in range(40)]
 
 
+@pytest.mark.slow
 def test_what_is_fitted_is_not_fitted_again(data, tmp_path, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("ktransfer.commands.fit.evaluate_splits", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(
-            data, PRESET_PATH, tmp_path / "run", recipe=RECIPE, formats=(), verbose=0, say=lambda line: None
-        )
+        train(data, PRESET_PATH, tmp_path / "run", recipe=RECIPE, formats=(), **QUIET)
     monkeypatch.undo()
-    resume(tmp_path / "run", formats=(), verbose=0, say=lambda line: None)
+    resume(tmp_path / "run", formats=(), **QUIET)
     assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 3
 
 
@@ -293,6 +284,7 @@ def test_parity_is_measured_on_examples_of_all_classes():
     assert len(evenly(examples, 1000)) == 500
 
 
+@pytest.mark.slow
 def test_a_mixed_precision_run_exports_in_float32(data, tmp_path):
     recipe = dataclasses.replace(
         RECIPE, precision="mixed_float16", stages=(Stage(depth=1, epochs=1, learning_rate=1e-5),)
@@ -303,14 +295,14 @@ def test_a_mixed_precision_run_exports_in_float32(data, tmp_path):
         tmp_path / "run",
         recipe=recipe,
         formats=["tflite"],
-        verbose=0,
-        say=lambda line: None,
+        **QUIET,
     )
     assert run.model.get_layer(run.manifest["backbone"]["layer"]).dtype_policy.name == "mixed_float16"
     (artifact,) = run.manifest["artifacts"]
     assert artifact["parity"]["label_agreement"] == 1
 
 
+@pytest.mark.slow
 def test_quantization_aware_epochs_are_said_and_in_the_manifest(tmp_path, data):
     lines, recipe = [], dataclasses.replace(RECIPE, stages=())
     options = {"recipe": recipe, "quantization_aware": 1, "formats": (), "verbose": 0, "say": lines.append}

@@ -24,6 +24,7 @@ from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
 
 RECIPE = Recipe(stages=(Stage(depth=1, epochs=1, learning_rate=1e-4),), batch_size=16)
+QUIET = {"verbose": 0, "say": lambda line: None}
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +55,11 @@ def more(folder, table):
 
 @pytest.fixture(scope="module")
 def teacher(folder, preset, table):
-    return train(
-        table, preset, folder / "teacher", recipe=TEXT_RECIPE, formats=(), verbose=0, say=lambda _: None
-    )
+    return train(table, preset, folder / "teacher", recipe=TEXT_RECIPE, formats=(), **QUIET)
 
 
 def student_of(teacher, out, **options):
-    options = {"recipe": TEXT_RECIPE, "formats": (), "verbose": 0, "report": False, **options}
+    options = {"recipe": TEXT_RECIPE, "formats": (), "verbose": 0, **options}
     lines = []
     run = distill(teacher.path, out, say=lines.append, **options)
     return run, lines
@@ -174,11 +173,10 @@ def test_a_student_that_was_killed_before_its_model_begins_anew(teacher, folder)
 @pytest.fixture(scope="module")
 def image_teacher(folder):
     data = write_target_task(folder / "drawn", train_per_class=6, validation_per_class=4)
-    return train(
-        data, PRESET_PATH, folder / "images", recipe=RECIPE, formats=(), verbose=0, say=lambda _: None
-    )
+    return train(data, PRESET_PATH, folder / "images", recipe=RECIPE, formats=(), **QUIET)
 
 
+@pytest.mark.slow
 def test_images_of_another_size_and_unlabelled_folders_are_learned_from(image_teacher, folder, tmp_path):
     write_target_task(tmp_path / "more", train_per_class=5, validation_per_class=2, seed=1000)
     run, lines = student_of(
@@ -216,6 +214,7 @@ def test_the_weight_says_whose_answers_are_learned(image_teacher, tmp_path):
     assert agreement[0.0][1] > 0.8 > agreement[0.0][0]
 
 
+@pytest.mark.slow
 def test_an_ensemble_teaches_one_student(image_teacher, tmp_path):
     copy = shutil.copytree(image_teacher.path, tmp_path / "second teacher")
     run, lines = student_of(image_teacher, tmp_path / "plain", backbone=PRESET_PATH, recipe=RECIPE)

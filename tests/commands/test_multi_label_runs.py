@@ -153,6 +153,7 @@ def test_a_run_is_evaluated_on_a_table_with_its_own_columns(of_texts, tmp_path):
     assert found.tables("texts")[0][0][0] == "label"
 
 
+@pytest.mark.slow
 def test_exports_are_verified_and_timed(of_texts):
     run, _ = of_texts
     run = Run.load(run.path)
@@ -162,6 +163,7 @@ def test_exports_are_verified_and_timed(of_texts):
     assert [each.label_agreement for each in found.measured] == [1.0] * 4
 
 
+@pytest.mark.slow
 def test_an_int8_file_answers_nearly_as_the_model_does(of_texts):
     run = Run.load(of_texts[0].path)
     [artifact] = export(run, ["onnx-int8"], say=lambda line: None)
@@ -169,6 +171,7 @@ def test_an_int8_file_answers_nearly_as_the_model_does(of_texts):
     assert artifact.parity.accuracy is not None
 
 
+@pytest.mark.slow
 def test_a_calibrated_file_has_thresholds_that_give_the_same_labels(of_texts, tmp_path):
     run = Run.load(of_texts[0].path)
     options = ExportOptions(temperature=2.0)
@@ -201,6 +204,7 @@ def test_images_of_a_table_are_split_by_their_groups(of_images, pictures):
     assert "red" in (run.path / "report.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_is_resumed_to_the_same_weights(of_images, pictures, tmp_path):
     whole, _ = of_images
     options = {"recipe": IMAGES, "formats": [], "group_column": "scene", "image_size": 64, "verbose": 0}
@@ -220,6 +224,7 @@ def test_a_run_that_is_interrupted_is_resumed_to_the_same_weights(of_images, pic
     assert run.decision == whole.decision
 
 
+@pytest.mark.slow
 def test_the_default_preset_decides_for_label_sets_too(table, bert, tmp_path):
     lines = []
     run = train(table, bert, tmp_path / "run", epochs=1, formats=[], verbose=0, say=lines.append, refit=True)
@@ -235,6 +240,7 @@ def test_class_weights_are_refused_before_training(table, bert, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_focal_loss_and_quantization_aware_epochs_train(pictures, tmp_path):
     recipe = dataclasses.replace(IMAGES, loss="focal", quantization_aware=1)
     lines = []
@@ -243,6 +249,7 @@ def test_focal_loss_and_quantization_aware_epochs_train(pictures, tmp_path):
     assert run.manifest["quantization_aware"]["metric"] == TASK.score_title
 
 
+@pytest.mark.slow
 def test_the_audit_finds_labels_that_are_missing(pictures, tmp_path):
     copy = write_images(tmp_path / "wrong", seed=0)
     rows = list(csv.reader((copy / "train.csv").open(encoding="utf-8")))
@@ -256,6 +263,7 @@ def test_the_audit_finds_labels_that_are_missing(pictures, tmp_path):
     assert {"red", "green", "blue"} == set(found.counts["train"])
 
 
+@pytest.mark.slow
 def test_a_function_of_the_name_keeps_groups_together_and_is_kept_with_the_run(pictures, tmp_path):
     def scene(name):
         return str(int(name.rpartition("/")[2].removesuffix(".png")) // 6)

@@ -163,6 +163,7 @@ def test_artifacts_say_what_a_program_needs(finished):
     assert labels == list(run.outputs)
 
 
+@pytest.mark.slow
 def test_a_run_is_verified_and_measured(finished):
     run, _ = finished
     found = verify(run, say=lambda line: None)
@@ -191,6 +192,7 @@ def test_the_report_shows_texts_with_their_entities(finished):
 # Training.
 
 
+@pytest.mark.slow
 def test_a_run_that_is_interrupted_is_resumed_to_the_same_weights(
     finished, folder, bert, tmp_path, monkeypatch
 ):
@@ -218,6 +220,7 @@ def test_a_run_that_is_interrupted_is_resumed_to_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_without_cached_features(finished, folder, bert, tmp_path):
     whole, _ = finished
     run = train(folder, bert, tmp_path / "run", recipe=RECIPE, formats=[], cache=False, **QUIET)
@@ -225,6 +228,7 @@ def test_training_is_the_same_without_cached_features(finished, folder, bert, tm
         np.testing.assert_allclose(one, other, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_the_default_preset_class_weights_and_refit_work(folder, bert, tmp_path):
     lines, out = [], tmp_path / "run"
     options = {"class_weight": "balanced", "refit": True, "epochs": 1, "formats": [], "verbose": 0}
@@ -242,6 +246,7 @@ def joined_up(rows):
     return words, tags
 
 
+@pytest.mark.slow
 def test_a_single_file_is_split_and_long_texts_are_cut_into_pieces(bert, tmp_path):
     rows = sentences(60)
     joined = [joined_up(rows[at : at + 3]) for at in range(0, 60, 3)]

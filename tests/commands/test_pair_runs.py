@@ -139,12 +139,14 @@ def test_new_tables_are_evaluated_and_predicted(regression, tmp_path):
         predict(run, [str(new)], text_column="sentence1")
 
 
+@pytest.mark.slow
 def test_every_artifact_is_measured(regression):
     found = {each.format: each for each in benchmark(regression[0], rounds=1, examples=8).measured}
     assert found["onnx"].max_abs_delta < 1e-4
     assert "tflite-int8" in found
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_ends_as_one_that_was_not(bert, table, tmp_path):
     options = {"task": "regression", "recipe": RECIPE, "formats": (), "verbose": 0}
     whole = train(table, bert, tmp_path / "whole", **options, say=lambda line: None)
@@ -164,6 +166,7 @@ def test_a_run_that_is_cut_off_ends_as_one_that_was_not(bert, table, tmp_path):
     assert found.manifest["fitted"] == whole.manifest["fitted"]
 
 
+@pytest.mark.slow
 def test_classes_of_pairs_are_learned_without_segments(classes):
     run, data = classes
     assert run.manifest["preprocessing"]["inputs"] == ["token_ids", "padding_mask"]
@@ -175,6 +178,7 @@ def test_classes_of_pairs_are_learned_without_segments(classes):
     assert all(card.count("<blockquote") == 2 for card in why.split('<figure class="card">')[1:])
 
 
+@pytest.mark.slow
 def test_labels_of_pairs_may_be_several(bert, tmp_path):
     names = {-1: "", 0: "same", 1: "more|fox"}
     data = write_table(tmp_path / "tags.csv", "labels", lambda more: names[int(np.sign(more))])
@@ -184,6 +188,7 @@ def test_labels_of_pairs_may_be_several(bert, tmp_path):
     assert {each["label"] for each in run.predict([("the fox", "fox fox")])[0]} == {"same", "more", "fox"}
 
 
+@pytest.mark.slow
 def test_labels_that_look_wrong_are_found_by_a_backbone(bert, tmp_path):
     data = write_table(tmp_path / "kinds.csv", "label", lambda more: "more" if more > 0 else "less")
     found = audit(data, backbone=bert, out=tmp_path / "audit", fix=True, verbose=0)

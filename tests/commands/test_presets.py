@@ -16,6 +16,9 @@ from ktransfer.recipes.default_recipes import PRESETS, preset_recipe, worth_fine
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.recipes.time_budget import TimeBudget
 
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
@@ -60,12 +63,14 @@ def test_the_recipe_of_the_run_is_the_decided_one(decided):
     assert Recipe.from_json((run.path / "recipe.json").read_bytes()) == run.recipe
 
 
+@pytest.mark.slow
 def test_the_decision_is_the_same_without_the_cache(decided, data, tmp_path):
     run = train(data, tmp_path / "run", epochs=2, cache=False)
     for name, value in decided[0].manifest["decision"]["evidence"].items():
         assert run.manifest["decision"]["evidence"][name] == pytest.approx(value, rel=1e-3, abs=1e-4), name
 
 
+@pytest.mark.slow
 def test_the_recipe_that_was_decided_trains_the_same_again(decided, data, tmp_path):
     again = train(data, tmp_path / "run", recipe=decided[0].recipe)
     assert again.manifest["metrics"] == decided[0].manifest["metrics"]
@@ -185,6 +190,7 @@ def test_the_zero_head_arm_is_another_training(best):
     assert len({round(loss, 6) for loss in losses[:7]}) == 7  # the soup may be of three on the way
 
 
+@pytest.mark.slow
 def test_the_second_arm_is_left_out_where_the_budget_has_no_time_for_it(data, tmp_path, monkeypatch):
     monkeypatch.setattr(TimeBudget, "left", lambda self: 1e3 if not fitted else -1.0)
     fitted, lines = [], []
@@ -202,6 +208,7 @@ def test_the_second_arm_is_left_out_where_the_budget_has_no_time_for_it(data, tm
     assert sum("too few to fine-tune from a zero head" in line for line in lines) == 1
 
 
+@pytest.mark.slow
 def test_best_refits_by_itself_where_validation_was_held_out(data, tmp_path):
     held_out = train(data / "train", tmp_path / "held out", preset="best", epochs=1)
     given = train(data, tmp_path / "given", preset="best", epochs=1)
@@ -228,6 +235,7 @@ def test_refit_with_a_budget_is_refused(data, tmp_path):
         train(data, tmp_path / "run", refit=True, budget="10m")
 
 
+@pytest.mark.slow
 def test_a_budget_shortens_the_training_and_says_so(data, tmp_path, monkeypatch):
     lines = []
     run = train(data, tmp_path / "run", lines, budget="10m", epochs=3)

@@ -27,6 +27,7 @@ def data(tmp_path_factory):
     )
 
 
+@pytest.mark.slow
 def test_the_whole_way_by_the_command(tmp_path, data):
     out = tmp_path / "ranked"
     names = ["--backbone", PRESET_PATH, "--backbone", f"{PRESET_PATH}@0.5", "--backbone", "no_such_preset"]
@@ -86,6 +87,7 @@ TASKS = {
 }
 
 
+@pytest.mark.spread("multi_label", "regression")
 @pytest.mark.parametrize("task", TASKS)
 def test_texts_of_every_task_are_ranked(tmp_path, task):
     _, preset = write_preset("Bert", tmp_path)

@@ -132,6 +132,7 @@ def test_new_data_is_evaluated_with_the_interval_of_the_run(of_texts, tmp_path):
     assert 0.7 <= found.coverage <= 1.0
 
 
+@pytest.mark.slow
 def test_artifacts_of_numbers_are_verified_and_measured(of_images):
     run, lines = of_images
     assert any("standard deviations of the target" in line for line in lines)
@@ -155,6 +156,7 @@ def test_an_artifact_answers_in_the_unit_of_the_target(of_images):
     assert json.loads(metadata["interval"]) == run.manifest["fitted"]["decision"]["interval"]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_cut_off_ends_as_one_that_was_not(bert, table, tmp_path):
     options = {"task": "regression", "label_column": "price", "recipe": TEXTS, "formats": (), "verbose": 0}
     whole = train(table, bert, tmp_path / "whole", **options, say=lambda line: None)
@@ -174,6 +176,7 @@ def test_a_run_that_is_cut_off_ends_as_one_that_was_not(bert, table, tmp_path):
     assert found.manifest["fitted"] == whole.manifest["fitted"]
 
 
+@pytest.mark.slow
 def test_fine_tuning_that_is_worse_than_ridge_is_not_kept(bert, tmp_path):
     table, lines = write_texts(tmp_path / "skewed.csv", slope=1.5), []
     stages = (Stage(depth="all", epochs=1, learning_rate=0.5),)

@@ -66,6 +66,8 @@ PRESETS = {
     "adapters of texts": {"preset": "balanced", "epochs": 2, "adapter": LoRA(rank=2)},
 }
 QUIET = {"verbose": 0, "say": lambda line: None}
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
@@ -156,6 +158,7 @@ def slow(*values):
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
+@pytest.mark.spread("cached-manifest.json 2", "balanced-recipe.json 1", "adapters-checkpoint.npz 3")
 @pytest.mark.parametrize(
     ("case", "moment"),
     [

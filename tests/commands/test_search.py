@@ -99,6 +99,7 @@ def test_the_same_call_adds_nothing_and_more_trials_are_added(done, data):
     assert after["trial_list"][:3] == before["trial_list"]
 
 
+@pytest.mark.slow
 def test_a_trial_that_runs_out_of_memory_or_diverges_is_marked(tmp_path, data, monkeypatch):
     real = module.train_on
     errors = iter([MemoryError("no room"), RunError("Expected less, got out of memory."), None])
@@ -130,6 +131,7 @@ def test_a_search_whose_trials_all_fail_says_why(tmp_path, data, monkeypatch):
         search(data, str(PRESET_PATH), tmp_path / "s", trials=2, say=lambda line: None, **QUIET)
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_search_and_its_trial_is_tried_again(tmp_path, data, monkeypatch):
     real, full = module.train_on, [True]
 
@@ -163,6 +165,7 @@ def test_a_budget_that_ends_within_the_first_trial_is_too_small(tmp_path, data, 
         search(data, str(PRESET_PATH), tmp_path / "s", budget="90s", say=lambda line: None, **QUIET)
 
 
+@pytest.mark.slow
 def test_a_backbone_that_does_not_load_is_left_out(tmp_path, data):
     lines = []
     names = [str(PRESET_PATH), f"{PRESET_PATH}@0.5", "no_such_preset"]
@@ -215,6 +218,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path, data):
         search(data, str(PRESET_PATH), tmp_path, say=lambda line: None, **QUIET)
 
 
+@pytest.mark.slow
 def test_texts_are_searched_in_their_length_too(tmp_path):
     _, preset = write_preset("Bert", tmp_path)
     rows = [f"word {n} {'fox' if n % 2 else 'dog'},{n % 2}x" for n in range(40)]

@@ -130,6 +130,7 @@ def test_predict_takes_texts_tables_and_text_files(finished, tmp_path):
         predict(run, [" "])
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_on_texts_goes_on(tmp_path, preset, table, monkeypatch):
     def interrupted(*args):
         raise KeyboardInterrupt
@@ -142,6 +143,7 @@ def test_an_interrupted_run_on_texts_goes_on(tmp_path, preset, table, monkeypatc
     assert resume(tmp_path / "run", **options).manifest["status"] == "trained"
 
 
+@pytest.mark.slow
 def test_without_the_cache_a_run_on_texts_trains_alike(tmp_path, preset, table, finished):
     options = {"recipe": RECIPE, "formats": (), "verbose": 0, "say": lambda line: None}
     run = train(table, preset, tmp_path / "run", cache=False, **options)

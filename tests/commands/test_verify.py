@@ -12,6 +12,7 @@ from exporting import pixels
 from text_zoo import write_preset
 
 from ktransfer import cli
+from ktransfer.commands.export import export
 from ktransfer.commands.train import train
 from ktransfer.commands.verify import verify
 from ktransfer.demo import PRESET_PATH
@@ -25,6 +26,8 @@ from ktransfer.runs.run import Run
 from ktransfer.text.augmentation import TextAugmentation
 
 QUIET = {"verbose": 0, "say": lambda line: None}
+# tests/reporting has the reports of runs.
+pytestmark = pytest.mark.usefixtures("no_report")
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +39,15 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, data):
-    return train(data, PRESET_PATH, tmp_path_factory.mktemp("r") / "run", recipe=Recipe(stages=()), **QUIET)
+    """Without a SavedModel, for which TensorFlow would be loaded anew each time."""
+    out = tmp_path_factory.mktemp("r") / "run"
+    return train(data, PRESET_PATH, out, recipe=Recipe(stages=()), formats=["tflite", "onnx"], **QUIET)
 
 
 @pytest.fixture
 def run(exported, tmp_path):
-    """A copy to be changed, without the SavedModel, for which TensorFlow would be loaded anew each time."""
-    shutil.copytree(exported.path, tmp_path / "run", ignore=shutil.ignore_patterns("savedmodel"))
-    copy = Run.load(tmp_path / "run")
-    copy.update(artifacts=[e for e in copy.manifest["artifacts"] if e["format"] != "savedmodel"])
-    return copy
+    """A copy to be changed."""
+    return Run.load(shutil.copytree(exported.path, tmp_path / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -75,13 +77,18 @@ def signed_anew(run, path, entry):
     run.update()
 
 
-def test_what_was_just_exported_is_well(exported):
-    problems, lines, verification = found(Run.load(exported.path))
+@pytest.mark.parametrize("added", [(), pytest.param(("savedmodel",), marks=pytest.mark.slow)])
+def test_what_was_just_exported_is_well(run, added):
+    if added:
+        export(run, added, say=lambda line: None)
+    problems, lines, verification = found(run := Run.load(run.path))
     assert verification.ok
-    assert problems == dict.fromkeys(("savedmodel", "tflite", "onnx", "labels.txt"), ())
-    assert all("ok       largest difference" in line and "on 12 images" in line for line in lines[:3])
-    assert verification.checked[2].parity.max_abs_delta == pytest.approx(
-        entry(exported, "onnx")["parity"]["max_abs_delta"], abs=1e-6
+    assert problems == dict.fromkeys((*added, "tflite", "onnx", "labels.txt"), ())
+    measured = lines[: 2 + len(added)]
+    assert all("ok       largest difference" in line and "on 12 images" in line for line in measured)
+    [of_onnx] = [each for each in verification.checked if each.name == "onnx"]
+    assert of_onnx.parity.max_abs_delta == pytest.approx(
+        entry(run, "onnx")["parity"]["max_abs_delta"], abs=1e-6
     )
 
 

@@ -1,6 +1,8 @@
 """Every Python and bash block of the pages runs, in order, in an empty folder and without network."""
 
+import ast
 import contextlib
+import importlib
 import io
 import itertools
 import os
@@ -13,14 +15,18 @@ from pathlib import Path
 
 import pytest
 
+import ktransfer
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 FENCE = re.compile(r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<code>.*?)^(?P=indent)```$", re.M | re.S)
 RUN = ("python", "bash")
-# These take a minute or more: most have command lines, each of which imports TensorFlow anew.
+# These train several runs or have command lines, each of which imports TensorFlow anew.
 SLOW = (
     "index.md",
+    *(f"how_to/{name}.md" for name in ("pretraining", "smaller")),
     *(f"tutorials/{name}.md" for name in ("images", "mobile", "own_fit_script", "texts")),
+    *(f"tutorials/{name}.md" for name in ("multi_label", "named_entities", "pairs", "regression", "serving")),
 )
 # What a page has to print, as patterns, in addition to running to its end.
 PRINTED = {
@@ -121,6 +127,22 @@ def test_the_code_of_a_page_runs(page, folder):
                 exec(compiled, names)
     missing = [text for text in PRINTED.get(page, []) if not re.search(text, printed.getvalue(), re.M)]
     assert not missing, f"{missing} not in\n{printed.getvalue()}"
+
+
+@pytest.mark.parametrize("page", WITH_CODE)
+def test_the_code_of_a_page_can_be_read_and_its_names_exist(page):
+    """Of pages whose code only the slow tests run as well."""
+    for language, code, line in blocks(page):
+        if language == "bash":
+            done = subprocess.run(["bash", "-n", "-c", code], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, f"{page}:{line}\n{done.stderr}"
+            continue
+        for node in ast.walk(ast.parse(code, f"{page}:{line}")):
+            if isinstance(node, ast.ImportFrom) and node.module.partition(".")[0] == "ktransfer":
+                for alias in node.names:
+                    assert hasattr(importlib.import_module(node.module), alias.name), f"{page}: {alias.name}"
+            if isinstance(node, ast.Attribute) and getattr(node.value, "id", None) == "ktransfer":
+                assert hasattr(ktransfer, node.attr), f"{page}: ktransfer.{node.attr}"
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -80,6 +80,7 @@ def test_no_page_asks_for_anything_elsewhere(site):
         assert not re.findall(r"<link[^>]+rel=\"?(?:stylesheet|preconnect|icon)[^>]+https?://", text), page
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("width", [1280, 400])
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_fits_its_window_and_is_whole(page, width, site, browser):

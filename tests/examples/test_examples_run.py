@@ -34,6 +34,7 @@ def test_the_one_line_callback_learns_in_three_stages(backend):
     assert float(rows[-1][-1]) > 0.6  # chance is 0.17
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "arguments", "stages"),
     [
@@ -52,12 +53,14 @@ def test_scripts_in_the_shapes_of_others_run(name, arguments, stages):
         assert "best.keras:" in output
 
 
+@pytest.mark.slow
 def test_the_whole_way_as_python():
     output = run("train_evaluate_export.py")
     assert "artifacts/model.onnx" in output
     assert "validation: accuracy" in output
 
 
+@pytest.mark.slow
 def test_texts_are_answered_alike_with_and_without_keras(tmp_path):
     _, preset = write_preset("Bert", tmp_path)
     table = tmp_path / "texts.csv"

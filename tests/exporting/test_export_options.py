@@ -68,6 +68,7 @@ def test_a_savedmodel_takes_image_files_of_any_size_and_format(model, photograph
     assert artifact.signature["inputs"][0]["shape"] == [None, SIZE, SIZE, 3]
 
 
+@pytest.mark.slow
 def test_a_savedmodel_that_reads_other_pixels_is_refused(model, photographs, tmp_path, monkeypatch):
     """Though its labels would agree: those of one kind of file only are off, by two grey levels."""
 
@@ -81,6 +82,7 @@ def test_a_savedmodel_that_reads_other_pixels_is_refused(model, photographs, tmp
     assert not (tmp_path / "artifacts" / "savedmodel").exists()
 
 
+@pytest.mark.slow
 def test_examples_that_the_graph_refuses_are_counted_and_logged(model, tmp_path, caplog):
     rle = tmp_path / "rle.bmp"
     content = bytearray(bmp_of(np.zeros((4, 4), int), 8, palette=bytes(range(64))))
@@ -124,6 +126,7 @@ def test_an_artifact_that_resizes_otherwise_than_the_run_is_refused(
     assert not list((tmp_path / "artifacts").glob("*.onnx"))
 
 
+@pytest.mark.spread("tflite", "onnx")
 @pytest.mark.parametrize("format", ["savedmodel", "tflite", "onnx"])
 def test_images_in_uint8_answer_as_in_float(model, photographs, tmp_path, format):
     artifact = exported(model, photographs, tmp_path, format, uint8=True)
@@ -143,6 +146,7 @@ def test_tflite_takes_one_image_unless_asked_for_more(model, photographs, tmp_pa
     assert (artifact.batch, artifact.parity.batch_sizes) == ("dynamic", (1, 8))
 
 
+@pytest.mark.spread("tflite", "onnx")
 @pytest.mark.parametrize("format", ["savedmodel", "tflite", "onnx"])
 def test_a_temperature_is_folded_into_the_graph(model, photographs, tmp_path, format):
     artifact = exported(model, photographs, tmp_path, format, temperature=4.0)
@@ -212,6 +216,7 @@ def test_the_model_answers_once_for_all_formats(model, photographs, tmp_path):
         export_model(model, tmp_path, "onnx", **given)
 
 
+@pytest.mark.spread("tflite", "onnx")
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_kit_answers_from_a_file_of_images_in_uint8(format, model, photographs, tmp_path):
     artifact = exported(model, photographs, tmp_path, format, uint8=True)

@@ -41,6 +41,7 @@ def custom(function):
     return keras.Model(image, keras.layers.Dense(3)(keras.layers.Flatten()(Custom()(image))))
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     "name",
     [

@@ -213,6 +213,7 @@ def test_a_pad_that_repeats_the_edge_gives_a_max_pool_the_same(size):
     assert tf.pad is pad
 
 
+@pytest.mark.slow
 def test_a_resnet_v2_pads_in_its_max_pool_in_onnx(tmp_path):
     image = keras.Input((32, 32, 3))
     features = BACKBONES["resnet_v2"]()(keras.layers.Rescaling(1 / 127.5, -1.0)(image))

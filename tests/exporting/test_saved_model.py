@@ -28,6 +28,7 @@ def contents(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("name", ["efficientnet_v1", "mobilenet"])
 def test_a_backbone_answers_as_its_saved_model(name, tmp_path):
     artifact = export_model(classifier(BACKBONES[name]()), tmp_path / "artifacts", "savedmodel", **EXAMPLES)
@@ -138,6 +139,7 @@ def test_a_mixed_precision_model_is_exported_in_float32(policy, tmp_path):
     assert keras.config.dtype_policy() == before
 
 
+@pytest.mark.slow
 def test_a_mixed_precision_backbone_in_a_float32_model_is_exported_in_float32(tmp_path):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_float16")

@@ -32,10 +32,6 @@ TEXTS = [
     *("the quick brown fox", "you", "", "B'day, you've the café!", "the fox! you the fox! you", "you\0fox"),
     *("a quick fox " * 12, "you and me", "brown", "日本語 👍🏽"),
 ]
-QUICK = (
-    *((family, format) for family in ("Bert", "GPT2") for format in FORMATS),
-    *(("FNet", "tflite"), ("FNet", "onnx"), ("DebertaV3", "tflite")),
-)
 
 
 def text_classifier(family, folder, **options):
@@ -73,14 +69,10 @@ def answers_to_texts(path, texts):
 # Every family in every format.
 
 
-@pytest.mark.parametrize(
-    ("family", "format"),
-    [
-        pytest.param(family, format, marks=[] if (family, format) in QUICK else pytest.mark.slow)
-        for family in FAMILIES
-        for format in FORMATS
-    ],
-)
+# SavedModels of byte pairs take longest; two families in each of the others.
+@pytest.mark.spread("Bert-savedmodel", "Bert-tflite", "GPT2-onnx", "FNet-onnx", "DebertaV3-tflite")
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_answers_as_its_artifact_at_any_batch_and_length(family, format, tmp_path):
     classifier = text_classifier(family, tmp_path)
     preprocessing = classifier[1]
@@ -175,6 +167,7 @@ def test_the_ids_of_a_saved_model_are_padded_to_the_longest_text_only(bert):
     assert not ids["segment_ids"].numpy().any()
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(
     "text",
     [
@@ -233,6 +226,7 @@ def test_axes_are_fixed_in_turn_until_the_format_can_have_them(bert, tmp_path, m
     assert "tflite does not work with a dynamic batch; trying batch 1, sequence 24" in caplog.text
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("format", ["tflite", "onnx"])
 def test_a_mixed_precision_text_model_is_exported_in_float32(format, tmp_path):
     _, preset = write_preset("Bert", tmp_path)
@@ -307,6 +301,7 @@ def test_the_control_turns_the_tokens_round_under_the_old_mask(bert):
 # The kit.
 
 
+@pytest.mark.spread("tflite", "onnx")
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_kit_answers_a_line_a_text_without_keras(bert, format, tmp_path):
     artifact = exported(bert, tmp_path, format)
@@ -319,6 +314,7 @@ def test_the_kit_answers_a_line_a_text_without_keras(bert, format, tmp_path):
     np.testing.assert_allclose([answer["probability"] for answer in answers], expected.max(-1), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_kit_pads_ids_where_the_artifact_takes_one_length(tmp_path, monkeypatch):
     classifier = text_classifier("Bert", tmp_path)
     write = litert.write

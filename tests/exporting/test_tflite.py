@@ -59,6 +59,7 @@ def text(table, field):
     return table.String(table.Pos + table.Offset(4 + 2 * field)).decode()
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("name", ["resnet_v2", "vit"])
 def test_a_backbone_answers_as_its_tflite_file_at_any_batch(name, tmp_path):
     model = classifier(BACKBONES[name]())

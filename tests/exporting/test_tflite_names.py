@@ -58,6 +58,7 @@ def check_names(path, inputs):
     return model
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("format", ["tflite", "tflite-float16", "tflite-dynamic", "tflite-int8"])
 def test_every_tensor_of_an_image_classifier_has_a_unique_name(format, option, tmp_path):
@@ -68,6 +69,7 @@ def test_every_tensor_of_an_image_classifier_has_a_unique_name(format, option, t
     check_names(tmp_path / artifact.path, ["image"])
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("format", ["tflite", "tflite-float16", "tflite-dynamic"])
 def test_every_tensor_of_a_text_classifier_has_a_unique_name(format, tmp_path):
     model, preprocessing = text_classifier("Bert", tmp_path)
@@ -76,6 +78,7 @@ def test_every_tensor_of_a_text_classifier_has_a_unique_name(format, tmp_path):
     check_names(tmp_path / artifact.path, preprocessing.inputs)
 
 
+@pytest.mark.slow
 def test_every_tensor_of_a_file_with_flex_has_a_unique_name(tmp_path):
     model, options = two_branches(keras.ops.tan, keras.ops.sinh), ExportOptions(allow_flex=True)
     artifact = export_model(model, tmp_path / "artifacts", "tflite", options=options, **GIVEN)

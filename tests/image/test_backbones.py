@@ -63,6 +63,7 @@ def preset(tmp_path_factory):
     return folder
 
 
+@pytest.mark.spread(5)
 @pytest.mark.parametrize("name", sorted(CONVERTERS))
 def test_a_preset_folder_gives_its_weights_and_what_its_converter_does_to_pixels(tmp_path, name):
     saved = save_preset(tmp_path, name)

@@ -23,6 +23,7 @@ def pass_through(shape=(32, 32, 3)):
     return keras.Model(images, keras.layers.Identity()(images))
 
 
+@pytest.mark.spread(6)
 @pytest.mark.parametrize("name", sorted(zoo.BACKBONES))
 def test_raw_pixels_become_logits_through_the_right_pooling(name):
     backbone = zoo.BACKBONES[name]()

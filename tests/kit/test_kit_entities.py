@@ -61,6 +61,7 @@ def test_tags_are_decoded_as_in_training():
         assert best_tags(probabilities).tolist() == token_classification.best_tags(probabilities).tolist()
 
 
+@pytest.mark.spread("onnx", "tflite")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_program_answers_with_the_entities_of_the_run(format, run):
     texts = [LONG, "a café, the fox!", *TEXTS]

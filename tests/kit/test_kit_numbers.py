@@ -49,6 +49,7 @@ def test_the_file_for_phones_says_that_it_answers_a_number(run):
     assert b"their sum is 1" not in content
 
 
+@pytest.mark.spread("onnx", "tflite")
 @pytest.mark.parametrize("format", ["onnx", "tflite", "savedmodel"])
 def test_a_program_answers_with_the_number_of_the_run(format, run):
     same(kit_answers(format, run.path, *TEXTS), [answers[0] for answers in run.predict(TEXTS)])

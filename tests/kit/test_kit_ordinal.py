@@ -85,6 +85,7 @@ def test_a_loaded_run_answers_with_the_median(run, pictures):
         assert answers[0]["label"] == middle
 
 
+@pytest.mark.spread("onnx", "tflite")
 @pytest.mark.parametrize("format", ["onnx", "tflite", "savedmodel"])
 def test_a_program_answers_with_the_class_of_the_run(format, run, pictures):
     found = kit_answers(format, run.path, *pictures)

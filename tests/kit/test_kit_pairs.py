@@ -52,6 +52,7 @@ def test_every_program_has_the_same_file():
     assert all(other == first for other in others)
 
 
+@pytest.mark.spread(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pairs_are_packed_as_in_training(family, tmp_path):
     backbone, preset = write_preset(family, tmp_path)
@@ -68,6 +69,7 @@ def test_pairs_are_packed_as_in_training(family, tmp_path):
                 assert ids.tolist() == expected[name][0].tolist(), (name, first, second)
 
 
+@pytest.mark.spread("onnx", "tflite")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_program_answers_as_the_run(format, run):
     found = kit_answers(format, run.path, *(text for pair in PAIRS for text in pair))

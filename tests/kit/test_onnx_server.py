@@ -363,6 +363,7 @@ def test_a_real_artifact_of_several_labels_decides_as_the_model(tmp_path):
     assert outputs[1]["data"] == decided.astype(bool).ravel().tolist()
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("family", ["Bert", "FNet"])  # padded to the longest of a batch; to one length
 def test_a_real_artifact_of_texts_answers_as_the_model(family, tmp_path):
     backbone, preset = write_preset(family, tmp_path)

@@ -83,6 +83,7 @@ def test_what_is_saved_is_what_would_have_been_saved(tmp_path):
     np.testing.assert_allclose(again(IMAGES, training=False), answer, atol=1e-5)
 
 
+@pytest.mark.spread("onnx")
 @pytest.mark.parametrize("format", FORMATS)
 def test_no_exported_format_is_worse_for_it(format, tmp_path):
     sizes = []

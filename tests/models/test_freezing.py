@@ -69,6 +69,7 @@ def test_blocks_are_named_once_each_and_sensibly(backbone):
         assert names == NAMES[name]
 
 
+@pytest.mark.spread(7)
 def test_everything_passes_through_the_tensor_a_block_starts_from(backbone):
     """A cut is real: the rest of the graph computed from it alone gives the backbone's own output."""
     _, network = backbone
@@ -84,6 +85,7 @@ def test_everything_passes_through_the_tensor_a_block_starts_from(backbone):
         np.testing.assert_allclose(above, expected, atol=1e-5)
 
 
+@pytest.mark.spread(7)
 def test_frozen_weights_stay_and_thawed_ones_move(backbone):
     _, network = backbone
     blocks = find_blocks(network)

@@ -151,6 +151,7 @@ def test_resume_refuses_other_options_and_other_texts(adapted, texts, bert, tmp_
         texts.write_text(content)
 
 
+@pytest.mark.spread("GPT2")
 @pytest.mark.parametrize(
     ("name", "objective"),
     [

@@ -125,6 +125,7 @@ def test_what_becomes_one_with_its_convolution_is_not_rounded_before():
     assert ranges["scaling"] == pytest.approx((-1.0, 1.0), abs=0.02)
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("family", ["mobilenet", "resnet_v2", "vit"])
 def test_layers_inside_layers_are_rounded(family):
     backbone = zoo.BACKBONES[family]()
@@ -153,6 +154,7 @@ def test_a_text_classifier_is_rounded_and_trains(family, tmp_path):
     assert 0 < off < 0.5
 
 
+@pytest.mark.slow
 def test_a_network_that_collapses_in_int8_is_mended(tmp_path):
     model, (images, labels), (others, truth) = classifier(), task(256), task(128, seed=1)
     model.compile(keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True))

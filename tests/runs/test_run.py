@@ -228,6 +228,7 @@ def test_the_optimizer_is_not_saved(run):
     assert model.optimizer.iterations == 1
 
 
+@pytest.mark.slow
 def test_a_saved_model_answers_the_same_in_another_process_on_jax(trained, photos):
     pytest.importorskip("jax")
     script = (

@@ -80,6 +80,7 @@ def test_families_without_a_classifier_have_their_end_between(name, tmp_path):
     assert row[-1].tolist() == [end, 1]
 
 
+@pytest.mark.spread(3)
 def test_ids_are_those_of_a_tensorflow_graph(family):
     _, _, preprocessing = family
     graph = GraphTokenizer(preprocessing)

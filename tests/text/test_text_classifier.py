@@ -107,6 +107,7 @@ def test_a_saved_preprocessing_fits_the_loaded_backbone(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_solved_head_on_real_minilm_tells_spam(minilm, sms_spam):
     splits, _ = load_text_splits(sms_spam)
     backbone = load_text_backbone(str(minilm))

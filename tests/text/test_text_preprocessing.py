@@ -54,6 +54,7 @@ def test_ids_equal_those_of_keras_hubs_own_preprocessor(family):
         np.testing.assert_array_equal(array, expected[key])
 
 
+@pytest.mark.spread(3)
 def test_ids_equal_those_of_the_tokenizer_inside_a_tensorflow_graph(family, tmp_path):
     _, _, _, preprocessing = family
     preprocessing.save(tmp_path / "saved")

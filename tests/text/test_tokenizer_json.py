@@ -154,12 +154,14 @@ def test_nasty_and_given_texts_have_the_ids_of_keras_hub(preprocessing, tmp_path
     assert not preprocessing.fixed_length or {len(encoding.ids) for encoding in encodings} == {64}
 
 
+@pytest.mark.spread(4)
 def test_hundreds_of_real_texts_have_the_ids_of_keras_hub(preprocessing, tmp_path):
     facts = write_tokenizer(preprocessing, tmp_path, texts=real_texts()[::20])
     assert facts["compared_texts"] > 1000
     assert facts["tied_texts"] <= 20 * isinstance(preprocessing.tokenizer, hub.SentencePieceTokenizer)
 
 
+@pytest.mark.spread(4)
 def test_strings_of_any_characters_have_the_ids_of_keras_hub(preprocessing, tmp_path):
     facts = write_tokenizer(preprocessing, tmp_path, texts=any_strings(400))
     assert facts["tied_texts"] <= 4 * isinstance(preprocessing.tokenizer, hub.SentencePieceTokenizer)
@@ -230,6 +232,7 @@ def test_letters_newer_than_python_that_a_vocabulary_spells_are_decomposed_by_no
 # SentencePiece's normalisation, for every rule there is.
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("rule", ["nmt_nfkc_cf", "nmt_nfkc", "nfkc", "nfkc_cf", "identity"])
 def test_every_rule_of_sentencepiece_and_any_string_is_normalised_as_there(rule, step):
@@ -323,6 +326,7 @@ def test_the_caller_cuts_a_text_to_the_characters_that_are_looked_at(one, tmp_pa
     assert [len(encoding.ids) for encoding in read(tmp_path).encode_batch(cut)] == [3, 2]
 
 
+@pytest.mark.spread(4)
 def test_very_long_words_have_the_ids_of_keras_hub(preprocessing, tmp_path):
     texts = ["x" * 5000, "supercalifragilisticexpialidocious" * 20, "日" * 3000, "fox" + "\u0301" * 500]
     write_tokenizer(preprocessing, tmp_path, texts=texts)
@@ -487,6 +491,7 @@ def test_a_tokenizer_of_another_kind_is_refused(tmp_path):
 # A real one, where it is.
 
 
+@pytest.mark.slow
 def test_the_real_minilm_folder_gives_equal_ids_on_every_real_text(tmp_path):
     texts = real_texts()
     folder = str(SHARED / "backbones" / "minilm_l6_h384_uncased")

@@ -55,6 +55,7 @@ def test_two_replicas_train_as_one_does_through_every_stage():
     assert len(set(both["loss"])) == 4
 
 
+@pytest.mark.slow
 def test_the_callback_and_its_optimizer_hold_under_jax():
     """The same tests, on the other backend; a selection, since each is compiled anew."""
     chosen = (

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import text_zoo
-from unfreezing import run_under, same, snapshot
+from unfreezing import run_eagerly, run_in_graphs, run_under, same, snapshot
 
 from ktransfer.models.blocks import sublayers
 from ktransfer.recipes.recipe import Stage
@@ -16,6 +16,26 @@ IMAGES = rng.uniform(0, 1, (COUNT, SIDE, SIDE, 3)).astype("float32")
 LABELS = rng.integers(0, CLASSES, COUNT)
 layers = keras.layers
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+# Traced as Keras does by itself; the others without graphs, and with them among the slow tests.
+IN_GRAPHS = (
+    *(f"test_frozen_stays_unfrozen_moves_and_what_is_saved_loads[{form}]" for form in ("nested", "shared")),
+    "test_frozen_stays_unfrozen_moves_and_what_is_saved_loads[sequential_unbuilt]",
+    "test_frozen_stays_unfrozen_moves_and_what_is_saved_loads[subclassed_uncalled]",
+    "test_every_family",
+)
+
+
+@pytest.fixture(autouse=True)
+def _eagerly(request, monkeypatch):
+    if not request.node.name.startswith(IN_GRAPHS):
+        run_eagerly(monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs are of TensorFlow")
+def test_all_of_it_in_graphs():
+    run_in_graphs("test_every_model")
 
 
 def base(name="base", **options):

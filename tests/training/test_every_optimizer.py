@@ -167,17 +167,10 @@ def by_hand(name, setting, kind):
     return {key: keras.ops.convert_to_numpy(variable) for key, variable in variables.items()}
 
 
-def table():
-    """All of it; by default Adam in every setting, any other in every third: each setting meets each kind of rate."""
-    for row, name in enumerate(OPTIMIZERS):
-        for column, setting in enumerate(SETTINGS):
-            for index, kind in enumerate(RATE_KINDS):
-                chosen = name == "Adam" or (row + column) % 3 == 0
-                marks = [] if chosen and index == (row + column // 3) % 3 else [pytest.mark.slow]
-                yield pytest.param(name, setting, kind, marks=marks)
-
-
-@pytest.mark.parametrize(("name", "setting", "kind"), list(table()))
+@pytest.mark.spread
+@pytest.mark.parametrize("kind", RATE_KINDS)
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_three_stages_are_those_of_optimizers_compiled_by_hand(name, setting, kind):
     expected, found = by_hand(name, setting, kind), fitted(name, setting, kind)
     for key in ("low", "top", "kernel"):
@@ -186,6 +179,7 @@ def test_three_stages_are_those_of_optimizers_compiled_by_hand(name, setting, ki
         np.testing.assert_allclose(found[key], expected[key], rtol=2e-4, atol=2e-6, err_msg=key)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("setting", ["plain", "accumulated_clip", "ema", "loss_scale"])
 @pytest.mark.parametrize("name", ["Adam", "Nadam", "SGD"])
 def test_the_compiled_step_is_the_eager_one(name, setting):
@@ -197,7 +191,8 @@ def test_the_compiled_step_is_the_eager_one(name, setting):
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="this is the other backend")
 @pytest.mark.parametrize("backend", [pytest.param("jax", marks=pytest.mark.slow), "torch"])
 def test_optimizers_on_the_other_backends(backend):
-    run_under(backend, "test_every_optimizer", chosen="[Adam-plain or [Adam-accumulated or [Adam-loss_scale")
+    chosen = "[Adam-plain or [Adam-accumulated or [Adam-loss_scale"
+    run_under(backend, "test_every_optimizer", chosen=chosen, marks="slow or not slow")
 
 
 @pytest.mark.slow

@@ -99,6 +99,7 @@ def test_the_weights_are_those_of_training_without_the_cache(splits, tmp_path):
     assert_equal(found, plain(splits))
 
 
+@pytest.mark.slow
 def test_with_a_view_for_each_epoch_augmented_training_comes_out_equal_too(splits, tmp_path):
     recipe = dataclasses.replace(RECIPE, augmentation=Augmentation(), cached_views=4)
     found = cached(splits, FeatureStore(tmp_path), recipe)
@@ -106,6 +107,7 @@ def test_with_a_view_for_each_epoch_augmented_training_comes_out_equal_too(split
     assert_equal(found, plain(splits, recipe))
 
 
+@pytest.mark.slow
 def test_class_weights_count_in_cached_training_as_in_the_other(splits, tmp_path):
     uneven = Splits(splits.train.subset([i for i in range(24) if i not in (0, 1, 2)]), splits.validation)
     recipe = dataclasses.replace(RECIPE, class_weight="balanced")
@@ -114,6 +116,7 @@ def test_class_weights_count_in_cached_training_as_in_the_other(splits, tmp_path
     assert found[1]["loss"] != pytest.approx(cached(uneven, FeatureStore(tmp_path))[1]["loss"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_kept_in_half_precision_and_comes_out_equal(splits, tmp_path):
     recipe = dataclasses.replace(RECIPE, precision="mixed_float16")
     found = cached(splits, FeatureStore(tmp_path), recipe)

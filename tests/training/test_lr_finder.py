@@ -83,6 +83,7 @@ def test_losses_are_those_of_each_batch_before_its_step():
     assert smoothed([1.0, 0.0], 0.9)[1] == pytest.approx(0.09 / 0.19)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize(
     "given",
@@ -391,9 +392,10 @@ def test_the_name_is_public():
     assert ktransfer.LearningRateCurve is LearningRateCurve
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ON_TENSORFLOW, reason="runs the other backend")
 def test_the_model_is_left_alike_on_jax():
-    run_under("jax", "test_lr_finder", chosen="left_bit_equal")
+    run_under("jax", "test_lr_finder", chosen="left_bit_equal", marks="slow or not slow")
 
 
 @pytest.mark.slow

@@ -5,11 +5,33 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from unfreezing import IMAGES, LABELS, STAGES, classifier, fit, same, snapshot
+from unfreezing import IMAGES, LABELS, STAGES, classifier, fit, run_eagerly, run_in_graphs, same, snapshot
 
 from ktransfer.models.blocks import find_blocks
 from ktransfer.recipes.recipe import Stage
 from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
+
+# Traced as Keras does by itself; the others without graphs, and with them among the slow tests.
+IN_GRAPHS = (
+    "test_the_golden_table",
+    "test_weights_move_in_their_stage",
+    "test_the_optimizer_stays_the_users_object",
+    "test_an_interrupted_fit_goes_on",
+    "test_however_the_step_is_compiled",
+    "test_under_mixed_precision",
+)
+
+
+@pytest.fixture(autouse=True)
+def _eagerly(request, monkeypatch):
+    if not request.node.name.startswith(IN_GRAPHS):
+        run_eagerly(monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs are of TensorFlow")
+def test_all_of_it_in_graphs():
+    run_in_graphs("test_progressive_unfreezing")
 
 
 class Watch(keras.callbacks.Callback):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import text_zoo
 import zoo
-from unfreezing import IMAGES, LABELS, STAGES, classifier, fit, same, snapshot
+from unfreezing import IMAGES, LABELS, STAGES, classifier, fit, run_eagerly, run_in_graphs, same, snapshot
 
 from ktransfer.errors import BackboneError, RecipeError
 from ktransfer.models.blocks import find_blocks
@@ -25,6 +25,27 @@ from ktransfer.training.progressive_unfreezing import ProgressiveUnfreezing
 TWO = [Stage(depth=0, epochs=1, learning_rate=1e-2), Stage(depth="all", epochs=1, learning_rate=1e-3)]
 VALIDATION = (IMAGES, LABELS)
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+# Traced as Keras does by itself; the others without graphs, and with them among the slow tests.
+IN_GRAPHS = (
+    "test_backup_and_restore",
+    "test_two_callbacks_unfreeze_two_towers",
+    "test_a_callback_that_trains_in_between",
+    "test_swap_ema_weights",
+    "test_a_train_step_under_a_tf_function",
+)
+
+
+@pytest.fixture(autouse=True)
+def _eagerly(request, monkeypatch):
+    if not request.node.name.startswith(IN_GRAPHS):
+        run_eagerly(monkeypatch)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="graphs are of TensorFlow")
+def test_all_of_it_in_graphs():
+    run_in_graphs("test_progressive_unfreezing_safety")
 
 
 class Stop(keras.callbacks.Callback):
@@ -244,27 +265,28 @@ def mlp_head(optimizer):
     return model, backbone
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [plain_classifier, classifier, mlp_head])
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-def test_checkpoints_of_any_moment_load_without_ktransfer(tmp_path):
+def test_checkpoints_of_any_moment_load_without_ktransfer(make, tmp_path):
     folder = tmp_path / "files"
     folder.mkdir()
-    for name, make in (("one", classifier), ("two", mlp_head), ("three", plain_classifier)):
-        model, backbone = make(keras.optimizers.Adam(1e-2))
-        callbacks = [
-            ProgressiveUnfreezing(backbone, TWO, verbose=0),
-            keras.callbacks.ModelCheckpoint(str(folder / (name + "-{epoch}-{batch}.keras")), save_freq=2),
-            keras.callbacks.ModelCheckpoint(str(folder / (name + "-{epoch}.keras"))),
-        ]
-        fit(model, callbacks, epochs=2, validation_data=VALIDATION)
-        model.save(folder / f"{name}-end.keras")
-        # On its own: saving an .h5 file takes the optimizer out of what Keras 3.15 saves of the model later.
-        model, backbone = make(keras.optimizers.Adam(1e-2))
-        save = keras.callbacks.ModelCheckpoint(str(folder / (name + "-{epoch}.h5")))
-        fit(model, [ProgressiveUnfreezing(backbone, TWO, verbose=0), save], epochs=2)
+    model, backbone = make(keras.optimizers.Adam(1e-2))
+    callbacks = [
+        ProgressiveUnfreezing(backbone, TWO, verbose=0),
+        keras.callbacks.ModelCheckpoint(str(folder / "{epoch}-{batch}.keras"), save_freq=2),
+        keras.callbacks.ModelCheckpoint(str(folder / "{epoch}.keras")),
+    ]
+    fit(model, callbacks, epochs=2, validation_data=VALIDATION)
+    model.save(folder / "end.keras")
+    # On its own: saving an .h5 file takes the optimizer out of what Keras 3.15 saves of the model later.
+    model, backbone = make(keras.optimizers.Adam(1e-2))
+    save = keras.callbacks.ModelCheckpoint(str(folder / "{epoch}.h5"))
+    fit(model, [ProgressiveUnfreezing(backbone, TWO, verbose=0), save], epochs=2)
     done = subprocess.run([sys.executable, "-c", LOADING, str(folder)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "loaded" in done.stdout
-    assert len(list(folder.iterdir())) >= 12
+    assert len(list(folder.iterdir())) >= 7
 
 
 def test_a_finished_model_has_nothing_of_ours(tmp_path):
@@ -279,6 +301,7 @@ def test_a_finished_model_has_nothing_of_ours(tmp_path):
     assert b"ktransfer" not in text
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(
     ("name", "first"),
     [
@@ -694,6 +717,7 @@ DISTRIBUTED = textwrap.dedent("""
 """)
 
 
+@pytest.mark.slow
 def test_jax_distributions_with_validation():
     import os
     from pathlib import Path

@@ -82,6 +82,7 @@ def test_each_public_name_loads_or_names_the_extra():
     assert all('`pip install "ktransfer[' in found for found in refused)
 
 
+@pytest.mark.spread(2)
 @pytest.mark.parametrize(
     ("verb", "extra"),
     [
@@ -112,6 +113,7 @@ def test_a_command_names_the_extra_in_one_line_and_exits_2(verb, extra, tmp_path
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize(("format", "module"), [("onnx", "tf2onnx"), ("tflite", "ai_edge_litert")])
 def test_a_format_without_its_packages_is_refused_before_anything_is_done(format, module):
     script = f"""

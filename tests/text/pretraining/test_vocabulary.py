@@ -49,6 +49,7 @@ def test_other_tokenizers_are_refused():
         choose_tokens(TEXTS, text_zoo.byte_pair(text_zoo.models.GPT2Tokenizer, after=["<|endoftext|>"]), 5)
 
 
+@pytest.mark.slow
 def test_pretraining_saves_the_new_tokens(tmp_path):
     preset = write_preset("Bert", tmp_path)[1]
     path, lines = tmp_path / "texts.txt", []
