@@ -480,6 +480,13 @@ class Modality(Protocol):
             ExportError: keras-hub has none that can hold it.
         """
 
+    def hub_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+        """Facts by which transformers reads examples, with its files, which are written to `folder`.
+
+        Raises:
+            ExportError: There is no such classifier of these examples.
+        """
+
     def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
         """Facts by which a page in a browser reads examples, and the packages of npm that it needs for that.
 

@@ -22,6 +22,7 @@ _HOMES = (
     "ktransfer.exporting.onnx",
     "ktransfer.exporting.onnx_strings",
     "ktransfer.exporting.keras_hub",
+    "ktransfer.exporting.hf",
     "ktransfer.exporting.web",
 )
 FLOAT32 = "float32"
@@ -145,7 +146,7 @@ def formats() -> tuple[Format, ...]:
 
     Example:
         >>> [each.name for each in formats()]
-        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'web']
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'transformers', 'web']
     """
     return tuple(importlib.import_module(home).FORMAT for home in _HOMES)
 
@@ -156,7 +157,7 @@ def format_specs() -> dict[str, FormatSpec]:
 
     Example:
         >>> list(format_specs())[:7]
-        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'web', 'tflite-float16']
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'transformers', 'web']
     """
     specs = [FormatSpec(each, precision) for each in formats() for precision in each.precisions]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.is_quantized)}

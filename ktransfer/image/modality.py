@@ -104,6 +104,11 @@ class ImageModality:
 
         return image_task(serving)
 
+    def hub_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+        from ktransfer.errors import ExportError
+
+        raise ExportError("Expected a run on texts for transformers, got images. Export keras-hub.")
+
     def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
         from ktransfer.exporting.web.packages import LITERT
         from ktransfer.image.serving import web_facts

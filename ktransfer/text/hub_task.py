@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import keras_hub
@@ -11,6 +12,9 @@ import numpy as np
 from ktransfer.errors import ExportError
 from ktransfer.models.heads import Head
 from ktransfer.models.locate import find_backbone
+from ktransfer.text.serving import check_one_text
+from ktransfer.text.tokenizer_json import load_tokenizer, write_tokenizer
+from ktransfer.utils.files import write_json
 
 if TYPE_CHECKING:
     import keras
@@ -60,6 +64,46 @@ def text_task(serving: Serving) -> Any:
     read[range(classes, 2 * classes), range(classes)] = -0.5 * scale
     task.get_layer("logits").set_weights([read, np.zeros(classes, "float32")])
     return task
+
+
+def write_hub_tokenizer(serving: Serving, folder: Path) -> dict[str, Any]:
+    """Write `tokenizer.json` and `tokenizer_config.json`, by which transformers makes the ids of the run.
+
+    Returns:
+        As `write_tokenizer`.
+
+    Raises:
+        ExportError: An example has two texts or an answer for each token, or the tokenizer cannot be written so.
+
+    Example:
+
+        write_hub_tokenizer(serving, Path("spam"))["sequence_length"]   # 64
+    """
+    texts = check_one_text(serving, "transformers")
+    preprocessing = cast("TextPreprocessing", serving.preprocessing)
+    _require_bert(find_backbone(serving.model), preprocessing)
+    facts = write_tokenizer(preprocessing.as_tokenizer(), folder, texts=preprocessing.encoded(texts))
+    tokenizer = load_tokenizer(folder / facts["path"])
+    names = {
+        name: tokenizer.id_to_token(int(facts[key]))
+        for name, key in (
+            ("cls_token", "start_token_id"),
+            ("sep_token", "end_token_id"),
+            ("pad_token", "pad_token_id"),
+        )
+    }
+    names["unk_token"] = preprocessing.tokenizer.oov_token
+    config = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": preprocessing.sequence_length,
+        "model_input_names": ["input_ids", "attention_mask", "token_type_ids"],
+        "clean_up_tokenization_spaces": False,
+        # A text that spells a special token is a text, as in training.
+        "split_special_tokens": not preprocessing.tokenizer.special_tokens_in_strings,
+        **names,
+    }
+    write_json(folder / "tokenizer_config.json", config)
+    return facts
 
 
 def _require_bert(encoder: keras.Model, preprocessing: TextPreprocessing) -> None:

@@ -118,6 +118,11 @@ class TextModality:
 
         return text_task(serving)
 
+    def hub_facts(self, serving: Serving, folder: Path) -> dict[str, Any]:
+        from ktransfer.text.hub_task import write_hub_tokenizer
+
+        return write_hub_tokenizer(serving, folder)
+
     def web_facts(self, serving: Serving, folder: Path) -> tuple[dict[str, Any], tuple[Package, ...]]:
         from ktransfer.exporting.web.packages import TOKENIZERS
         from ktransfer.text.serving import web_facts

@@ -40,6 +40,8 @@ _OTHERS = {
     "optuna": ("optuna", "search"),
     "pi_heif": ("pi-heif", "heic"),
     "onnxruntime_extensions": ("onnxruntime-extensions", "strings"),
+    "torch": ("torch", "transformers"),
+    "transformers": ("transformers", "transformers"),
     "s3fs": ("s3fs", "s3"),
     "pyarrow": ("pyarrow", "parquet"),
     "huggingface_hub": ("huggingface-hub", "hf"),
