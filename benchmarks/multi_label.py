@@ -242,7 +242,7 @@ def main():
                 measured[row, method, seed] = found
                 with options.results.open("a", encoding="utf-8") as file:
                     file.write(json.dumps(found) + "\n")
-    report(table(measured), rows=options.rows, methods=list(options.methods), seeds=options.seeds)
+    report(table(measured), training_rows=options.rows, methods=list(options.methods), seeds=options.seeds)
 
 
 if __name__ == "__main__":

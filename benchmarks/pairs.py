@@ -154,13 +154,13 @@ def of_trainer(splits, preset, seed, epochs):
 
 def measure(method, seed, options):
     """Print the scores of one method and seed on the test split, and the seconds it took."""
-    import keras
-
-    import ktransfer
-
     preset = options.backbones / BACKBONE
-    keras.utils.set_random_seed(seed)
-    if method != "trainer":
+    if method != "trainer":  # some builds of torch and TensorFlow crash in one process
+        import keras
+
+        import ktransfer
+
+        keras.utils.set_random_seed(seed)
         ktransfer.load_text_backbone(str(preset))  # what a first use costs once in a process is not compared
     splits = splits_of(options.data / DATA, seed, options.rows, options.smoke)
     if method == "trainer":
@@ -243,7 +243,7 @@ def main():
         methods=methods,
         seeds=options.seeds,
         epochs=options.epochs,
-        rows=options.rows,
+        training_rows=options.rows,
         smoke=options.smoke,
     )
 

@@ -181,13 +181,13 @@ def of_trainer(by_split, preset, seed, epochs):
 
 def measure(method, seed, options):
     """Run the measured process: prints the scores on the test split and the seconds it took."""
-    import keras
-
-    import ktransfer
-
     preset = options.backbones / BACKBONE
-    keras.utils.set_random_seed(seed)
-    if method != "trainer":
+    if method != "trainer":  # some builds of torch and TensorFlow crash in one process
+        import keras
+
+        import ktransfer
+
+        keras.utils.set_random_seed(seed)
         ktransfer.load_text_backbone(str(preset))  # what a first use costs once in a process is not compared
     by_split = splits_of(options.data / DATA, options.smoke)
     if method == "trainer":

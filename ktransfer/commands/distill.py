@@ -135,6 +135,7 @@ def train_student(
     command = taught.command("distill", {"--backbone": backbone, "--layers": layers})
     network, name = None, str(backbone)
     if layers is not None:
+        taught.warn_of_refit()
         network = of_own_layers(taught.teacher, layers, taught.say)
         name = f"{taught.teacher.manifest.get('backbone', {}).get('name', 'teacher')}, {layers} of its layers"
     return taught.train(out, name, network=network, command=command, formats=formats, report=report)

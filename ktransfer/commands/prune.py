@@ -117,6 +117,7 @@ def prune(
         say=say,
         verbose=verbose,
     )
+    taught.warn_of_refit()
     teacher, splits = taught.teacher, taught.read[0]
     command = taught.command(
         "prune",

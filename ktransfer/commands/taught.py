@@ -234,6 +234,14 @@ class Taught:
         facts = [command, self.recipe.to_json(), reading, self.read[1].get("source"), weights]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
+    def warn_of_refit(self) -> None:
+        """Warn where a network that has the teacher's weights has seen the validation examples."""
+        if self.teacher.manifest.get("refit"):
+            self.say(
+                f"warning    {self.teacher.path} was refit on its validation examples, so that the score on them of a "
+                "network with its weights is optimistic"
+            )
+
     def compared(self, run: Run, name: str) -> None:
         """Log sizes and scores of a student and its teacher, and warn of one that is larger."""
         larger, smaller = (each.model.count_params() for each in (self.teacher, run))

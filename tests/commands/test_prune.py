@@ -14,6 +14,7 @@ from text_zoo import write_preset
 from ktransfer.commands.prunable import Prunable
 from ktransfer.commands.prune import prune
 from ktransfer.commands.splits import read_splits
+from ktransfer.commands.taught import Taught
 from ktransfer.commands.train import train
 from ktransfer.commands.verify import verify
 from ktransfer.demo import PRESET_PATH
@@ -181,9 +182,21 @@ def test_what_cannot_be_is_refused_before_anything_is_written(images, tmp_path, 
     assert not list(tmp_path.iterdir())
 
 
+def test_weights_of_a_run_that_was_refit_are_warned_of(images, tmp_path):
+    copy = Run.load(shutil.copytree(images.path, tmp_path / "refit"))
+    for refit, warned in ((True, 1), (False, 0)):
+        copy.update(refit=refit)
+        lines = []
+        Taught.of(copy.path, tmp_path / "out", recipe=RECIPE, say=lines.append, verbose=0).warn_of_refit()
+        assert sum("refit on its validation examples" in line for line in lines) == warned
+
+
 def test_a_failing_call_leaves_the_run_as_it_was(images, folder, tmp_path):
     copy = shutil.copytree(images.path, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()}
-    with pytest.raises(RecipeError, match="teacher's seed"):
-        smaller(Run.load(copy), tmp_path / "out", seed=9)
+    (tmp_path / "out.best").mkdir()
+    (tmp_path / "out.best" / "mine.txt").write_text("mine")
+    with pytest.raises(KTransferError, match="holds other files"):  # after the search for the target
+        smaller(Run.load(copy), tmp_path / "out", parameters=0.0001, importance="magnitude")
+    assert (tmp_path / "out.best" / "mine.txt").read_text() == "mine"
     assert {path.name: path.read_bytes() for path in copy.iterdir() if path.is_file()} == before
