@@ -47,6 +47,15 @@ def classifier(backbone, size=SIZE, classes=3, **scaling):
     return keras.Model(image, keras.layers.Dense(classes)(pool()(features)))
 
 
+def exported_to(run, format):
+    """A run with an artifact of a format that its fixture leaves out, as SavedModels, which take longest."""
+    from ktransfer.commands.export import export
+
+    if format not in [entry["format"] for entry in run.manifest["artifacts"]]:
+        export(run, [format], say=lambda line: None)
+    return run
+
+
 def multi_label_model():
     """`small_model` with ten times its logits, so that the probabilities of images are far apart."""
     model = small_model()

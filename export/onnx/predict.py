@@ -3,6 +3,7 @@
 python predict.py RUN IMAGE...
 python predict.py RUN TEXT...
 python predict.py RUN TEXT TEXT...      (of a run on pairs, two texts for each)
+python predict.py RUN TEXT... --format onnx-strings      (the tokenizer is in the file; needs onnxruntime-extensions)
 """
 
 import argparse
@@ -15,14 +16,21 @@ import onnxruntime
 from PIL import Image, ImageOps
 from tokenizers import Tokenizer
 
-FORMAT = "onnx"
+FORMAT, STRINGS = "onnx", "onnx-strings"  # that takes texts as they are
 MOST_PIXELS = 178_956_970  # what Pillow decodes at most
 TOP_K = 5  # predictions, of several labels an example
 
 
 def load_model(path):
     """Return the labels, what the file says of its task, and a function from inputs to probabilities `(B, C)`."""
-    session = onnxruntime.InferenceSession(path)
+    options = onnxruntime.SessionOptions()
+    if path.name == "model_strings.onnx":
+        try:
+            from onnxruntime_extensions import get_library_path
+        except ImportError:
+            sys.exit(f"{path.name} needs the operators of: pip install onnxruntime-extensions")
+        options.register_custom_ops_library(get_library_path())
+    session = onnxruntime.InferenceSession(path, options)
     metadata = session.get_modelmeta().custom_metadata_map
     labels = json.loads(metadata["labels"])
     facts = {
@@ -40,6 +48,8 @@ def load_model(path):
 
 def text_reader(path, manifest, artifact):
     """Return a function from a text, or from both of a pair, to the artifact's inputs: ids by `tokenizer.json`."""
+    if artifact["format"] == STRINGS:
+        return lambda text: {"text": np.array([text.encode("utf-8", "replace").decode()], object)}
     facts = manifest["tokenizer"]
     tokenizer = Tokenizer.from_file(str(path.with_name(Path(facts["path"]).name)))
     if "pair" in facts:

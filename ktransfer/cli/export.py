@@ -38,6 +38,20 @@ def export(
             "otherwise: mediapipe.",
         ),
     ] = None,
+    min_runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--min-runtime",
+            help="The TensorFlow Lite that phones have, such as 2.9: refuse TFLite files that need a later one.",
+        ),
+    ] = None,
+    strings: Annotated[
+        bool,
+        typer.Option(
+            "--strings",
+            help="Write onnx-strings as well, ONNX that takes a text, its tokenizer in the graph (extra `strings`).",
+        ),
+    ] = False,
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Apply the temperature that was fitted on validation.")
     ] = False,
@@ -48,7 +62,7 @@ def export(
     from ktransfer.core.modality import modality_of_manifest
     from ktransfer.exporting.options import ExportOptions
 
-    formats = format_names(format or FORMATS)
+    formats = format_names([*(format or FORMATS), *(["onnx-strings"] if strings else [])])
     manifest = check_run(run)
     check_backend()
     temperature = check_temperature(manifest, run) if calibrated else 1.0
@@ -59,6 +73,7 @@ def export(
         allow_flex=allow_flex,
         temperature=temperature,
         client=client,
+        min_runtime=min_runtime,
     )
     options.check(formats, modality_of_manifest(manifest).task)
     with quiet_imports():

@@ -72,7 +72,9 @@ def export(
     quantized = [name for name in formats if get_format(name).is_quantized]
     facts = run.data
     calibrate = any(get_format(name).needs_calibration for name in quantized)
-    splits = read_splits(facts, run.recipe.seed)[0] if validation is None or calibrate else None
+    in_graph = any(get_format(name).family.tokenizes for name in formats)
+    needs_all = calibrate or in_graph
+    splits = read_splits(facts, run.recipe.seed)[0] if validation is None or needs_all else None
     if validation is None and splits is not None:
         validation = readable_split(splits.require_validation(), facts)
     validation = cast("Examples", validation)  # given, or read
@@ -90,7 +92,14 @@ def export(
         evaluated["calibration"] = list(
             pieces(readable_split(evenly(splits.train, _CALIBRATED), facts)).inputs
         )
-    shared = {"options": options, "answered": {}}
+    shared: dict[str, Any] = {"options": options, "answered": {}}
+    if in_graph and splits is not None:
+        shared["compared"] = [
+            content
+            for split in (splits.train, splits.validation, splits.test)
+            if split is not None
+            for content in readable_split(split, facts).inputs
+        ]
     return [
         _export(
             run, name, say, **shared, **evaluated | {"limits": dict(limits or label_limits(name, run.recipe))}
@@ -137,6 +146,8 @@ def _export(run: Run, name: str, say: Say, **options: Any) -> Artifact:
     if parity.accuracy is not None:
         labels += f", {run.task.row_task.hit_title} {parity.accuracy:.1%} (the model's {parity.accuracy_of_model:.1%})"
     asked = chosen_options(artifact)
+    if artifact.min_runtime is not None and artifact.min_runtime["version"]:
+        asked += f", {artifact.min_runtime['name']} {artifact.min_runtime['version']} or later"
     flex = f", needs Flex for {', '.join(artifact.flex_ops)}" if artifact.flex_ops else ""
     say(
         f"{name:<15}{artifact.size_bytes / 2**20:6.1f} MiB  batch {artifact.batch}{asked}{flex}, "

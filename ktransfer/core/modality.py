@@ -489,6 +489,20 @@ class Modality(Protocol):
             ExportError: The page has no way to read such examples.
         """
 
+    def tokenizer_graph(self, serving: Serving, fixed: Mapping[str, int]) -> bytes:
+        """An ONNX model that makes the inputs of an artifact of one text.
+
+        Raises:
+            ExportError: There are no operators for that.
+        """
+
+    def in_graph_facts(self, serving: Serving, further: Sequence[Any]) -> dict[str, Any]:
+        """The name of the library that runs `tokenizer_graph`, and of how many examples it makes other inputs.
+
+        Raises:
+            ExportError: Of too many, or it cannot be had.
+        """
+
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         """Manifest entries of these signatures, derived from that of `serve`."""
 

@@ -38,6 +38,8 @@ class Artifact:
         flex_ops: Operations of TensorFlow itself in a TFLite file, by name: an app needs the Flex delegate.
         client: The library that the file's metadata is for: its `name`, and of texts how many `compared_texts` there
             were and to how many of them, `differing_texts`, it gives other ids.
+        min_runtime: The `name` and least `version` of the runtime that has the file's operators; of a SavedModel the
+            version that wrote it.
 
     Example:
         >>> parity = Parity(1e-7, 1e-8, 2e-6, 3.0, 1.0, 8, (1, 8), 0.2, 0.2)
@@ -63,6 +65,7 @@ class Artifact:
     temperature: float = 1.0
     flex_ops: tuple[str, ...] = ()
     client: dict[str, Any] | None = None
+    min_runtime: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the artifact as a dictionary of JSON values."""
@@ -105,7 +108,7 @@ _KINDS = {
     **dict.fromkeys(("format", "path", "sha256"), str),
     **{"size_bytes": int, "signature": dict, "batch": int | str, "parity": dict},
     **{"sequence": int | str | None, "raw_parity": dict | None, "limits": dict | None},
-    **{"files_read": dict | None, "client": dict | None},
+    **{"files_read": dict | None, "client": dict | None, "min_runtime": dict | None},
 }
 
 

@@ -90,6 +90,7 @@ def export_model(
     calibration: Sequence[str] | Array | None = None,
     limits: dict[str, float] | None = None,
     options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
+    compared: Sequence[Any] = (),
     answered: dict[bytes, Array] | None = None,
     task: str | Task = SINGLE_LABEL,
     decision: dict[str, Any] | None = None,
@@ -130,6 +131,8 @@ def export_model(
         limits: Limits for a quantized artifact, as `Parity.check_labels` takes it; `None` takes those
             of `Recipe`.
         options: `ExportOptions`.
+        compared: Further examples, such as all of a run, on which a tokenizer in the graph is compared with the run's.
+            Defaults to none.
         answered: A dictionary for what the model answers. The same for several formats of a model that does
             not change between them spares asking it again.
         task: What the logits are of, a `Task` or its name. Defaults to `"single_label"`.
@@ -170,6 +173,18 @@ def export_model(
         serving.check_calibration()
     serving = _as_asked(serving, spec, options)
     client = {"name": serving.client, **modality.client_facts(serving)} if serving.client else None
+    if family.tokenizes:
+        client = modality.in_graph_facts(serving, compared)
+        if client["differing_texts"] or client["differing_difficult_texts"]:
+            _LOG.warning(
+                "The tokenizer of %s makes other ids of %d of %d texts, and of %d of %d difficult ones: %s.",
+                format,
+                client["differing_texts"],
+                client["compared_texts"],
+                client["differing_difficult_texts"],
+                client["difficult_texts"],
+                ", ".join(client["differing_kinds"]),
+            )
     if answered is not None:
         serving = dataclasses.replace(serving, answered=answered)
     raw = preprocessing is not None and preprocessing.raw_in_graph
@@ -182,6 +197,8 @@ def export_model(
     reference = reference_function(serving)
     check_logits(reference, serving.examples, serving.task)
     exporter = spec.exporter()
+    if options.min_runtime is not None and "min_runtime" in family.options:
+        from ktransfer.exporting.tflite.min_runtime import check_min_runtime
     folder, name = Path(folder), spec.file_name
     facts = {"task": serving.task.name} | (serving.decision or {})
     written: dict[str, Any] = {"extra": {**(extra or {}), **facts}}
@@ -234,16 +251,21 @@ def export_model(
         listed = partial / "labels.txt"
         listed.write_text("".join(f"{label}\n" for label in class_names), encoding="utf-8")
         sha256, size_bytes = fingerprint(path)
-        found = family.operations(path)
+        found, needs = family.operations(path), family.needs(path)
+        if options.min_runtime is not None and "min_runtime" in family.options:
+            check_min_runtime(needs, options.min_runtime, format)
         publish(path, folder / name)
         os.replace(listed, folder / listed.name)
 
+    signature = _signature(serving, fixed, takes_raw and family.reads_files, family.output)
+    if family.tokenizes:
+        signature = _signature_of_text(signature["output"])
     return Artifact(
         format=format,
         path=f"{folder.name}/{name}",
         sha256=sha256,
         size_bytes=size_bytes,
-        signature=_signature(serving, fixed, takes_raw and family.reads_files, family.output),
+        signature=signature,
         batch=fixed.get("batch", "dynamic"),
         parity=parity,
         sequence=modality.sequence(serving, fixed),
@@ -254,6 +276,7 @@ def export_model(
         temperature=options.temperature,
         flex_ops=found,
         client=client,
+        min_runtime=needs or None,
     )
 
 
@@ -323,6 +346,11 @@ def _signature(serving: Serving, fixed: dict[str, int], takes_raw: bool, output_
     output = Input(output_name, serving.output_axes, "float32").describe(fixed)
     signature = {"inputs": [given.describe(fixed) for given in serving.inputs], "output": output}
     return serving.modality.described_signatures(serving, signature) if takes_raw else signature
+
+
+def _signature_of_text(output: Mapping[str, Any]) -> dict[str, Any]:
+    """One text at a time, which is what the operators of a tokenizer take."""
+    return {"inputs": [{"name": "text", "shape": [1], "dtype": "string"}], "output": output}
 
 
 def _first_that_works(

@@ -7,6 +7,7 @@ from ktransfer.core.clients import CLIENTS
 from ktransfer.core.modality import modality_of_task
 from ktransfer.errors import ExportError
 from ktransfer.exporting.registry import get_format
+from ktransfer.exporting.versions import version_number
 
 
 @dataclass(frozen=True)
@@ -23,9 +24,11 @@ class ExportOptions:
             they say (Guo et al. 2017, "On Calibration of Modern Neural Networks").
         client: One of `CLIENTS`: TFLite files have what that library reads, and are refused where it would not answer
             as the run does. Texts are then of the run's sequence length. Defaults to `None`.
+        min_runtime: The version of TensorFlow Lite that phones have, such as `"2.9"`: a TFLite file that needs a later
+            one is refused, with its operators. Defaults to `None`.
 
     Raises:
-        ExportError: The temperature is not above 0, or there is no such client.
+        ExportError: The temperature is not above 0, or there is no such client or no such version.
 
     Example:
         >>> ExportOptions(any_size=True).any_size
@@ -38,6 +41,7 @@ class ExportOptions:
     allow_flex: bool = False
     temperature: float = 1.0
     client: str | None = None
+    min_runtime: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < float("inf"):
@@ -50,6 +54,8 @@ class ExportOptions:
                 f"Expected {' or '.join(CLIENTS)} for --client (client), got {self.client!r:.80}. Pass that, or "
                 "leave it out."
             )
+        if self.min_runtime is not None:
+            version_number(self.min_runtime)
         if self.client and (self.dynamic_batch or self.allow_flex):
             other = "--dynamic-batch" if self.dynamic_batch else "--allow-flex"
             raise ExportError(
@@ -100,6 +106,7 @@ class ExportOptions:
             ),
             ("uint8", self.uint8, "uint8" in offered, "images"),
             ("client", self.client, "client" in known, "a TFLite format"),
+            ("min_runtime", self.min_runtime, "min_runtime" in known, "a TFLite format"),
         ):
             if given and not fits:
                 raise ExportError(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ktransfer.exporting.options import ExportOptions
@@ -20,6 +20,7 @@ _HOMES = (
     "ktransfer.exporting.saved_model",
     "ktransfer.exporting.tflite",
     "ktransfer.exporting.onnx",
+    "ktransfer.exporting.onnx_strings",
     "ktransfer.exporting.keras_hub",
     "ktransfer.exporting.web",
 )
@@ -45,6 +46,8 @@ class Format:
         one_example: Whether it takes one example at a time unless `dynamic_batch` is asked for. Defaults to `False`.
         options: Which fields of `ExportOptions` it knows that are not for every format. Defaults to none.
         takes_raw: Whether examples are taken as people have them, given the options. Defaults to never.
+        tokenizes: Whether texts become ids in the file by operators that are not the run's tokenizer; they are then
+            compared with it on every text of the run. Defaults to `False`.
         reads_files: Whether the bytes of image files are taken. Defaults to `False`.
         uint8: The precisions in which images are taken in uint8 in any case. Defaults to none.
         calibrated: The precisions that need training examples. Defaults to none.
@@ -54,6 +57,7 @@ class Format:
         modules: The top-level modules that writing and running it needs next to TensorFlow. Defaults to none.
         warm_up: A module that a subprocess imports before it is wanted. Defaults to `None`.
         operations: Callable from a file to the operations that need more than its runtime. Defaults to none.
+        needs: Callable from a file to the `name` and least `version` of the runtime that it needs. Defaults to unknown.
 
     Example:
         >>> get_format("tflite-int8").file_name
@@ -72,6 +76,7 @@ class Format:
     one_example: bool = False
     options: frozenset[str] = frozenset()
     takes_raw: Callable[[ExportOptions], bool] = lambda options: False
+    tokenizes: bool = False
     reads_files: bool = False
     uint8: frozenset[str] = frozenset()
     calibrated: frozenset[str] = frozenset()
@@ -80,6 +85,7 @@ class Format:
     modules: tuple[str, ...] = ()
     warm_up: str | None = None
     operations: Callable[[Path], tuple[str, ...]] = lambda path: ()
+    needs: Callable[[Path], dict[str, Any]] = lambda path: {}
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,7 @@ def formats() -> tuple[Format, ...]:
 
     Example:
         >>> [each.name for each in formats()]
-        ['savedmodel', 'tflite', 'onnx', 'keras-hub', 'web']
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'web']
     """
     return tuple(importlib.import_module(home).FORMAT for home in _HOMES)
 
@@ -149,8 +155,8 @@ def format_specs() -> dict[str, FormatSpec]:
     """All formats in all precisions by name: those in float32 first.
 
     Example:
-        >>> list(format_specs())[:6]
-        ['savedmodel', 'tflite', 'onnx', 'keras-hub', 'web', 'tflite-float16']
+        >>> list(format_specs())[:7]
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'web', 'tflite-float16']
     """
     specs = [FormatSpec(each, precision) for each in formats() for precision in each.precisions]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.is_quantized)}

@@ -85,6 +85,11 @@ def _classifier_of(backbone: keras.Model) -> Any:
 
 def _preprocessor(kind: Any, serving: Serving) -> Any:
     resize = resize_of(serving)
+    if resize.interpolation == "mediapipe":
+        raise ExportError(
+            "Expected a run that reads images as its backbone does for keras-hub, whose preprocessor has no other way, "
+            "got one of --client mediapipe. Train without it, or export another format."
+        )
     scaling = cast("Preprocessing", serving.preprocessing)
     converter = kind.preprocessor_cls.image_converter_cls(
         image_size=(resize.height, resize.width),

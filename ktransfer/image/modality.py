@@ -110,6 +110,16 @@ class ImageModality:
 
         return web_facts(serving), (LITERT,)
 
+    def tokenizer_graph(self, serving: Serving, fixed: Mapping[str, int]) -> bytes:
+        from ktransfer.errors import ExportError
+
+        raise ExportError("Expected a run on texts for onnx-strings, got images. Export onnx.")
+
+    def in_graph_facts(self, serving: Serving, further: Sequence[Any]) -> dict[str, Any]:
+        from ktransfer.errors import ExportError
+
+        raise ExportError("Expected a run on texts for onnx-strings, got images. Export onnx.")
+
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.image.file_parity import FILE, PIXEL_FILE, PIXELS
         from ktransfer.image.serving import resize_of

@@ -268,6 +268,9 @@ def _limits(
             yield f"`{artifact.format}` is less exact than the model: see its row above."
         if artifact.flex_ops:
             yield f"`{artifact.format}` needs the Flex delegate: {_text(', '.join(artifact.flex_ops))}."
+        needs = artifact.min_runtime or {}
+        if needs.get("version"):
+            yield f"`{artifact.format}` needs {_text(needs['name'])} {_text(needs['version'])} or later."
         if artifact.batch != "dynamic":
             yield f"`{artifact.format}` takes {artifact.batch} example at a time."
         if isinstance(artifact.sequence, int):

@@ -69,6 +69,11 @@ def _require_bert(encoder: keras.Model, preprocessing: TextPreprocessing) -> Non
         raise ExportError(
             "Expected one text an example for keras-hub, got pairs of texts. Export another format."
         )
+    if preprocessing.client is not None:
+        raise ExportError(
+            "Expected a run that reads texts as its backbone does for keras-hub, whose preprocessor has no other way, "
+            f"got one of --client {preprocessing.client}. Train without it, or export another format."
+        )
     if not bert or not {"segment_embedding", "position_embedding", "transformer_layer_0"} <= names:
         raise ExportError(
             f"Expected a backbone of BERT's architecture, whose classifier of keras-hub can be given the average of "

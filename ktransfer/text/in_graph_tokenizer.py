@@ -128,7 +128,10 @@ def text_signature(
 
 
 def measure_text_parity(
-    artifact: Callable[[dict[str, Array]], Array], serving: Serving
+    artifact: Callable[[dict[str, Array]], Array],
+    serving: Serving,
+    *,
+    in_graph: Callable[[TextPreprocessing, Sequence[str]], list[list[int]]] | None = None,
 ) -> tuple[Parity, int]:
     """Compare what an artifact answers to raw texts with what the model answers to their ids.
 
@@ -138,6 +141,8 @@ def measure_text_parity(
     Args:
         artifact: Callable, `{"text": strings (B,)}`, of pairs `text_a` and `text_b`, to probabilities `(B, C)`.
         serving: `Serving` of a text classifier.
+        in_graph: Callable from a preprocessing and texts to the ids that the artifact makes, special tokens around
+            them, where its tokenizer is not TensorFlow's: the model is asked for those. Defaults to `None`.
 
     Returns:
         `Parity`, and how many texts have other ids in a graph.
@@ -146,16 +151,21 @@ def measure_text_parity(
         cast("TextPreprocessing", serving.preprocessing),
         cast("Texts", serving.examples),
     )
-    tokens = tf.function(GraphTokenizer(preprocessing).tokens, input_signature=[SPEC], autograph=False)
     flat = [text for content in examples.texts for text in sides(content)]
-    in_graph = tokens.get_concrete_function()(tf.constant(_utf8(flat))).to_list()
+    if in_graph is not None:
+        made = [ids[1:-1] for ids in in_graph(preprocessing, flat)]
+    else:
+        tokens = tf.function(GraphTokenizer(preprocessing).tokens, input_signature=[SPEC], autograph=False)
+        made = tokens.get_concrete_function()(tf.constant(_utf8(flat))).to_list()
     whole, limit = preprocessing.text_ids(examples.texts), preprocessing.sequence_length - 2
-    texts = enumerate(zip(whole, in_graph, strict=True))
-    differing = [place for place, (ids, other) in texts if ids[:limit] != other[:limit]]
-    scores = piece_scores(preprocessing.tokenizer) if differing else None
+    texts = enumerate(zip(whole, made, strict=True))
+    differing = [place for place, (ids, other) in texts if list(ids[:limit]) != list(other[:limit])]
+    scores = piece_scores(preprocessing.tokenizer) if differing and in_graph is None else None
     for place in differing:
-        if equally_probable(preprocessing.as_tokenizer(), flat[place], in_graph[place], scores):
-            whole[place] = in_graph[place]
+        if in_graph is not None or equally_probable(
+            preprocessing.as_tokenizer(), flat[place], made[place], scores
+        ):
+            whole[place] = made[place]
     model = reference_function(serving)
     strings = _Strings(examples.texts, preprocessing.text_names)
     # Of each text alone, as parity is measured on pairs that were made wrong as well.

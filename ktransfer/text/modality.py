@@ -124,6 +124,18 @@ class TextModality:
 
         return web_facts(serving, folder), (TOKENIZERS,)
 
+    def tokenizer_graph(self, serving: Serving, fixed: Mapping[str, int]) -> bytes:
+        from ktransfer.text.tokenizer_graph import tokenizer_graph
+
+        return tokenizer_graph(_of_texts(serving.preprocessing), serving.inputs[0].shape(fixed)[1])
+
+    def in_graph_facts(self, serving: Serving, further: Sequence[Any]) -> dict[str, Any]:
+        from ktransfer.text.serving import check_one_text
+        from ktransfer.text.tokenizer_graph import EXTENSIONS, compare_in_graph
+
+        texts = check_one_text(serving, "onnx-strings")
+        return {"name": EXTENSIONS, **compare_in_graph(_of_texts(serving.preprocessing), [*texts, *further])}
+
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.text.in_graph_tokenizer import text_inputs
 
@@ -140,9 +152,12 @@ class TextModality:
         format: str,
         labels: Array | None,
     ) -> tuple[Parity, int | None]:
+        from ktransfer.exporting.registry import get_format
         from ktransfer.text.in_graph_tokenizer import measure_text_parity
+        from ktransfer.text.tokenizer_graph import ids_in_graph
 
-        return measure_text_parity(artifact, serving)
+        in_graph = ids_in_graph if get_format(format).family.tokenizes else None
+        return measure_text_parity(artifact, serving, in_graph=in_graph)
 
     def check_raw_parity(self, parity: Parity, format: str, tolerance: float) -> None:
         parity.check(f"{format} (raw text)", tolerance)  # texts must give exactly the same ids

@@ -99,6 +99,25 @@ def web_facts(serving: Serving, folder: Path) -> dict[str, Any]:
     return {"tokenizer": facts}
 
 
+def check_one_text(serving: Serving, format: str) -> list[str]:
+    """The texts of a serving, of which each is one example with one answer.
+
+    Raises:
+        ExportError: They are pairs, or an answer is of each token.
+
+    Example:
+
+        check_one_text(serving, "onnx-strings")   # ["Free entry!"]
+    """
+    preprocessing = cast("TextPreprocessing", serving.preprocessing)
+    if len(preprocessing.text_names) > 1 or serving.positions is not None:
+        got = "pairs of texts" if len(preprocessing.text_names) > 1 else serving.task.title
+        raise ExportError(
+            f"Expected one text and one answer an example for {format}, got {got}. Export onnx."
+        )
+    return cast("Texts", serving.examples).texts
+
+
 class Texts:
     """Real texts as `Examples`: their ids, a batch padded as in training."""
 

@@ -29,6 +29,7 @@ _HOLD = "\ufdd1"  # where characters must not be taken together
 _NAME, _NAMED = "\ufdd2", "\ufdd3"  # around the number of a piece that no text may spell
 _OTHER = "\ufffe"  # in their place in a text: unknown to every vocabulary, as they were
 
+_BREAKS, _IGNORED = r"[ \t\n\r\f\p{Cc}\p{Cf}]", r"\p{Default_Ignorable_Code_Point}"
 START, END = r"(?<![\s\S])", r"(?![\s\S])"  # of a text: `\A` and `\z` in every syntax
 _BETWEEN = r"(?<=[\s\S])"  # not at the very start: tokenizers 0.23 would panic in the next step
 
@@ -51,11 +52,8 @@ def word_piece_normalizer(tokenizer: Any) -> normalizers.Normalizer:
         >>> word_piece_normalizer(tokenizer).normalize_str("Straße…").split(BREAK)
         ['strasse', '...', '']
     """
-    kept = _matching(r"[!-/:-@\[-`{-~\p{P}]")
-    if tokenizer.split_on_cjk:
-        kept += itertools.chain.from_iterable(map(chr, block) for block in _CJK)
-    marks, breaks = _marks(), _matching(r"[ \t\n\r\f\p{Cc}\p{Cf}]")
-    ignored = _matching(r"\p{Default_Ignorable_Code_Point}")
+    kept, breaks = _kept(tokenizer), _matching(_BREAKS)
+    marks, ignored = _marks(), _matching(_IGNORED)
     spelt = {*"".join(tokenizer.get_vocabulary())}
     steps, named = _first_steps(), {}
     if tokenizer.lowercase or tokenizer.strip_accents:
@@ -83,6 +81,29 @@ def word_piece_normalizer(tokenizer: Any) -> normalizers.Normalizer:
         ]
     steps += _each({name: one for one, name in named.items()})
     return normalizers.Sequence(steps)
+
+
+def kept_and_broken(tokenizer: Any) -> tuple[set[str], set[str], set[str]]:
+    """Characters that are words by themselves to keras-hub's WordPiece, that end words, and that it leaves out.
+
+    Example:
+
+        >>> import keras_hub
+        >>> kept, breaks, dropped = kept_and_broken(keras_hub.tokenizers.WordPieceTokenizer(["[UNK]"]))
+        >>> "," in kept, "\\n" in breaks, dropped
+        (True, True, set())
+    """
+    breaks = {*_matching(_BREAKS)}
+    dropped = {*(_marks() if tokenizer.strip_accents else ())}
+    dropped |= {*(_matching(_IGNORED) if tokenizer.lowercase else ())}
+    return {*_kept(tokenizer)}, breaks - {"\0"}, dropped - breaks
+
+
+def _kept(tokenizer: Any) -> list[str]:
+    found = _matching(r"[!-/:-@\[-`{-~\p{P}]")
+    if tokenizer.split_on_cjk:
+        found += itertools.chain.from_iterable(map(chr, block) for block in _CJK)
+    return found
 
 
 def sentence_piece_normalizer(proto: sentencepiece_model_pb2.ModelProto) -> normalizers.Normalizer:

@@ -39,6 +39,7 @@ _OTHERS = {
     "jax": ("jax", "jax"),
     "optuna": ("optuna", "search"),
     "pi_heif": ("pi-heif", "heic"),
+    "onnxruntime_extensions": ("onnxruntime-extensions", "strings"),
     "s3fs": ("s3fs", "s3"),
     "pyarrow": ("pyarrow", "parquet"),
     "huggingface_hub": ("huggingface-hub", "hf"),

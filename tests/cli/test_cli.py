@@ -236,6 +236,7 @@ def test_the_demo_says_that_it_is_a_toy_and_compares_with_a_random_backbone(monk
 
 
 def test_what_is_kept_of_frozen_backbones_is_shown_and_cleared(monkeypatch, capsys, data, tmp_path):
+    monkeypatch.setattr("ktransfer.commands.fit._report", lambda *given: None)  # of three trainings
     cache = tmp_path / "cache"
     arguments = ["--backbone", PRESET_PATH, "--epochs", 1, "--no-export", "--cache-dir", cache]
     status, out, _ = run(monkeypatch, capsys, "train", data, *arguments, "--out", tmp_path / "a")

@@ -193,6 +193,7 @@ def test_images_of_another_size_and_unlabelled_folders_are_learned_from(image_te
     assert any(line.startswith("unlabelled") for line in lines)
 
 
+@pytest.mark.slow
 def test_the_weight_says_whose_answers_are_learned(image_teacher, tmp_path):
     """The teacher answers with the next class: at weight 1 the student does, at weight 0 it learns the labels."""
     copy = shutil.copytree(image_teacher.path, tmp_path / "shifted")

@@ -174,6 +174,7 @@ def test_a_run_is_verified_and_measured(finished):
     assert all(each.label_agreement == 1 for each in measured)
 
 
+@pytest.mark.slow
 def test_int8_is_judged_by_the_tags_of_words(finished):
     run, _ = finished
     [artifact] = export(run, ["onnx-int8"], say=lambda line: None)

@@ -55,6 +55,7 @@ def test_the_whole_way_by_the_command(tmp_path, data):
     assert ktransfer.Run.load(next((out / "runs").iterdir())).manifest["status"] == "trained"
 
 
+@pytest.mark.slow
 def test_a_second_ranking_reads_the_cache_and_says_the_same(tmp_path, data):
     names = [PRESET_PATH, f"{PRESET_PATH}@0.5", f"{PRESET_PATH}@1.5", f"{PRESET_PATH}@1"]
     lines = []

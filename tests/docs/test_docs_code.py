@@ -24,7 +24,7 @@ RUN = ("python", "bash")
 # These train several runs or have command lines, each of which imports TensorFlow anew.
 SLOW = (
     "index.md",
-    *(f"how_to/{name}.md" for name in ("pretraining", "smaller")),
+    *(f"how_to/{name}.md" for name in ("pretraining", "search", "smaller")),
     *(f"tutorials/{name}.md" for name in ("images", "mobile", "own_fit_script", "texts")),
     *(f"tutorials/{name}.md" for name in ("multi_label", "named_entities", "pairs", "regression", "serving")),
 )

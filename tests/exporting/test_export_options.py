@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import onnxruntime
@@ -44,6 +46,18 @@ def model():
 def exported(model, photographs, folder, format, **options):
     given = {"class_names": CLASSES, "examples": photographs, "preprocessing": PREPROCESSING}
     return export_model(model, folder / "artifacts", format, options=ExportOptions(**options), **given)
+
+
+@pytest.fixture(scope="module")
+def in_uint8(model, photographs, tmp_path_factory):
+    """A function from a format to a folder and its artifact that takes images in uint8, exported once."""
+
+    @functools.cache
+    def made(format):
+        folder = tmp_path_factory.mktemp(format)
+        return folder, exported(model, photographs, folder, format, uint8=True)
+
+    return made
 
 
 def answers_of_keras(model, photographs, temperature=1.0):
@@ -128,10 +142,10 @@ def test_an_artifact_that_resizes_otherwise_than_the_run_is_refused(
 
 @pytest.mark.spread("tflite", "onnx")
 @pytest.mark.parametrize("format", ["savedmodel", "tflite", "onnx"])
-def test_images_in_uint8_answer_as_in_float(model, photographs, tmp_path, format):
-    artifact = exported(model, photographs, tmp_path, format, uint8=True)
+def test_images_in_uint8_answer_as_in_float(model, photographs, in_uint8, format):
+    folder, artifact = in_uint8(format)
     assert artifact.signature["inputs"][0]["dtype"] == "uint8"
-    opened = open_artifact(format, tmp_path / artifact.path)
+    opened = open_artifact(format, folder / artifact.path)
     assert opened.signature["inputs"][0]["dtype"] == "uint8"
     image = PREPROCESSING(photographs[:1])
     np.testing.assert_allclose(
@@ -218,10 +232,10 @@ def test_the_model_answers_once_for_all_formats(model, photographs, tmp_path):
 
 @pytest.mark.spread("tflite", "onnx")
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_kit_answers_from_a_file_of_images_in_uint8(format, model, photographs, tmp_path):
-    artifact = exported(model, photographs, tmp_path, format, uint8=True)
-    write_manifest(tmp_path, artifact)
-    [answer] = kit_answers(format, tmp_path, photographs[0])
+def test_the_kit_answers_from_a_file_of_images_in_uint8(format, model, photographs, in_uint8):
+    folder, artifact = in_uint8(format)
+    write_manifest(folder, artifact)
+    [answer] = kit_answers(format, folder, photographs[0])
     expected = answers_of_keras(model, photographs[:1])[0]
     assert answer["label"] == CLASSES[expected.argmax()]
     assert answer["probability"] == pytest.approx(expected.max(), abs=1e-3)

@@ -1,5 +1,7 @@
 """Text classifiers in every format: what holds beyond what the images' tests hold already."""
 
+import copy
+import functools
 import json
 import logging
 
@@ -55,6 +57,18 @@ def exported(classifier, folder, format, texts=TEXTS, **options):
     model, preprocessing = classifier
     options = {"class_names": CLASSES, "examples": texts, "preprocessing": preprocessing, **options}
     return export_model(model, folder / "artifacts", format, **options)
+
+
+@pytest.fixture(scope="module")
+def of_bert(bert, tmp_path_factory):
+    """A function from a format to the folder and the artifact of `bert`, exported once."""
+
+    @functools.cache
+    def made(format):
+        folder = tmp_path_factory.mktemp(format)
+        return folder, exported(bert, folder, format)
+
+    return made
 
 
 def probabilities(classifier, texts):
@@ -119,10 +133,10 @@ def by_name(signature):
     return {**signature, "inputs": sorted(signature["inputs"], key=lambda given: given["name"])}
 
 
-def test_the_signature_names_ids_and_of_a_saved_model_the_text(bert, tmp_path):
+def test_the_signature_names_ids_and_of_a_saved_model_the_text(of_bert):
     ids = by_name({"inputs": IDS, "output": OUTPUT})
-    assert by_name(exported(bert, tmp_path, "onnx").signature) == ids
-    artifact = exported(bert, tmp_path, "savedmodel")
+    assert by_name(of_bert("onnx")[1].signature) == ids
+    artifact = copy.deepcopy(of_bert("savedmodel")[1])
     assert by_name(artifact.signature.pop("ids")) == ids
     text = {"name": "text", "shape": [None], "dtype": "string"}
     assert artifact.signature == {"inputs": [text], "output": OUTPUT}
@@ -150,8 +164,9 @@ def test_an_onnx_file_names_its_axes_and_holds_no_range_of_pixels(bert, tmp_path
 # Raw text.
 
 
-def test_a_saved_model_cuts_a_long_text_and_takes_what_preprocessing_takes(bert, tmp_path):
-    path = tmp_path / exported(bert, tmp_path, "savedmodel").path
+def test_a_saved_model_cuts_a_long_text_and_takes_what_preprocessing_takes(bert, of_bert):
+    folder, artifact = of_bert("savedmodel")
+    path = folder / artifact.path
     texts = ["the fox " * 1000, "the \ud800 fox", "the\0fox", "the " * 60_000 + "fox"]
     answers = answers_to_texts(path, [text.encode("utf-8", "replace") for text in texts])
     np.testing.assert_allclose(answers, probabilities(bert, texts), atol=1e-5)
@@ -303,12 +318,12 @@ def test_the_control_turns_the_tokens_round_under_the_old_mask(bert):
 
 @pytest.mark.spread("tflite", "onnx")
 @pytest.mark.parametrize("format", FORMATS)
-def test_the_kit_answers_a_line_a_text_without_keras(bert, format, tmp_path):
-    artifact = exported(bert, tmp_path, format)
-    facts = write_tokenizer(bert[1], tmp_path / "artifacts", texts=TEXTS)
-    write_text_manifest(tmp_path, artifact, bert[1], facts)
+def test_the_kit_answers_a_line_a_text_without_keras(bert, format, of_bert):
+    folder, artifact = of_bert(format)
+    facts = write_tokenizer(bert[1], folder / "artifacts", texts=TEXTS)
+    write_text_manifest(folder, artifact, bert[1], facts)
     texts = [text for text in TEXTS if "\0" not in text]
-    answers = kit_answers(format, tmp_path, *texts)
+    answers = kit_answers(format, folder, *texts)
     expected = probabilities(bert, texts)
     assert [answer["label"] for answer in answers] == [CLASSES[index] for index in expected.argmax(-1)]
     np.testing.assert_allclose([answer["probability"] for answer in answers], expected.max(-1), atol=1e-5)

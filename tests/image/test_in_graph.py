@@ -53,6 +53,7 @@ def both(contents, resize, *, exact=True):
     )
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos3"])
 def test_pixels_of_any_size_come_out_as_pillows(mode, interpolation):
@@ -81,6 +82,7 @@ def test_pixels_of_the_models_own_size_are_not_changed():
         np.testing.assert_array_equal(resized(pixels, Resize(16, 24, "crop", interpolation)), pixels)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize(
     ("interpolation", "antialias"),

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from exporting import KIT, kit_answers
+from exporting import KIT, exported_to, kit_answers
 from ner_data import write_folder
 from onnx_server.entities import best_tags, words_of
 from onnx_server_runs import serving
@@ -32,7 +32,8 @@ def run(tmp_path_factory):
     preset = write_preset("XLMRoberta", folder, hidden_dim=32)[1]
     recipe = Recipe(stages=(), batch_size=16, augmentation=TextAugmentation())
     data = write_folder(folder / "data")
-    return train(data, preset, folder / "run", recipe=recipe, verbose=0, say=lambda line: None)
+    options = {"recipe": recipe, "formats": ("tflite", "onnx"), "verbose": 0}
+    return train(data, preset, folder / "run", **options, say=lambda line: None)
 
 
 def same(found, expected):
@@ -65,6 +66,7 @@ def test_tags_are_decoded_as_in_training():
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_program_answers_with_the_entities_of_the_run(format, run):
     texts = [LONG, "a café, the fox!", *TEXTS]
+    exported_to(run, format)
     found = [answer["entities"] for answer in kit_answers(format, run.path, *texts)]
     expected = run.predict(texts)
     assert sum(map(len, expected)) > 5

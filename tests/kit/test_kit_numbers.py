@@ -3,7 +3,7 @@
 import csv
 
 import pytest
-from exporting import kit_answers
+from exporting import exported_to, kit_answers
 from onnx_server_runs import serving
 from text_zoo import write_preset
 
@@ -29,6 +29,7 @@ def run(tmp_path_factory):
         preset,
         folder / "run",
         recipe=recipe,
+        formats=("tflite", "onnx"),
         verbose=0,
         say=lambda line: None,
         **facts,
@@ -52,6 +53,7 @@ def test_the_file_for_phones_says_that_it_answers_a_number(run):
 @pytest.mark.spread("onnx", "tflite")
 @pytest.mark.parametrize("format", ["onnx", "tflite", "savedmodel"])
 def test_a_program_answers_with_the_number_of_the_run(format, run):
+    exported_to(run, format)
     same(kit_answers(format, run.path, *TEXTS), [answers[0] for answers in run.predict(TEXTS)])
 
 

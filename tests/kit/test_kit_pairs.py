@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from exporting import KIT, kit_answers
+from exporting import KIT, exported_to, kit_answers
 from onnx_server.pairs import Pairs
 from onnx_server_runs import serving
 from text_zoo import FAMILIES, NASTY, write_preset
@@ -42,9 +42,8 @@ def run(tmp_path_factory):
     ]
     with (folder / "pairs.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("premise", "hypothesis", "label"), *rows])
-    return train(
-        folder / "pairs.csv", preset, folder / "run", recipe=recipe, verbose=0, say=lambda line: None
-    )
+    options = {"recipe": recipe, "formats": ("tflite", "onnx"), "verbose": 0}
+    return train(folder / "pairs.csv", preset, folder / "run", **options, say=lambda line: None)
 
 
 def test_every_program_has_the_same_file():
@@ -72,6 +71,7 @@ def test_pairs_are_packed_as_in_training(family, tmp_path):
 @pytest.mark.spread("onnx", "tflite")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_program_answers_as_the_run(format, run):
+    exported_to(run, format)
     found = kit_answers(format, run.path, *(text for pair in PAIRS for text in pair))
     expected = [answers[0] for answers in run.predict(PAIRS)]
     assert [each["label"] for each in found] == [each["label"] for each in expected]

@@ -48,12 +48,16 @@ FAMILIES = [
 def test_every_family_gets_adapters_that_merge_exactly(name):
     backbone = zoo.BACKBONES[name]() if name in zoo.BACKBONES else text_zoo.backbone_of(name, 30)
     blocks = find_blocks(backbone)
-    if isinstance(backbone.input, dict):
-        inputs = {key: np.ones((2, 8), "int32") for key in backbone.input}
-    else:
-        inputs = keras.tree.map_structure(
-            lambda t: np.random.default_rng(0).random((2, 32, 32, 3)).astype("float32"), backbone.input
+    draw = np.random.default_rng(0)
+
+    def given(symbol):
+        return (
+            draw.random((2, 32, 32, 3)).astype("float32")
+            if len(symbol.shape) == 4
+            else np.ones((2, 8), "int32")
         )
+
+    inputs = keras.tree.map_structure(given, backbone.input)
 
     def outputs():
         return np.concatenate(
@@ -69,7 +73,7 @@ def test_every_family_gets_adapters_that_merge_exactly(name):
     assert np.array_equal(outputs(), before)  # nothing is added yet
     filled(backbone, depth=len(blocks), scale=0.05)
     attached = outputs()
-    assert not np.allclose(attached, before, rtol=0, atol=1e-3 * np.abs(before).max())
+    assert not np.allclose(attached, before, rtol=0, atol=1e-4 * np.abs(before).max())
     assert ktransfer.merge_adapters(backbone) == len(plan.targets)
     assert len(backbone.weights) == count
     np.testing.assert_allclose(outputs(), attached, rtol=0, atol=1e-5 * np.abs(attached).max())

@@ -106,6 +106,7 @@ def test_the_longer_text_is_cut_first(family):
     assert row[row[:, 1] == 1].tolist() == alone[special:].tolist()
 
 
+@pytest.mark.spread(4)
 def test_a_saved_preprocessing_packs_the_same(family, tmp_path):
     _, _, preprocessing = family
     preprocessing.save(tmp_path / "tokenizer")
@@ -115,6 +116,7 @@ def test_a_saved_preprocessing_packs_the_same(family, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.spread(4)
 def test_the_tokenizer_file_packs_both_texts_as_training(family, tmp_path):
     _, _, preprocessing = family
     found = write_tokenizer(preprocessing.as_tokenizer(), tmp_path, pair=preprocessing.to_dict()["pair"])

@@ -50,6 +50,7 @@ def test_each_family_is_pooled_as_it_was_trained(family):
     np.testing.assert_allclose(pooled, expected, atol=1e-5)
 
 
+@pytest.mark.spread(4)
 def test_the_answer_to_a_text_does_not_depend_on_its_batch(family):
     _, _, preprocessing, model = family
     together = model.predict_on_batch(preprocessing(TEXTS))
@@ -57,6 +58,7 @@ def test_the_answer_to_a_text_does_not_depend_on_its_batch(family):
     np.testing.assert_allclose(alone, together, atol=1e-4)
 
 
+@pytest.mark.spread(4)
 def test_what_is_saved_loads_in_safe_mode_and_answers_alike(family, tmp_path):
     _, _, preprocessing, model = family
     model.save(tmp_path / "model.keras")

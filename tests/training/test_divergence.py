@@ -170,6 +170,7 @@ def expected():
     return fine_tuned(class_weight=WEIGHTS)
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("place", [(0, 0), (3, 1)])
 def test_out_of_memory_ends_with_the_weights_of_whole_batches(expected, place):
     error = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")

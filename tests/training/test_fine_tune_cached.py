@@ -124,6 +124,7 @@ def test_mixed_precision_is_kept_in_half_precision_and_comes_out_equal(splits, t
     assert_equal(found, plain(splits, recipe), tolerance=5e-3)
 
 
+@pytest.mark.slow
 def test_half_precision_by_option_takes_half_the_space_and_trains_alike(splits, tmp_path):
     whole = cached(splits, FeatureStore(tmp_path / "whole"))
     half = cached(splits, FeatureStore(tmp_path / "half"), dataclasses.replace(RECIPE, cache_dtype="float16"))

@@ -159,6 +159,7 @@ class Interrupting(keras.utils.PyDataset):
         self.passes += 1
 
 
+@pytest.mark.spread(1)
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("no memory")])
 def test_an_interrupted_call_leaves_the_model_as_it_was(error):
     model, _ = classifier()

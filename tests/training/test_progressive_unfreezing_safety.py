@@ -28,7 +28,6 @@ LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 # Traced as Keras does by itself; the others without graphs, and with them among the slow tests.
 IN_GRAPHS = (
-    "test_backup_and_restore",
     "test_two_callbacks_unfreeze_two_towers",
     "test_a_callback_that_trains_in_between",
     "test_swap_ema_weights",
@@ -464,6 +463,7 @@ def test_the_metric_is_asked_for_its_direction(metric, monitor, rises, capsys):
         assert f"{monitor}: {'higher' if rises else 'lower'} is better" in capsys.readouterr().out
 
 
+@pytest.mark.spread(4)
 @pytest.mark.parametrize(
     ("name", "rises"),
     [

@@ -1,6 +1,16 @@
 """ONNX: for servers, run by ONNX Runtime."""
 
+from pathlib import Path
+from typing import Any
+
 from ktransfer.exporting.registry import Format
+
+
+def _needs(path: Path) -> dict[str, Any]:
+    from ktransfer.exporting.onnx.min_runtime import min_runtime
+
+    return min_runtime(path)
+
 
 FORMAT = Format(
     name="onnx",
@@ -13,4 +23,5 @@ FORMAT = Format(
     concurrent=True,
     modules=("onnx", "onnxruntime", "tf2onnx"),
     calibrated=frozenset({"int8"}),
+    needs=_needs,
 )
