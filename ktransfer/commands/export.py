@@ -1,6 +1,6 @@
 """`ktransfer export`: a run's model as verified artifacts."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ktransfer.commands.checks import check_temperature
@@ -37,6 +37,7 @@ def export(
     *,
     validation: Examples | None = None,
     options: ExportOptions = ExportOptions(),  # noqa: B008  frozen
+    limits: Mapping[str, float] | None = None,
     say: Say = print_line,
 ) -> list[Artifact]:
     """Write a run's artifacts, each proved to answer as the model does, and enter them in the manifest.
@@ -50,6 +51,7 @@ def export(
         formats: Of `ALL_FORMATS` of `ktransfer.exporting.export_model`.
         validation: Readable examples to prove them on; `None` takes what the run was validated on.
         options: What the artifacts take and give beyond their formats.
+        limits: Limits of quantized artifacts in place of the recipe's, as in `export_model`. Defaults to `None`.
         say: Callable that receives progress messages. Defaults to `print_line`, which prints them.
 
     Returns:
@@ -99,7 +101,9 @@ def export(
             for content in readable_split(split, facts).inputs
         ]
     return [
-        _export(run, name, say, **shared, **evaluated | {"limits": label_limits(name, run.recipe)})
+        _export(
+            run, name, say, **shared, **evaluated | {"limits": dict(limits or label_limits(name, run.recipe))}
+        )
         if name in quantized
         else _export(run, name, say, **shared, **exact)
         for name in formats
