@@ -63,7 +63,7 @@ def ktransfer_default(data, preset, size, reached):
     def say(line):
         note(line)
         if line.startswith(("head ", "validation ")):
-            reached(float(line.split("accuracy ")[1].split(",")[0]))
+            reached(float(line.split("accuracy ")[1].split()[0].rstrip(",")))
 
     with tempfile.TemporaryDirectory() as folder:
         out, cache = Path(folder) / "run", Path(folder) / "cache"

@@ -234,7 +234,9 @@ def _fit(
     else:
         features = frozen_features(say=say)
     # Where nothing but the head was trained there is no checkpoint of before the quantization-aware epochs.
-    if "head" not in run.manifest or undecided or (recipe.quantization_aware and not recipe.stages):
+    if recipe.quantization_aware and not recipe.stages and _solved(run).is_file():
+        _assign_all(*read_weights(_solved(run), run.model))
+    if "head" not in run.manifest or undecided:
         pooled, taps = _fit_head(run, splits, features, track, say, taps=undecided)
         if undecided:
             count = len(run.preprocessing.row_labels(labelled.train))  # those without labels follow
@@ -260,6 +262,8 @@ def _fit(
             share = _choose_weights(run, labelled, zero_head, say)
         _keep_adapters(run, adapters, share, say)
     if recipe.quantization_aware:
+        if not recipe.stages and not _solved(run).is_file():
+            save_weights(_solved(run), run.model)
         found = fine_tune_quantized(
             run.model,
             **_training_data(run, splits, passed=recipe.epochs),

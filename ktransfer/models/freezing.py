@@ -157,10 +157,11 @@ def located_alone(backbone: keras.Model, blocks: tuple[Block, ...]) -> Located:
 
 
 def _set_depth(located: Located, depth: int, batch_norm: str) -> None:
-    # Parents first: setting one cascades to every layer below, and a frozen parent hides unfrozen children.
-    for layer in [located.root] if located.root is not None else located.layers:
-        layer.trainable = depth > 0
     frozen = [layer for layer in (located.root, *located.layers) if layer is not None]
+    # Parents first: setting one cascades to every layer below, and a frozen parent hides unfrozen children. Every one,
+    # since Keras passes over a value that a layer has already: a loaded backbone is frozen, the layers in it are not.
+    for layer in frozen:
+        layer.trainable = depth > 0
     if depth == 0:
         _FROZEN_HERE.update(frozen)
         return

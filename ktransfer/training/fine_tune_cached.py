@@ -1,7 +1,7 @@
 """Fine-tuning on cached features: train, in each stage, only the layers above its lowest unfrozen block."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import keras
@@ -181,7 +181,13 @@ def fine_tune_cached(
 
 
 class _OneStage(ProgressiveUnfreezing):
-    """The last of `stages`, on a classifier or its upper part, of which the backbone is a part."""
+    """The last of `stages`, on a classifier or its upper part, of which the backbone is a part.
+
+    Its `fit` counts epochs as they are planned: those that an earlier stage left out have passed.
+    """
+
+    def resume(self, counters: Mapping[str, Any]) -> None:
+        super().resume({**counters, "skipped": 0})
 
     def _locate(self, model: keras.Model) -> Located:
         backbone = cast(

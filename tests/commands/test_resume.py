@@ -164,6 +164,7 @@ def slow(*values):
     [
         ("cached", "manifest.json 2"),  # the head is solved and saved, the manifest does not know
         slow("cached", "history.csv 1"),  # amid patience; the history lacks the checkpoint's last row
+        ("cached", "history.csv 3"),  # patience has ended the first stage
         ("augmented", "checkpoint.npz 3"),  # there are four at least, whatever ends early
         ("balanced", "recipe.json 1"),  # it is decided, the manifest does not know
         slow("balanced", "checkpoint.npz 2"),  # in the last epoch

@@ -175,6 +175,10 @@ def test_the_kits_programs_differ_only_in_how_they_load_a_model_and_who_makes_id
     onnx, tflite, savedmodel = (kit_functions(format) for format in ("onnx", "tflite", "savedmodel"))
     for functions in (onnx, tflite, savedmodel):
         del functions["load_model"]
+    # ONNX has files that take texts as they are.
+    lines = onnx["text_reader"].splitlines()
+    [at] = [index for index, line in enumerate(lines) if "== STRINGS" in line]
+    onnx["text_reader"] = "\n".join(lines[:at] + lines[at + 2 :])
     assert onnx["text_reader"] == tflite["text_reader"] != savedmodel["text_reader"]
     for functions in (onnx, tflite, savedmodel):
         del functions["text_reader"]

@@ -284,15 +284,17 @@ def test_a_text_is_typed_and_answered(browser, texts):
 
 def test_images_in_bytes_and_models_that_tflite_lacks_are_answered(browser, images, tmp_path, monkeypatch):
     """By LiteRT from uint8, and by ONNX Runtime."""
-    _, files, expected = images
-    names = list(map(str, files))
+    _, files, _ = images
+    names, model = list(map(str, files)), small_model()
+    logits = model.predict(np.float32([load_image(file, Resize(SIZE, SIZE)) for file in names]), verbose=0)
+    expected = get_task("single_label").probabilities(logits)
     plain = {
         "class_names": CLASSES,
         "examples": names,
         "preprocessing": Preprocessing(Resize(SIZE, SIZE), 1.0, 0.0),
     }
     options = ExportOptions(uint8=True)
-    export_model(small_model(), tmp_path / "bytes" / "artifacts", "web", options=options, **plain)
+    export_model(model, tmp_path / "bytes" / "artifacts", "web", options=options, **plain)
     assert (tmp_path / "bytes" / "artifacts" / "web" / "model.tflite").exists()
 
     def refuse(*_, **__):
@@ -300,7 +302,7 @@ def test_images_in_bytes_and_models_that_tflite_lacks_are_answered(browser, imag
 
     monkeypatch.setattr("ktransfer.exporting.web.exporter.write_tflite", refuse)
     for name, asked in (("plain", ExportOptions()), ("plain_bytes", options)):
-        export_model(small_model(), tmp_path / name / "artifacts", "web", options=asked, **plain)
+        export_model(model, tmp_path / name / "artifacts", "web", options=asked, **plain)
         folder = tmp_path / name / "artifacts" / "web"
         assert (folder / "model.onnx").exists()
         assert not list(folder.rglob("*litert*"))

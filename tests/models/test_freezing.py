@@ -139,6 +139,20 @@ def test_batchnorm_adapts_in_thawed_blocks_only_when_asked():
     assert moved == [True, False, False, False, False]
 
 
+@pytest.mark.parametrize("name", ["resnet_v1", "mobilenet"])
+def test_depth_zero_freezes_a_backbone_that_was_saved_frozen(name, tmp_path):
+    backbone = zoo.BACKBONES[name]()
+    set_depth(backbone, find_blocks(backbone), 0)
+    backbone.save(tmp_path / "frozen.keras")
+    loaded = keras.models.load_model(tmp_path / "frozen.keras")
+    set_depth(loaded, find_blocks(loaded), 0)
+    assert not [layer.name for layer in sublayers(loaded) if layer.trainable and layer.weights]
+    before = [variable.numpy() for variable in loaded.variables]
+    loaded(np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype("float32"), training=True)
+    for variable, value in zip(loaded.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.path)
+
+
 def test_depth_zero_freezes_everything_and_thawing_again_undoes_it():
     network = zoo.vgg()
     blocks = find_blocks(network)

@@ -66,9 +66,18 @@ def forbidden(source):
     return found
 
 
+# It reads safetensors alone, and says so to transformers; what PyTorch pickles is never read.
+ALLOWED = {"ktransfer/exporting/hf/runtime.py": ["torch"]}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_data_is_made_code_of(path):
-    assert forbidden(path.read_text(encoding="utf-8")) == []
+    source = path.read_text(encoding="utf-8")
+    allowed = ALLOWED.get(path.relative_to(ROOT).as_posix(), [])
+    assert forbidden(source) == allowed
+    if "torch" in allowed:
+        assert "use_safetensors=True" in source
+        assert "torch.load" not in source
 
 
 @pytest.mark.parametrize(
