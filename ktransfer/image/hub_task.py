@@ -49,7 +49,13 @@ def image_task(serving: Serving) -> Any:
     convolves = "num_features" in inspect.signature(kind.__init__).parameters
     if convolves:
         options["num_features"] = len(kernel)
-    task = kind(backbone=backbone, **options)
+    try:
+        task = kind(backbone=backbone, **options)
+    except ValueError as error:  # more layers, of a fixed size
+        raise ExportError(
+            f"Expected a classifier of keras-hub with one layer after pooling, got {kind.__name__} with "
+            f"{' '.join(str(error).split())[:150]}. Export another format."
+        ) from error
     own = {id(weight) for weight in backbone.weights}
     layers = {layer.name: layer for layer in task.layers}
     expected = [_CONVOLUTION, _DENSE] if convolves else [_DENSE]

@@ -29,6 +29,8 @@ TEXTS = ["the quick brown fox", "you", "the fox", "fox " * 30]
 PREPROCESSING = Preprocessing(Resize(SIZE, SIZE), [1 / 127.5, 1 / 100, 1 / 90], [-1.0, -0.9, -0.8])
 # Their classifier in keras-hub has layers between pooling and logits, or there is none.
 REFUSED = {"hgnetv2", "hgnetv2_light", "vgg", "dinov2"}
+# What keras-hub saves of their classifiers it does not load again.
+REFUSED |= {"efficientnet_v1", "efficientnet_v2", "efficientnet_lite"}
 SLOW = pytest.mark.slow
 
 

@@ -43,7 +43,13 @@ def open_file(path: Path, threads: int | None) -> Opened:
         raise ExportError(
             f"Expected a task of {' or '.join(_TASKS)} in {path}, got {name!r:.80}. Export it again."
         )
-    task = getattr(keras_hub.models, kind).from_preset(str(path))
+    try:
+        task = getattr(keras_hub.models, kind).from_preset(str(path))
+    except ValueError as error:  # keras-hub saves the classifier of some families without its last layer
+        raise ExportError(
+            f"Expected a classifier of keras-hub that loads from its own preset folder, got {name} with "
+            f"{' '.join(str(error).split())[:150]}. Export another format."
+        ) from error
     described = [
         {
             "name": tensor.name,
