@@ -41,10 +41,10 @@ def taylor(
     trainable = [(layer, layer.trainable) for layer in (model, *sublayers(model))]
     found: dict[int, float] = {}
     try:
-        model.trainable = True
-        for layer in sublayers(model):
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.trainable = False
+        # Every one, parents first: Keras passes over a value that a layer has already, and what is frozen has no
+        # importance.
+        for layer in (model, *sublayers(model)):
+            layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
         model.compile(optimizer=keras.optimizers.SGD(1.0), loss=loss)
         for count, (inputs, targets, *_) in enumerate(batches, start=1):
             old = {key: layer.get_weights() for key, layer in _producers(dependencies)}
@@ -61,7 +61,7 @@ def taylor(
     finally:
         for weight, value in zip(model.weights, before, strict=True):
             weight.assign(value)
-        for layer, was in reversed(trainable):
+        for layer, was in trainable:
             layer.trainable = was
     return found
 

@@ -160,6 +160,21 @@ def test_importance_is_the_square_of_the_first_order_change():
     np.testing.assert_array_equal(model.get_layer("hidden").get_weights()[0], [[2.0, 3.0]])
 
 
+@pytest.mark.parametrize("inner", [True, False])
+def test_a_frozen_backbone_has_the_importance_of_one_that_trains_and_stays_frozen(inner):
+    """The backbone of a run is frozen where the head alone was trained; loaded, the layers in it are not."""
+    given = keras.Input((1,))
+    inside = keras.Model(given, keras.layers.Dense(2, use_bias=False, name="hidden")(given), name="backbone")
+    model = keras.Model(inside.input, keras.layers.Dense(1, use_bias=False, name="last")(inside.output))
+    inside.get_layer("hidden").trainable = inner
+    batches = [(np.array([[1.0]]), np.array([[9.0]]))]
+    dependencies = Dependencies(model)
+    found = taylor(model, dependencies, batches, keras.losses.MeanSquaredError())
+    [units] = dependencies.groups.values()
+    assert all(found[dependencies.root(unit[0])] > 0 for unit in units)
+    assert inside.get_layer("hidden").trainable is inner
+
+
 def test_the_units_that_count_least_are_removed():
     model = residual()
     dependencies = Dependencies(model)
