@@ -76,16 +76,24 @@ class MeasureRequests:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        status, begin = "none", time.perf_counter()
+        status, begin, counted = "none", time.perf_counter(), False
+
+        def count():
+            nonlocal counted
+            if not counted:
+                counted = True
+                route = matched_route(scope["app"], scope) or "unmatched"
+                self._metrics.request(route, status, time.perf_counter() - begin)
 
         async def noting(message):
             nonlocal status
             if message["type"] == "http.response.start":
                 status = str(message["status"])
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                count()  # before the last byte leaves: a client that asks for the metrics next finds itself in them
             await send(message)
 
         try:
             await self._app(scope, receive, noting)
         finally:
-            route = matched_route(scope["app"], scope) or "unmatched"
-            self._metrics.request(route, status, time.perf_counter() - begin)
+            count()

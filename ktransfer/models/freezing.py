@@ -96,16 +96,25 @@ class DepthFreezing:
         self._located, self._batch_norm = located, batch_norm
         roots = located.layers if located.root is None else [located.root]
         partly = any(layer.trainable_variables for layer in roots)
-        frozen = [layer for layer in located.layers if not layer.trainable and layer not in _FROZEN_HERE]
-        self.kept_layers = [layer for layer in frozen if partly and layer.weights]
-        frozen_ids = {id(weight) for layer in frozen for weight in layer.weights}
-        self._kept_variables = [
-            weight
+        # `enable_lora` freezes every layer, then unfreezes those it adapts: what holds one is frozen only in name.
+        frozen = [
+            layer
             for layer in located.layers
-            if partly and layer.trainable and not sublayers(layer, recursive=False)
-            for weight in layer.weights
-            if not weight.trainable and id(weight) not in frozen_ids
+            if not layer.trainable
+            and layer not in _FROZEN_HERE
+            and not any(weight.trainable for weight in layer.weights)
         ]
+        self.kept_layers = [layer for layer in frozen if partly and layer.weights]
+        seen = {id(weight) for layer in frozen for weight in layer.weights}
+        self._kept_variables = []
+        for layer in located.layers:
+            if not partly or layer in _FROZEN_HERE:
+                continue
+            below = {id(weight) for child in sublayers(layer, recursive=False) for weight in child.weights}
+            for weight in layer.weights:
+                if not weight.trainable and id(weight) not in below | seen:
+                    seen.add(id(weight))
+                    self._kept_variables.append(weight)
 
     def set_depth(self, depth: int) -> None:
         """Let the top `depth` blocks train, but for what the user froze."""

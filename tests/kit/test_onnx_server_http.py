@@ -1,5 +1,6 @@
 """The ONNX server: compressed bodies, methods, other origins, what is counted, and what it needs to run."""
 
+import asyncio
 import gzip
 import json
 import re
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 from exporting import KIT
+from fastapi import FastAPI
+from onnx_server.metrics import MeasureRequests, Metrics
 from onnx_server.settings import Settings
 from onnx_server_runs import PATIENCE_S, Held, image_run, png, serving, text_run
 
@@ -177,6 +180,24 @@ def test_refusals_are_counted_under_their_route_and_status(client):
         before = counted(client, route, status)
         refused(client.request(method, path, **options), status)
         assert counted(client, route, status) == before + 1, (method, path)
+
+
+def test_an_answer_is_counted_before_its_last_byte_leaves():
+    metrics, seen = Metrics(pending=lambda: 0), []
+
+    async def answers(scope, receive, send):
+        await send({"type": "http.response.start", "status": 413})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async def send(message):
+        seen.append(b'route="unmatched",status="413"} 1.0' in metrics.text())
+
+    measured = MeasureRequests(answers, metrics=metrics)
+    scope = {"type": "http", "app": FastAPI(), "path": "/", "method": "GET", "headers": []}
+    asyncio.run(measured(scope, None, send))
+    assert seen == [False, False, True]
+    assert b'route="unmatched",status="413"} 1.0' in metrics.text()
 
 
 def test_an_answer_of_nan_is_counted_under_its_route_and_status(tmp_path):

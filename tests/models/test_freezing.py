@@ -7,7 +7,8 @@ import zoo
 from ktransfer.errors import BackboneError, RecipeError
 from ktransfer.image.classifier import backbone_features
 from ktransfer.models.blocks import find_blocks, sublayers
-from ktransfer.models.freezing import resolve_depth, set_depth
+from ktransfer.models.freezing import DepthFreezing, resolve_depth, set_depth
+from ktransfer.models.locate import locate
 
 # Worked out by hand from the definitions of the tiny backbones, topmost first.
 NAMES = {
@@ -212,3 +213,22 @@ def test_backbones_of_keras_applications_have_blocks_too():
     )
     names = [block.name for block in find_blocks(network)]
     assert {f"block_{i}" for i in range(1, 16)} <= set(names)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", ["resnet_v1", "vit", "Bert"])
+def test_all_depth_restores_whatever_pattern_of_layers_trained(name, seed):
+    backbone = text_zoo.backbone_of("Bert", len(text_zoo.PIECES)) if name == "Bert" else zoo.BACKBONES[name]()
+    layers, random = sublayers(backbone), np.random.default_rng(seed)
+    for index in random.permutation(len(layers)):  # parents after their children, and before them
+        layers[index].trainable = bool(random.integers(2))
+    for layer in layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
+    before = {variable.path for variable in backbone.variables if variable.trainable}
+    assert before
+    freezing = DepthFreezing(locate(keras.Sequential([backbone]), backbone))
+    freezing.set_depth(0)
+    assert not backbone.trainable_variables
+    freezing.set_depth(99)
+    assert {variable.path for variable in backbone.variables if variable.trainable} == before
