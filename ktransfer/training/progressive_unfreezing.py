@@ -423,9 +423,12 @@ class ProgressiveUnfreezing(keras.callbacks.Callback):
         rate = float(_number(self._shared.layerwise.inner.learning_rate)) * self._own_plan.ratio
         rate *= 0.1 if self._shared.layerwise.divergences else 1.0
         lowest = f", down to {blocks[depth - 1].name}" if depth else ""
+        # A Sequential without an Input makes the weights of its head in the first batch.
+        unbuilt = [layer.name for layer in sublayers(self.model) if not layer.built]
+        later = f" and those that the first batch makes, of {listed(unbuilt)}" if unbuilt else ""
         self._say(
             f"stage {index}: {depth} of {len(blocks)} blocks train{lowest}; "
-            f"{trained:,} weights, learning rate {rate:.3g}"
+            f"{trained:,} weights{later}, learning rate {rate:.3g}"
         )
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:

@@ -679,6 +679,19 @@ def test_an_unbuilt_backbone_is_named():
     assert fit(model, [ProgressiveUnfreezing(inner, TWO, verbose=0)], epochs=2).history["stage"] == [0, 1]
 
 
+def test_weights_that_the_first_batch_makes_are_not_counted_as_none(capsys):
+    layers = [keras.layers.Rescaling(1.0), zoo.vgg(), keras.layers.GlobalAveragePooling2D()]
+    model = keras.Sequential([*layers, keras.layers.Dense(3, name="out")])
+    model.compile("adam", LOSS)
+    fit(model, [ProgressiveUnfreezing(layers[1], TWO)], epochs=2)
+    printed = capsys.readouterr().out
+    if keras.backend.backend() == "tensorflow":  # the others build a model before fit's callbacks
+        assert "blocks train; 0 weights and those that the first batch makes, of" in printed
+        assert "out, learning rate" in printed
+    assert "stage 1: 4 of 4 blocks train, down to block1_conv1; " in printed
+    assert printed.count("first batch makes") <= 1
+
+
 def test_blocks_of_a_list_of_layers_are_those_of_the_graph():
     from ktransfer.models.locate import locate
 
