@@ -123,7 +123,8 @@ def of_trainer(splits, preset, seed, epochs):
     clock = stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            AutoModelForSequenceClassification.from_pretrained(preset, num_labels=1),
+            # In float32 whatever the file has: transformers 5 would train float16 weights as they are.
+            AutoModelForSequenceClassification.from_pretrained(preset, num_labels=1).float(),
             TrainingArguments(
                 output_dir=folder,
                 num_train_epochs=epochs,

@@ -287,9 +287,10 @@ def hugging_face(method, folder, preset, size, seed):
     by_split = {name: _read(folder / f"{name}.csv") for name in ("train", "val", "test")}
     names = sorted({label for _, label in by_split["train"]})
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(preset))
+    # In float32 whatever the file has: transformers 5 would train float16 weights as they are, slowly on a processor.
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         str(preset), num_labels=len(names)
-    )
+    ).float()
 
     class Rows:
         def __init__(self, rows):

@@ -150,7 +150,8 @@ def of_trainer(by_split, preset, seed, epochs):
     clock = stopwatch()
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            AutoModelForTokenClassification.from_pretrained(preset, num_labels=len(tags)),
+            # In float32 whatever the file has: transformers 5 would train float16 weights as they are.
+            AutoModelForTokenClassification.from_pretrained(preset, num_labels=len(tags)).float(),
             TrainingArguments(
                 output_dir=folder,
                 num_train_epochs=epochs,

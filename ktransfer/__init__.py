@@ -8,6 +8,7 @@ import importlib
 from typing import Any
 
 from ktransfer.utils import deprecation as _deprecation
+from ktransfer.utils import onednn as _onednn
 
 __version__ = "0.2.0"
 
@@ -76,6 +77,7 @@ __all__ = sorted(_HOMES)
 
 
 _deprecation.install()
+_onednn.prefer_onednn()
 
 
 def __getattr__(name: str) -> Any:

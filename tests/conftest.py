@@ -13,6 +13,10 @@ os.environ.setdefault(
 import pytest
 from spreading import mark_the_rest_slow
 
+from ktransfer.utils.onednn import prefer_onednn
+
+prefer_onednn()  # before TensorFlow is loaded, as in the command line
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

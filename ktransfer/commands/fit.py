@@ -38,7 +38,14 @@ from ktransfer.models.heads import Head
 from ktransfer.models.locate import find_backbone
 from ktransfer.models.predict import predict_in_batches
 from ktransfer.quantization.qat import fine_tune_quantized
-from ktransfer.recipes.default_recipes import BALANCED, BEST, preset_recipe, with_adapter, worth_fine_tuning
+from ktransfer.recipes.default_recipes import (
+    BALANCED,
+    BEST,
+    preset_recipe,
+    what_trains,
+    with_adapter,
+    worth_fine_tuning,
+)
 from ktransfer.recipes.recipe import Recipe
 from ktransfer.recipes.time_budget import TimeBudget
 from ktransfer.runs.provenance import RECIPE
@@ -384,12 +391,13 @@ def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: S
     preset = run.manifest["preset"]
     long, reason = worth_fine_tuning(evidence, run.task.loss_title)
     if preset == BEST:
-        long, reason = True, "the preset best trains all blocks whatever the evidence"
-    say(f"decision   {reason}")
+        long, reason = True, "the preset best fine-tunes for long whatever the evidence"
     facts = {"examples": len(train), "gpu": has_gpu(), "epochs": run.manifest["epochs_asked"]}
     decided = preset_recipe(train.modality.noun, preset=preset, long=long, task=train.task.name, **facts)
     decided = with_adapter(decided, recipe.adapter)
     recipe = dataclasses.replace(recipe, stages=decided.stages, final_weights=decided.final_weights)
+    reason += f"; {what_trains(recipe)}"
+    say(f"decision   {reason}")
     write_text(run.path / RECIPE, recipe.to_json() + "\n")
     run.update(
         recipe=dataclasses.asdict(recipe), decision={"evidence": evidence, "long": long, "reason": reason}

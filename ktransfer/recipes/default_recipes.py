@@ -57,7 +57,7 @@ def check_preset(preset: str) -> None:
 
 
 def worth_fine_tuning(evidence: Mapping[str, Any], loss_title: str = "log loss") -> tuple[bool, str]:
-    """Whether longer fine-tuning of all blocks is worth its time, from evidence of the frozen features.
+    """Whether longer fine-tuning of more blocks is worth its time, from evidence of the frozen features.
 
     It is not where the solved head leaves little to gain, or where the outputs of the lower blocks tell no more of the
     task than those of the topmost: then the task is like that of pretraining.
@@ -75,16 +75,16 @@ def worth_fine_tuning(evidence: Mapping[str, Any], loss_title: str = "log loss")
     """
     loss, gain, error = (evidence.get(name) for name in ("log_loss", "taps_gain", "taps_error"))
     if loss is None:
-        return True, "too few examples for cross-validation, so all blocks train"
+        return True, "too few examples for cross-validation, so fine-tuning is long"
     held_out = f"{loss_title} {loss:.3f} of the solved head on examples left out"
     if loss < _SOLVED:
         return False, f"{held_out}: little to gain, so fine-tuning is short"
     if gain is None:
-        return True, f"{held_out}: all blocks train"
+        return True, f"{held_out}: fine-tuning is long"
     moves = f"{'falls' if gain >= 0 else 'rises'} by {abs(gain):.3f} (standard error {error:.3f})"
     lower = f"{moves} with the outputs of lower blocks"
     if gain > error:
-        return True, f"{held_out} {lower}: all blocks train"
+        return True, f"{held_out} {lower}: fine-tuning is long"
     return False, f"{held_out} {lower}: they know no more of the task, so fine-tuning is short"
 
 
@@ -198,6 +198,30 @@ def preset_recipe(
         final_weights="interpolated" if epochs else "best",
         seed=seed,
     )
+
+
+def what_trains(recipe: Recipe) -> str:
+    """The blocks and epochs of a recipe in words.
+
+    Args:
+        recipe: Any.
+
+    Returns:
+        Such as `"all blocks for 5 epochs"`.
+
+    Example:
+
+        what_trains(preset_recipe("texts", examples=500))   # "all blocks for 8 epochs"
+    """
+    words = []
+    for stage in recipe.stages:
+        blocks = f"blocks by depth {stage.depth!r}"
+        if stage.depth == "all":
+            blocks = "all blocks"
+        elif isinstance(stage.depth, float):
+            blocks = f"the upper {stage.depth:.0%} of the blocks"
+        words.append(f"{blocks} for {stage.epochs} epoch{'s' * (stage.epochs != 1)}")
+    return ", then ".join(words) or "the head alone"
 
 
 # A log loss out of fold below which fine-tuning has little left to gain.

@@ -15,6 +15,7 @@ from ktransfer.data.shards.storage import is_url
 from ktransfer.errors import RunError
 from ktransfer.exporting.export_model import FORMATS
 from ktransfer.models.backbone_names import split_share
+from ktransfer.utils.onednn import onednn_is_on
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import PathLike
@@ -153,6 +154,7 @@ def machine() -> dict[str, Any]:
         "processor": platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "devices": ", ".join(keras.distribution.list_devices()),
+        "onednn": onednn_is_on(),
     }
 
 

@@ -5,7 +5,8 @@ import pytest
 import ktransfer
 from ktransfer.errors import RecipeError
 from ktransfer.image.default_recipe import image_recipe
-from ktransfer.recipes.default_recipes import preset_recipe, worth_fine_tuning
+from ktransfer.recipes.default_recipes import preset_recipe, what_trains, worth_fine_tuning
+from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.text.augmentation import TextAugmentation
 from ktransfer.text.default_recipe import text_recipe
 
@@ -79,3 +80,20 @@ def test_labels_are_smoothed_where_an_example_has_one_and_in_no_other_task(long)
 @pytest.mark.parametrize(("gain", "words"), [(0.1, "falls by 0.100"), (-0.04, "rises by 0.040")])
 def test_the_reason_says_which_way_the_loss_moves(gain, words):
     assert words in worth_fine_tuning({"log_loss": 0.5, "taps_gain": gain, "taps_error": 0.02})[1]
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        ((), "the head alone"),
+        ((Stage(depth="all", epochs=1),), "all blocks for 1 epoch"),
+        ((Stage(depth=0.5, epochs=4),), "the upper 50% of the blocks for 4 epochs"),
+        (
+            (Stage(depth=0.3, epochs=2), Stage(depth="all", epochs=2)),
+            "the upper 30% of the blocks for 2 epochs, then all blocks for 2 epochs",
+        ),
+        ((Stage(depth=2, epochs=2),), "blocks by depth 2 for 2 epochs"),
+    ],
+)
+def test_what_trains_is_said_in_words(stages, words):
+    assert what_trains(Recipe(stages=stages)) == words
