@@ -41,6 +41,7 @@ from ktransfer.quantization.qat import fine_tune_quantized
 from ktransfer.recipes.default_recipes import (
     BALANCED,
     BEST,
+    head_is_weak,
     preset_recipe,
     what_trains,
     with_adapter,
@@ -102,6 +103,7 @@ def finish(
         try:
             with between_batches() as interrupts, progress_bar(verbose) as bar:
                 _fit(run, splits, store, say, verbose, interrupts, bar, budget, callbacks, distillation)
+            _choose_biases(run, splits, say)
         except BaseException:
             # Ctrl-C, a full disk, no memory: what was trained until here loads, and the run can go on.
             with contextlib.suppress(OSError, RuntimeError):  # the disk may be what is full
@@ -121,6 +123,7 @@ def finish(
         if run.manifest.get("refit"):
             with between_batches() as interrupts, progress_bar(verbose) as bar:
                 _refit(run, splits, store, say, verbose, interrupts, bar, distillation)
+            _shift_biases(run, run.manifest.get("biases"))
             run.save_model(model)
         run.update(status="trained")
     for path in (_solved, _tuned, _zero_head_checkpoint, _refit_checkpoint, _refit_zero_head):
@@ -296,6 +299,27 @@ def _solve_head(run: Run, pooled: Array, train: Examples) -> dict[str, Any]:
     )
 
 
+def _choose_biases(run: Run, splits: Splits, say: Say) -> None:
+    """Shift the head's biases where that makes the answers to the validation examples better, and enter it in the run.
+
+    In the weights, so that every artifact answers so.
+    """
+    if not run.task.per_token:
+        return
+    validation = splits.require_validation()
+    found = run.task.better_biases(run.predict_probabilities(validation.inputs), validation.labels)
+    run.update(biases=None if found is None else found[0].tolist())
+    if found is not None:
+        say(f"biases     {found[1]} on validation")
+        _shift_biases(run, found[0])
+
+
+def _shift_biases(run: Run, biases: Sequence[float] | Array | None) -> None:
+    if biases is not None:
+        bias = Head.of(run.model).logits.bias
+        bias.assign(keras.ops.convert_to_numpy(bias) + np.asarray(biases, "float32"))
+
+
 def _refit(
     run: Run,
     splits: Splits,
@@ -393,6 +417,7 @@ def _decide(run: Run, train: Examples, pooled: Array, taps: Array | None, say: S
     if preset == BEST:
         long, reason = True, "the preset best fine-tunes for long whatever the evidence"
     facts = {"examples": len(train), "gpu": has_gpu(), "epochs": run.manifest["epochs_asked"]}
+    facts |= {"weak": head_is_weak(evidence)}
     decided = preset_recipe(train.modality.noun, preset=preset, long=long, task=train.task.name, **facts)
     decided = with_adapter(decided, recipe.adapter)
     recipe = dataclasses.replace(recipe, stages=decided.stages, final_weights=decided.final_weights)

@@ -202,6 +202,14 @@ class Task(Protocol):
     def example_weights(self, labels: Array, classes: int, choice: str | Mapping[int, float] | None) -> Array:
         """The weight of each example: float64 `(N,)`; `choice` is `Recipe.class_weight`."""
 
+    def better_biases(self, probabilities: Array, labels: Array) -> tuple[Array, str] | None:
+        """What to add to the head's biases `(C,)` for a better score, and why in words; `None` where nothing gains.
+
+        Args:
+            probabilities: Of the validation examples.
+            labels: Theirs.
+        """
+
     # Answers.
 
     def probabilities(self, logits: Array) -> Array:

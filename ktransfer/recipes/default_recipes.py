@@ -18,6 +18,15 @@ _DISPLACEMENT = {FAST: 0.0, BALANCED: 0.05, BEST: 0.1}
 
 
 @dataclasses.dataclass(frozen=True)
+class WeakHead:
+    """Fine-tuning settings for a solved head that is weak, as in `FineTuning`."""
+
+    learning_rate: float
+    depth: float | str
+    epochs: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
 class FineTuning:
     """Fine-tuning settings of a modality, from a solved head on.
 
@@ -29,6 +38,8 @@ class FineTuning:
         epochs: The least and the most, by preset.
         label_smoothing: As in `Recipe`, by the name of the task; none of a task that is not there.
         few: Of fewer examples than this all blocks train, whatever the preset's depth: it costs little time.
+        weak: The settings of `"balanced"` for `few` examples or more where the solved head is weak. Defaults to `None`,
+            the same.
     """
 
     learning_rate: float
@@ -39,6 +50,7 @@ class FineTuning:
     lowest_rate: float = 0.3
     few: int = 0
     label_smoothing: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    weak: WeakHead | None = None
 
 
 def check_preset(preset: str) -> None:
@@ -88,6 +100,23 @@ def worth_fine_tuning(evidence: Mapping[str, Any], loss_title: str = "log loss")
     return False, f"{held_out} {lower}: they know no more of the task, so fine-tuning is short"
 
 
+def head_is_weak(evidence: Mapping[str, Any]) -> bool:
+    """Whether the solved head tells less than half of what there is to know.
+
+    By its log loss on examples left out, in units of that of the best answer that is the same for every example; of a
+    regression that is an R2 below one half.
+
+    Args:
+        evidence: Fields of an `Evidence`.
+
+    Example:
+
+        head_is_weak({"log_loss": 0.4, "constant_log_loss": 0.5})   # True
+    """
+    loss, constant = evidence.get("log_loss"), evidence.get("constant_log_loss")
+    return loss is not None and constant is not None and loss > constant / 2
+
+
 def with_adapter(recipe: Recipe, adapter: LoRA | None) -> Recipe:
     """A recipe for all weights of the unfrozen blocks, changed to train adapters in them.
 
@@ -126,14 +155,16 @@ def preset_recipe(
     epochs: int | None = None,
     seed: int = 0,
     task: str = SINGLE_LABEL,
+    weak: bool = False,
 ) -> Recipe:
     """The recipe of a preset, for so many examples.
 
     `"fast"` is `image_recipe` or `text_recipe`. The others train one stage from the solved head: all blocks, or with
-    `"balanced"` the upper half where there are 2,000 texts or more. It is as long as the sum of its learning rates
-    over the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4 to 8 and 8 to 16 epochs for images, 4 to 8
-    and 6 to 12 for texts, at a peak of 5e-4 and 1e-4, the lowest block of images at 0.3 of it, with half an epoch of
-    warmup and a cosine (images) or linear (texts) decay to zero; where an example has one label it is smoothed by 0.1.
+    `"balanced"` the upper half where there are 2,000 texts or more, the upper three quarters where the head is weak. It
+    is as long as the sum of its learning rates over the steps needs to come to 0.05 (balanced) or 0.1 (best), within 4
+    to 8 and 8 to 16 epochs for images, 4 to 8 (3 to 6 of a weak head) and 6 to 12 for texts, at a peak of 5e-4 and
+    1e-4 (2e-4 of a weak head), the lowest block of images at 0.3 of it, with half an epoch of warmup and a cosine
+    (images) or linear (texts) decay to zero; where an example has one label it is smoothed by 0.1.
     Weights between the solved head and the last epoch are kept by their log loss on validation.
 
     Args:
@@ -145,6 +176,7 @@ def preset_recipe(
         epochs: Instead of the preset's; 0 keeps the solved head.
         seed: See `Recipe`.
         task: The name of the task. Defaults to `"single_label"`.
+        weak: Whether `head_is_weak`. Defaults to `False`.
 
     Returns:
         A `Recipe`.
@@ -172,17 +204,20 @@ def preset_recipe(
             final_weights="interpolated",
         )
     tuning, batch_size = modality.fine_tuning, 64 if gpu else 32
+    depth: float | str = "all" if examples < tuning.few else tuning.depth[preset]
+    rate, (least, most) = tuning.learning_rate, tuning.epochs[preset]
+    if weak and tuning.weak and preset == BALANCED and examples >= tuning.few:
+        depth, rate, (least, most) = tuning.weak.depth, tuning.weak.learning_rate, tuning.weak.epochs
     if epochs is None:
-        least, most = tuning.epochs[preset]
         # A decay to zero halves the sum.
-        needed = _DISPLACEMENT[preset] / (tuning.learning_rate / 2 * math.ceil(examples / batch_size))
+        needed = _DISPLACEMENT[preset] / (rate / 2 * math.ceil(examples / batch_size))
         epochs = min(most, max(least, round(needed)))
     stages: tuple[Stage, ...] = ()
     if epochs:
         stage = Stage(
-            depth="all" if examples < tuning.few else tuning.depth[preset],
+            depth=depth,
             epochs=epochs,
-            learning_rate=tuning.learning_rate,
+            learning_rate=rate,
             lowest_rate=tuning.lowest_rate,
             warmup=min(0.5, epochs),
             schedule=tuning.schedule,

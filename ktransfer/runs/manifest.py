@@ -40,6 +40,7 @@ _MORE = {
         "created": str,
         "machine": dict,
         "temperature": float | int | None,
+        "biases": list | None,
     },
 }
 

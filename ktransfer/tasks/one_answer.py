@@ -56,6 +56,9 @@ class Classes:
                 'task="regression" to predict a number.'
             )
 
+    def better_biases(self, probabilities: Array, labels: Array) -> tuple[Array, str] | None:
+        return None
+
     def in_graph(self, logits: Any) -> Any:
         raise TypeError("Expected an activation of tf.nn, got another. Override `in_graph`.")
 

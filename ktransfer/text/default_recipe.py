@@ -1,7 +1,7 @@
 """The recipe that `ktransfer train` takes for texts where none is given: a pure function of facts."""
 
 from ktransfer.core.task import SINGLE_LABEL
-from ktransfer.recipes.default_recipes import BALANCED, BEST, FineTuning
+from ktransfer.recipes.default_recipes import BALANCED, BEST, FineTuning, WeakHead
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.text.augmentation import TextAugmentation
 
@@ -21,6 +21,7 @@ FINE_TUNING = FineTuning(
     few=2_000,
     depth={BALANCED: 0.5, BEST: "all"},
     epochs={BALANCED: (4, 8), BEST: (6, 12)},
+    weak=WeakHead(learning_rate=2e-4, depth=0.75, epochs=(3, 6)),
 )
 
 

@@ -35,6 +35,7 @@ class Evidence:
         taps_gain: By how much the log loss falls where the head sees the outputs of all blocks; `None` where
             these were not measured.
         taps_error: Standard error of that difference, which is paired by example.
+        constant_log_loss: Of the best answer that is the same for every example.
     """
 
     examples: int
@@ -46,6 +47,7 @@ class Evidence:
     fitted_accuracy: float | None = None
     taps_gain: float | None = None
     taps_error: float | None = None
+    constant_log_loss: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The values as JSON, as in the manifest."""
@@ -112,6 +114,7 @@ def measure_evidence(
         "accuracy": _accuracy(task, held_out, labels),
         "fitted_log_loss": float(_log_losses(task, fitted, labels).mean()),
         "fitted_accuracy": _accuracy(task, fitted, labels),
+        "constant_log_loss": _constant_log_loss(task, task.targets(labels, held_out.shape[1])),
     }
     if taps is not None:
         # One scale for each source, so that none counts for more by the size of its numbers.
@@ -132,6 +135,16 @@ def _scaled(features: Array) -> Array:
 
 def _log_losses(task: Task, logits: Array, labels: Array) -> Array:
     return task.likelihoods(logits, task.targets(labels, logits.shape[1]))[0].sum(axis=1)
+
+
+def _constant_log_loss(task: Task, targets: Array) -> float:
+    from scipy.optimize import minimize
+
+    def mean_loss(logits: Array) -> tuple[float, Array]:
+        losses, slopes = task.likelihoods(np.broadcast_to(logits, targets.shape), targets)
+        return float(losses.sum(axis=1).mean()), slopes.mean(axis=0)
+
+    return float(minimize(mean_loss, np.zeros(targets.shape[1]), jac=True, method="L-BFGS-B").fun)
 
 
 def _accuracy(task: Task, logits: Array, labels: Array) -> float:

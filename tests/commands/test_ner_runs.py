@@ -23,6 +23,7 @@ from ktransfer.commands.verify import verify
 from ktransfer.data.modality import find_modality
 from ktransfer.errors import DataError, RecipeError
 from ktransfer.exporting.runtimes import open_artifact
+from ktransfer.models.heads import Head
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.runs.run import Run
 from ktransfer.tasks.token_classification import TASK
@@ -80,6 +81,21 @@ def test_the_metric_of_the_solved_head_is_that_of_the_first_epochs(finished):
     run, _ = finished
     found = run.manifest["decision"]["candidates"][0]
     assert found["accuracy"] == pytest.approx(run.manifest["head"]["validation"], abs=1e-6)
+
+
+def test_biases_are_shifted_in_the_weights_once(folder, bert, tmp_path, monkeypatch):
+    shift, lines = [-0.5, 0.25, 0, 0, 0], []
+    monkeypatch.setattr(type(TASK), "better_biases", lambda *given: (np.array(shift), "words"))
+    recipe = dataclasses.replace(RECIPE, stages=())
+    plain = train(folder, bert, tmp_path / "run", recipe=recipe, formats=(), say=lines.append, verbose=0)
+    assert "biases     words on validation" in lines
+    assert plain.manifest["biases"] == shift
+    shifted = Head.of(plain.model).weights[1]
+    monkeypatch.setattr(type(TASK), "better_biases", lambda *given: None)
+    other = train(folder, bert, tmp_path / "other", recipe=recipe, formats=(), **QUIET)
+    assert other.manifest["biases"] is None
+    np.testing.assert_allclose(shifted, Head.of(other.model).weights[1] + shift, atol=1e-6)
+    np.testing.assert_array_equal(Head.of(Run.load(plain.path).model).weights[1], shifted)
 
 
 def test_answers_are_spans_of_the_text(finished):

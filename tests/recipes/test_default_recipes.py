@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 import ktransfer
 from ktransfer.errors import RecipeError
 from ktransfer.image.default_recipe import image_recipe
-from ktransfer.recipes.default_recipes import preset_recipe, what_trains, worth_fine_tuning
+from ktransfer.recipes.default_recipes import head_is_weak, preset_recipe, what_trains, worth_fine_tuning
 from ktransfer.recipes.recipe import Recipe, Stage
 from ktransfer.text.augmentation import TextAugmentation
 from ktransfer.text.default_recipe import text_recipe
@@ -66,6 +67,26 @@ def test_blocks_of_a_text_backbone_learn_at_one_rate_and_those_of_images_slower_
     assert preset_recipe("texts", examples=13_000).epochs == 4
 
 
+def test_a_weak_head_of_many_texts_trains_more_blocks_at_a_higher_rate():
+    weak = preset_recipe("texts", examples=3_394, weak=True)
+    # 107 batches an epoch: 0.05 / (2e-4 / 2 * 107) is 4.7 epochs.
+    assert (weak.stages[0].depth, weak.stages[0].learning_rate, weak.epochs) == (0.75, 2e-4, 5)
+    assert preset_recipe("texts", examples=50_000, weak=True).epochs == 3
+    few = {"examples": 500, "preset": "balanced"}
+    assert preset_recipe("texts", **few, weak=True) == preset_recipe("texts", **few)
+    best = {"examples": 5_000, "preset": "best"}
+    assert preset_recipe("texts", **best, weak=True) == preset_recipe("texts", **best)
+    assert preset_recipe("images", examples=5_000, weak=True) == preset_recipe("images", examples=5_000)
+
+
+@pytest.mark.parametrize(
+    ("loss", "constant", "weak"),
+    [(0.4, 0.5, True), (0.2, 0.5, False), (0.25, 0.5, False), (None, None, False), (0.4, None, False)],
+)
+def test_a_head_is_weak_that_tells_less_than_half(loss, constant, weak):
+    assert head_is_weak({"log_loss": loss, "constant_log_loss": constant}) is weak
+
+
 @pytest.mark.parametrize("long", [True, False])
 def test_labels_are_smoothed_where_an_example_has_one_and_in_no_other_task(long):
     smoothed = {
@@ -96,4 +117,5 @@ def test_the_reason_says_which_way_the_loss_moves(gain, words):
     ],
 )
 def test_what_trains_is_said_in_words(stages, words):
+    stages = tuple(dataclasses.replace(stage, learning_rate=1e-3) for stage in stages)
     assert what_trains(Recipe(stages=stages)) == words

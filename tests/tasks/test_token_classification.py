@@ -15,6 +15,7 @@ from ktransfer.tasks.token_classification import (
     best_tags,
     entities_of_tags,
     marked,
+    outside_offset,
     tags_of,
 )
 from ktransfer.text.augmentation import TextAugmentation
@@ -315,3 +316,37 @@ def test_the_worst_texts_are_those_with_wrong_entities():
     assert not any(card["right"] for card in cards)
     losses = [card["loss"] for card in cards]
     assert losses == sorted(losses, reverse=True)
+
+
+def hidden_entities(count, share):
+    """Texts of one entity and one other word; the entity's tag has `share` against O, the other word 0.9 for O."""
+    words = ((0, 4), (5, 9))
+    probabilities = np.array([[1 - share, share, 0.0], [0.9, 0.1, 0.0]])
+    answers = objects([WordAnswers("good night", words, probabilities) for _ in range(count)])
+    return answers, objects([((0, 4, 0),) for _ in range(count)])
+
+
+def test_entities_that_o_hides_are_brought_out_by_its_bias():
+    # log(0.6 / 0.4) = 0.41 brings the entity out, log(0.9 / 0.1) = 2.2 the other word as well.
+    offset, before, after = outside_offset(*hidden_entities(60, 0.4))
+    assert 0.41 < offset < 2.2
+    assert (before, after) == (0.0, 1.0)
+    biases, words = TASK.better_biases(*hidden_entities(60, 0.4))
+    assert biases.tolist() == [-offset, 0.0, 0.0]
+    assert "entity F1 0.000 -> 1.000" in words
+
+
+def test_too_many_entities_are_held_back_by_its_bias():
+    # log(0.6 / 0.4) = 0.41 more for O leaves out the words that are none; the entities have 0.9.
+    words, probabilities = ((0, 4), (5, 9)), np.array([[0.1, 0.9, 0.0], [0.4, 0.6, 0.0]])
+    answers = objects([WordAnswers("good night", words, probabilities) for _ in range(60)])
+    offset, before, after = outside_offset(answers, objects([((0, 4, 0),)] * 60))
+    assert -2.2 < offset < -0.41
+    assert before == pytest.approx(2 / 3)
+    assert after == 1.0
+
+
+@pytest.mark.parametrize(("count", "share"), [(49, 0.4), (60, 0.6)])
+def test_few_entities_or_nothing_to_gain_leave_the_bias(count, share):
+    assert outside_offset(*hidden_entities(count, share)) is None
+    assert TASK.better_biases(*hidden_entities(count, share)) is None

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from ktransfer.core.task import get_task
 from ktransfer.training.evidence import Evidence, measure_evidence
 from ktransfer.training.linear_probe import out_of_fold_logits
 
@@ -69,3 +70,28 @@ def test_each_example_is_answered_by_a_head_that_has_not_seen_it():
     held_out, fitted = out_of_fold_logits(features, labels)
     assert held_out.shape == fitted.shape == (60, 2)
     assert (fitted.argmax(1) == labels).mean() > (held_out.argmax(1) == labels).mean()
+
+
+@pytest.mark.parametrize(
+    ("task", "labels", "expected"),
+    [
+        ("single_label", np.repeat([0, 1], [30, 10]), -(0.75 * np.log(0.75) + 0.25 * np.log(0.25))),
+        (
+            "multi_label",
+            np.column_stack([np.arange(40) % 2, np.arange(40) % 4 == 0]).astype("uint8"),
+            np.log(2) - (0.75 * np.log(0.75) + 0.25 * np.log(0.25)),
+        ),
+    ],
+)
+def test_the_best_constant_answer_has_the_entropy_of_the_labels(task, labels, expected):
+    features = np.random.default_rng(0).normal(size=(40, 4)).astype("float32")
+    found = measure_evidence(features, labels, task=task)
+    assert found.constant_log_loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_best_constant_answer_of_a_regression_is_the_mean():
+    targets = np.random.default_rng(0).normal(3, 2, size=40)
+    features = np.random.default_rng(1).normal(size=(40, 4)).astype("float32")
+    task = get_task("regression").fit(targets)
+    found = measure_evidence(features, targets, task=task, classes=1)
+    assert found.constant_log_loss == pytest.approx(0.5, rel=1e-4)  # half the variance in units of it
