@@ -10,15 +10,18 @@ import time
 import httpx
 import numpy as np
 import onnx
+import onnxruntime
 import uvicorn
 from exporting import manifest_facts
 from onnx import TensorProto, helper, numpy_helper
+from onnx_server.adapters import load
 from onnx_server.app import create_app
 from onnx_server.connections import patient_for
-from onnx_server.model import Model
 from onnx_server.settings import Settings
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
+
+from ktransfer.exporting.artifact import fingerprint
 
 COLOURS = ["red", "green", "blue"]
 MOODS = ["bad", "good"]
@@ -160,7 +163,7 @@ def serving(run, *, hold=False, **settings):
     """The server in a thread: yields a client of it, and the model. Nothing ends by a time not set here."""
     settings = {"read_timeout_s": PATIENCE_S, "answer_timeout_s": PATIENCE_S, **settings}
     settings = Settings(run=run, **settings)
-    model = Model(run, max_pixels=settings.max_megapixels * 1e6)
+    model = load(settings)
     model = Held(model) if hold else model
     app = create_app(model, settings)
     config = uvicorn.Config(
@@ -191,3 +194,55 @@ def wait_for(condition, seconds=PATIENCE_S):
     while not condition():
         assert time.monotonic() < until, "it did not come about in time"
         time.sleep(0.01)
+
+
+def adapter_run(folder, effects, labels, *, backbone=1.0, thresholds=None):
+    """A run whose probabilities are the softmax of the sums of what each token adds, in its adapter.
+
+    Args:
+        folder: The run folder.
+        effects: float32 `(4, classes)`: of [PAD], an unknown word, "good" and "bad".
+        labels: Names of the classes.
+        backbone: A factor on all sums, which is no part of the adapter.
+        thresholds: As in `text_run`.
+    """
+    text_run(folder, thresholds=thresholds)
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    network = onnx.load(folder / "artifacts" / "model.onnx")
+    kept = [value for value in network.graph.initializer if value.name != "effects"]
+    network.graph.initializer.clear()
+    network.graph.initializer.extend([*kept, numpy_helper.from_array(np.zeros((4, 1), "float32"), "effects")])
+    network.graph.input.append(helper.make_tensor_value_info("effects", TensorProto.FLOAT, [4, "classes"]))
+    network.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "classes"
+    network.graph.node[-1].input[0] = "scaled"
+    network.graph.node.insert(
+        len(network.graph.node) - 1, helper.make_node("Mul", ["sums", "factor"], ["scaled"])
+    )
+    network.graph.initializer.append(numpy_helper.from_array(np.float32(backbone), "factor"))
+    network.ClearField("metadata_props")
+    place = folder / "artifacts" / "onnx_adapters"
+    place.mkdir()
+    (place / "backbone.onnx").write_bytes(network.SerializeToString())
+    file = onnxruntime.AdapterFormat()
+    file.set_adapter_version(1)
+    file.set_model_version(1)
+    file.set_parameters({"effects": onnxruntime.OrtValue.ortvalue_from_numpy(np.float32(effects))})
+    file.export_adapter(str(place / "adapter.onnx_adapter"))
+    facts = {
+        "format": 1,
+        "labels": labels,
+        "task": "single_label" if thresholds is None else "multi_label",
+        **({} if thresholds is None else {"thresholds": thresholds}),
+        "backbone_sha256": hashlib.sha256((place / "backbone.onnx").read_bytes()).hexdigest(),
+    }
+    (place / "adapter.json").write_text(json.dumps(facts), encoding="utf-8")
+    artifact = manifest["artifacts"][0]
+    artifact |= {
+        "format": "onnx-adapters",
+        "path": "artifacts/onnx_adapters",
+        "sha256": fingerprint(place)[0],
+    }
+    artifact["signature"]["output"]["shape"][-1] = len(labels)
+    manifest |= {"labels": labels}
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder

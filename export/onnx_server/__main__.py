@@ -4,10 +4,10 @@ import sys
 
 import uvicorn
 
+from .adapters import load
 from .app import create_app
 from .connections import patient_for
 from .errors import StartError
-from .model import Model
 from .settings import Settings
 
 
@@ -15,7 +15,7 @@ def main(arguments=None):
     """Serve; returns when every request in progress at SIGTERM has its answer."""
     settings = Settings.parse(arguments)
     try:
-        model = Model(settings.run, threads=settings.threads, max_pixels=settings.max_megapixels * 1e6)
+        model = load(settings)
     except StartError as error:
         print(error, file=sys.stderr)
         sys.exit(2)

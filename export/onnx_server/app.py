@@ -42,7 +42,7 @@ def create_app(model, settings):
 
     app = FastAPI(title=f"{settings.name}: {model.read.kind} classification, {model.task}", lifespan=lifespan)
     app.state.metrics = metrics
-    add_predict(app, service, top_k=settings.top_k, max_examples=settings.max_pending)
+    add_predict(app, service, top_k=settings.top_k, max_examples=settings.max_pending, name=settings.name)
     add_protocol(app, service, settings)
 
     async def healthz():

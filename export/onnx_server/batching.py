@@ -3,16 +3,30 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from .errors import Refused
 
 
+class Runner(NamedTuple):
+    """A function that answers rows, and one for sizes and times; a batch with several runners is run once for each.
+
+    Args:
+        run: From a list of rows to an array of as many answers; called in a thread.
+        observe: Called with the size, the seconds of the run and each row's seconds of waiting.
+    """
+
+    run: Callable
+    observe: Callable
+
+
 class _Waiting(NamedTuple):
     row: dict
     answer: asyncio.Future
     since: float
+    runner: Runner
 
 
 class Batcher:
@@ -38,12 +52,11 @@ class Batcher:
     def __init__(
         self, run, *, max_batch, max_wait_s, max_pending=256, workers=1, observe=lambda *measured: None
     ):
-        self._run = run
+        self._runner = Runner(run, observe)
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
         self._max_pending = max_pending
         self._workers = workers
-        self._observe = observe
         self._queue = asyncio.Queue()
         self.pending = 0
 
@@ -90,29 +103,36 @@ class Batcher:
         finally:
             self.pending -= count
 
-    async def answer(self, row):
-        """Return the answer to one admitted row; a caller that is cancelled takes its row along."""
+    async def answer(self, row, runner=None):
+        """Return the answer to one admitted row; a caller that is cancelled takes its row along.
+
+        Args:
+            row: As the runner takes it.
+            runner: `Runner`; `None` takes that of the batcher.
+        """
         future = asyncio.get_running_loop().create_future()
-        waiting = _Waiting(row, future, time.perf_counter())
+        waiting = _Waiting(row, future, time.perf_counter(), runner or self._runner)
         self._queue.put_nowait(waiting)
         return await future
 
     async def _serve(self):
         while True:
             batch = [waiting for waiting in await self._collect() if not waiting.answer.done()]
-            if not batch:
+            for runner in dict.fromkeys(waiting.runner for waiting in batch):
+                await self._run(runner, [waiting for waiting in batch if waiting.runner == runner])
+
+    async def _run(self, runner, batch):
+        begin = time.perf_counter()
+        answers = await self._answers(runner, [waiting.row for waiting in batch])
+        seconds = time.perf_counter() - begin
+        runner.observe(len(batch), seconds, [begin - waiting.since for waiting in batch])
+        for waiting, answer in zip(batch, answers, strict=True):
+            if waiting.answer.done():  # cancelled meanwhile
                 continue
-            begin = time.perf_counter()
-            answers = await self._answers([waiting.row for waiting in batch])
-            seconds = time.perf_counter() - begin
-            self._observe(len(batch), seconds, [begin - waiting.since for waiting in batch])
-            for waiting, answer in zip(batch, answers, strict=True):
-                if waiting.answer.done():  # cancelled meanwhile
-                    continue
-                if isinstance(answer, Exception):
-                    waiting.answer.set_exception(answer)
-                else:
-                    waiting.answer.set_result(answer)
+            if isinstance(answer, Exception):
+                waiting.answer.set_exception(answer)
+            else:
+                waiting.answer.set_result(answer)
 
     async def _collect(self):
         batch = [await self._queue.get()]
@@ -124,12 +144,12 @@ class Batcher:
                     batch.append(await self._queue.get())
         return batch
 
-    async def _answers(self, rows):
+    async def _answers(self, runner, rows):
         """Return an answer or an exception for each; what one row breaks, the others outlive."""
-        run = asyncio.get_running_loop().run_in_executor(self._threads, self._run, rows)
+        run = asyncio.get_running_loop().run_in_executor(self._threads, runner.run, rows)
         (answers,) = await asyncio.gather(run, return_exceptions=True)
         if not isinstance(answers, Exception):
             return answers
         if len(rows) == 1:
             return [answers]
-        return [answer for row in rows for answer in await self._answers([row])]
+        return [answer for row in rows for answer in await self._answers(runner, [row])]

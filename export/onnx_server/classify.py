@@ -16,7 +16,7 @@ from .responses import Json
 _SIDES = ("text_a", "text_b")
 
 
-def add_predict(app, service, *, top_k, max_examples):
+def add_predict(app, service, *, top_k, max_examples, name="classifier"):
     """Add the route `/predict` for a service.
 
     Args:
@@ -24,20 +24,39 @@ def add_predict(app, service, *, top_k, max_examples):
         service: `Service`.
         top_k: Labels in an answer where the request does not say.
         max_examples: The most in a request, for the documentation.
+        name: The adapter of the service itself, where it has others. Defaults to `"classifier"`.
 
     Example:
         >>> add_predict(app, service, top_k=5, max_examples=256)
     """
-    labels, reader, thresholds = service.model.labels, service.model.read, service.model.thresholds
+    services = {name: service, **service.adapters}
 
-    async def predict(request: Request, top_k: Annotated[int, Query(ge=1)] = top_k):
+    def chosen(adapter: Annotated[str, Query(json_schema_extra={"enum": [*services]})] = name):
+        if adapter not in services:
+            raise Refused(
+                400,
+                f"Expected an adapter of {', '.join(services)}, got {shown(adapter)}. Choose one of them.",
+            )
+        return services[adapter]
+
+    def alone():
+        return service
+
+    async def predict(
+        request: Request,
+        used: Annotated[object, Depends(chosen if service.adapters else alone)],
+        top_k: Annotated[int, Query(ge=1)] = top_k,
+    ):
         """For each image or text the most probable labels, most probable first.
 
         Of a multi-label classifier those whose probability reaches their threshold are `chosen`, and come first; they
         are listed by themselves in `labels`, an empty list where there is none. Of a model of entities those of each
         text, with their offsets in characters; `top_k` does not limit them. Of a regression one number each, with its
-        prediction interval where there is one.
+        prediction interval where there is one. Where the server has several runs on one backbone, `adapter` says by
+        which of them.
         """
+        model = used.model
+        labels, reader, thresholds = model.labels, model.read, model.thresholds
         content_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type == "application/json":
             examples = _of_json(await request.body(), reader)
@@ -53,13 +72,13 @@ def add_predict(app, service, *, top_k, max_examples):
                 415,
                 f"Expected a Content-Type of {expected}, got {found}. See /docs for the forms of a request.",
             )
-        probabilities, cut = await service.classify(examples)
-        if service.model.task == "ner":
+        probabilities, cut = await used.classify(examples)
+        if model.task == "ner":
             return Json({"results": probabilities})
-        if service.model.task == "regression":
-            answer = {"results": [measured(row, labels, service.model.interval) for row in probabilities]}
+        if model.task == "regression":
+            answer = {"results": [measured(row, labels, model.interval) for row in probabilities]}
             return Json({**answer, "cut_texts": cut} if cut else answer)
-        ordered = service.model.task == "ordinal"
+        ordered = model.task == "ordinal"
         answer = {
             "results": [ranked(row, labels, top_k, thresholds, ordered=ordered) for row in probabilities]
         }
@@ -68,9 +87,11 @@ def add_predict(app, service, *, top_k, max_examples):
         return Json({**answer, "cut_texts": cut} if cut else answer)
 
     described = {"ner": openapi.entities, "regression": openapi.numbers}.get(service.model.task)
-    content = openapi.predicted(thresholds is not None) if described is None else described()
+    content = openapi.predicted(service.model.thresholds is not None) if described is None else described()
+    reader = service.model.read
     body = openapi.predict_body(reader.kind, max_examples, texts=reader.texts)
-    openapi.add_post(app, "/predict", predict, [Depends(known_query("top_k"))], content, body)
+    query = known_query("top_k", *(["adapter"] if service.adapters else []))
+    openapi.add_post(app, "/predict", predict, [Depends(query)], content, body)
 
 
 def _chosen(result):

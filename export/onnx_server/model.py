@@ -32,6 +32,7 @@ class Model:
         max_batch: The one batch size that the artifact takes, or `None` for any.
         read: From an image's bytes, a text, or both texts of a pair to `{input: array}` without the batch axis.
         sha256: Of the artifact.
+        adapters: Models on the same backbone by name, as `load_adapters` loads them; here none.
 
     Raises:
         StartError: The folder is no run, has no ONNX artifact, or that is not the one that was proved; or its
@@ -44,29 +45,14 @@ class Model:
     """
 
     def __init__(self, folder, *, threads=1, max_pixels=40e6):
-        root, manifest = _manifest(Path(folder))
-        entries = manifest.get("artifacts") or manifest.get("artefacts", [])  # the key before 0.2.0
-        artifact = next((entry for entry in entries if entry["format"] == "onnx"), None)
-        if artifact is None:
-            raise StartError(
-                f"Expected a run with an ONNX artifact, got {root}, which has "
-                f"{', '.join(entry['format'] for entry in entries) or 'none'}. "
-                f"Run `ktransfer export {root} --format onnx`."
-            )
-        if artifact["batch"] not in ("dynamic", 1):
-            raise StartError(
-                f'Expected an artifact of batch "dynamic" or 1, got {artifact["batch"]!r}. Export it again.'
-            )
-        path = root / artifact["path"]
-        if root.resolve() not in path.resolve().parents:
-            raise StartError(f"Expected an artifact in the run, got {artifact['path']!r}. Export it again.")
-        content = _proved(path, artifact["sha256"])
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        # Threads that spin while they wait for work take it from those that decode and speak HTTP.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        metadata = self._session.get_modelmeta().custom_metadata_map
+        root, manifest, artifact, path = found_artifact(Path(folder), "onnx")
+        session = opened(_proved(path, artifact["sha256"]), threads)
+        metadata = session.get_modelmeta().custom_metadata_map
+        self._serve(session, metadata, (root, manifest, artifact), max_pixels=max_pixels)
+
+    def _serve(self, session, metadata, run, *, max_pixels, options=None):
+        root, manifest, artifact = run
+        self._session, self._options, self.adapters = session, options, {}
         self.labels = json.loads(metadata["labels"])
         self.task, self.thresholds = read_decision(metadata, self.labels)
         self.interval = read_interval(metadata)
@@ -82,11 +68,50 @@ class Model:
 
     def __call__(self, rows):
         """Return the probabilities `(B, classes)` of a batch of what `read` gave; of tokens `(B, tokens, tags)`."""
-        answers = self._session.run([self.output["name"]], self.read.collate(rows))[0]
+        answers = self._session.run([self.output["name"]], self.read.collate(rows), self._options)[0]
         if answers.ndim < 3:
             return answers
         # Of each its own tokens: how far a batch is padded is chance.
         return [answer[: len(next(iter(row.values())))] for answer, row in zip(answers, rows, strict=True)]
+
+
+def found_artifact(folder, format):
+    """Return the folder of a run, its manifest, the entry of an artifact in it, and the artifact's path.
+
+    Args:
+        folder: A run folder, or the `artifacts` folder in it.
+        format: Such as `"onnx"`.
+
+    Raises:
+        StartError: As `Model` does.
+    """
+    root, manifest = _manifest(folder)
+    entries = manifest.get("artifacts") or manifest.get("artefacts", [])  # the key before 0.2.0
+    artifact = next((entry for entry in entries if entry["format"] == format), None)
+    if artifact is None:
+        raise StartError(
+            f"Expected a run with an artifact of the format {format}, got {root}, which has "
+            f"{', '.join(entry['format'] for entry in entries) or 'none'}. "
+            f"Run `ktransfer export {root} --format {format}`."
+        )
+    if artifact["batch"] not in ("dynamic", 1):
+        raise StartError(
+            f'Expected an artifact of batch "dynamic" or 1, got {artifact["batch"]!r}. Export it again.'
+        )
+    path = root / artifact["path"]
+    if root.resolve() not in path.resolve().parents:
+        raise StartError(f"Expected an artifact in the run, got {artifact['path']!r}. Export it again.")
+    return root, manifest, artifact, path
+
+
+def opened(content, threads):
+    """Return ONNX Runtime's session of a file's bytes."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3  # of each input that may be left out it warns that it is no constant
+    # Threads that spin while they wait for work take it from those that decode and speak HTTP.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def _manifest(folder):

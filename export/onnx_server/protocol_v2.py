@@ -47,6 +47,21 @@ class _Asked(NamedTuple):
     outputs: list  # `_Output`, in the order of the answer
 
 
+class _Served:
+    """A model of the server, as the protocol describes it."""
+
+    def __init__(self, service, name):
+        self.service, self.model, self.name = service, service.model, name
+        self.inputs = [_described(entry) for entry in self.model.inputs]
+        self.outputs = [_described(self.model.output)]
+        self.described = {"labels": self.model.labels, "task": self.model.task}
+        if self.model.thresholds is not None:
+            self.outputs.append({"name": CHOSEN, "datatype": "BOOL", "shape": self.outputs[0]["shape"]})
+            self.described["thresholds"] = self.model.thresholds.tolist()
+        if self.model.task == "ner":
+            self.outputs.append({"name": ENTITIES, "datatype": "BYTES", "shape": [-1, 1]})
+
+
 def add_protocol(app, service, settings):
     """Add the routes under `/v2` for a service.
 
@@ -58,25 +73,24 @@ def add_protocol(app, service, settings):
     Example:
         >>> add_protocol(app, service, settings)
     """
-    model, name = service.model, settings.name
-    inputs = [_described(entry) for entry in model.inputs]
-    outputs = [_described(model.output)]
-    described = {"labels": model.labels, "task": model.task}
-    if model.thresholds is not None:
-        outputs.append({"name": CHOSEN, "datatype": "BOOL", "shape": outputs[0]["shape"]})
-        described["thresholds"] = model.thresholds.tolist()
-    if model.task == "ner":
-        outputs.append({"name": ENTITIES, "datatype": "BYTES", "shape": [-1, 1]})
+    served = {settings.name: _Served(service, settings.name)}
+    served |= {name: _Served(each, name) for name, each in service.adapters.items()}
 
-    def known_model(model_name: Annotated[str, Path(json_schema_extra={"enum": [name]})]):
-        if model_name != name:
-            raise Refused(404, f"Expected the model {name!r}, got {shown(model_name)}. Ask for that one.")
+    def known_model(model_name: Annotated[str, Path(json_schema_extra={"enum": [*served]})]):
+        if model_name not in served:
+            raise Refused(
+                404,
+                f"Expected the model {' or '.join(map(repr, served))}, got {shown(model_name)}. Ask for that one.",
+            )
+        return served[model_name]
+
+    Asked = Annotated[_Served, Depends(known_model)]
 
     def known_version(model_version: Annotated[str, Path(json_schema_extra={"enum": [VERSION]})]):
         if model_version != VERSION:
             raise Refused(
                 404,
-                f"Expected the version {VERSION!r} of {name!r}, got {shown(model_version)}. Leave it out.",
+                f"Expected the version {VERSION!r}, got {shown(model_version)}. Leave it out.",
             )
 
     async def server():
@@ -91,58 +105,58 @@ def add_protocol(app, service, settings):
         """Whether the server should be sent requests: 503 if not."""
         return _ready(service, {"ready": True})
 
-    async def metadata():
+    async def metadata(of: Asked):
         """Inputs and outputs of the model; the batch comes first, -1 is any size."""
         return Json(
             {
-                "name": name,
+                "name": of.name,
                 "versions": [VERSION],
                 "platform": "onnxruntime_onnx",
-                "inputs": inputs,
-                "outputs": outputs,
+                "inputs": of.inputs,
+                "outputs": of.outputs,
                 "parameters": {
-                    **described,
+                    **of.described,
                     "instead_of_inputs": [
                         {
-                            "name": model.read.kind,
+                            "name": of.model.read.kind,
                             "datatype": "BYTES",
-                            "shape": [-1, 2] if model.read.texts == 2 else [-1],
+                            "shape": [-1, 2] if of.model.read.texts == 2 else [-1],
                         }
                     ],
                 },
             }
         )
 
-    async def model_ready():
+    async def model_ready(of: Asked):
         """Whether the model can be sent requests: 503 if not."""
-        return _ready(service, {"name": name, "ready": True})
+        return _ready(service, {"name": of.name, "ready": True})
 
-    async def config():
+    async def config(of: Asked):
         """How the model is run, as Triton's model configuration says it."""
-        return Json(_config(service, settings, inputs, outputs, described))
+        return Json(_config(of, settings))
 
-    async def stats():
+    async def stats(of: Asked):
         """Counts and times since the start, as Triton's statistics say them."""
-        return Json(service.stats.described(name, VERSION))
+        return Json(of.service.stats.described(of.name, VERSION))
 
-    async def infer(request: Request):
+    async def infer(request: Request, of: Asked):
         """Probabilities, or the most probable classes, of tensors, texts or image files.
 
         Of a multi-label classifier also `chosen`: which probabilities reach the thresholds of their labels. Of a model
         of entities `entities` of texts, as JSON, and of tensors the probabilities of tokens.
         """
-        header = request.headers.get(_BINARY)
-        asked = await service.in_thread(_parsed, await request.body(), header, model, inputs, outputs)
-        answer = {"model_name": name, "model_version": VERSION, **asked.id}
+        model, outputs, header = of.model, of.outputs, request.headers.get(_BINARY)
+        asked = await service.in_thread(_parsed, await request.body(), header, model, of.inputs, outputs)
+        answer = {"model_name": of.name, "model_version": VERSION, **asked.id}
         wanted_outputs = asked.outputs if model.task != "ner" else _of_entities(asked, outputs)
         if asked.examples is None:
             rows = [
                 dict(zip(asked.tensors, row, strict=True))
                 for row in zip(*asked.tensors.values(), strict=True)
             ]
-            answers = await service.infer(rows)
+            answers = await of.service.infer(rows)
         else:
-            answers, cut = await service.classify(asked.examples)
+            answers, cut = await of.service.classify(asked.examples)
             if cut:
                 answer["parameters"] = {"cut_texts": ",".join(map(str, cut))}
         written = [_written(answers, wanted, model) for wanted in wanted_outputs]
@@ -163,7 +177,8 @@ def add_protocol(app, service, settings):
         openapi.add_get(app, f"{base}/ready", model_ready, depends, openapi.MODEL_READY)
         openapi.add_get(app, f"{base}/config", config, depends, openapi.CONFIG)
         openapi.add_get(app, f"{base}/stats", stats, depends, openapi.STATS)
-        body = openapi.infer_body(model, inputs, outputs, settings.max_pending)
+        own = served[settings.name]
+        body = openapi.infer_body(own.model, own.inputs, own.outputs, settings.max_pending)
         openapi.add_post(app, f"{base}/infer", infer, depends, openapi.INFERRED, body)
 
 
@@ -209,26 +224,26 @@ def _of_entities(asked, outputs):
     return found
 
 
-def _config(service, settings, inputs, outputs, described):
+def _config(of, settings):
     def tensor(entry):
         datatype = "TYPE_" + entry["datatype"]
         return {"name": entry["name"], "data_type": datatype, "dims": entry["shape"][1:]}
 
     return {
-        "name": settings.name,
+        "name": of.name,
         "platform": "onnxruntime_onnx",
         "backend": "onnxruntime",
         "max_batch_size": settings.max_pending,
-        "input": [tensor(entry) for entry in inputs],
-        "output": [tensor(entry) for entry in outputs],
-        "instance_group": [{"name": settings.name, "kind": "KIND_CPU", "count": settings.workers}],
+        "input": [tensor(entry) for entry in of.inputs],
+        "output": [tensor(entry) for entry in of.outputs],
+        "instance_group": [{"name": of.name, "kind": "KIND_CPU", "count": settings.workers}],
         "dynamic_batching": {
-            "preferred_batch_size": [service.max_batch],
+            "preferred_batch_size": [of.service.max_batch],
             "max_queue_delay_microseconds": int(settings.max_wait_ms * 1000),
         },
         "parameters": {
             key: {"string_value": value if isinstance(value, str) else json.dumps(value)}
-            for key, value in described.items()
+            for key, value in of.described.items()
         },
     }
 

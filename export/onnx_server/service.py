@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from .batching import Batcher
+from .batching import Batcher, Runner
 from .errors import Refused
 from .model_stats import ModelStats
 
@@ -20,34 +20,43 @@ class Service:
         settings: `Settings`.
         observe: Called with the size, the seconds of the run and each row's seconds of waiting of every
             batch. Defaults to nothing.
+        within: The service whose queue and threads are used; it is entered and left for both. Defaults to `None`.
 
     Attributes:
         stats: `ModelStats`.
+        adapters: Services of the model's adapters by name, all with one queue.
 
     Example:
         >>> async with Service(model, settings) as service:
         ...     probabilities, cut = await service.classify([Path("rose.jpg").read_bytes()])
     """
 
-    def __init__(self, model, settings, observe=lambda *measured: None):
+    def __init__(self, model, settings, observe=lambda *measured: None, within=None):
         self.model = model
         self.stats = ModelStats()
         self._timeout_s = settings.answer_timeout_s
-        self._readers = ThreadPoolExecutor(settings.workers * settings.threads, "reader")
 
         def observe_all(*measured):
             self.stats.batch(*measured)
             observe(*measured)
 
+        self._runner = Runner(model, observe_all)
         self.max_batch = min(settings.max_batch, model.max_batch or settings.max_batch)
-        self.batcher = Batcher(
-            model,
-            max_batch=self.max_batch,
-            max_wait_s=settings.max_wait_ms / 1000,
-            max_pending=settings.max_pending,
-            workers=settings.workers,
-            observe=observe_all,
-        )
+        if within is None:
+            self._readers = ThreadPoolExecutor(settings.workers * settings.threads, "reader")
+            self.batcher = Batcher(
+                model,
+                max_batch=self.max_batch,
+                max_wait_s=settings.max_wait_ms / 1000,
+                max_pending=settings.max_pending,
+                workers=settings.workers,
+                observe=observe_all,
+            )
+        else:
+            self._readers, self.batcher = within._readers, within.batcher
+        self.adapters = {
+            name: Service(each, settings, observe, within=self) for name, each in model.adapters.items()
+        }
 
     async def __aenter__(self):
         await self.batcher.__aenter__()
@@ -90,7 +99,9 @@ class Service:
         windows = [row if isinstance(row, list) else [row] for row in rows]
         # A text counts as one already, whatever it has.
         with self.batcher.admit(sum(max(len(each) - 1, 0) for each in windows)):
-            flat = await asyncio.gather(*(self.batcher.answer(row) for each in windows for row in each))
+            flat = await asyncio.gather(
+                *(self.batcher.answer(row, self._runner) for each in windows for row in each)
+            )
         _check_finite(flat)
         found = iter(flat)
         answers = [[next(found) for _ in each] for each in windows]
@@ -110,7 +121,7 @@ class Service:
         """
         with self._request(len(rows)):
             async with self._in_time():
-                answering = (self.batcher.answer(row) for row in rows)
+                answering = (self.batcher.answer(row, self._runner) for row in rows)
                 answers = await asyncio.gather(*answering, return_exceptions=True)
             for index, answer in enumerate(answers):
                 if isinstance(answer, Exception):  # whatever the runtime raises, such as for an id

@@ -31,6 +31,9 @@ class Settings:
     name: str = _option("classifier", "name of the model under /v2/models")
     host: str = _option("127.0.0.1", "address to listen on; 0.0.0.0 for all")
     port: int = _option(8000, "port to listen on", 0)
+    adapter: str = _option(
+        "", "a run on the same backbone, as NAME=RUN; may be given several times, or with commas"
+    )
     top_k: int = _option(5, "labels in an answer of /predict, where the request does not say")
     max_batch: int = _option(4, "most examples in one run of the model; 1 for one by one")
     max_wait_ms: float = _option(2.0, "longest that an example waits for others, ms", 0)
@@ -57,8 +60,12 @@ class Settings:
                 parser.add_argument(option.name, nargs="?" if default else None, **settings)
             else:
                 settings["help"] += " (%(default)s)"
+                if option.name == "adapter":
+                    settings = {"action": "append", "help": option.metadata["help"]}
                 parser.add_argument(f"--{option.name.replace('_', '-')}", metavar="N", **settings)
-        parsed = cls(**vars(parser.parse_args(arguments)))
+        values = vars(parser.parse_args(arguments))
+        values["adapter"] = ",".join(values["adapter"] or [os.environ.get(PREFIX + "ADAPTER", "")])
+        parsed = cls(**values)
         for option in fields(cls):
             least, value = option.metadata.get("least"), getattr(parsed, option.name)
             if isinstance(value, int | float) and not value >= least:
@@ -69,7 +76,24 @@ class Settings:
                     f"expected * or origins such as https://example.org in cors_origins, got {origin!r}. "
                     "Write scheme, host and port alone."
                 )
+        given = parsed.adapter.split(",") if parsed.adapter else []
+        for entry in given:
+            if not re.fullmatch(r"[A-Za-z0-9_.-]+=.+", entry.strip()):
+                parser.error(
+                    f"expected adapters as NAME=RUN, a name of letters, digits, _, . and -, got {entry!r}. Correct it."
+                )
+        if len({parsed.name, *parsed.adapters}) <= len(given):
+            parser.error(
+                f"expected another name for each adapter, and none that is called {parsed.name}, got "
+                f"{parsed.adapter!r}. Rename one."
+            )
         return parsed
+
+    @property
+    def adapters(self):
+        """The folders of `adapter` by name."""
+        entries = (entry.strip().partition("=") for entry in self.adapter.split(",") if entry.strip())
+        return {name: Path(folder) for name, _, folder in entries}
 
     @property
     def origins(self):

@@ -129,11 +129,16 @@ def train(
     ] = None,
     adapter: Annotated[
         str | None,
-        typer.Option(help="lora: train low-rank adapters in place of all weights of the unfrozen blocks."),
+        typer.Option(
+            help="lora or rslora: train low-rank adapters in place of all weights of the unfrozen blocks."
+        ),
     ] = None,
     rank: Annotated[int | None, typer.Option(help="Rank of the adapters; 8 if left out.")] = None,
     alpha: Annotated[
-        float | None, typer.Option(help="Adapters count alpha / rank times; once if left out.")
+        float | None,
+        typer.Option(
+            help="Adapters count alpha / rank times; once if left out. Of rslora alpha / sqrt(rank)."
+        ),
     ] = None,
     targets: Annotated[
         str | None,
@@ -449,7 +454,8 @@ def _adapter(name: str | None, rank: int | None, alpha: float | None, targets: s
             )
         return None
     layers = tuple(part.strip() for part in targets.split(",")) if targets is not None else ()
-    return LoRA(rank=8 if rank is None else rank, alpha=alpha, targets=layers)
+    stable = name == "rslora"
+    return LoRA(rank=8 if rank is None else rank, alpha=alpha, targets=layers, rank_stabilized=stable)
 
 
 def _chosen(

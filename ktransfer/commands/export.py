@@ -13,6 +13,7 @@ from ktransfer.commands.splits import (
     readable_split,
 )
 from ktransfer.data.examples import Examples
+from ktransfer.errors import ExportError
 from ktransfer.exporting.export_model import (
     FORMATS,
     Artifact,
@@ -23,7 +24,9 @@ from ktransfer.exporting.export_model import (
     warm_up,
 )
 from ktransfer.exporting.registry import get_format
+from ktransfer.models.adapters import FILE, Adapters, read_file, with_kernels
 from ktransfer.runs.manifest import artifacts_folder
+from ktransfer.runs.provenance import read_arguments
 from ktransfer.runs.run import Run
 from ktransfer.utils.progress import Progress
 from ktransfer.utils.terminal import print_line
@@ -93,6 +96,8 @@ def export(
             pieces(readable_split(evenly(splits.train, _CALIBRATED), facts)).inputs
         )
     shared: dict[str, Any] = {"options": options, "answered": {}}
+    apart = {name for name in formats if get_format(name).family.adapters}
+    adapters = pretrained_adapters(run, validation) if apart else None
     if in_graph and splits is not None:
         shared["compared"] = [
             content
@@ -105,9 +110,44 @@ def export(
             run, name, say, **shared, **evaluated | {"limits": dict(limits or label_limits(name, run.recipe))}
         )
         if name in quantized
-        else _export(run, name, say, **shared, **exact)
+        else _export(run, name, say, **shared, **exact | {"adapters": adapters if name in apart else None})
         for name in formats
     ]
+
+
+def pretrained_adapters(run: Run, examples: Examples) -> Adapters:
+    """The adapters of a run with the kernels that they were trained on, of which `model.keras` has sums.
+
+    Args:
+        run: Trained with adapters.
+        examples: Readable ones, of its classes.
+
+    Raises:
+        ExportError: It has no adapters.
+        BackboneError: The backbone that it was trained on is not where it was.
+        RunError: It is another one by now.
+
+    Example:
+
+        pretrained_adapters(Run.load("runs/reviews"), validation).kernels[0].shape
+    """
+    path = run.path / FILE
+    if not path.is_file():
+        raise ExportError(
+            f"Expected a run with adapters for a format that has them apart, got {run.path} without {FILE}. Train it "
+            "with --adapter lora, or export another format."
+        )
+    given = read_arguments(run.manifest)
+    options: dict[str, Any] = {
+        name: given[name] for name in ("image_size", "scaling", "sequence_length", "client", "fast_depthwise")
+    }
+    network = run.modality.network(
+        given["backbone"],
+        examples,
+        run.recipe,
+        **options,
+    )
+    return with_kernels(read_file(path), network.model, str(path))
 
 
 def fitted_temperature(run: Run) -> float:

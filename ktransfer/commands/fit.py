@@ -656,8 +656,9 @@ def _fine_tune(
     if adapter is not None:
         plan = plan_adapters(blocks, depth, adapter)
         rank, count, layers = adapter.rank, plan.count(adapter.rank), len(plan.targets)
+        kind = "rsLoRA" if adapter.rank_stabilized else "LoRA"
         say(
-            f"adapter    LoRA of rank {rank} in {layers} layers of {depth} blocks: {count:,} weights, "
+            f"adapter    {kind} of rank {rank} in {layers} layers of {depth} blocks: {count:,} weights, "
             f"{count / run.model.count_params():.2%} of all"
         )
         for line in plan.lines():

@@ -32,6 +32,7 @@ from ktransfer.data.modality import find_modality
 from ktransfer.distillation.teachers import Distillation
 from ktransfer.errors import RecipeError, RunError
 from ktransfer.exporting.export_model import FORMATS, check_formats
+from ktransfer.exporting.registry import get_format
 from ktransfer.models.adapters import plan_adapters
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import resolve_depth
@@ -192,6 +193,11 @@ def train_on(
     refuse_others(options.reading(), modality, data)
     # Refuses what cannot be before anything is read.
     asked = _recipe(recipe, preset, modality, 2, options)
+    if asked.adapter is None and (apart := [name for name in formats if get_format(name).family.adapters]):
+        raise RecipeError(
+            f"Expected an adapter in a run whose formats have it apart, {apart[0]}, got none. Pass --adapter lora, or "
+            "other formats."
+        )
     splits, data_facts, groups = read or read_examples(data, modality, options, asked.seed, say)
     data_facts = dict(data_facts)
     refit = options.refit

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Answer, Array, PathLike
     from ktransfer.exporting.registry import FormatSpec
     from ktransfer.exporting.serving import Serving
+    from ktransfer.models.adapters import Adapters
 
 
 # What an artifact was written with and what was measured: sizes of fixed axes, parity, parity on raw examples, texts
@@ -94,6 +95,7 @@ def export_model(
     answered: dict[bytes, Array] | None = None,
     task: str | Task = SINGLE_LABEL,
     decision: dict[str, Any] | None = None,
+    adapters: Adapters | None = None,
     on_progress: ProgressCallback = silent,
 ) -> Artifact:
     """Write `model` in one format, prove that the file answers as the model does, and describe it.
@@ -138,8 +140,9 @@ def export_model(
         task: What the logits are of, a `Task` or its name. Defaults to `"single_label"`.
         decision: How the task gets from probabilities to labels, such as `{"thresholds": [...]}`; written into the
             artifact. Defaults to `None`, the task's own way.
+        adapters: Of a format that has them apart from the backbone: those that are merged in the model, with the
+            kernels without them. Defaults to `None`.
         on_progress: Callable that receives the progress of a quantized export. Defaults to none.
-            Defaults to none.
 
     Returns:
         `Artifact`; its `path` is relative to the parent of `folder`.
@@ -164,8 +167,16 @@ def export_model(
         )
     serving = modality.serving(model, class_names, examples, preprocessing)
     serving = dataclasses.replace(
-        serving, task=get_task(task), decision=decision_at(task, decision, options.temperature)
+        serving,
+        task=get_task(task),
+        decision=decision_at(task, decision, options.temperature),
+        adapters=adapters,
     )
+    if family.adapters and adapters is None:
+        raise ExportError(
+            f"Expected a run with adapters for {format}, got one without. Train it with --adapter lora, or export "
+            "another format."
+        )
     if spec.needs_calibration:
         if calibration is not None and len(calibration):
             calibrated = modality.serving(model, class_names, calibration, preprocessing).examples

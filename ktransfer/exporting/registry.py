@@ -21,8 +21,10 @@ _HOMES = (
     "ktransfer.exporting.tflite",
     "ktransfer.exporting.onnx",
     "ktransfer.exporting.onnx_strings",
+    "ktransfer.exporting.onnx_adapters",
     "ktransfer.exporting.keras_hub",
     "ktransfer.exporting.hf",
+    "ktransfer.exporting.hf_peft",
     "ktransfer.exporting.web",
 )
 FLOAT32 = "float32"
@@ -58,6 +60,8 @@ class Format:
         modules: The top-level modules that writing and running it needs next to TensorFlow. Defaults to none.
         warm_up: A module that a subprocess imports before it is wanted. Defaults to `None`.
         operations: Callable from a file to the operations that need more than its runtime. Defaults to none.
+        adapters: Whether it has the adapters of a run apart from the pretrained backbone, so that only runs with
+            adapters have it. Defaults to `False`.
         needs: Callable from a file to the `name` and least `version` of the runtime that it needs. Defaults to unknown.
 
     Example:
@@ -86,6 +90,7 @@ class Format:
     modules: tuple[str, ...] = ()
     warm_up: str | None = None
     operations: Callable[[Path], tuple[str, ...]] = lambda path: ()
+    adapters: bool = False
     needs: Callable[[Path], dict[str, Any]] = lambda path: {}
 
 
@@ -146,7 +151,7 @@ def formats() -> tuple[Format, ...]:
 
     Example:
         >>> [each.name for each in formats()]
-        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'transformers', 'web']
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'onnx-adapters', 'keras-hub', 'transformers', 'peft', 'web']
     """
     return tuple(importlib.import_module(home).FORMAT for home in _HOMES)
 
@@ -156,8 +161,8 @@ def format_specs() -> dict[str, FormatSpec]:
     """All formats in all precisions by name: those in float32 first.
 
     Example:
-        >>> list(format_specs())[:7]
-        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'keras-hub', 'transformers', 'web']
+        >>> list(format_specs())[:9]
+        ['savedmodel', 'tflite', 'onnx', 'onnx-strings', 'onnx-adapters', 'keras-hub', 'transformers', 'peft', 'web']
     """
     specs = [FormatSpec(each, precision) for each in formats() for precision in each.precisions]
     return {spec.name: spec for spec in sorted(specs, key=lambda spec: spec.is_quantized)}

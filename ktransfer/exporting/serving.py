@@ -21,6 +21,7 @@ from ktransfer.security.safe_io import is_line
 
 if TYPE_CHECKING:
     from ktransfer.core.typing import Answer, Array
+    from ktransfer.models.adapters import Adapters
 
 
 OUTPUT = "probabilities"
@@ -88,6 +89,8 @@ class Serving:
         client: The client library that the artifact's metadata is for, such as `"mediapipe"`. Defaults to `None`.
         not_for_client: Why that library cannot answer as the run does; empty where it can.
         word_pieces: The vocabulary of a text classifier by id, for a client that makes the ids itself.
+        adapters: Those that are merged in the model, with the kernels without them; `None` where there are none, or
+            the format takes the model as it is.
     """
 
     model: keras.Model
@@ -107,6 +110,7 @@ class Serving:
     client: str | None = None
     not_for_client: str = ""
     word_pieces: Sequence[str] = ()
+    adapters: Adapters | None = None
 
     @property
     def modality(self) -> Modality:

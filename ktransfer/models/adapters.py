@@ -446,6 +446,109 @@ def load_adapters(model: keras.Model, path: str | os.PathLike[str], *, merge: bo
     return adapters
 
 
+def read_file(path: str | os.PathLike[str]) -> Adapters:
+    """The adapters in a file that `save_adapters` wrote, without kernels.
+
+    Raises:
+        RunError: It is damaged, or not there.
+
+    Example:
+
+        read_file("runs/reviews/adapters.safetensors").adapter.rank   # 8
+    """
+    return _read(Path(path))
+
+
+def with_kernels(adapters: Adapters, pretrained: keras.Model, source: str) -> Adapters:
+    """Adapters from a file with the kernels that they were trained on.
+
+    Args:
+        adapters: From `read_file`.
+        pretrained: The backbone, or a classifier with it, as it was before.
+        source: The file, for messages.
+
+    Raises:
+        RunError: It is another backbone, or one that was trained or merged since.
+
+    Example:
+
+        with_kernels(read_file(path), network.model, str(path)).kernels[0].shape
+    """
+    kernels = tuple(_values(_kernel(target.layer)) for target in _matching(pretrained, adapters, source))
+    return dataclasses.replace(adapters, kernels=kernels)
+
+
+@contextlib.contextmanager
+def pretrained_kernels(model: keras.Model, adapters: Adapters) -> Iterator[None]:
+    """Give a model with merged adapters the kernels without them for a while.
+
+    Args:
+        model: A classifier, changed in place and back.
+        adapters: With `kernels`.
+
+    Example:
+
+        with pretrained_kernels(model, adapters):
+            model.predict(texts)   # as the pretrained backbone does
+    """
+    known = {target.name: _kernel(target.layer) for target in _all_targets(model)}
+    merged = [_values(known[name]) for name in adapters.names]
+    try:
+        for name, kernel in zip(adapters.names, adapters.kernels, strict=True):
+            known[name].assign(kernel)
+        yield
+    finally:
+        for name, kernel in zip(adapters.names, merged, strict=True):
+            known[name].assign(kernel)
+
+
+def adaptable_layers(model: keras.Model) -> list[Target]:
+    """The layers of a model's backbone that adapters can be computed next to, from the topmost block down.
+
+    Depthwise, grouped and causal convolutions are none.
+
+    Args:
+        model: A backbone, or a classifier with one.
+
+    Example:
+
+        adaptable_layers(model)[0].name   # "transformer_layer_5/query"
+    """
+    return [
+        target
+        for target in _all_targets(model)
+        if getattr(target.layer, "groups", 1) == 1 and getattr(target.layer, "padding", "") != "causal"
+    ]
+
+
+def as_two_matrices(model: keras.Model, adapters: Adapters, index: int) -> tuple[Array, Array]:
+    """The product that is added to a kernel as that of two matrices, of the kernel as one.
+
+    Keras factors an attention kernel for each place on its output axes; here all of them are columns and rows of one
+    product, whose rank is as many times as high.
+
+    Args:
+        model: A classifier with the layers.
+        adapters: Of its backbone.
+        index: Of the layer in `adapters.names`.
+
+    Returns:
+        float32 `(inputs, R)` and `(R, outputs)`; alpha counts in the second.
+
+    Example:
+
+        a, b = as_two_matrices(model, adapters, 0)   # (384, 12) and (12, 384) of twelve heads
+    """
+    known = {target.name: target.layer for target in _all_targets(model)}
+    places = _spread(known[adapters.names[index]])
+    a, b = adapters.matrices[index]
+    rank, last = b.shape
+    scaled = np.float32(adapters.adapter.scale) * b
+    rows = np.zeros((places, rank, places, last), "float32")
+    rows[range(places), :, range(places)] = scaled
+    return a.reshape(-1, places * rank), rows.reshape(places * rank, places * last)
+
+
 def _read(path: Path) -> Adapters:
     need_modules(["safetensors"], "a file of adapters")
     from safetensors import SafetensorError

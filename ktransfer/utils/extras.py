@@ -42,6 +42,7 @@ _OTHERS = {
     "onnxruntime_extensions": ("onnxruntime-extensions", "strings"),
     "torch": ("torch", "transformers"),
     "transformers": ("transformers", "transformers"),
+    "peft": ("peft", "peft"),
     "s3fs": ("s3fs", "s3"),
     "pyarrow": ("pyarrow", "parquet"),
     "huggingface_hub": ("huggingface-hub", "hf"),

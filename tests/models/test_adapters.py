@@ -16,6 +16,7 @@ from ktransfer.models.adapters import (
     plan_adapters,
     read_adapters,
     take_adapters,
+    write_adapters,
 )
 from ktransfer.models.blocks import find_blocks
 from ktransfer.models.freezing import AdapterFreezing, located_alone
@@ -157,7 +158,8 @@ def test_a_damaged_file_is_refused(tmp_path, change):
 
 
 @pytest.mark.parametrize(
-    "fields", [{"rank": 0}, {"rank": -1}, {"rank": 2.5}, {"alpha": 0}, {"targets": [""]}]
+    "fields",
+    [{"rank": 0}, {"rank": -1}, {"rank": 2.5}, {"alpha": 0}, {"targets": [""]}, {"rank_stabilized": 1}],
 )
 def test_adapters_that_cannot_be_are_refused(fields):
     with pytest.raises(RecipeError, match=r"Expected .* adapter's"):
@@ -216,6 +218,26 @@ def test_an_adapter_is_written_to_json_and_read():
     assert recipe.adapter.scale == 2
     with pytest.raises(RecipeError, match="an adapter with"):
         ktransfer.Recipe.from_dict(json.loads(recipe.to_json()) | {"adapter": {"rnak": 3}})
+
+
+def test_a_rank_stabilized_adapter_counts_by_the_root_of_its_rank(tmp_path):
+    adapters = [
+        LoRA(rank=2, rank_stabilized=True),
+        LoRA(rank=16, alpha=2, rank_stabilized=True),
+        LoRA(rank=16, alpha=2),
+    ]
+    assert [each.scale for each in adapters] == [2.0, 0.5, 0.125]
+    model, backbone = classifier()
+    before = snapshot(backbone.weights)
+    filled(backbone, adapters[0])
+    attached = answers(model)
+    path = tmp_path / "adapters.safetensors"
+    write_adapters(read_adapters(model, adapter=adapters[0]), path)
+    take_adapters(model)
+    assert same(before, snapshot(backbone.weights))
+    assert ktransfer.load_adapters(model, path).adapter == adapters[0]
+    np.testing.assert_allclose(answers(model), attached, atol=1e-5)
+    assert not same(before, snapshot(backbone.weights))
 
 
 def test_the_rank_is_that_of_the_whole_kernel_as_a_matrix():

@@ -6,8 +6,9 @@ import contextlib
 import json
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,9 +26,10 @@ from ktransfer.exporting.serving import OUTPUT, inlined_functions, serving_funct
 from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
+    from ktransfer.core.typing import Array
     from ktransfer.exporting.serving import Serving
 
-
+CLASSES = "classes"  # the name of an axis
 _OPSET = 17  # right for every backbone tried; tf2onnx' default gave graphs that are not valid
 
 
@@ -36,7 +38,7 @@ def _sigmoid(logits: tf.Tensor) -> tf.Tensor:
     return tf.math.reciprocal(1.0 + tf.exp(-logits))
 
 
-_ACTIVATIONS = {"sigmoid": _sigmoid}
+ACTIVATIONS = {"sigmoid": _sigmoid}
 
 
 def write(
@@ -69,32 +71,11 @@ def write(
         >>> onnxruntime.InferenceSession("model.onnx").get_modelmeta().custom_metadata_map["labels"]
         '["cat", "dog"]'
     """
-    serve = serving_function(serving, fixed, activation=_ACTIVATIONS.get(serving.task.activation))
-    try:
-        with inlined_functions(), fourier_as_matrices(), _errors_logged_by("tf2onnx") as errors:
-            graph, _ = tf2onnx.convert.from_function(
-                serve,
-                serve.input_signature,
-                opset=_OPSET,
-                custom_op_handlers={"Erfc": (_erfc, [])},
-                custom_rewriter=[_rank_one_addends, _transposes_of_one],
-            )
-            _make_constants_of_captures(graph.graph, serving, serve.get_concrete_function())
-        if errors:  # it continues after errors and returns a graph
-            raise ValueError(errors[0])
-        _pad_in_the_pools(graph.graph)
-        _leave_out_what_is_known(graph.graph)
-        _name_axes(graph.graph, serving, fixed)
-        facts = {f"input_{name}": fact for given in serving.inputs for name, fact in given.facts.items()}
-        metadata = {"labels": serving.class_names, **facts, **(extra or {})}
-        helper.set_model_props(graph, {name: json.dumps(value) for name, value in metadata.items()})
-        canonicalize(graph)
-        onnx.checker.check_model(graph, full_check=True)
-    except Exception as error:  # tf2onnx raises many kinds of errors
-        raise ExportError(
-            f"Expected a model that tf2onnx can convert at opset {_OPSET}, got {type(error).__name__}: "
-            f"{error}. Export another format, or choose another backbone."
-        ) from error
+    serve = serving_function(serving, fixed, activation=ACTIVATIONS.get(serving.task.activation))
+    facts = {f"input_{name}": fact for given in serving.inputs for name, fact in given.facts.items()}
+    graph = converted(
+        serve, serving, fixed, metadata={"labels": serving.class_names, **facts, **(extra or {})}
+    )
     if precision == "float32":
         onnx.save(graph, path)
         return
@@ -106,6 +87,59 @@ def write(
         run_in_subprocess(
             make_smaller, source, path, precision, calibration, doing=doing, on_progress=on_progress
         )
+
+
+def converted(
+    serve: Any,
+    serving: Serving,
+    fixed: dict[str, int],
+    *,
+    metadata: Mapping[str, Any],
+    optional: Mapping[str, tuple[Array, Sequence[str | None]]] = MappingProxyType({}),
+) -> onnx.ModelProto:
+    """The ONNX graph of a function, the same at each export.
+
+    Args:
+        serve: `tf.function` with an input signature: the inputs of `serving`, then those of `optional`.
+        serving: `Serving`.
+        fixed: As in `write`.
+        metadata: JSON-able facts by name.
+        optional: Inputs that may be left out, by name: the value that they then have, and the names of their axes,
+            `None` for one of a fixed size. Defaults to none.
+
+    Raises:
+        ExportError: As in `write`.
+
+    Example:
+
+        onnx.save(converted(serving_function(serving, {}), serving, {}, metadata={}), "model.onnx")
+    """
+    try:
+        with inlined_functions(), fourier_as_matrices(), _errors_logged_by("tf2onnx") as errors:
+            graph, _ = tf2onnx.convert.from_function(
+                serve,
+                serve.input_signature,
+                opset=_OPSET,
+                custom_op_handlers={"Erfc": (_erfc, [])},
+                custom_rewriter=[_rank_one_addends, _transposes_of_one],
+            )
+            _make_constants_of_captures(graph.graph, serving, serve.get_concrete_function(), optional)
+        if errors:  # it continues after errors and returns a graph
+            raise ValueError(errors[0])
+        _pad_in_the_pools(graph.graph)
+        _leave_out_what_is_known(graph.graph)
+        _name_axes(graph.graph, serving, fixed, {name: axes for name, (_, axes) in optional.items()})
+        for name, (value, _) in optional.items():
+            graph.graph.initializer.append(numpy_helper.from_array(value, name))
+        helper.set_model_props(graph, {name: json.dumps(value) for name, value in metadata.items()})
+        canonicalize(graph)
+        onnx.checker.check_model(graph, full_check=True)
+    except Exception as error:  # tf2onnx raises many kinds of errors
+        raise ExportError(
+            f"Expected a model that tf2onnx can convert at opset {_OPSET}, got {type(error).__name__}: "
+            f"{error}. Export another format, or choose another backbone."
+        ) from error
+    return graph
 
 
 def _erfc(context: Any, node: Any, name: str, args: Any) -> Any:
@@ -212,13 +246,15 @@ def _leave_out_what_is_known(graph: onnx.GraphProto) -> None:
         graph.initializer.remove(value)
 
 
-def _make_constants_of_captures(graph: onnx.GraphProto, serving: Serving, function: Any) -> None:
+def _make_constants_of_captures(
+    graph: onnx.GraphProto, serving: Serving, function: Any, optional: Collection[str]
+) -> None:
     """Turn graph inputs that are constants the function had captured into initializers; drop unused ones."""
     captures = function.captured_inputs
     placeholders = function.inputs[len(function.inputs) - len(captures) :]
     values = {inside.name: outside for inside, outside in zip(placeholders, captures, strict=True)}
     used = {name for node in graph.node for name in node.input}
-    names = {given.name for given in serving.inputs}
+    names = {given.name for given in serving.inputs} | {*optional}
     for value in [value for value in graph.input if value.name not in names]:
         if value.name in used:
             if value.name not in values:
@@ -227,9 +263,18 @@ def _make_constants_of_captures(graph: onnx.GraphProto, serving: Serving, functi
         graph.input.remove(value)
 
 
-def _name_axes(graph: onnx.GraphProto, serving: Serving, fixed: dict[str, int]) -> None:
-    axes = {given.name: given.axes for given in serving.inputs}
-    axes[OUTPUT] = serving.output_axes
+def _name_axes(
+    graph: onnx.GraphProto,
+    serving: Serving,
+    fixed: dict[str, int],
+    optional: Mapping[str, Sequence[str | None]],
+) -> None:
+    axes: dict[str, Sequence[int | str | None]] = {given.name: given.axes for given in serving.inputs}
+    axes |= optional
+    if optional:  # the number of classes is that of a matrix
+        axes[OUTPUT] = (*serving.output_axes[:-1], CLASSES)
+    else:
+        axes[OUTPUT] = serving.output_axes
     for value in (*graph.input, *graph.output):
         for axis, given in zip(value.type.tensor_type.shape.dim, axes[value.name], strict=True):
             if given in fixed:

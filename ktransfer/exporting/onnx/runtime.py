@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 _DTYPES = {"float": "float32", "double": "float64"}  # the others are named as in NumPy
 
 
+def described(value: Any) -> dict[str, Any]:
+    """An input or output of a session as a signature has it.
+
+    Example:
+
+        described(session.get_inputs()[0])["shape"]   # [None, 224, 224, 3]
+    """
+    dtype = value.type.removeprefix("tensor(").removesuffix(")")
+    shape = [size if isinstance(size, int) else None for size in value.shape]
+    return {"name": value.name, "shape": shape, "dtype": _DTYPES.get(dtype, dtype)}
+
+
 def open_file(path: Path, threads: int | None) -> Opened:
     """Load an artifact with this runtime alone, as `open_artifact` does."""
     import onnxruntime
@@ -22,11 +34,6 @@ def open_file(path: Path, threads: int | None) -> Opened:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads or 0
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-    def described(value: Any) -> dict[str, Any]:
-        dtype = value.type.removeprefix("tensor(").removesuffix(")")
-        shape = [size if isinstance(size, int) else None for size in value.shape]
-        return {"name": value.name, "shape": shape, "dtype": _DTYPES.get(dtype, dtype)}
 
     inputs, [output] = [described(value) for value in session.get_inputs()], session.get_outputs()
     dtypes = {given["name"]: given["dtype"] for given in inputs}
