@@ -77,6 +77,16 @@ def train(
     epochs: Annotated[
         int | None, typer.Option(min=0, help="Epochs of fine-tuning; 0 trains the head only.")
     ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Examples in a step, of all devices together; the recipe's if left out."),
+    ] = None,
+    batch_size_per_device: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --devices: examples in a step of each; learning rates stay the recipe's."
+        ),
+    ] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="Side of the images in pixels.")] = None,
     scaling: Annotated[
         str | None,
@@ -229,6 +239,11 @@ def train(
     check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
     check_exclusive({"--resume": resume, "--overwrite": overwrite}, "what becomes of the run at --out")
     formats = () if no_export else format_names(format or FORMATS)
+    if batch_size_per_device is not None and devices is None:
+        raise RunError(
+            f"Expected --devices with --batch-size-per-device {batch_size_per_device}, got none. Pass --devices all, "
+            "or --batch-size."
+        )
     processes = asked_processes(devices)
     # Each process would measure another time, and train another number of epochs.
     check_exclusive({"--devices": processes is not None, "--budget": budget is not None}, "how long to train")
@@ -264,7 +279,9 @@ def train(
         check_exclusive({"--resume": True, "--budget": budget is not None}, "how long to train")
         check_exclusive({"--resume": True, "--unlabeled": unlabeled is not None}, "what to train on")
         check_path(recipe, "--recipe")
-        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware, lora)
+        chosen = _chosen(
+            recipe, batch_size, seed, class_weight, loss, text_augmentation, quantization_aware, lora
+        )
         fields = {} if chosen["recipe"] is None else dataclasses.asdict(chosen["recipe"])
         given = {name: value for name, value in chosen.items() if value is not None and name != "recipe"}
         if "augmentation" in given:
@@ -285,7 +302,9 @@ def train(
         if budget is not None:
             TimeBudget(parse_duration(budget) - time_passed(), formats=len(formats))
         check_path(recipe, "--recipe")
-        chosen = _chosen(recipe, seed, class_weight, loss, text_augmentation, quantization_aware, lora)
+        chosen = _chosen(
+            recipe, batch_size, seed, class_weight, loss, text_augmentation, quantization_aware, lora
+        )
         columns: dict[str, Any] = {
             "text_column": text_column,
             "text_columns": text_columns,
@@ -329,7 +348,7 @@ def train(
         from ktransfer.commands.distributed import export_by_tensorflow, own_folder
         from ktransfer.commands.train import resume as resume_run
         from ktransfer.commands.train import train as train_run
-        from ktransfer.training.distribution import start
+        from ktransfer.training.distribution import batch_of_all, start
     options: dict[str, Any] = {
         "formats": formats,
         "cache_dir": cache_dir,
@@ -346,6 +365,12 @@ def train(
             if devices is not None:
                 for line in start(devices, seconds=start_seconds):
                     print_line(line, stderr=not is_writer)
+            if batch_size_per_device is not None:
+                total, line = batch_of_all(batch_size_per_device, batch_size)
+                print_line(line, stderr=not is_writer)
+                if goes_on:
+                    check_same(read_manifest(folder), {}, {"batch_size": total})
+                chosen["batch_size"] = total
             if goes_on:
                 if not elsewhere:
                     options["formats"] = formats if format or no_export else None
@@ -460,6 +485,7 @@ def _adapter(name: str | None, rank: int | None, alpha: float | None, targets: s
 
 def _chosen(
     recipe: Path | None,
+    batch_size: int | None,
     seed: int | None,
     class_weight: str | None,
     loss: str | None,
@@ -476,6 +502,7 @@ def _chosen(
     check_choice(class_weight, ("balanced",), "--class-weight")
     chosen: dict[str, Any] = {
         "recipe": Recipe.from_json(recipe.read_bytes()) if recipe else None,
+        "batch_size": batch_size,
         "seed": seed,
         "class_weight": class_weight,
         "loss": loss,

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -33,6 +34,23 @@ if TYPE_CHECKING:
 GROUP = 32  # examples that are answered at once
 AUTO = "auto"
 _TRIED = 2  # groups a worker on which engines are timed
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Examples that are ready for a model.
+
+    Args:
+        examples: What `Engine.encode` made of each.
+        order: Places in it: those of like length next to each other.
+    """
+
+    examples: Sequence[Any]
+    order: Sequence[int]
+
+    def groups(self) -> list[list[int]]:
+        """The places of examples that are answered at once."""
+        return [list(self.order[start : start + GROUP]) for start in range(0, len(self.order), GROUP)]
 
 
 class Engine:
@@ -77,8 +95,13 @@ class Engine:
         answers = [opened.answer(piece) for piece in pieces(given, fixed=fixed, pad_token_id=pad)]
         return np.concatenate(answers)[: len(next(iter(given.values())))]
 
-    def probabilities(self, contents: Sequence[Any]) -> Array:
-        """The probabilities of examples, as `Run.predict_probabilities` gives them.
+    def encode(self, contents: Sequence[Any]) -> Encoded:
+        """Examples as `probabilities` takes them: texts tokenized, and in the order of their tokens."""
+        encoded, order = self._run.preprocessing.encode(contents)
+        return Encoded(encoded, [int(at) for at in order])
+
+    def probabilities(self, encoded: Sequence[Any]) -> Array:
+        """The probabilities of some of `encode`, as `Run.predict_probabilities` gives them.
 
         Raises:
             DataError: An example cannot be read.
@@ -86,13 +109,14 @@ class Engine:
         run = self._run
         model: Any = run.model if self._artifact is None else self
         task = run.task if self._artifact is None else cast("Task", _AsTheyAre())
-        return run.preprocessing.probabilities(
-            cast("keras.Model", model), list(map(_again, contents)), len(run.outputs), task, batch_size=GROUP
+        # Keras compiles each length anew; a runtime takes any.
+        return run.preprocessing.encoded_probabilities(
+            cast("keras.Model", model),
+            list(map(_again, encoded)),
+            len(run.outputs),
+            task,
+            exact=self._artifact is not None,
         )
-
-    def order(self, contents: Sequence[Any]) -> list[int]:
-        """The order in which examples are answered fastest: those of like length together."""
-        return [int(at) for at in self._run.preprocessing.order(contents)]
 
 
 class _AsTheyAre:
@@ -136,11 +160,11 @@ def engine_named(run: Run, name: str) -> Engine:
 def fastest(run: Run, contents: Sequence[Any], say: Say) -> Engine:
     """The engine that answers these examples fastest: the Keras model, or a verified artifact in float32.
 
-    Each is asked for a few of them first, and then timed once, all its threads at work.
+    Each is asked for a few of them first, short and long ones, and then timed once, all its threads at work.
 
     Args:
         run: What `Run.load` gave.
-        contents: Examples; the first few are taken.
+        contents: Examples, such as the first block; a few are taken.
         say: Callable that receives a line with the figures.
 
     Example:
@@ -158,19 +182,19 @@ def fastest(run: Run, contents: Sequence[Any], say: Say) -> Engine:
             candidates.append(artifact)
     if len(candidates) == 1:
         return Engine(run, None)
-    readable = _readable(run, contents[: GROUP * cores() * _TRIED])
-    if not readable:
+    groups = _typical_groups(run, contents)
+    if not groups:
         return Engine(run, None)
+    count = sum(map(len, groups))
     timed: list[tuple[float, Engine]] = []
     for candidate in candidates:
         try:
             engine = Engine(run, candidate)
             with ThreadPoolExecutor(engine.workers) as pool:
-                groups = [readable[start : start + GROUP] for start in range(0, len(readable), GROUP)]
                 list(pool.map(engine.probabilities, groups))  # compiles, and opens one for each thread
                 begin = time.perf_counter()
                 list(pool.map(engine.probabilities, groups))
-                timed.append((len(readable) / (time.perf_counter() - begin), engine))
+                timed.append((count / (time.perf_counter() - begin), engine))
         except (KTransferError, RuntimeError, ValueError) as error:
             if candidate is None:
                 raise
@@ -178,37 +202,47 @@ def fastest(run: Run, contents: Sequence[Any], say: Say) -> Engine:
     timed.sort(key=lambda pair: -pair[0])
     others = ", ".join(f"{engine.name} {rate:,.0f}" for rate, engine in timed[1:])
     rate, engine = timed[0]
-    say(f"fastest    {engine.name}: {rate:,.0f} {run.noun}/s on the first {len(readable)}; {others}")
+    say(f"fastest    {engine.name}: {rate:,.0f} {run.noun}/s on {count} of the first; {others}")
     return engine
 
 
-def answers(engine: Engine, contents: Sequence[Any], pool: ThreadPoolExecutor) -> list[Any]:
-    """The probabilities of each example, or the `DataError` why there are none, in this order.
+def answers(engine: Engine, encoded: Encoded, pool: ThreadPoolExecutor) -> list[Any]:
+    """The probabilities of each example, or the `DataError` why there are none, in the order of the examples.
 
     Args:
         engine: What answers.
-        contents: Examples.
+        encoded: What its `encode` gave.
         pool: Of as many threads as the engine has workers.
     """
-    order = engine.order(contents)
-    groups = [order[start : start + GROUP] for start in range(0, len(order), GROUP)]
-    found: list[Any] = [None] * len(contents)
+    groups = encoded.groups()
+    found: list[Any] = [None] * len(encoded.examples)
     run_group = partial(_group_answers, engine)
-    given = [[contents[at] for at in group] for group in groups]
+    given = [[encoded.examples[at] for at in group] for group in groups]
     for group, rows in zip(groups, pool.map(run_group, given), strict=True):
         for at, row in zip(group, rows, strict=True):
             found[at] = row
     return found
 
 
-def _group_answers(engine: Engine, contents: Sequence[Any]) -> list[Any]:
+def _group_answers(engine: Engine, encoded: Sequence[Any]) -> list[Any]:
     try:
-        return list(engine.probabilities(contents))
+        return list(engine.probabilities(encoded))
     except DataError as error:
-        if len(contents) == 1:
+        if len(encoded) == 1:
             return [error]
     # One of them cannot be read: find out which.
-    return [_group_answers(engine, [content])[0] for content in contents]
+    return [_group_answers(engine, [each])[0] for each in encoded]
+
+
+def _typical_groups(run: Run, contents: Sequence[Any]) -> list[list[Any]]:
+    """A few groups of examples as they will be answered: from the shortest to the longest."""
+    readable = _readable(run, contents)
+    if not readable:
+        return []
+    encoded = Engine(run, None).encode(readable)
+    groups = encoded.groups()
+    places = np.linspace(0, len(groups) - 1, min(len(groups), cores() * _TRIED)).round().astype(int)
+    return [[encoded.examples[at] for at in groups[place]] for place in places]
 
 
 def _again(content: Any) -> Any:
@@ -219,8 +253,12 @@ def _again(content: Any) -> Any:
 
 
 def _readable(run: Run, contents: Sequence[Any]) -> list[Any]:
-    found = []
+    if run.preprocessing.sequence_length is not None:
+        return list(contents)  # every text can be read
+    found: list[Any] = []
     for content in contents:
+        if len(found) == GROUP * cores() * _TRIED:
+            break  # images take long to decode, and all take a model the same time
         try:
             run.preprocessing([_again(content)])
         except DataError:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import filelock
 
-from ktransfer.commands.batch_engines import AUTO, Engine, answers, engine_named, fastest
+from ktransfer.commands.batch_engines import AUTO, Encoded, Engine, answers, engine_named, fastest
 from ktransfer.commands.batch_sources import Columns, Row, Source, blocks, find_sources
 from ktransfer.commands.splits import Say, progress_bar
 from ktransfer.data.examples import printable
@@ -217,8 +217,9 @@ class _Work:
             for index, source in enumerate(self._sources):
                 rows, is_whole = whole[index]
                 if not is_whole:
-                    for block in _ahead(reader, blocks(source.rows(rows))):
-                        self._write(index, block, self._predicted(engine, block, pool))
+                    read = ((block, _encoded(engine, block)) for block in blocks(source.rows(rows)))
+                    for block, encoded in _ahead(reader, read):
+                        self._write(index, block, self._predicted(engine, block, encoded, pool))
                         answered += len(block)
                         bar.update(shown, description=f"{answered:,} {self._run.noun}")
                         if bar.disable:
@@ -229,11 +230,10 @@ class _Work:
         return done
 
     def _predicted(
-        self, engine: Engine, block: Sequence[Row], pool: ThreadPoolExecutor
+        self, engine: Engine, block: Sequence[Row], encoded: Encoded, pool: ThreadPoolExecutor
     ) -> list[tuple[Any, Any]]:
         """For each row `(predictions, error)`."""
-        readable = [row for row in block if row.error is None]
-        found = iter(answers(engine, [row.content for row in readable], pool))
+        found = iter(answers(engine, encoded, pool))
         task, labels, decision = self._run.task, self._run.labels, self._run.decision
         made: list[tuple[Any, Any]] = []
         for row in block:
@@ -318,9 +318,15 @@ def _digest(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _ahead(reader: ThreadPoolExecutor, found: Iterator[list[Row]]) -> Iterator[list[Row]]:
-    """The blocks of a source, of which the next is read while one is answered."""
-    ahead: Future[list[Row]] = reader.submit(next, found, [])
-    while block := ahead.result():
-        ahead = reader.submit(next, found, [])
+def _encoded(engine: Engine, block: Sequence[Row]) -> Encoded:
+    return engine.encode([row.content for row in block if row.error is None])
+
+
+def _ahead(
+    reader: ThreadPoolExecutor, found: Iterator[tuple[list[Row], Encoded]]
+) -> Iterator[tuple[list[Row], Encoded]]:
+    """The blocks of a source, of which the next is read and encoded while one is answered."""
+    ahead: Future[tuple[list[Row], Encoded] | None] = reader.submit(next, found, None)
+    while (block := ahead.result()) is not None:
+        ahead = reader.submit(next, found, None)
         yield block

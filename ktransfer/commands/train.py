@@ -471,7 +471,15 @@ def resume(
         # Not decided yet: a preset decides anew.
         how: dict[str, Any] = {"recipe": run.recipe}
         if preset := run.manifest.get("preset"):
-            chosen = ("seed", "class_weight", "loss", "augmentation", "quantization_aware", "adapter")
+            chosen = (
+                "batch_size",
+                "seed",
+                "class_weight",
+                "loss",
+                "augmentation",
+                "quantization_aware",
+                "adapter",
+            )
             how = {"preset": preset, "epochs": run.manifest["epochs_asked"]}
             how |= {name: getattr(run.recipe, name) for name in chosen}
         how |= {"group_by": run.data.get("group_by")}

@@ -64,6 +64,7 @@ class TrainOptions:
             `None`, which does so with the preset `"best"` and no budget, if validation was held out of fewer than 2,000
             training examples.
         epochs: Of fine-tuning by the preset; 0 keeps the solved head. Not with a recipe. Defaults to `None`.
+        batch_size: Examples in a step, of all devices together. Defaults to `None`, the recipe's.
         seed: Of everything random. Defaults to `None`, the recipe's, which is 0 by default.
         class_weight: As in `Recipe`. Defaults to `None`, the recipe's.
         loss: As in `Recipe`. Defaults to `None`, the recipe's.
@@ -108,6 +109,7 @@ class TrainOptions:
     budget: float | str | None = None
     refit: bool | None = None
     epochs: int | None = None
+    batch_size: int | None = None
     seed: int | None = None
     class_weight: str | None = None
     loss: str | None = None
@@ -177,5 +179,13 @@ class TrainOptions:
 
     def changes(self) -> dict[str, Any]:
         """The fields of a recipe that these options change."""
-        names = ("seed", "class_weight", "loss", "augmentation", "quantization_aware", "adapter")
+        names = (
+            "batch_size",
+            "seed",
+            "class_weight",
+            "loss",
+            "augmentation",
+            "quantization_aware",
+            "adapter",
+        )
         return {name: value for name in names if (value := getattr(self, name)) is not None}

@@ -109,6 +109,20 @@ class Preprocessing(Protocol):
     ) -> Array:
         """The probabilities of examples, as the task has them."""
 
+    def encode(self, inputs: Sequence[Any]) -> tuple[list[Any], Array]:
+        """The examples as `encoded_probabilities` takes them, and the order in which a model is fastest: int `(n,)`.
+
+        Texts are tokenized; images are left as they are, and decoded with their batch.
+        """
+
+    def encoded_probabilities(
+        self, model: keras.Model, encoded: Sequence[Any], outputs: int, task: Task, *, exact: bool
+    ) -> Array:
+        """The probabilities of examples that are one batch, from what `encode` gave.
+
+        With `exact` texts are padded no further than to the longest, for a model that is not compiled by shape.
+        """
+
     def digest(self) -> dict[str, Any]:
         """JSON-able facts of which one differs wherever the backbone would be given anything else."""
 

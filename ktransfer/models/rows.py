@@ -50,11 +50,26 @@ class RowAnExample:
         """The probabilities of examples: float32 `(N, outputs)`."""
         found = np.zeros((len(inputs), outputs), "float32")
         if len(inputs):
-            order = self.order(inputs)
+            encoded, order = self.encode(inputs)
             batches = (
-                self([inputs[index] for index in order[start : start + batch_size]])
+                self.batch([encoded[index] for index in order[start : start + batch_size]])
                 for start in range(0, len(inputs), batch_size)
             )
             logits = np.concatenate(list(predict_in_batches(model, batches)))
             found[order] = task.probabilities(logits)
         return found
+
+    def encode(self: Any, inputs: Sequence[Any]) -> tuple[list[Any], np.ndarray]:
+        """The examples as `batch` takes them, and the order in which a model runs over them fastest."""
+        return list(inputs), self.order(inputs)
+
+    def batch(self: Any, encoded: Sequence[Any], *, exact: bool = False) -> Any:
+        """Inputs of the model from what `encode` gave."""
+        return self(encoded)
+
+    def encoded_probabilities(
+        self: Any, model: keras.Model, encoded: Sequence[Any], outputs: int, task: Task, *, exact: bool
+    ) -> np.ndarray:
+        """The probabilities of examples that are one batch, from what `encode` gave: float32 `(N, outputs)`."""
+        [logits] = predict_in_batches(model, [self.batch(encoded, exact=exact)])
+        return task.probabilities(np.asarray(logits))

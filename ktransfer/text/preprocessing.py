@@ -130,6 +130,14 @@ class TextPreprocessing(RowAnExample):
         """The order in which a model runs over them fastest, short ones first: int `(n,)`."""
         return np.argsort([len(text) for text in texts], kind="stable")
 
+    def encode(self, inputs: Sequence[Any]) -> tuple[list[Any], np.ndarray]:
+        ids = self.tokenize(inputs)
+        return ids, np.argsort([len(row) for row in ids], kind="stable")
+
+    def batch(self, encoded: Sequence[Any], *, exact: bool = False) -> dict[str, np.ndarray]:
+        exact = exact and not self.fixed_length
+        return self.pack(encoded, max(map(len, encoded)) if exact else None)
+
     def dataset(self, examples: Examples, *, keep: bool | str = "auto", **options: Any) -> tf.data.Dataset:
         """`text_dataset` with these ids, which are kept in memory whatever `keep` is."""
         return text_dataset(examples, preprocessing=self, **options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import ChainMap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +30,7 @@ _TOKENS_OF_WORD = 32
 _NOTHING = "?"
 # Share of a window that the next one has as well.
 _OVERLAP = 0.5
+_MOST_KNOWN = 200_000  # words whose ids are kept in memory
 _ALL = np.iinfo(np.int64).max
 
 
@@ -94,16 +96,17 @@ class TokenPreprocessing(TextPreprocessing):
         """
         words = [words_of(text) for text in texts]
         cut = [[text[start:end] for start, end in each] for text, each in zip(texts, words, strict=True)]
-        new = sorted({word for each in cut for word in each} - self._known.keys())
+        # Of more words than that, those that were seen first are kept.
+        known = self._known if len(self._known) < _MOST_KNOWN else ChainMap({}, self._known)
+        new = sorted({word for each in cut for word in each} - known.keys())
         most = min(_TOKENS_OF_WORD, self.capacity)
         if new:
             found = self._ids([self.word_prefix + word for word in new])
             [nothing] = self._ids([self.word_prefix + _NOTHING])
             for word, ids in zip(new, found, strict=True):
-                self._known[word] = np.array(ids if len(ids) else nothing, np.int32)[:most]
+                known[word] = np.array(ids if len(ids) else nothing, np.int32)[:most]
         return [
-            Tokenized(each, [self._known[word] for word in names])
-            for each, names in zip(words, cut, strict=True)
+            Tokenized(each, [known[word] for word in names]) for each, names in zip(words, cut, strict=True)
         ]
 
     def tokenize(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -230,8 +233,25 @@ class TokenPreprocessing(TextPreprocessing):
         self, model: keras.Model, inputs: Sequence[str], outputs: int, task: Task, *, batch_size: int = 32
     ) -> np.ndarray:
         """The probabilities of the tags of all words of each text: objects `(N,)`, each `WordAnswers`."""
-        inputs = list(inputs)
+        encoded, _ = self.encode(inputs)
+        return self.encoded_probabilities(model, encoded, outputs, task, exact=False, batch_size=batch_size)
+
+    def encode(self, inputs: Sequence[str]) -> tuple[list[Any], np.ndarray]:
         tokenized = self.tokenized(inputs)
+        order = np.argsort([sum(map(len, each.ids)) for each in tokenized], kind="stable")
+        return list(zip(inputs, tokenized, strict=True)), order
+
+    def encoded_probabilities(
+        self,
+        model: keras.Model,
+        encoded: Sequence[Any],
+        outputs: int,
+        task: Task,
+        *,
+        exact: bool,
+        batch_size: int = 32,
+    ) -> np.ndarray:
+        tokenized = [each for _, each in encoded]
         windows = [
             (index, first, last)
             for index, each in enumerate(tokenized)
@@ -241,15 +261,15 @@ class TokenPreprocessing(TextPreprocessing):
         windows.sort(key=lambda window: sum(map(len, tokenized[window[0]].ids[window[1] : window[2]])))
         packed = [self._packed(tokenized[index], first, last) for index, first, last in windows]
         batches = (
-            self.pack([ids for ids, _ in packed[start : start + batch_size]])
+            self.batch([ids for ids, _ in packed[start : start + batch_size]], exact=exact)
             for start in range(0, len(packed), batch_size)
         )
         merger = [WindowMerger(each, outputs) for each in tokenized]
         answers = (row for batch in predict_in_batches(model, batches) for row in batch)
         for (index, first, last), (_, places), logits in zip(windows, packed, answers, strict=False):
             merger[index].add(first, last, task.probabilities(logits[places]))
-        found = np.empty(len(inputs), object)
-        for index, (text, each) in enumerate(zip(inputs, tokenized, strict=True)):
+        found = np.empty(len(encoded), object)
+        for index, (text, each) in enumerate(encoded):
             found[index] = WordAnswers(text, each.words, merger[index].probabilities)
         return found
 

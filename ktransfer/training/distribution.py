@@ -179,6 +179,33 @@ def start(devices: str, *, batch_size: int | None = None, seconds: float = START
     return lines
 
 
+def batch_of_all(each: int, asked: int | None = None) -> tuple[int, str]:
+    """The batch size of all devices together, and a line about it for the log.
+
+    Args:
+        each: Examples a step of one device.
+        asked: The batch size that was asked for as well. Defaults to `None`.
+
+    Raises:
+        RecipeError: The two contradict each other.
+
+    Example:
+        >>> batch_of_all(16)[0]
+        16
+    """
+    found = current()
+    devices = 1 if found is None else found.count
+    total = each * devices
+    if asked is not None and asked != total:
+        raise RecipeError(
+            f"Expected --batch-size {total}, which is {each} on each of {devices} devices, got {asked}. Leave one out."
+        )
+    return total, (
+        f"batch      {total} = {each} x {devices} devices; learning rates stay the recipe's (linear scaling: with SGD, "
+        "multiply them by as much as the batch grows)"
+    )
+
+
 def require_batch(batch_size: int | None, devices: int) -> None:
     """Raise `RecipeError` where a batch has fewer examples than there are devices.
 

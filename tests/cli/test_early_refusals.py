@@ -22,7 +22,12 @@ MANIFESTS = {
 ARGUMENTS = {
     **{"image_size": 32, "exclude": None, "allow_leakage": False, "validation_fraction": 0.2},
 }
-RECIPE = {"stages": [{"depth": 1, "epochs": 2, "learning_rate": 0.1}], "seed": 0, "loss": "cross_entropy"}
+RECIPE = {
+    "stages": [{"depth": 1, "epochs": 2, "learning_rate": 0.1}],
+    "seed": 0,
+    "loss": "cross_entropy",
+    "batch_size": 32,
+}
 MANIFESTS["begun"] = IMAGES | {
     "recipe": RECIPE | {"augmentation": {"flip": True}},
     "reproduce": {"arguments": ARGUMENTS},
@@ -43,6 +48,11 @@ REFUSED = {
     "two formats in one": (("export", "images", "--format", "onnx,tflite"), "--format of its own"),
     "an empty format": (("export", "images", "--format", ""), "a format out of"),
     "a typo in a format to train": ((*TRAIN, "--format", "onx"), "Did you mean onnx"),
+    "a batch for each of no devices": ((*TRAIN, "--batch-size-per-device", "8"), "Expected --devices"),
+    "another batch than the run's": (
+        ("train", "--resume", "--out", "begun", "--batch-size", "64"),
+        "--batch-size 32 as at the start",
+    ),
     "a format and none": ((*TRAIN, "--format", "onnx", "--no-export"), "--no-export"),
     "an option for another format": (("export", "images", "--format", "onnx", "--allow-flex"), "TFLite"),
     "an option for images": (("export", "texts", "--uint8"), "--uint8"),

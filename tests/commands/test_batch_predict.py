@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
@@ -19,7 +20,7 @@ from text_zoo import write_preset
 
 from ktransfer import cli
 from ktransfer.commands import batch_predict, batch_sources
-from ktransfer.commands.batch_engines import engine_named, fastest
+from ktransfer.commands.batch_engines import answers, engine_named, fastest
 from ktransfer.commands.batch_predict import predict_batch
 from ktransfer.commands.batch_sources import Columns
 from ktransfer.commands.train import train
@@ -84,11 +85,11 @@ def answers_in(path):
 def assert_as_predicted(found, expected):
     """The answers of a file are those of `Run.predict`."""
     assert len(found) == len(expected)
-    for row, answers in zip(found, expected, strict=True):
+    for row, wanted in zip(found, expected, strict=True):
         assert row["error"] is None
-        assert [each["label"] for each in row["predictions"]] == [each["label"] for each in answers]
+        assert [each["label"] for each in row["predictions"]] == [each["label"] for each in wanted]
         given = [each["probability"] for each in row["predictions"]]
-        assert given == pytest.approx([each["probability"] for each in answers], abs=1e-4)
+        assert given == pytest.approx([each["probability"] for each in wanted], abs=1e-4)
 
 
 @pytest.mark.parametrize("artifact", ["keras", "onnx", "tflite", "auto"])
@@ -160,12 +161,12 @@ def test_every_row_is_answered_once_wherever_the_process_ends(
     out = tmp_path / "answers.parquet"
     answered, real, left = [], batch_predict.answers, [0]
 
-    def counted(engine, contents, pool):
+    def counted(engine, encoded, pool):
         if left[0] == 0:
             raise KeyboardInterrupt
         left[0] -= 1
-        answered.append(list(contents))
-        return real(engine, contents, pool)
+        answered.extend(ids.tolist() for ids in encoded.examples)
+        return real(engine, encoded, pool)
 
     monkeypatch.setattr(batch_predict, "answers", counted)
     for end in (*ends, None):
@@ -176,7 +177,7 @@ def test_every_row_is_answered_once_wherever_the_process_ends(
             assert not out.exists()
         else:
             result = predict_batch(texts, [str(tmp_path / "shards")], out, artifact="onnx", **OPTIONS)
-    assert [text for block in answered for text in block] == given
+    assert answered == [ids.tolist() for ids in texts.preprocessing.tokenize(given)]
     assert result.resumed == 10 * sum(ends)
     assert_as_predicted(answers_in(out), texts.predict(given, top_k=3))
 
@@ -213,6 +214,22 @@ def test_what_cannot_be_answered_leaves_nothing_behind(texts, tmp_path):
     with pytest.raises(DataError, match=r"a field of texts in .*new-1\.parquet"):
         predict_batch(texts, [str(tmp_path / "shards")], tmp_path / "a.parquet", artifact="onnx", **OPTIONS)
     assert [path.name for path in tmp_path.iterdir()] == ["shards"]
+
+
+def test_texts_are_answered_by_their_tokens_and_padded_to_the_longest(texts, monkeypatch):
+    engine, lengths = engine_named(texts, "onnx"), []
+    given = ["the " * 9, "unknownwordoflength", "the " * 5] * 32
+    encoded = engine.encode(given)
+    real = engine.predict_on_batch
+    monkeypatch.setattr(
+        engine,
+        "predict_on_batch",
+        lambda inputs: lengths.append(inputs["token_ids"].shape[1]) or real(inputs),
+    )
+    with ThreadPoolExecutor(1) as pool:
+        found = answers(engine, encoded, pool)
+    assert lengths == sorted({len(ids) for ids in texts.preprocessing.tokenize(given)})
+    assert np.stack(found) == pytest.approx(texts.predict_probabilities(given), abs=1e-5)
 
 
 def test_an_artifact_that_was_changed_is_not_used(texts, tmp_path):

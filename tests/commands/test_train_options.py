@@ -49,7 +49,7 @@ def test_every_option_can_be_repeated_from_a_run():
         {"data": "d", "backbone": "b", "cache": True, "cache_dir": None, "formats": ()} | vars(TrainOptions())
     )
     of_the_recipe = {"preset", "budget", "refit", "epochs", "seed"} | TrainOptions(
-        seed=1, class_weight="balanced", loss="focal", quantization_aware=1, adapter=LoRA()
+        batch_size=8, seed=1, class_weight="balanced", loss="focal", quantization_aware=1, adapter=LoRA()
     ).changes().keys()
     assert fields - given.keys() - of_the_recipe == {"augmentation", "group_by"}
 

@@ -223,3 +223,15 @@ def test_a_preprocessing_of_words_says_so_and_is_loaded_as_one(zoo, tmp_path):
         "overlap": 0.5,
     }
     assert preprocessing_of(get_task("single_label"), loaded) is loaded
+
+
+def test_words_beyond_the_bound_are_tokenized_and_not_kept(zoo, monkeypatch):
+    from ktransfer.text import token_preprocessing
+
+    _, preprocessing = zoo("Bert")
+    texts = ["the quick fox", "brown you dog"]
+    expected = [ids.tolist() for ids in preprocessing.tokenize(texts)]
+    monkeypatch.setattr(token_preprocessing, "_MOST_KNOWN", 3)
+    fresh = preprocessing.with_sequence_length(63)
+    assert [[ids.tolist() for ids in fresh.tokenize([text])] for text in texts] == [[row] for row in expected]
+    assert len(fresh._known) == 3

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ktransfer.errors import RecipeError
+from ktransfer.training.distribution import batch_of_all
+
 HERE = Path(__file__).parents[1]
 
 MIRRORED = """
@@ -74,3 +77,11 @@ def test_the_callback_and_its_optimizer_hold_under_jax():
     )
     assert result.returncode == 0, result.stdout[-3000:]
     assert " passed" in result.stdout
+
+
+def test_the_batch_of_all_devices_is_refused_where_another_is_asked_for():
+    assert batch_of_all(16, 16)[0] == 16
+    with pytest.raises(
+        RecipeError, match=r"Expected --batch-size 16, which is 16 on each of 1 devices, got 32\."
+    ):
+        batch_of_all(16, 32)

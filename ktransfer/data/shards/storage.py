@@ -140,6 +140,7 @@ def list_files(source: str) -> list[str]:
         files, inside = file_system(source)
 
         def listed() -> list[str]:
+            files.invalidate_cache()  # a store is listed anew, as a disk is
             if _PATTERN.search(inside):
                 names = files.glob(inside)
             elif files.isdir(inside):
