@@ -42,7 +42,8 @@ def export(
         str | None,
         typer.Option(
             "--min-runtime",
-            help="The TensorFlow Lite that phones have, such as 2.9: refuse TFLite files that need a later one.",
+            help="The TensorFlow Lite that phones have, such as 2.9: write older operators in tflite-dynamic, and "
+            "refuse TFLite files that need a later one.",
         ),
     ] = None,
     strings: Annotated[

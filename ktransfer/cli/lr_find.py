@@ -11,6 +11,7 @@ from ktransfer.cli.options import (
     DATA_HELP,
     AsJson,
     CacheDir,
+    Client,
     DataDir,
     Encoding,
     FileColumn,
@@ -57,6 +58,7 @@ def lr_find(
     sequence_length: Annotated[
         int | None, typer.Option(min=1, help="Maximum length of texts in tokens, as in train.")
     ] = None,
+    client: Client = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
@@ -69,12 +71,14 @@ def lr_find(
 ) -> None:
     """Find a learning rate for fine-tuning by raising it from batch to batch."""
     from ktransfer.commands.checks import (
+        check_choice,
         check_data,
         check_encoding,
         check_folder_to_write,
         check_modality,
         check_path,
     )
+    from ktransfer.core.clients import CLIENTS
 
     how_deep = parse_depth(depth)
     if not 0 < lowest < highest < math.inf:
@@ -91,6 +95,7 @@ def lr_find(
         check_folder_to_write(out, "--out")
     if backbone is None:
         raise RunError("Expected --backbone, got none. `ktransfer backbones` lists the names.")
+    check_choice(client, CLIENTS, "--client")
     columns = {
         "text_column": text_column,
         "text_columns": text_columns,
@@ -119,6 +124,7 @@ def lr_find(
             scaling=scaling,
             **columns,
             sequence_length=sequence_length,
+            client=client,
             lowest=lowest,
             highest=highest,
             steps=steps,

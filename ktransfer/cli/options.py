@@ -57,6 +57,12 @@ GroupColumn = Annotated[
 Encoding = Annotated[
     str | None, typer.Option(help="Encoding of tables and text files, such as latin-1; UTF-8 if left out.")
 ]
+Client = Annotated[
+    str | None,
+    typer.Option(
+        help="mediapipe: read images and texts as MediaPipe Tasks do, so that its apps answer as the run does."
+    ),
+]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder that `ktransfer train` wrote.")]
 DataDir = Annotated[Path | None, typer.Option(help="The folder of TensorFlow Datasets' prepared data.")]
 Format = Annotated[

@@ -10,6 +10,7 @@ from ktransfer.cli.options import (
     DATA_HELP,
     AsJson,
     CacheDir,
+    Client,
     DataDir,
     Encoding,
     FileColumn,
@@ -65,6 +66,7 @@ def rank(
     sequence_length: Annotated[
         int | None, typer.Option(min=1, help="Maximum length of texts in tokens, as in train.")
     ] = None,
+    client: Client = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")] = 0,
     random_weights: Annotated[
         bool, typer.Option("--random-weights", help="Rank random backbones, for comparison.")
@@ -87,6 +89,7 @@ def rank(
         check_modality,
         check_path,
     )
+    from ktransfer.core.clients import CLIENTS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
 
     if data is None:
@@ -98,6 +101,7 @@ def rank(
     check_path(data_dir, "--data-dir", folder=True)
     check_path(exclude, "--exclude")
     check_choice(target_transform, ("log",), "--target-transform")
+    check_choice(client, CLIENTS, "--client")
     if out is not None:
         check_folder_to_write(out, "--out")
     if len(backbone or []) < 2:
@@ -121,6 +125,7 @@ def rank(
         "group_column": group_column,
         "encoding": encoding,
         "sequence_length": sequence_length,
+        "client": client,
     }
     check_modality(data, reading)
     with quiet_imports():

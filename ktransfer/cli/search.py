@@ -9,6 +9,7 @@ import typer
 from ktransfer.cli.options import (
     DATA_HELP,
     CacheDir,
+    Client,
     DataDir,
     Encoding,
     FileColumn,
@@ -97,6 +98,7 @@ def search(
     sequence_length: Annotated[
         int | None, typer.Option(min=1, help="Tokens that longer texts are cut to, as in train.")
     ] = None,
+    client: Client = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
     skip_corrupt: Annotated[
         bool, typer.Option("--skip-corrupt", help="Leave out images that cannot be read.")
@@ -122,6 +124,7 @@ def search(
         check_modality,
         check_path,
     )
+    from ktransfer.core.clients import CLIENTS
     from ktransfer.recipes.default_recipes import PRESETS
     from ktransfer.recipes.time_budget import TimeBudget, parse_duration
     from ktransfer.searching.space import Space
@@ -139,6 +142,7 @@ def search(
     check_choice(sampler, SAMPLERS, "--sampler")
     check_choice(pruner, PRUNERS, "--pruner")
     check_choice(target_transform, ("log",), "--target-transform")
+    check_choice(client, CLIENTS, "--client")
     check_exclusive({"--format": bool(format), "--no-export": no_export}, "which artifacts to write")
     for option, share in (("--validation-split", validation_split), ("--test-split", test_split)):
         if share is not None and not 0 < share < 1:
@@ -157,6 +161,7 @@ def search(
         "group_column": group_column,
         "encoding": encoding,
         "sequence_length": sequence_length,
+        "client": client,
     }
     modality = check_modality(data, reading)
     options = {

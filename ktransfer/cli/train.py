@@ -13,6 +13,7 @@ import typer
 from ktransfer.cli.options import (
     DATA_HELP,
     CacheDir,
+    Client,
     DataDir,
     Encoding,
     FileColumn,
@@ -110,12 +111,7 @@ def train(
         int | None,
         typer.Option(min=1, help="Maximum length of texts in tokens; 95 of 100 fit if left out."),
     ] = None,
-    client: Annotated[
-        str | None,
-        typer.Option(
-            help="mediapipe: read images and texts as MediaPipe Tasks do, so that its apps answer as the run does."
-        ),
-    ] = None,
+    client: Client = None,
     class_weight: Annotated[
         str | None, typer.Option(help="balanced: every class counts the same, independent of its size.")
     ] = None,

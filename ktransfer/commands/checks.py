@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ktransfer.core.modality import Modality, modalities
-from ktransfer.core.task import task_names
+from ktransfer.core.task import Task, task_names
 from ktransfer.data.modality import find_modality
 from ktransfer.data.shards.storage import is_url, list_files
-from ktransfer.errors import DataError, ExportError, RunError, did_you_mean
+from ktransfer.errors import DataError, ExportError, RecipeError, RunError, did_you_mean
 from ktransfer.runs.manifest import check_free, is_run, read_manifest
 
 _MODEL = "model.keras"
@@ -321,6 +321,26 @@ def refuse_others(options: Mapping[str, Any], modality: Modality, data: str | Pa
     """
     others = {name for each in modalities() for name in each.options} - set(modality.options)
     refuse_options({name: options[name] for name in options if name in others}, modality.task, data)
+
+
+def check_client(client: str | None, task: Task) -> None:
+    """Check that a client library has the task's answers.
+
+    Args:
+        client: As in `train`; `None` for none.
+        task: Of the examples.
+
+    Raises:
+        RecipeError: It has labels, and the task has none.
+
+    Example:
+
+        check_client("mediapipe", get_task("single_label"))
+    """
+    if client is not None and not task.tempered:
+        raise RecipeError(
+            f"Expected a task with labels for --client {client}, got {task.title}. Leave it out."
+        )
 
 
 def check_modality(data: str | Path, options: Mapping[str, Any]) -> Modality | None:

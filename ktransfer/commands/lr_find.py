@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from ktransfer.commands.checks import check_folder_to_write, refuse_others
+from ktransfer.commands.checks import check_client, check_folder_to_write, refuse_others
 from ktransfer.commands.splits import feature_store, progress_bar, read_splits, readable
 from ktransfer.data.modality import find_modality
 from ktransfer.data.tables.columns import as_reference
@@ -59,6 +59,7 @@ def lr_find(
     group_column: str | None = None,
     encoding: str | None = None,
     sequence_length: int | None = None,
+    client: str | None = None,
     lowest: float = 1e-7,
     highest: float = 1.0,
     steps: int = 100,
@@ -81,7 +82,7 @@ def lr_find(
             Defaults to `"all"`.
         out: A folder for `lr_find.json` and `lr_find.png`. Defaults to `None`, which writes nothing.
         data_dir, image_size, scaling, text_column, text_columns, file_column, label_column, label_separator, task,
-            group_column, encoding, sequence_length: As in `train`.
+            group_column, encoding, sequence_length, client: As in `train`.
         lowest, highest, steps: As in `find_learning_rate`.
         seed: Of the split, the order of the examples and what is drawn in training. Defaults to 0.
         skip_corrupt, exclude, cache_dir: As in `train`.
@@ -112,7 +113,7 @@ def lr_find(
         "group_column": group_column,
         "encoding": encoding,
     }
-    options |= {"sequence_length": sequence_length}
+    options |= {"sequence_length": sequence_length, "client": client}
     refuse_others(options, modality, data)
     facts = {
         "source": absolute(data),
@@ -123,6 +124,7 @@ def lr_find(
         **{name: options.get(name) for name in (*modality.facts, *modality.columns)},
     }
     splits, _ = read_splits(facts, seed)
+    check_client(client, splits.train.task)
     for note in splits.notes:
         say(f"note       {note}")
     keras.utils.set_random_seed(seed)

@@ -83,7 +83,8 @@ def package(
         _check_file(run, path, sha256)
     contents = dict(_artifact_files(run, [*proved], artifacts))
     families = dict.fromkeys(get_format(artifact.format).family for artifact in artifacts)
-    named = {family.name: program_folder(family.name) for family in families if family.program}
+    names = [family.name if family.program is None else family.program for family in families]
+    named = {name: program_folder(name) for name in names if name}
     folders = {name: folder for name, folder in named.items() if folder is not None}
     for name, folder in folders.items():
         contents |= {

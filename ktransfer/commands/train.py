@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from ktransfer.commands.audit import audit_before_training
-from ktransfer.commands.checks import refuse_others
+from ktransfer.commands.checks import check_client, refuse_others
 from ktransfer.commands.fit import finish
 from ktransfer.commands.splits import (
     Say,
@@ -213,10 +213,7 @@ def train_on(
     recipe = _recipe(recipe, preset, modality, len(splits.train), options, task=splits.train.task.name)
     recipe = splits.train.task.adapted(recipe)
     splits.train.task.check_recipe(recipe)
-    if options.client is not None and not splits.train.task.tempered:
-        raise RecipeError(
-            f"Expected a task with labels for --client {options.client}, got {splits.train.task.title}. Leave it out."
-        )
+    check_client(options.client, splits.train.task)
     keras.utils.set_random_seed(recipe.seed)
     network = network or modality.network(
         backbone,
@@ -376,6 +373,7 @@ def read_examples(
         return groups[name]
 
     splits, columns = read_splits(facts | ({"group_by": recorded} if group_by else {}), seed)
+    check_client(options.client, splits.train.task)
     if (target := splits.train.task.facts()) is not None:
         facts["target"] = target
     if group_by:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from ktransfer.errors import ExportError
 from ktransfer.exporting.parity import Parity
 
 
@@ -139,6 +140,25 @@ def fingerprint(path: Path) -> tuple[str, int]:
         digest.update(f"{file_sha256}  {name}\n".encode())
         size += file_size
     return digest.hexdigest(), size
+
+
+def check_place(path: Path) -> None:
+    """Check that an artifact can take the place of what is at its path.
+
+    Args:
+        path: The artifact's; a name without a suffix is that of a folder.
+
+    Raises:
+        ExportError: There is a folder where it is a file, or a file where it is a folder.
+
+    Example:
+        >>> check_place(Path("nowhere/model.onnx"))
+    """
+    kinds = {False: "a folder", True: "a file"}
+    if path.exists() and path.is_dir() == bool(path.suffix):
+        raise ExportError(
+            f"Expected {kinds[bool(path.suffix)]} or nothing at {path}, got {kinds[not path.suffix]}. Move it away."
+        )
 
 
 @contextlib.contextmanager

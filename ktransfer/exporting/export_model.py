@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ktransfer.core.modality import modality_of
 from ktransfer.core.task import SINGLE_LABEL, get_task
 from ktransfer.errors import ExportError
-from ktransfer.exporting.artifact import Artifact, fingerprint, publish, staging
+from ktransfer.exporting.artifact import Artifact, check_place, fingerprint, publish, staging
 from ktransfer.exporting.formats import ALL_FORMATS, FORMATS, QUANTIZED, format_names
 from ktransfer.exporting.options import ExportOptions
 from ktransfer.exporting.parity import TOLERANCE, Parity, check_logits, measure_parity
@@ -160,6 +160,8 @@ def export_model(
     [format] = check_formats([format])
     spec = get_format(format)
     family, quantized = spec.family, spec.is_quantized
+    folder, name = Path(folder), spec.file_name
+    check_place(folder / name)
     modality = modality_of(preprocessing)
     if options.temperature != 1 and not get_task(task).tempered:
         raise ExportError(
@@ -210,11 +212,12 @@ def export_model(
     exporter = spec.exporter()
     if options.min_runtime is not None and "min_runtime" in family.options:
         from ktransfer.exporting.tflite.min_runtime import check_min_runtime
-    folder, name = Path(folder), spec.file_name
     facts = {"task": serving.task.name} | (serving.decision or {})
     written: dict[str, Any] = {"extra": {**(extra or {}), **facts}}
     if quantized:
         written |= {"precision": spec.precision, "on_progress": on_progress}
+    if "min_runtime" in family.options:
+        written["min_runtime"] = options.min_runtime
 
     with staging(folder / f".{format}.partial") as partial:
         path = partial / name

@@ -24,8 +24,9 @@ class ExportOptions:
             they say (Guo et al. 2017, "On Calibration of Modern Neural Networks").
         client: One of `CLIENTS`: TFLite files have what that library reads, and are refused where it would not answer
             as the run does. Texts are then of the run's sequence length. Defaults to `None`.
-        min_runtime: The version of TensorFlow Lite that phones have, such as `"2.9"`: a TFLite file that needs a later
-            one is refused, with its operators. Defaults to `None`.
+        min_runtime: The version of TensorFlow Lite that phones have, such as `"2.9"`: dense layers of `tflite-dynamic`
+            get one scale each where needed, and a TFLite file that needs a later one all the same is refused, with its
+            operators. Defaults to `None`.
 
     Raises:
         ExportError: The temperature is not above 0, or there is no such client or no such version.

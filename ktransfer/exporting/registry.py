@@ -41,8 +41,8 @@ class Format:
             `precision` and `on_progress` as well. It is imported when the format is written.
         runtime: The module with `open_file(path, threads)`, which returns an `Opened`.
         default: Whether it is written where no formats are asked for. Defaults to `True`.
-        program: Whether a program of the deployment kit, in a folder of its name, is handed over with it. Defaults to
-            `True`.
+        program: The folder of the deployment kit that is handed over with it; empty for none. Defaults to `None`, the
+            one of its name.
         output: The name of what it gives. Defaults to `"probabilities"`; its runtime makes these of `"logits"`.
         precisions: Those that it has, float32 first. Defaults to that alone.
         converts: Whether a converter may need some axes to be of one size. Defaults to `True`.
@@ -74,7 +74,7 @@ class Format:
     exporter: str
     runtime: str
     default: bool = True
-    program: bool = True
+    program: str | None = None
     output: str = "probabilities"
     precisions: tuple[str, ...] = (FLOAT32,)
     converts: bool = True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,9 +9,9 @@ import keras_hub
 import numpy as np
 
 from ktransfer.errors import ExportError
+from ktransfer.models.averaging import averaging_layer, transformer_layers
 from ktransfer.models.heads import Head
 from ktransfer.models.locate import find_backbone
-from ktransfer.text.serving import check_one_text
 from ktransfer.text.tokenizer_json import load_tokenizer, write_tokenizer
 from ktransfer.utils.files import write_json
 
@@ -21,12 +20,17 @@ if TYPE_CHECKING:
 
     from ktransfer.exporting.serving import Serving
     from ktransfer.text.preprocessing import TextPreprocessing
+    from ktransfer.text.serving import Texts
 
-# The layer that averages writes logits times `_SIGNAL`, so that the first token's own vector, which a residual
-# connection adds, is lost in them, and two constants of `_GROUND` times that, which fix the scale of the layer
-# normalization.
-_SIGNAL, _GROUND = 1e7, 1e4
-_SMALL = 1e-2  # times what tanh is given, which is then the identity to float32's last digits
+# What transformers calls the architecture of a backbone with this tokenizer.
+_ARCHITECTURES = {
+    keras_hub.tokenizers.BertTokenizer: "bert",
+    keras_hub.tokenizers.DistilBertTokenizer: "distilbert",
+    keras_hub.tokenizers.ElectraTokenizer: "electra",
+    keras_hub.tokenizers.RobertaTokenizer: "roberta",
+    keras_hub.tokenizers.XLMRobertaTokenizer: "xlm-roberta",
+}
+_HF_INPUTS = {"token_ids": "input_ids", "padding_mask": "attention_mask", "segment_ids": "token_type_ids"}
 
 
 def text_task(serving: Serving) -> Any:
@@ -46,23 +50,16 @@ def text_task(serving: Serving) -> Any:
     preprocessing = cast("TextPreprocessing", serving.preprocessing)
     encoder = find_backbone(serving.model)
     _require_bert(encoder, preprocessing)
-    kernel, bias = Head.of(serving.model).folded()
-    features, classes = kernel.shape
-    if 2 * classes + 2 > features:
-        raise ExportError(
-            f"Expected at most {features // 2 - 1} classes of a backbone with {features} features for keras-hub, got "
-            f"{classes}. Export another format."
-        )
+    kernel, bias = (each / serving.temperature for each in Head.of(serving.model).folded())
+    weights, pooled, read = averaging_layer(transformer_layers(encoder)[-1], kernel, bias)
     backbone = _with_one_layer_more(encoder)
+    backbone.get_layer(f"transformer_layer_{backbone.num_layers - 1}").set_weights(weights)
+    backbone.get_layer("pooled_dense").set_weights([pooled, np.zeros(len(pooled), "float32")])
     preprocessor = keras_hub.models.BertTextClassifierPreprocessor(
         preprocessing.tokenizer, sequence_length=preprocessing.sequence_length
     )
-    task = keras_hub.models.BertTextClassifier(backbone, classes, preprocessor=preprocessor, dropout=0.0)
-    scale = _average(backbone, kernel / serving.temperature, bias / serving.temperature)
-    read = np.zeros((features, classes), "float32")
-    read[range(classes), range(classes)] = 0.5 * scale
-    read[range(classes, 2 * classes), range(classes)] = -0.5 * scale
-    task.get_layer("logits").set_weights([read, np.zeros(classes, "float32")])
+    task = keras_hub.models.BertTextClassifier(backbone, len(bias), preprocessor=preprocessor, dropout=0.0)
+    task.get_layer("logits").set_weights([read, np.zeros(len(bias), "float32")])
     return task
 
 
@@ -70,18 +67,28 @@ def write_hub_tokenizer(serving: Serving, folder: Path) -> dict[str, Any]:
     """Write `tokenizer.json` and `tokenizer_config.json`, by which transformers makes the ids of the run.
 
     Returns:
-        As `write_tokenizer`.
+        As `write_tokenizer`, and as `architecture` what transformers calls that of the backbone.
 
     Raises:
-        ExportError: An example has two texts or an answer for each token, or the tokenizer cannot be written so.
+        ExportError: An example has two texts, transformers has no such backbone, or the tokenizer cannot be written so.
 
     Example:
 
-        write_hub_tokenizer(serving, Path("spam"))["sequence_length"]   # 64
+        write_hub_tokenizer(serving, Path("spam"))["architecture"]   # "distilbert"
     """
-    texts = check_one_text(serving, "transformers")
     preprocessing = cast("TextPreprocessing", serving.preprocessing)
-    _require_bert(find_backbone(serving.model), preprocessing)
+    if len(preprocessing.text_names) > 1:
+        raise ExportError(
+            "Expected one text an example for transformers, got pairs of texts, which its tokenizers cut otherwise. "
+            "Export onnx."
+        )
+    architecture = _architecture(find_backbone(serving.model), preprocessing)
+    if prefix := getattr(preprocessing, "word_prefix", ""):
+        raise ExportError(
+            "Expected a tokenizer that reads a word alone as in a text for named entities in transformers, got "
+            f"{type(preprocessing.tokenizer).__name__}, which reads it after {prefix!r}. Export onnx."
+        )
+    texts = cast("Texts", serving.examples).texts
     facts = write_tokenizer(preprocessing.as_tokenizer(), folder, texts=preprocessing.encoded(texts))
     tokenizer = load_tokenizer(folder / facts["path"])
     names = {
@@ -92,18 +99,33 @@ def write_hub_tokenizer(serving: Serving, folder: Path) -> dict[str, Any]:
             ("pad_token", "pad_token_id"),
         )
     }
-    names["unk_token"] = preprocessing.tokenizer.oov_token
+    if unknown := getattr(preprocessing.tokenizer, "oov_token", None):
+        names["unk_token"] = unknown
+    # Elsewhere a text that spells a special token is a text, as in training.
+    byte_pairs = isinstance(preprocessing.tokenizer, keras_hub.tokenizers.BytePairTokenizer)
+    spelt = getattr(preprocessing.tokenizer, "special_tokens_in_strings", byte_pairs)
     config = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": preprocessing.sequence_length,
-        "model_input_names": ["input_ids", "attention_mask", "token_type_ids"],
+        "model_input_names": [_HF_INPUTS[name] for name in preprocessing.inputs],
         "clean_up_tokenization_spaces": False,
-        # A text that spells a special token is a text, as in training.
-        "split_special_tokens": not preprocessing.tokenizer.special_tokens_in_strings,
+        "split_special_tokens": not spelt,
         **names,
     }
     write_json(folder / "tokenizer_config.json", config)
-    return facts
+    return {**facts, "architecture": architecture}
+
+
+def _architecture(encoder: keras.Model, preprocessing: TextPreprocessing) -> str:
+    """The name of an encoder's architecture in transformers."""
+    # Of the very class: RoFormer-v2's is one of BERT's.
+    found = _ARCHITECTURES.get(type(preprocessing.tokenizer))
+    if found is None or "transformer_layer_0" not in {layer.name for layer in encoder.layers}:
+        raise ExportError(
+            "Expected a backbone of BERT, DistilBERT, ELECTRA, RoBERTa or XLM-RoBERTa for transformers, got "
+            f"{encoder.name} with {type(preprocessing.tokenizer).__name__}. Export another format."
+        )
+    return found
 
 
 def _require_bert(encoder: keras.Model, preprocessing: TextPreprocessing) -> None:
@@ -146,42 +168,3 @@ def _with_one_layer_more(encoder: keras.Model) -> Any:
         if layer.weights and layer.name in layers:
             layer.set_weights(layers[layer.name].get_weights())
     return backbone
-
-
-def _average(backbone: Any, kernel: np.ndarray, bias: np.ndarray) -> float:
-    """Make the top layer and the pooling give logits times a factor, and return what undoes the factor.
-
-    Output j of the attention is logit j of the average times `_SIGNAL`, output C + j the same negated, and two more are
-    constants, as far from each other as fixes the deviation that layer normalization divides by. All outputs together
-    are zero, so that it subtracts nothing.
-    """
-    features, classes = kernel.shape
-    layer = backbone.get_layer(f"transformer_layer_{backbone.num_layers - 1}")
-    ground = _SIGNAL * _GROUND
-    written, constant = np.zeros((features, features)), np.zeros(features)
-    written[:, :classes] = kernel * _SIGNAL
-    written[:, classes : 2 * classes] = -kernel * _SIGNAL
-    constant[:classes], constant[classes : 2 * classes] = bias * _SIGNAL, -bias * _SIGNAL
-    constant[2 * classes : 2 * classes + 2] = ground, -ground
-    heads = backbone.num_heads
-    values = np.eye(features).reshape(features, heads, features // heads)
-    made = {
-        "value/kernel": values,
-        "attention_output/kernel": written.reshape(heads, features // heads, features),
-        "attention_output/bias": constant,
-    }
-    weights = []
-    for weight in layer.weights:
-        name = "/".join(weight.path.split("/")[-2:])
-        value = made.pop(name, None)
-        if value is None:
-            value = np.ones(weight.shape) if name.endswith("gamma") else np.zeros(weight.shape)
-        weights.append(value.astype("float32"))
-    if made:
-        raise ExportError(
-            f"Expected attention with {', '.join(made)} in {layer.name}, got other weights. Use keras-hub 0.32."
-        )
-    layer.set_weights(weights)
-    pooled = np.eye(features) * _SMALL
-    backbone.get_layer("pooled_dense").set_weights([pooled.astype("float32"), np.zeros(features, "float32")])
-    return _GROUND * math.sqrt(2 / features) / _SMALL

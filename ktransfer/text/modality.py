@@ -139,7 +139,9 @@ class TextModality:
         from ktransfer.text.tokenizer_graph import EXTENSIONS, compare_in_graph
 
         texts = check_one_text(serving, "onnx-strings")
-        return {"name": EXTENSIONS, **compare_in_graph(_of_texts(serving.preprocessing), [*texts, *further])}
+        known = {*further}  # of a run its examples are among them
+        compared = [*(text for text in texts if text not in known), *further]
+        return {"name": EXTENSIONS, **compare_in_graph(_of_texts(serving.preprocessing), compared)}
 
     def described_signatures(self, serving: Serving, signature: dict[str, Any]) -> dict[str, Any]:
         from ktransfer.text.in_graph_tokenizer import text_inputs

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ from text_zoo import write_preset
 from ktransfer import cli
 from ktransfer.demo import PRESET_PATH
 from ktransfer.demo.drawing import write_target_task
+from ktransfer.errors import RunError
 
 COMMAND = Path(sys.executable).with_name("ktransfer")
 
@@ -322,6 +324,21 @@ def test_training_runs_on_jax(data, tmp_path):
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert manifest["versions"]["backend"] == "jax"
     assert manifest["metrics"]["validation"] > 0.4
+
+
+@pytest.mark.parametrize("verb", ["rank", "search", "lr-find"])
+def test_a_client_is_passed_on_as_to_train(monkeypatch, capsys, data, tmp_path, verb):
+    seen, name = {}, verb.replace("-", "_")
+
+    def stopped(*given, **options):
+        seen.update(options)
+        raise RunError("Expected nothing more, got enough. Stop here.")
+
+    monkeypatch.setattr(importlib.import_module(f"ktransfer.commands.{name}"), name, stopped)
+    backbones = ["--backbone", PRESET_PATH, *(["--backbone", f"{PRESET_PATH}@0.5"] if verb == "rank" else [])]
+    out = ["--out", tmp_path / "out"] if verb == "search" else []
+    assert run(monkeypatch, capsys, verb, data, *backbones, *out, "--client", "mediapipe")[0] == 2
+    assert seen["client"] == "mediapipe"
 
 
 def test_the_version_is_that_of_the_package(monkeypatch, capsys):

@@ -55,6 +55,14 @@ def test_texts_go_the_same_way(tmp_path):
     assert len(curve.losses) >= 1
 
 
+def test_it_reads_as_a_client_does_and_refuses_a_task_without_labels(tmp_path):
+    _, preset = write_preset("Bert", tmp_path)
+    rows = [f"the quick fox {n},{n}.5" for n in range(12)]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    with pytest.raises(RecipeError, match="labels for --client mediapipe, got regression"):
+        lr_find(tmp_path / "a.csv", preset, task="regression", client="mediapipe", verbose=0)
+
+
 def test_a_depth_that_the_backbone_lacks_is_refused(data):
     with pytest.raises(RecipeError, match="at most"):
         lr_find(data, PRESET_PATH, depth=1000, verbose=0)

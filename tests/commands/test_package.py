@@ -75,6 +75,12 @@ def test_its_program_answers_as_the_run_without_ktransfer(run, tmp_path):
     ]
 
 
+def test_a_file_that_takes_texts_comes_with_the_program_of_onnx(run, tmp_path):
+    [entry] = [each for each in read_manifest(run)["artifacts"] if each["format"] == "onnx"]
+    change(run, artifacts=[entry | {"format": "onnx-strings"}])
+    assert "programs/onnx/predict.py" in contents(package(run, tmp_path / "run.zip"))
+
+
 def test_nothing_of_the_training_machine_is_handed_over(run, tmp_path):
     found = contents(package(run, tmp_path / "run.zip"))
     manifest = json.loads(found["manifest.json"])

@@ -2,6 +2,7 @@
 
 import json
 
+import keras
 import numpy as np
 import onnx
 import pytest
@@ -11,6 +12,7 @@ from exporting import CLASSES, SIZE, small_model
 from ktransfer.errors import ExportError
 from ktransfer.exporting.export_model import ExportOptions, export_model
 from ktransfer.exporting.onnx.min_runtime import min_runtime as onnx_min_runtime
+from ktransfer.exporting.patches.dense_scales import one_scale_a_dense_layer
 from ktransfer.exporting.tflite.min_runtime import check_min_runtime, min_runtime
 from ktransfer.exporting.versions import version_number
 
@@ -49,6 +51,28 @@ def test_a_tflite_file_has_its_least_runtime_and_an_older_one_is_refused(tmp_pat
         export(tmp_path, "tflite", min_runtime="1.0")
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir() if "partial" in file.name] == []
+
+
+def test_dense_layers_of_a_dynamic_file_get_operators_that_an_older_runtime_has(tmp_path):
+    image = keras.Input((SIZE, SIZE, 3))
+    hidden = keras.layers.Dense(64, activation="relu")(keras.layers.Flatten()(image / 255.0))
+    model = keras.Model(image, keras.layers.Dense(len(CLASSES))(hidden))
+    options = {"class_names": CLASSES, "examples": IMAGES}
+    given = (model, tmp_path / "artifacts", "tflite-dynamic")
+    newer = export_model(*given, **options)
+    assert newer.min_runtime["operators"]["FULLY_CONNECTED"] == 12
+    older = export_model(*given, **options, options=ExportOptions(min_runtime="2.9"))
+    assert older.min_runtime["operators"]["FULLY_CONNECTED"] < 12
+    assert version_number(older.min_runtime["version"]) <= (2, 9)
+    assert older.parity.label_agreement == 1
+    assert abs(older.size_bytes - newer.size_bytes) < 0.05 * newer.size_bytes
+    with pytest.raises(ExportError, match=r"got tflite-dynamic, which needs 2\.[0-9]"):
+        export_model(*given, **options, options=ExportOptions(min_runtime="1.15"))
+
+
+def test_a_converter_without_the_option_is_refused():
+    with pytest.raises(ExportError, match="got one of another TensorFlow"):
+        one_scale_a_dense_layer(object())
 
 
 @pytest.mark.parametrize("format", ["onnx", "savedmodel"])

@@ -13,6 +13,7 @@ from images import draw
 from text_zoo import FAMILIES, write_preset
 
 from ktransfer.core.task import get_task
+from ktransfer.data.pairs import Pair
 from ktransfer.errors import ExportError, MissingExtraError
 from ktransfer.exporting.export_model import export_model
 from ktransfer.exporting.processes.runtime_process import RuntimeProcess
@@ -21,7 +22,9 @@ from ktransfer.image.preprocessing import Preprocessing
 from ktransfer.text import tokenizer_graph
 from ktransfer.text.backbones import load_text_preprocessing
 from ktransfer.text.classifier import build_text_classifier
+from ktransfer.text.pair_preprocessing import pair_preprocessing
 from ktransfer.text.preprocessing import TextPreprocessing
+from ktransfer.text.token_preprocessing import preprocessing_of
 from ktransfer.text.tokenizer_texts import NASTY_TEXTS
 
 LENGTH = 16
@@ -156,6 +159,25 @@ def test_images_are_refused(tmp_path):
         export_model(small_model(), tmp_path / "artifacts", "onnx-strings", **options)
 
 
+@pytest.mark.parametrize(("task", "got"), [("single_label", "pairs of texts"), ("ner", "named entities")])
+def test_pairs_and_entities_are_refused_before_converting(task, got, tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime_extensions")
+    monkeypatch.delattr("ktransfer.exporting.onnx_strings.exporter.write_onnx")
+    backbone, preset = write_preset("Bert", tmp_path)
+    preprocessing = load_text_preprocessing(preset, backbone, sequence_length=LENGTH)
+    texts = TEXTS
+    if task == "single_label":
+        preprocessing, texts = pair_preprocessing(preprocessing), [Pair("the fox", "you")]
+    preprocessing = preprocessing_of(get_task(task), preprocessing)
+    names = get_task(task).output_names(["a", "b"])
+    model = build_text_classifier(backbone, len(names), preprocessing, per_token=task == "ner")
+    options = {"class_names": names, "examples": texts, "task": task}
+    with pytest.raises(
+        ExportError, match=f"one text and one answer an example for onnx-strings, got .*{got}"
+    ):
+        export(model, preprocessing, tmp_path, **options)
+
+
 def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime_extensions", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name, find=None: None)
@@ -168,9 +190,10 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path, monkeypatch):
 @HERE
 def test_the_program_of_the_kit_answers_texts_by_the_file(tmp_path):
     model, preprocessing = classifier("Albert", tmp_path)
-    compared = ["a fox \0 and dogs", *["a fox"] * 200]
+    compared = ["a fox \0 and dogs", *["a fox"] * 200, *TEXTS]
     artifact = export(model, preprocessing, tmp_path, compared=compared)
     assert artifact.client["differing_texts"] == 1
+    assert artifact.client["compared_texts"] == len(compared)  # examples of the run are not counted twice
     assert "NUL characters" in artifact.client["differing_kinds"]
     manifest = {
         "modality": "text",

@@ -9,7 +9,7 @@ import numpy as np
 
 from ktransfer.core.task import get_task
 from ktransfer.errors import ExportError
-from ktransfer.exporting.hf.exporter import FACTS
+from ktransfer.exporting.hf import FACTS
 from ktransfer.exporting.opened import Opened, checked_labels
 from ktransfer.security.safe_io import read_json
 
@@ -39,9 +39,8 @@ def open_file(path: Path, threads: int | None) -> Opened:
             f"Expected a folder of the format transformers in {path}, got {error}. Export it again."
         ) from error
     options = {"local_files_only": True, "trust_remote_code": False}
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        str(path), use_safetensors=True, **options
-    ).eval()
+    kind = "AutoModelForTokenClassification" if task.per_token else "AutoModelForSequenceClassification"
+    model = getattr(transformers, kind).from_pretrained(str(path), use_safetensors=True, **options).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(path), **options)
     if [model.config.id2label[index] for index in range(len(labels))] != labels:
         raise ExportError(f"Expected the labels of {FACTS} in {path}, got others. Export it again.")
@@ -60,5 +59,5 @@ def open_file(path: Path, threads: int | None) -> Opened:
         return task.probabilities(logits.astype(np.float32))
 
     described = [{"name": name, "shape": [None, None], "dtype": "int32"} for name in names]
-    output = {"name": "logits", "shape": [None, len(labels)], "dtype": "float32"}
+    output = {"name": "logits", "shape": [None, *([None] * task.per_token), len(labels)], "dtype": "float32"}
     return Opened(labels, {"inputs": described, "output": output}, answer)

@@ -61,6 +61,11 @@ def write(
     adapters = serving.adapters
     if adapters is None:
         raise ExportError("Expected a run with adapters for peft, got one without. Export transformers.")
+    if serving.task.per_token or serving.task.least_squares:
+        raise ExportError(
+            f"Expected single-label or multi-label classification for peft, got {serving.task.title}. Export "
+            "transformers."
+        )
     path.mkdir(exist_ok=True)
     with pretrained_kernels(serving.model, adapters):
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ktransfer.core.task import get_task
 from ktransfer.errors import ExportError
-from ktransfer.exporting.hf.exporter import FACTS
+from ktransfer.exporting.hf import FACTS
 from ktransfer.exporting.hf_peft import BASE
 from ktransfer.exporting.opened import Opened, checked_labels
 from ktransfer.security.safe_io import read_json

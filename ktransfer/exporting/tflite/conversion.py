@@ -15,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from ktransfer.errors import ExportError, listed
+from ktransfer.exporting.patches.dense_scales import one_scale_a_dense_layer
 from ktransfer.exporting.processes.converter_process import report
 from ktransfer.exporting.tflite.float16_weights import convert_weights_to_float16
 from ktransfer.quantization.layer_sensitivity import CALIBRATED, choices, closest, error_against, evenly
@@ -36,6 +37,7 @@ def convert(
     precision: str = "float32",
     calibration: Sequence[dict[str, Array]] = (),
     allow_flex: bool = False,
+    one_scale: bool = False,
 ) -> bytes:
     """Return the bytes of a TFLite file.
 
@@ -50,6 +52,7 @@ def convert(
         calibration: For `"int8"` inputs by name, each of batch 1, which show what flows between layers.
         allow_flex: Operations that TFLite lacks stay as TensorFlow has them, not with `"int8"`; else there
             are builtin ones only.
+        one_scale: With `"dynamic"`, all weights of a dense layer have one scale, which older runtimes know.
 
     Raises:
         ExportError: The model has an operation that TFLite lacks, or cannot be quantized.
@@ -65,6 +68,8 @@ def convert(
         converter = _converter(source)
         if allow_flex:
             converter.target_spec.supported_ops.append(tf.lite.OpsSet.SELECT_TF_OPS)
+        if one_scale:
+            one_scale_a_dense_layer(converter)
         if precision != "float32":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if precision == "float16":

@@ -20,6 +20,7 @@ from ktransfer.exporting.saved_model import exporter as saved_model
 from ktransfer.exporting.serving import inlined_functions, serving_function
 from ktransfer.exporting.tflite.conversion import convert
 from ktransfer.exporting.tflite.metadata import add_metadata
+from ktransfer.exporting.tflite.min_runtime import min_runtime_of, runs_on
 from ktransfer.utils.progress import ProgressCallback, silent
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def write(
     extra: Mapping[str, Any] | None = None,
     precision: str = "float32",
     allow_flex: bool = False,
+    min_runtime: str | None = None,
     on_progress: ProgressCallback = silent,
 ) -> None:
     """Write a TFLite file with its labels inside.
@@ -47,6 +49,8 @@ def write(
         fixed: Sizes of axes by name; the others may have any size.
         extra: JSON-able facts, written to `extra.json` in the file.
         precision, allow_flex: As in `tflite_conversion.convert`, which is run in a subprocess.
+        min_runtime: The version of TensorFlow Lite that phones have: in `"dynamic"` dense layers get one scale each
+            where it does not know one for each output. Defaults to `None`.
         on_progress: Callable that receives the progress. Defaults to none.
 
     Raises:
@@ -67,10 +71,12 @@ def write(
         calibration = serving.calibration_batches() if precision == "int8" else ()
         calibration = [_in_dtypes(inputs, serving) for inputs in calibration]
         doing = f"convert the model to TFLite in {precision}"
+        given = (source, precision, calibration, allow_flex)
         try:
-            content = run_in_subprocess(
-                convert, source, precision, calibration, allow_flex, doing=doing, on_progress=on_progress
-            )
+            content = run_in_subprocess(convert, *given, doing=doing, on_progress=on_progress)
+            if min_runtime and precision == "dynamic" and not runs_on(min_runtime_of(content), min_runtime):
+                on_progress(f"converting again, for TensorFlow Lite {min_runtime}")
+                content = run_in_subprocess(convert, *given, True, doing=doing, on_progress=on_progress)
         except Ended as ended:
             if not ended.aborted or _converts(source):  # then it is quantizing that it does not
                 raise

@@ -28,7 +28,17 @@ def min_runtime(path: Path) -> dict[str, Any]:
 
         min_runtime(Path("model.tflite"))   # {"name": "TensorFlow Lite", "version": "1.15.0", "operators": {}}
     """
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(path.read_bytes(), 0))
+    return min_runtime_of(path.read_bytes())
+
+
+def min_runtime_of(content: bytes) -> dict[str, Any]:
+    """`min_runtime` of the bytes of a file.
+
+    Example:
+
+        min_runtime_of(Path("model.tflite").read_bytes())["version"]   # "1.15.0"
+    """
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(content, 0))
     version = ""
     for entry in model.metadata or []:
         if entry.name == _KEY.encode():
@@ -46,6 +56,17 @@ def min_runtime(path: Path) -> dict[str, Any]:
     }
 
 
+def runs_on(facts: Mapping[str, Any], wanted: str) -> bool:
+    """Whether a runtime of the version `wanted` has the operators of a file, by what `min_runtime` returned.
+
+    Example:
+        >>> runs_on({"name": "TensorFlow Lite", "version": "1.15.0", "operators": {}}, "2.9")
+        True
+    """
+    version = facts["version"]
+    return version is not None and version_number(version) <= version_number(wanted)
+
+
 def check_min_runtime(facts: Mapping[str, Any], wanted: str, format: str) -> None:
     """Raise `ExportError` unless a runtime of this version has the operators of a file.
 
@@ -59,7 +80,7 @@ def check_min_runtime(facts: Mapping[str, Any], wanted: str, format: str) -> Non
         check_min_runtime({"name": "TensorFlow Lite", "version": "1.15.0", "operators": {}}, "2.9", "tflite")
     """
     version = facts["version"]
-    if version is not None and version_number(version) <= version_number(wanted):
+    if runs_on(facts, wanted):
         return
     later = (
         ", ".join(f"{name} {number}" for name, number in facts["operators"].items()) or "none above version 1"
