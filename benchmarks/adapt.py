@@ -2,16 +2,20 @@
 
 python benchmarks/adapt.py lora [--data snips] [--seeds 3] [--train 120] [--test 300]
 python benchmarks/adapt.py pretrain [--budget 8m] [--labels 500]
+python benchmarks/adapt.py causal [--epochs 20] [--labels 500]
 
 "lora": of each seed the same examples, solved head, blocks, epochs and batches; once all weights of the blocks
 train, once adapters. Nothing is chosen on the test examples: the weights are those of the last epoch. Bytes are those
 of the optimizer's variables and of the gradients, which are as large as what trains. "pretrain": a backbone is adapted
 to the unlabeled texts, then a classifier is trained by the preset `fast` on few labels, with and without; all seeds
-share one adapted backbone.
+share one adapted backbone. "causal": the same for a small GPT-2 of random weights, whose byte pairs are learned from
+the unlabeled texts.
 """
 
 import argparse
 import dataclasses
+import json
+import math
 import random
 import tempfile
 import time
@@ -122,24 +126,104 @@ def lora(options):
     )
 
 
+def causal(options):
+    """Perplexity of a small GPT-2 by round, and accuracy on few labels on it and on its random weights."""
+    import ktransfer
+
+    rows = []
+    for data in options.data or ("snips",):
+        splits = ktransfer.load_text_splits(SHARED / "data" / SOURCES[data])[0]
+        with tempfile.TemporaryDirectory() as folder:
+            path, texts = write_unlabeled(splits, Path(folder, "texts.txt"), options.texts)
+            backbone = write_gpt2(texts, Path(folder, "gpt2"), seed=0)
+            adapted = ktransfer.pretrain(
+                path,
+                str(backbone),
+                Path(folder, "adapted"),
+                epochs=options.epochs,
+                learning_rate=1e-3,
+                batch_size=16,
+                budget=options.budget,
+                verbose=0,
+                say=note,
+            )
+            rows += compared(splits, options, Path(folder), data, str(backbone), adapted)
+            curve = [round(math.exp(row["held_out"]), 1) for row in adapted.facts["curve"]]
+    report(
+        rows,
+        labels=options.labels,
+        texts=options.texts,
+        epochs=options.epochs,
+        seeds=options.seeds,
+        curve=curve,
+    )
+
+
+def write_gpt2(texts, folder, seed):
+    """A preset of a GPT-2 of two layers with random weights, and byte pairs of the texts."""
+    import keras
+    import keras_hub
+    from tokenizers import ByteLevelBPETokenizer
+
+    learned = ByteLevelBPETokenizer()
+    learned.train_from_iterator(
+        texts, vocab_size=2_000, special_tokens=["<|endoftext|>"], show_progress=False
+    )
+    found = json.loads(learned.to_str())["model"]
+    merges = [" ".join(pair) if isinstance(pair, list) else pair for pair in found["merges"]]
+    tokenizer = keras_hub.models.GPT2Tokenizer(vocabulary=found["vocab"], merges=merges)
+    keras.utils.set_random_seed(seed)
+    backbone = keras_hub.models.GPT2Backbone(
+        vocabulary_size=tokenizer.vocabulary_size(),
+        num_layers=2,
+        num_heads=4,
+        hidden_dim=128,
+        intermediate_dim=512,
+        max_sequence_length=64,
+    )
+    backbone.save_to_preset(str(folder))
+    tokenizer.save_to_preset(str(folder))
+    return folder
+
+
+def write_unlabeled(splits, path, count):
+    """Write training texts without those of validation, one a line; the file and the texts."""
+    from ktransfer.data.examples import normalised
+
+    evaluated = set(map(normalised, splits.validation.inputs))
+    texts = [" ".join(text.split()) for text in splits.train.inputs if normalised(text) not in evaluated]
+    random.Random(0).shuffle(texts)
+    path.write_text("\n".join(texts[:count]) + "\n", encoding="utf-8")
+    return path, texts[:count]
+
+
+def compared(splits, options, folder, data, plain, adapted):
+    """Rows of each seed: accuracy on few labels with the plain backbone and with the adapted one."""
+    rows = []
+    test = subset(splits.validation, options.test, 0)
+    before, after = adapted.perplexity
+    for seed in range(options.seeds):
+        labeled = dataclasses.replace(
+            splits, train=subset(splits.train, options.labels, seed), validation=test
+        )
+        for name, path in {"plain": plain, "pretrained": str(adapted.path)}.items():
+            accuracy = classify(labeled, path, seed, folder / f"{name}{seed}")
+            rows.append({"data": data, "seed": seed, "recipe": name, "accuracy": accuracy})
+            rows[-1] |= {"perplexity_before": before, "perplexity": after}
+            note(rows[-1])
+    return rows
+
+
 def pretrain(options):
     """Perplexity, and accuracy on few labels with and without pretraining."""
     import ktransfer
-    from ktransfer.data.examples import normalised
 
     rows = []
     backbone = str(SHARED / "backbones" / MINILM)
     for data in options.data or ("snips",):
         splits = ktransfer.load_text_splits(SHARED / "data" / SOURCES[data])[0]
-        test = subset(splits.validation, options.test, 0)
-        evaluated = set(map(normalised, splits.validation.inputs))
         with tempfile.TemporaryDirectory() as folder:
-            texts = [
-                " ".join(text.split()) for text in splits.train.inputs if normalised(text) not in evaluated
-            ]
-            random.Random(0).shuffle(texts)
-            path = Path(folder, "texts.txt")
-            path.write_text("\n".join(texts[: options.texts]) + "\n", encoding="utf-8")
+            path, _ = write_unlabeled(splits, Path(folder, "texts.txt"), options.texts)
             adapted = ktransfer.pretrain(
                 path,
                 backbone,
@@ -149,16 +233,7 @@ def pretrain(options):
                 verbose=0,
                 say=note,
             )
-            before, after = adapted.perplexity
-            for seed in range(options.seeds):
-                labeled = dataclasses.replace(
-                    splits, train=subset(splits.train, options.labels, seed), validation=test
-                )
-                for name, path in {"plain": backbone, "pretrained": str(adapted.path)}.items():
-                    accuracy = classify(labeled, path, seed, Path(folder, f"{name}{seed}"))
-                    rows.append({"data": data, "seed": seed, "recipe": name, "accuracy": accuracy})
-                    rows[-1] |= {"perplexity_before": before, "perplexity": after}
-                    note(rows[-1])
+            rows += compared(splits, options, Path(folder), data, backbone, adapted)
     report(rows, labels=options.labels, texts=options.texts, budget=options.budget, seeds=options.seeds)
 
 
@@ -186,23 +261,24 @@ def classify(splits, backbone, seed, folder):
         verbose=0,
         say=note,
     )
-    return run.manifest["metrics"]["validation"]["accuracy"]
+    return run.manifest["metrics"]["validation"]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("lora", "pretrain"))
+    parser.add_argument("what", choices=("lora", "pretrain", "causal"))
     parser.add_argument("--data", action="append", choices=tuple(SOURCES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train", type=int, default=120, help="training examples of lora")
     parser.add_argument("--test", type=int, default=300)
-    parser.add_argument("--labels", type=int, default=500, help="labeled texts of pretrain")
-    parser.add_argument("--texts", type=int, default=5_000, help="unlabeled texts of pretrain")
-    parser.add_argument("--budget", default="20m", help="time of pretrain")
+    parser.add_argument("--labels", type=int, default=500, help="labeled texts of pretrain and causal")
+    parser.add_argument("--texts", type=int, default=5_000, help="unlabeled texts of pretrain and causal")
+    parser.add_argument("--budget", default="20m", help="time of pretrain and causal")
+    parser.add_argument("--epochs", type=float, default=20, help="passes of causal over the texts")
     options = parser.parse_args()
     if not (SHARED / "backbones" / MINILM).is_dir():
         refuse(f"Expected presets and data in {SHARED}, got none. Put them there.")
-    {"lora": lora, "pretrain": pretrain}[options.what](options)
+    {"lora": lora, "pretrain": pretrain, "causal": causal}[options.what](options)
 
 
 if __name__ == "__main__":
