@@ -108,4 +108,4 @@ def test_importing_the_package_imports_no_old_or_new_module():
     script = "import json, sys, ktransfer; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True)
     loaded = {name for name in json.loads(done.stdout) if name.startswith("ktransfer")}
-    assert loaded == {"ktransfer", "ktransfer.utils", "ktransfer.utils.deprecation"}
+    assert loaded == {"ktransfer", "ktransfer.utils", "ktransfer.utils.deprecation", "ktransfer.utils.onednn"}
