@@ -203,7 +203,7 @@ class Task(Protocol):
         """The weight of each example: float64 `(N,)`; `choice` is `Recipe.class_weight`."""
 
     def better_biases(self, probabilities: Array, labels: Array) -> tuple[Array, str] | None:
-        """What to add to the head's biases `(C,)` for a better score, and why in words; `None` where nothing gains.
+        """Numbers to add to the head's biases `(C,)` for a better score, and why in words; `None` where nothing gains.
 
         Args:
             probabilities: Of the validation examples.

@@ -3,6 +3,7 @@
 from ktransfer.exporting.registry import Format
 
 BASE = "base"  # the folder with the backbone as transformers has it
+WEIGHTS = "adapter_model.safetensors"
 
 FORMAT = Format(
     name="peft",

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from ktransfer.errors import ExportError
 from ktransfer.exporting.hf.exporter import write as write_transformers
-from ktransfer.exporting.hf_peft import BASE
+from ktransfer.exporting.hf_peft import BASE, WEIGHTS
 from ktransfer.models.adapters import Adapters, as_two_matrices, pretrained_kernels
 from ktransfer.models.heads import Head
 from ktransfer.utils.files import write_json
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ktransfer.core.typing import Array
     from ktransfer.exporting.serving import Serving
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 _MODEL = "model.safetensors"
 _CLASSIFIER = "classifier"  # of every architecture
 _PREFIX = "base_model.model."  # what peft puts before the names of a model's weights

@@ -10,7 +10,7 @@ import numpy as np
 from ktransfer.core.task import get_task
 from ktransfer.errors import ExportError
 from ktransfer.exporting.hf import FACTS
-from ktransfer.exporting.hf_peft import BASE
+from ktransfer.exporting.hf_peft import BASE, WEIGHTS
 from ktransfer.exporting.opened import Opened, checked_labels
 from ktransfer.security.safe_io import read_json
 
@@ -44,6 +44,8 @@ def open_file(path: Path, threads: int | None) -> Opened:
     base = transformers.AutoModelForSequenceClassification.from_pretrained(
         str(path / BASE), use_safetensors=True, **options
     )
+    if not (path / WEIGHTS).is_file():  # without it peft would read what PyTorch pickles
+        raise ExportError(f"Expected {WEIGHTS} in {path}, got a folder without it. Export it again.")
     model = peft.PeftModel.from_pretrained(base, str(path), local_files_only=True).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(path / BASE), **options)
     if [base.config.id2label[index] for index in range(len(labels))] != labels:
