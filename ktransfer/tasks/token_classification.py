@@ -40,7 +40,7 @@ _HEAD_WORDS = 30_000
 _RESAMPLES, _CONFIDENCE, _AT_ONCE = 1_000, 0.95, 100
 _CONFUSIONS = 20
 _FEWEST_ENTITIES = 50  # in validation, for a choice by their F1
-_LEAST_GAIN = 0.005
+_LEAST_GAIN = 0.01
 _SURFACES = 50
 _MISSED, _INVENTED = "(missed)", "(none)"
 _TINY = 1e-12
@@ -600,7 +600,7 @@ def outside_offset(answers: Array, labels: Array) -> tuple[float, float, float] 
     """The number to take from the logit of O for the best entity F1 on these texts.
 
     One number for all types, of a grid from -1 to 3, by the mean of each F1 and its two neighbours, so that it is not
-    the luck of a few texts; from fewer than 50 entities, or for a gain below 0.005, none is chosen.
+    the luck of a few texts; from fewer than 50 entities, or for a gain below 0.01, none is chosen.
 
     Args:
         answers: `WordAnswers` of texts that the model was not trained on, objects `(N,)`.
